@@ -1,0 +1,187 @@
+//! The one error of this crate: opaque, with predicates.
+
+use std::{fmt, io, time::Duration};
+
+use crate::Process;
+
+/// A [`Result`](std::result::Result) whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, on what object, why, and where there is one, the remedy.
+///
+/// Ask it with the `is_…` predicates; print it for people. The cause, where
+/// the operating system gave one, is its [`source`](std::error::Error::source).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    what: String,
+    hint: Option<String>,
+    source: Option<io::Error>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Os,
+    Exec,
+    Unsupported,
+    InvalidInput,
+    Unmet,
+    Stale,
+    Survivors(Vec<Process>),
+}
+
+impl Error {
+    fn with(kind: Kind, what: String, source: Option<io::Error>) -> Self {
+        Error(Box::new(Inner { kind, what, hint: None, source }))
+    }
+
+    /// The system refused: "failed to {what}: {source}".
+    pub(crate) fn os(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::with(Kind::Os, what.into(), Some(source.into()))
+    }
+
+    /// The program itself could not be executed.
+    pub(crate) fn exec(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::with(Kind::Exec, what.into(), Some(source.into()))
+    }
+
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        Self::with(Kind::Unsupported, what.into(), None)
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self::with(Kind::InvalidInput, what.into(), None)
+    }
+
+    pub(crate) fn unmet(what: impl Into<String>) -> Self {
+        Self::with(Kind::Unmet, what.into(), None)
+    }
+
+    pub(crate) fn stale(what: impl Into<String>) -> Self {
+        Self::with(Kind::Stale, what.into(), None)
+    }
+
+    pub(crate) fn still_alive(survivors: Vec<Process>, waited: Duration) -> Self {
+        let names: Vec<_> = survivors.iter().take(8).map(|p| p.to_string()).collect();
+        let more = survivors.len().saturating_sub(names.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = format!(
+            "empty the job within {waited:.1?}: still alive: {}{more}",
+            names.join(", ")
+        );
+        Self::with(Kind::Survivors(survivors), what, None)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Neither this host nor the mechanism in use can do what was asked.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.0.kind, Kind::Unsupported)
+    }
+
+    /// The caller lacks a permission (`EPERM`, `EACCES`).
+    pub fn is_permission_denied(&self) -> bool {
+        self.io_kind() == Some(io::ErrorKind::PermissionDenied)
+    }
+
+    /// A program, directory or process does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.io_kind() == Some(io::ErrorKind::NotFound) || self.raw_os_error() == Some(ESRCH)
+    }
+
+    /// The input makes no sense anywhere: an empty command, a NUL in an argument, pid 0.
+    pub fn is_invalid_input(&self) -> bool {
+        matches!(self.0.kind, Kind::InvalidInput)
+    }
+
+    /// A guarantee that [`JobBuilder::require`](crate::JobBuilder::require) asked for is not to be had.
+    pub fn is_unmet_requirement(&self) -> bool {
+        matches!(self.0.kind, Kind::Unmet)
+    }
+
+    /// The process that was named is gone, and its number may belong to a stranger now.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.0.kind, Kind::Stale)
+    }
+
+    /// The program could not be executed; everything before `execve` had worked.
+    pub fn is_exec(&self) -> bool {
+        matches!(self.0.kind, Kind::Exec)
+    }
+
+    /// Members that were still alive when a stop or kill gave up; empty for every other error.
+    pub fn survivors(&self) -> &[Process] {
+        match &self.0.kind {
+            Kind::Survivors(survivors) => survivors,
+            _ => &[],
+        }
+    }
+
+    /// The operating system's number for the cause, if it gave one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.0.source.as_ref().and_then(io::Error::raw_os_error)
+    }
+
+    /// What would help, where we know it.
+    pub fn remedy(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.0.source.as_ref().map(io::Error::kind)
+    }
+}
+
+/// `ESRCH` has no [`io::ErrorKind`] of its own; its number is the same on every Unix.
+const ESRCH: i32 = 3;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, what, hint, source } = &*self.0;
+        match kind {
+            Kind::Os | Kind::Exec | Kind::Survivors(_) => write!(f, "failed to {what}")?,
+            Kind::Unsupported | Kind::InvalidInput | Kind::Unmet | Kind::Stale => {
+                f.write_str(what)?;
+            }
+        }
+        if let Some(source) = source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(hint) = hint {
+            write!(f, " ({hint})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string())
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.0.kind {
+            Kind::Unsupported | Kind::Unmet => io::ErrorKind::Unsupported,
+            Kind::InvalidInput => io::ErrorKind::InvalidInput,
+            Kind::Stale => io::ErrorKind::NotFound,
+            Kind::Survivors(_) => io::ErrorKind::TimedOut,
+            Kind::Os | Kind::Exec => error.io_kind().unwrap_or(io::ErrorKind::Other),
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,318 @@
+//! The job and its builder.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Child, Command, Error, Guarantees, Mechanism, Process, ProcessId, Requirement, Result, Signal,
+    Stats, StopReport, Tree, stop,
+    stop::Stoppable as _,
+    sys::{self, Mechanism as _},
+};
+
+/// A set of processes managed as one unit. Membership is inherited by everything a member starts.
+///
+/// Dropping a `Job` kills it, unless it was [released](Job::release); dropping it in a forked copy
+/// of the process that made it does nothing. No method ever acts on the process that calls it: on
+/// an [enclosed](JobBuilder::enclose) job `processes` and `tree` show the caller, marked, and every
+/// other method is about the others.
+///
+/// All methods take `&self` and may be called from several threads at once.
+pub struct Job {
+    sys: sys::Job,
+    made_by: sys::ProcessToken,
+}
+
+impl Job {
+    /// A job of the strongest mechanism this host gives.
+    ///
+    /// # Errors
+    /// If no mechanism is available, with the reason for each.
+    pub fn new() -> Result<Job> {
+        Job::builder().build()
+    }
+
+    /// Chooses what the job must be like.
+    pub fn builder() -> JobBuilder {
+        JobBuilder::default()
+    }
+
+    /// Starts a process as a member: it is in the job before its first instruction.
+    ///
+    /// # Errors
+    /// [`is_exec`](Error::is_exec) with exactly what `execve` said if the program could not be
+    /// executed; [`is_invalid_input`](Error::is_invalid_input) for an empty program name or a NUL;
+    /// otherwise what the system said. Nothing is left behind by a failed spawn.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        command.check()?;
+        self.sys.spawn(command)
+    }
+
+    /// Starts a [`std::process::Command`] as a member, for code that already has one.
+    ///
+    /// The child joins the job by itself between `fork` and `exec`, before any of the program's
+    /// code: slower than [`spawn`](Job::spawn) (a fork, and on an idle system some 10 ms until the
+    /// kernel has moved it). The join is added to `command` as a `pre_exec` step, so do not use the
+    /// same `command` for another job.
+    ///
+    /// # Errors
+    /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`] unless the job is
+    /// enclosed: its members must be started by the guard.
+    pub fn spawn_std(&self, command: &mut std::process::Command) -> Result<std::process::Child> {
+        self.sys.join_on_exec(command)?;
+        let program = command.get_program().to_os_string();
+        command.spawn().map_err(|e| Error::exec(format!("start {program:?} into the job"), e))
+    }
+
+    /// Makes a running process a member, and what it starts from now on. What it started before
+    /// stays outside.
+    ///
+    /// # Errors
+    /// [`is_stale`](Error::is_stale) if the process is gone, even if its number is in use again (a
+    /// stranger that was moved because it took the number over at that very moment is moved back);
+    /// [`is_unsupported`](Error::is_unsupported) unless the mechanism is [`Mechanism::Cgroup`].
+    pub fn adopt(&self, process: &ProcessId) -> Result<()> {
+        if process.pid == std::process::id() {
+            return Err(Error::invalid("a process cannot adopt itself")
+                .hint("JobBuilder::enclose makes a job around the calling process"));
+        }
+        self.sys.adopt(process)
+    }
+
+    /// Its living members.
+    ///
+    /// # Errors
+    /// If the listing cannot be read.
+    pub fn processes(&self) -> Result<Vec<Process>> {
+        self.sys.processes()
+    }
+
+    /// Its living members, each below its parent.
+    ///
+    /// # Errors
+    /// If the listing cannot be read.
+    pub fn tree(&self) -> Result<Tree> {
+        self.processes().map(Tree::of)
+    }
+
+    /// Whether nobody is left. Zombies count as gone, a dead leader with living threads does not.
+    ///
+    /// # Errors
+    /// If the job can no longer be observed.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.sys.wait(Some(Instant::now()))
+    }
+
+    /// Waits until the last member has ended, whoever started it. Pipes that members hold do not
+    /// matter.
+    ///
+    /// # Errors
+    /// If the job can no longer be observed.
+    pub fn wait(&self) -> Result<()> {
+        self.sys.wait(None).map(drop)
+    }
+
+    /// Waits for at most `timeout`; whether the job is empty.
+    ///
+    /// # Errors
+    /// If the job can no longer be observed.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.sys.wait(Instant::now().checked_add(timeout))
+    }
+
+    /// Sends a signal to every member, and says how many it reached. Repeated until a listing shows
+    /// nobody new; only [`kill`](Job::kill) is proof against members that fork faster.
+    ///
+    /// # Errors
+    /// [`is_permission_denied`](Error::is_permission_denied) if there are members and none could be
+    /// signalled.
+    pub fn signal(&self, signal: Signal) -> Result<usize> {
+        self.sys.signal(signal)
+    }
+
+    /// The ladder: `SIGTERM` (and `SIGCONT`, for those that are stopped) to every member, up to
+    /// `grace` to end, then [`kill`](Job::kill). Returns as soon as the job is empty; a zero
+    /// `grace` kills at once.
+    ///
+    /// # Errors
+    /// As [`kill`](Job::kill).
+    pub fn stop(&self, grace: Duration) -> Result<StopReport> {
+        self.stop_with(Signal::TERM, grace)
+    }
+
+    /// [`stop`](Job::stop) that asks with another signal.
+    ///
+    /// # Errors
+    /// As [`kill`](Job::kill).
+    pub fn stop_with(&self, signal: Signal, grace: Duration) -> Result<StopReport> {
+        stop::stop(&self.sys, signal, grace)
+    }
+
+    /// Kills every member, and returns when they are dead. The job can be used again.
+    ///
+    /// On an enclosed job, all who were members at entry and their descendants are dead on return;
+    /// what other threads of this process start meanwhile is the next call's.
+    ///
+    /// # Errors
+    /// With the [`survivors`](Error::survivors) if some cannot be killed (another user's under
+    /// [`Mechanism::Subreaper`], one stuck in the kernel): at once if all that is left refuses the
+    /// signal, otherwise when 10 seconds have passed without anybody dying.
+    pub fn kill(&self) -> Result<StopReport> {
+        self.stop(Duration::ZERO)
+    }
+
+    /// Freezes every member: none runs until [`thaw`](Job::thaw).
+    ///
+    /// # Errors
+    /// What the system said. Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their
+    /// parents can see.
+    pub fn freeze(&self) -> Result<()> {
+        self.sys.freeze()
+    }
+
+    /// Lets the members run again. Who was stopped before the freeze stays stopped.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn thaw(&self) -> Result<()> {
+        self.sys.thaw()
+    }
+
+    /// What the members have used.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn stats(&self) -> Result<Stats> {
+        self.sys.stats()
+    }
+
+    /// What this job really promises, now: a guard that was killed is missing here.
+    pub fn guarantees(&self) -> Guarantees {
+        self.sys.guarantees()
+    }
+
+    /// Gives up the job and leaves its members running, also when this process ends.
+    ///
+    /// # Errors
+    /// What the system said; the job is killed then, as by drop.
+    pub fn release(mut self) -> Result<()> {
+        self.sys.release()
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.made_by.is_current() {
+            self.sys.close();
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("guarantees", &self.guarantees()).finish_non_exhaustive()
+    }
+}
+
+/// What a job must be like. Made by [`Job::builder`].
+#[derive(Debug, Clone, Default)]
+pub struct JobBuilder {
+    mechanism: Option<Mechanism>,
+    required: Vec<Requirement>,
+}
+
+impl JobBuilder {
+    /// Forces a mechanism instead of the strongest that is available.
+    pub fn mechanism(mut self, mechanism: Mechanism) -> Self {
+        self.mechanism = Some(mechanism);
+        self
+    }
+
+    /// Refuses to build a job without this guarantee. May be called several times.
+    ///
+    /// ```
+    /// use onejob::{Containment, Job};
+    /// let builder = Job::builder().require(Containment::Tracked);
+    /// ```
+    pub fn require(mut self, guarantee: impl Into<Requirement>) -> Self {
+        self.required.push(guarantee.into());
+        self
+    }
+
+    /// Makes an empty job.
+    ///
+    /// # Errors
+    /// [`is_unmet_requirement`](Error::is_unmet_requirement) if no mechanism gives what is
+    /// required; [`is_unsupported`](Error::is_unsupported) if none, or not the forced one, is
+    /// available. Both say what is missing and how to get it.
+    pub fn build(self) -> Result<Job> {
+        self.climb(Around::Others)
+    }
+
+    /// Puts the *calling* process into a new job, so that whatever it starts from now on, through
+    /// whatever library, is a member.
+    ///
+    /// Under [`Mechanism::Subreaper`] the process becomes a child subreaper for the rest of its
+    /// life, and nothing can take the job down when it is killed ([`OwnerDeath::None`]).
+    ///
+    /// # Errors
+    /// As [`build`](JobBuilder::build); and under Subreaper if the process already has children,
+    /// whose orphans could not be told from members.
+    ///
+    /// [`OwnerDeath::None`]: crate::OwnerDeath::None
+    pub fn enclose(self) -> Result<Job> {
+        self.climb(Around::Caller)
+    }
+
+    /// Tries the mechanisms, strongest first, until one is available and meets the requirements.
+    fn climb(self, around: Around) -> Result<Job> {
+        let mut ladder = sys::LADDER.to_vec();
+        if let Some(forced) = self.mechanism {
+            ladder.retain(|mechanism| *mechanism == forced);
+        }
+        let made_by = sys::ProcessToken::current()?;
+        let mut refusals = Vec::new();
+        for mechanism in ladder {
+            let promised = sys::promise(mechanism, around);
+            let unmet = promised.unmet(&self.required);
+            if !unmet.is_empty() {
+                let unmet: Vec<_> = unmet.iter().map(ToString::to_string).collect();
+                refusals.push(format!("{promised} lacks {}", unmet.join(", ")));
+                continue;
+            }
+            match sys::Job::new(mechanism, around) {
+                Ok(sys) => return Ok(Job { sys, made_by }),
+                // Only a mechanism that is not to be had here sends us on: a full table is an error.
+                Err(error) if error.is_unsupported() && self.mechanism.is_none() => {
+                    refusals.push(format!("{mechanism}: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.refuse(&refusals))
+    }
+
+    fn refuse(&self, refusals: &[String]) -> Error {
+        let why = match refusals {
+            [] => "unknown on this operating system".to_owned(),
+            _ => refusals.join("; "),
+        };
+        if self.required.is_empty() {
+            return Error::unsupported(format!("no mechanism is available here: {why}"));
+        }
+        let wanted: Vec<_> = self.required.iter().map(ToString::to_string).collect();
+        Error::unmet(format!("no job with {} is to be had here: {why}", wanted.join(", ")))
+            .hint("`onejob doctor` explains what this host can give and how to get more")
+    }
+}
+
+/// Whom a new job is put around.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Around {
+    /// Nobody yet: members are spawned into it or adopted.
+    Others,
+    /// The calling process.
+    Caller,
+}

@@ -1,0 +1,50 @@
+//! Many processes, one job.
+//!
+//! A [`Job`] is everything a program starts and everything that starts in turn, as one unit:
+//! list it, wait for it, freeze it, stop it, kill it, without ever hitting a stranger and without
+//! losing a straggler. How strong that is on this host, a job says itself: [`Job::guarantees`].
+//!
+//! ```
+//! # fn main() -> onejob::Result<()> {
+//! # #[cfg(target_os = "linux")] {
+//! use onejob::{Command, Job};
+//! use std::time::Duration;
+//!
+//! let job = Job::new()?;                                      // strongest this host gives
+//! let mut sh = job.spawn(Command::new("sh").args(["-c", "sleep 60 & exit 7"]))?;
+//! assert_eq!(sh.wait()?.code(), Some(7));                     // std::process::ExitStatus
+//! assert_eq!(job.processes()?.len(), 1);                      // who is left
+//! job.stop(Duration::from_secs(5))?;                          // polite, then kill, then empty
+//! assert!(job.is_empty()?);
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A program whose *libraries* start processes encloses itself: [`JobBuilder::enclose`].
+#![deny(missing_docs)]
+
+mod child;
+mod command;
+mod error;
+mod guarantees;
+mod host;
+mod job;
+mod process;
+mod signal;
+mod stats;
+mod stop;
+mod sys;
+
+pub use child::Child;
+pub use command::{Command, SignalState, Stdio};
+pub use error::{Error, Result};
+pub use guarantees::{
+    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Requirement,
+};
+pub use host::{Rung, survey};
+pub use job::{Job, JobBuilder};
+pub use process::{Process, ProcessId, Tree, TreeNode};
+pub use signal::Signal;
+pub use stats::Stats;
+pub use stop::{StopReport, stop_tree};

@@ -1,0 +1,124 @@
+//! The seam between the job and the operating system.
+//!
+//! Each system provides, with identical names and signatures:
+//!
+//! | item | what |
+//! |---|---|
+//! | `LADDER` | its mechanisms, strongest default first |
+//! | `promise(mechanism, around)` | what a job of it promises if it can be made |
+//! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, around)` and the [`Mechanism`] contract |
+//! | `Child` | a process started into a job: `id`, `wait(deadline)`, `signal`, on Unix `AsFd` |
+//! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
+//! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
+//! | `survey()` | every mechanism probed for real |
+//! | `ProcessToken` | tells the process that made a job from its forked copies |
+//!
+//! Operating systems are named here and below, and nowhere else. A mechanism is one file below its
+//! system's folder; adding one touches that folder and the enum [`crate::Mechanism`].
+
+use std::time::Instant;
+
+use crate::{Command, Guarantees, Process, ProcessId, Result, Signal, Stats, stop::Stoppable};
+
+/// What a mechanism provides. `kill`, `ask` and `wait` come with [`Stoppable`], and like every
+/// method here they spare the calling process.
+pub(crate) trait Mechanism: Stoppable + Send + Sync {
+    /// What the job promises at this moment.
+    fn guarantees(&self) -> Guarantees;
+    /// Starts a member, inside from birth. `command` has been checked.
+    fn spawn(&self, command: &mut Command) -> Result<crate::Child>;
+    /// Makes a std command join the job between `fork` and `exec`.
+    fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()>;
+    /// Makes a running process a member; it is not the caller.
+    fn adopt(&self, process: &ProcessId) -> Result<()>;
+    /// The living members, with the caller marked if it is one.
+    fn processes(&self) -> Result<Vec<Process>>;
+    /// Sends a signal to every member but the caller.
+    fn signal(&self, signal: Signal) -> Result<usize>;
+    /// Returns when no member runs.
+    fn freeze(&self) -> Result<()>;
+    /// The opposite.
+    fn thaw(&self) -> Result<()>;
+    /// What the members have used.
+    fn stats(&self) -> Result<Stats>;
+    /// From now on the members live on without us; `close` must then leave them alone.
+    fn release(&mut self) -> Result<()>;
+    /// Kills the members unless released, and gives everything back. Called once, last.
+    fn close(&mut self);
+}
+
+/// Every public operation on an enum of mechanisms is the chosen one's own.
+macro_rules! delegate {
+    ($enum:ident { $($variant:ident),+ }) => {
+        impl $enum {
+            fn get(&self) -> &dyn Mechanism {
+                match self { $($enum::$variant(job) => job),+ }
+            }
+            fn get_mut(&mut self) -> &mut dyn Mechanism {
+                match self { $($enum::$variant(job) => job),+ }
+            }
+        }
+
+        impl Stoppable for $enum {
+            fn ask(&self, signal: Signal) -> Result<usize> {
+                self.get().ask(signal)
+            }
+            fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+                self.get().wait(deadline)
+            }
+            fn kill(&self) -> Result<()> {
+                self.get().kill()
+            }
+        }
+
+        impl Mechanism for $enum {
+            fn guarantees(&self) -> Guarantees {
+                self.get().guarantees()
+            }
+            fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
+                self.get().spawn(command)
+            }
+            fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
+                self.get().join_on_exec(command)
+            }
+            fn adopt(&self, process: &ProcessId) -> Result<()> {
+                self.get().adopt(process)
+            }
+            fn processes(&self) -> Result<Vec<Process>> {
+                self.get().processes()
+            }
+            fn signal(&self, signal: Signal) -> Result<usize> {
+                self.get().signal(signal)
+            }
+            fn freeze(&self) -> Result<()> {
+                self.get().freeze()
+            }
+            fn thaw(&self) -> Result<()> {
+                self.get().thaw()
+            }
+            fn stats(&self) -> Result<Stats> {
+                self.get().stats()
+            }
+            fn release(&mut self) -> Result<()> {
+                self.get_mut().release()
+            }
+            fn close(&mut self) {
+                self.get_mut().close();
+            }
+        }
+    };
+}
+
+#[cfg(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod linux;
+#[cfg(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) use linux::{
+    Child, Job, LADDER, ProcessToken, identify, promise, survey, tree,
+};
+
+#[cfg(not(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod unsupported;
+#[cfg(not(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) use unsupported::{
+    Child, Job, LADDER, ProcessToken, identify, promise, survey, tree,
+};

@@ -1,0 +1,134 @@
+//! Systems without a mechanism yet: everything compiles, and making a job is a clear error.
+
+use std::{convert::Infallible, process::ExitStatus, time::Instant};
+
+use super::Mechanism;
+use crate::{
+    Command, Error, Guarantees, Process, ProcessId, Result, Rung, Signal, Stats, job::Around,
+    stop::Stoppable,
+};
+
+pub(crate) const LADDER: &[crate::Mechanism] = &[];
+
+/// No job can be made here, so this has no value.
+pub(crate) struct Never(Infallible);
+
+pub(crate) enum Job {
+    #[expect(dead_code, reason = "has no value")]
+    Never(Never),
+}
+
+delegate!(Job { Never });
+
+fn unsupported() -> Error {
+    Error::unsupported(format!(
+        "no mechanism for jobs on {} {} yet",
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    ))
+}
+
+impl Job {
+    pub(crate) fn new(_: crate::Mechanism, _: Around) -> Result<Job> {
+        Err(unsupported())
+    }
+}
+
+pub(crate) fn promise(mechanism: crate::Mechanism, _: Around) -> Guarantees {
+    unreachable!("{mechanism} is not on the ladder")
+}
+
+pub(crate) fn survey() -> Vec<Rung> {
+    Vec::new()
+}
+
+pub(crate) fn identify(_: u32) -> Result<ProcessId> {
+    Err(unsupported())
+}
+
+pub(crate) fn tree(_: &ProcessId) -> Result<Never> {
+    Err(unsupported())
+}
+
+pub(crate) struct ProcessToken;
+
+impl ProcessToken {
+    pub(crate) fn current() -> Result<ProcessToken> {
+        Ok(ProcessToken)
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) struct Child(Infallible);
+
+impl Child {
+    pub(crate) fn id(&self) -> ProcessId {
+        match self.0 {}
+    }
+
+    pub(crate) fn wait(&mut self, _: Option<Instant>) -> Result<Option<ExitStatus>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn signal(&self, _: Signal) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Child {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self.0 {}
+    }
+}
+
+impl Stoppable for Never {
+    fn ask(&self, _: Signal) -> Result<usize> {
+        match self.0 {}
+    }
+    fn wait(&self, _: Option<Instant>) -> Result<bool> {
+        match self.0 {}
+    }
+    fn kill(&self) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+impl Mechanism for Never {
+    fn guarantees(&self) -> Guarantees {
+        match self.0 {}
+    }
+    fn spawn(&self, _: &mut Command) -> Result<crate::Child> {
+        match self.0 {}
+    }
+    fn join_on_exec(&self, _: &mut std::process::Command) -> Result<()> {
+        match self.0 {}
+    }
+    fn adopt(&self, _: &ProcessId) -> Result<()> {
+        match self.0 {}
+    }
+    fn processes(&self) -> Result<Vec<Process>> {
+        match self.0 {}
+    }
+    fn signal(&self, _: Signal) -> Result<usize> {
+        match self.0 {}
+    }
+    fn freeze(&self) -> Result<()> {
+        match self.0 {}
+    }
+    fn thaw(&self) -> Result<()> {
+        match self.0 {}
+    }
+    fn stats(&self) -> Result<Stats> {
+        match self.0 {}
+    }
+    fn release(&mut self) -> Result<()> {
+        match self.0 {}
+    }
+    fn close(&mut self) {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,1 @@
+//! Scripted processes and judges for the promise tests.
