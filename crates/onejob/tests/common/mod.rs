@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use onejob::{Job, Mechanism};
 
 /// Runs `test` for every mechanism that is to be had here, and says which is not.
-pub fn for_each_mechanism(test: impl Fn(Mechanism)) {
+pub(crate) fn for_each_mechanism(test: impl Fn(Mechanism)) {
     for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
         match Job::builder().mechanism(mechanism).build() {
             Ok(_) => test(mechanism),
@@ -17,7 +17,7 @@ pub fn for_each_mechanism(test: impl Fn(Mechanism)) {
     }
 }
 
-pub fn job(mechanism: Mechanism) -> Job {
+pub(crate) fn job(mechanism: Mechanism) -> Job {
     Job::builder().mechanism(mechanism).build().expect("the mechanism is available")
 }
 
@@ -27,7 +27,7 @@ const ALONE: &str = "ONEJOB_TEST_ALONE";
 /// Runs the rest of a test in a process of its own, for what a process does to all its threads.
 /// `true` in that process; `false` in the test, once that process has passed.
 #[track_caller]
-pub fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
+pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
     if std::env::var_os(ALONE).is_some_and(|name| name == test) {
         return true;
     }
@@ -40,6 +40,6 @@ pub fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
 }
 
 /// How a child of std's ends, for comparison.
-pub fn std_status(program: &str, args: &[&str]) -> ExitStatus {
+pub(crate) fn std_status(program: &str, args: &[&str]) -> ExitStatus {
     Command::new(program).args(args).status().expect("std starts it")
 }
