@@ -4,6 +4,9 @@
 //! process is first stopped, which makes its forks fail, then its children are visited, and then it
 //! is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips through comes
 //! back to the root, which is a subreaper, and is met by the next round.
+//!
+//! All are stopped before the first is killed: every death would make room for a fork of those not
+//! yet stopped, where a limit on the user's processes is all that holds them back.
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, pidfd_send_signal},
@@ -19,6 +22,14 @@ pub(crate) struct Round {
     /// A pidfd of the root's last child that was killed: when it is dead, most others are.
     pub(crate) last: Option<Fd>,
     pub(crate) coverage: Coverage,
+}
+
+struct Stopper;
+
+impl Visitor for Stopper {
+    fn enter(&mut self, found: &Found) {
+        let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
+    }
 }
 
 struct Killer {
@@ -48,6 +59,7 @@ impl Visitor for Killer {
 
 /// One pass over everybody below `root`: all that are met are killed.
 pub(crate) fn round(walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
+    walk.below(root, root_fd, &mut Stopper)?;
     let mut killer = Killer { root, seen: 0, refused: 0, last: None };
     let coverage = walk.below(root, root_fd, &mut killer)?;
     Ok(Round { seen: killer.seen, refused: killer.refused, last: killer.last, coverage })
