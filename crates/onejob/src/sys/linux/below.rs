@@ -133,6 +133,7 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     let spare = if root.pid == me { 0 } else { me };
     let start = Instant::now();
     let mut last_death = start;
+    let mut fewest = usize::MAX;
     let mut refusals = 0;
     loop {
         let mut walk = Walk { proc, arena: &mut arena, path: &mut path, spare };
@@ -144,6 +145,12 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
         };
         if round.seen == 0 && is_empty()? {
             return Ok(());
+        }
+        // A round among hundreds that all want the processor can take longer than our patience:
+        // only what comes after it can show that nobody dies.
+        if round.seen < fewest {
+            fewest = round.seen;
+            last_death = Instant::now();
         }
         refusals = if round.seen > 0 && round.seen == round.refused { refusals + 1 } else { 0 };
         if refusals > 2 || last_death.elapsed() > PATIENCE {
