@@ -137,6 +137,14 @@ impl Guards {
         let _ = call::pidfd_send_signal(self.inner.pidfd.as_raw_fd(), SIGCONT);
     }
 
+    /// Has the cgroup with this number ended without any descriptor of ours.
+    pub(super) fn end_cgroup(&self, number: u32) {
+        self.wake();
+        let mut request = Message::new(message::END_CGROUP);
+        request.numbers[0] = u64::from(number);
+        let _ = message::send(self.socket.as_raw_fd(), &request, &[]);
+    }
+
     /// Tells them to end everything, or to leave, and waits until both have.
     pub(super) fn dismiss(&self, kind: u32, patience: Duration) -> bool {
         self.wake();
