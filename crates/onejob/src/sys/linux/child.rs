@@ -7,7 +7,7 @@ use std::{
         unix::process::ExitStatusExt,
     },
     process::ExitStatus,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,8 @@ use crate::{Error, ProcessId, Result, Signal};
 
 pub(crate) struct Child {
     pid: u32,
-    pidfd: OwnedFd,
+    /// Shared with [`UNWAITED`] once dropped, which must not need another descriptor.
+    pidfd: Arc<OwnedFd>,
     id: OnceLock<ProcessId>,
     parent: Parent,
     ended: bool,
@@ -39,11 +40,17 @@ enum Parent {
 
 impl Child {
     pub(super) fn ours(pid: u32, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, id: OnceLock::new(), parent: Parent::Us, ended: false }
+        Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent: Parent::Us, ended: false }
     }
 
     pub(super) fn of_guard(pid: u32, pidfd: OwnedFd, status: OwnedFd) -> Child {
-        Child { pid, pidfd, id: OnceLock::new(), parent: Parent::Guard(status), ended: false }
+        Child {
+            pid,
+            pidfd: pidfd.into(),
+            id: OnceLock::new(),
+            parent: Parent::Guard(status),
+            ended: false,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -145,17 +152,16 @@ impl AsFd for Child {
 }
 
 /// Children of ours whose `Child` was dropped: nobody else will reap them.
-static UNWAITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+static UNWAITED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
 impl Drop for Child {
     fn drop(&mut self) {
         if self.ended || !matches!(self.parent, Parent::Us) {
             return;
         }
-        if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false)
-            && let Ok(pidfd) = self.pidfd.try_clone()
-        {
-            UNWAITED.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
+        if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false) {
+            let mut unwaited = UNWAITED.lock().unwrap_or_else(PoisonError::into_inner);
+            unwaited.push(self.pidfd.clone());
         }
     }
 }
