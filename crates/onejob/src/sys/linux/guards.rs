@@ -7,7 +7,7 @@ use std::{
     ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -36,6 +36,8 @@ pub(super) struct Guards {
     socket: OwnedFd,
     inner: Process,
     outer: Process,
+    /// What their last word was, once it has been read.
+    finished: AtomicBool,
 }
 
 struct Process {
@@ -79,6 +81,7 @@ impl Guards {
                 socket,
                 inner: Process { pid: inner, pidfd: inner_fd },
                 outer: Process { pid: outer, pidfd: outer_fd },
+                finished: AtomicBool::new(false),
             }),
             _ => Err(io::Error::other("its greeting carried no pidfds")),
         }
@@ -168,14 +171,15 @@ impl Guards {
     /// Whether they ended because nobody was left, rather than by being killed. Both are gone.
     pub(super) fn had_finished(&self) -> bool {
         // Whatever is queued there now was sent before they died; the last word counts.
-        let mut finished = false;
         while call::poll(&mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)], 0) == 1 {
             match receive(self.socket.as_fd()) {
-                Ok(Some((last, _))) => finished = last.kind == message::DONE,
+                Ok(Some((last, _))) => {
+                    self.finished.store(last.kind == message::DONE, Ordering::Relaxed);
+                }
                 _ => break,
             }
         }
-        finished
+        self.finished.load(Ordering::Relaxed)
     }
 }
 

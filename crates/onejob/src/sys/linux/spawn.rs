@@ -269,7 +269,8 @@ pub(super) fn remote(command: &Command, guards: &Guards) -> Result<crate::Child>
         limits: limits(),
         umask: umask().map_err(failed)?,
         cwd_fd: inherited.len() as i32,
-        process_group: Some(rustix::process::getpgrp().as_raw_nonzero().get()),
+        // A group from outside our PID namespace has no number; the guard is in it, too.
+        process_group: Some(call::own_group()).filter(|group| *group != 0),
         ignored: Some(ignored_signals()),
     };
     let record = Record::new(command, &setting);

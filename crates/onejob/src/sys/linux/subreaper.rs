@@ -14,13 +14,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, getsid, set_child_subreaper};
+use rustix::process::{Pid, set_child_subreaper};
 
 use super::{
     PATIENCE,
     below::{self, Root},
     child::reap_unwaited,
-    floor::{call::Errno, message, proc::Proc},
+    floor::{
+        call::{self, Errno},
+        message,
+        proc::Proc,
+    },
     guards::Guards,
     identity, spawn,
 };
@@ -366,7 +370,7 @@ impl Rights {
         Ok(Rights {
             credentials: kept.map(str::to_owned).collect(),
             namespaces: NAMESPACES.into_iter().map(namespace).collect(),
-            session: getsid(None).map(Pid::as_raw_pid).unwrap_or(0),
+            session: call::own_session(),
             root: (root.st_dev, root.st_ino),
         })
     }

@@ -156,6 +156,18 @@ pub(crate) fn getppid() -> i32 {
     unsafe { syscall(nr::GETPPID, [0; 6]) }.unwrap_or(0) as i32
 }
 
+/// The calling process' group; 0 if its leader is not of our PID namespace.
+pub(crate) fn own_group() -> i32 {
+    // SAFETY: cannot fail for ourselves and touches nothing.
+    unsafe { syscall(nr::GETPGID, [0; 6]) }.unwrap_or(0) as i32
+}
+
+/// The calling process' session; 0 if its leader is not of our PID namespace.
+pub(crate) fn own_session() -> i32 {
+    // SAFETY: as above.
+    unsafe { syscall(nr::GETSID, [0; 6]) }.unwrap_or(0) as i32
+}
+
 pub(crate) fn pidfd_open(pid: i32) -> Result<Fd> {
     // SAFETY: the answer is a new descriptor that nobody else owns.
     unsafe { syscall(raw::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]) }.map(|raw| Fd(raw as i32))

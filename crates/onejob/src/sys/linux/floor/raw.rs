@@ -19,6 +19,7 @@ pub(crate) mod nr {
     pub(crate) const UMASK: usize = 95;          pub(crate) const GETRUSAGE: usize = 98;
     pub(crate) const GETUID: usize = 102;        pub(crate) const SETUID: usize = 105;
     pub(crate) const SETGID: usize = 106;        pub(crate) const SETPGID: usize = 109;
+    pub(crate) const GETPGID: usize = 121;       pub(crate) const GETSID: usize = 124;
     pub(crate) const GETPPID: usize = 110;       pub(crate) const SETSID: usize = 112;
     pub(crate) const SETGROUPS: usize = 116;     pub(crate) const PRCTL: usize = 157;
     pub(crate) const FGETXATTR: usize = 193;     pub(crate) const GETDENTS64: usize = 217;
@@ -46,6 +47,7 @@ pub(crate) mod nr {
     pub(crate) const RT_SIGACTION: usize = 134;  pub(crate) const RT_SIGPROCMASK: usize = 135;
     pub(crate) const SETGID: usize = 144;        pub(crate) const SETUID: usize = 146;
     pub(crate) const SETPGID: usize = 154;       pub(crate) const SETSID: usize = 157;
+    pub(crate) const GETPGID: usize = 155;       pub(crate) const GETSID: usize = 156;
     pub(crate) const SETGROUPS: usize = 159;     pub(crate) const GETRUSAGE: usize = 165;
     pub(crate) const UMASK: usize = 166;         pub(crate) const PRCTL: usize = 167;
     pub(crate) const GETPID: usize = 172;        pub(crate) const GETPPID: usize = 173;

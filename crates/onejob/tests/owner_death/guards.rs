@@ -1,0 +1,235 @@
+//! Death of the guards: the job goes on or ends, never leaks, and says the truth about itself.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use testkit::{Owner, Setting, eventually, proc};
+
+use crate::scene::{Guards, Random, Scene, Times, every_setting, kill, pause, settings, signal};
+
+const MOMENTS: usize = 20;
+
+/// Whether the job says that a guard would end it.
+#[track_caller]
+fn is_guarded(owner: &mut Owner) -> bool {
+    let promised = owner.ok("guarantees");
+    assert!(promised.contains("owner-death="), "{promised}");
+    promised.contains("owner-death=guard")
+}
+
+fn is_gone(pid: i32) -> impl Fn() -> Option<()> {
+    move || (!proc::is_alive(pid)).then_some(())
+}
+
+#[test]
+fn with_the_inner_guard_killed_the_outer_one_ends_the_tree() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        let Guards { inner, outer } = scene.guards();
+        kill(inner);
+        eventually("a dead guard", is_gone(inner));
+        if setting.mechanism() == "subreaper" {
+            // Its members' parent has gone: the job ends, and no new one is started in it.
+            for pid in tree {
+                eventually("the end of the members", is_gone(pid));
+            }
+            eventually("the end of the outer guard", is_gone(outer));
+            owner.ok("wait");
+            assert_eq!(owner.ok("list"), "");
+            owner.ask(&scene.spawn("setsid")).expect_err("no new member");
+        } else {
+            assert!(is_guarded(&mut owner), "by the outer one");
+            owner.ok(&scene.spawn("setsid"));
+            assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+        }
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn with_the_outer_guard_killed_the_inner_one_ends_the_tree() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        let Guards { outer, .. } = scene.guards();
+        kill(outer);
+        eventually("a dead guard", is_gone(outer));
+        assert!(is_guarded(&mut owner), "by the inner one");
+        owner.ok(&scene.spawn("setsid"));
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn with_both_guards_killed_the_job_says_that_nothing_would_end_it() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        let Guards { inner, outer } = scene.guards();
+        for guard in [inner, outer] {
+            signal(guard, Signal::STOP);
+        }
+        for guard in [inner, outer] {
+            kill(guard);
+            eventually("a dead guard", is_gone(guard));
+        }
+        assert!(!is_guarded(&mut owner), "by whom?");
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+        if setting.mechanism() == "cgroup" {
+            owner.ok("stop 20");
+            owner.murder();
+            scene.is_deserted();
+        } else {
+            // The members cannot be found any more, and that is an error, not an empty job.
+            for request in ["list", "empty", "kill"] {
+                owner.ask(request).expect_err("lost members are no empty job");
+            }
+            owner.murder();
+            eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
+            scene.end_by_hand(&tree);
+        }
+    });
+}
+
+#[test]
+fn a_new_job_is_guarded_though_both_guards_of_the_last_one_were_killed() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        owner.new_job();
+        let Guards { inner, outer } = scene.guards();
+        for guard in [inner, outer] {
+            signal(guard, Signal::STOP);
+        }
+        for guard in [inner, outer] {
+            kill(guard);
+            eventually("a dead guard", is_gone(guard));
+        }
+        scene.tree_of(&mut owner);
+        assert!(is_guarded(&mut owner));
+        scene.guards();
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn a_guard_killed_at_any_moment_of_a_cgroup_job_leaks_nothing() {
+    at_any_moment("cgroup");
+}
+
+#[test]
+fn a_guard_killed_at_any_moment_of_a_subreaper_job_leaks_nothing() {
+    at_any_moment("subreaper");
+}
+
+fn at_any_moment(mechanism: &str) {
+    let settings = settings(mechanism);
+    let mut random = Random::new();
+    let mut times = Times::default();
+    for moment in 0..if settings.is_empty() { 0 } else { MOMENTS } {
+        times.push(lose_a_guard(settings[moment % settings.len()], &mut random));
+    }
+    times.assert_prompt(&format!("a guard lost, {mechanism}"));
+}
+
+/// A job is filled and stopped while one guard dies, then its owner dies.
+fn lose_a_guard(setting: Setting, random: &mut Random) -> Duration {
+    let mut scene = Scene::new(setting);
+    let mut owner = scene.owner();
+    owner.new_job();
+    let guards = scene.guards();
+    let requests = ["setsid", "daemon-grandchild", "stubborn"].map(|actor| scene.spawn(actor));
+    let requests = requests.into_iter().chain(["list".to_owned(), "stop 5".to_owned()]);
+    let requests: Vec<_> = requests.collect();
+    requests.iter().for_each(|request| owner.tell(request));
+    pause(random.duration(Duration::from_millis(25)));
+    kill(if random.below(2) == 0 { guards.inner } else { guards.outer });
+    for request in &requests {
+        let answer = owner.answer(request);
+        // A cgroup holds whoever guards it.
+        let goes_on = answer.is_ok() || setting.mechanism() == "subreaper";
+        assert!(goes_on, "{request}: {answer:?}");
+    }
+    let guarded = is_guarded(&mut owner);
+    let members = owner.ask("list").map(|pids| pids.split_whitespace().count()).unwrap_or(0);
+    assert!(guarded || members == 0, "{members} members that nobody guards");
+    owner.murder();
+    scene.is_deserted()
+}
+
+/// Nobody of the three gets to do anything once the first is dead.
+#[track_caller]
+fn kill_together(owner: &Owner, Guards { inner, outer }: Guards) {
+    let all = [owner.pid, inner, outer];
+    all.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    for pid in all {
+        let is_stopped = || proc::stat(pid).filter(|stat| stat.state == 'T');
+        eventually("a stopped process", is_stopped);
+    }
+    all.iter().for_each(|pid| kill(*pid));
+    for pid in all {
+        eventually("a dead process", is_gone(pid));
+    }
+}
+
+#[test]
+fn what_owner_and_guards_leave_when_they_die_together_is_ended_by_the_next_cgroup_job() {
+    for setting in settings("cgroup") {
+        let mut scene = Scene::new(setting);
+        let mut other = scene.owner();
+        let released = scene.tree_of(&mut other);
+        other.ok("release");
+        let held = scene.tree_of(&mut other);
+        let others = scene.guards();
+        let mut owner = Owner::start(&mut scene.cell, setting);
+        let abandoned = scene.tree_of(&mut owner);
+        kill_together(&owner, scene.guards_beside(&[others.inner, others.outer]));
+        for pid in &abandoned {
+            assert!(
+                proc::is_alive(*pid),
+                "nobody is there to end {pid}: {:?} {:?}",
+                proc::stat(pid),
+                abandoned
+            );
+        }
+
+        let mut next = Owner::start(&mut scene.cell, setting);
+        next.new_job();
+        for pid in abandoned {
+            eventually("the end of an abandoned member", is_gone(pid));
+        }
+        let is_alive = |pid: &i32| proc::is_alive(*pid);
+        assert!(held.iter().all(is_alive), "HIT the job of a living owner");
+        assert!(released.iter().all(is_alive), "HIT a released job");
+        next.end();
+        other.end();
+        scene.end_by_hand(&released);
+        // The released job's cgroup is empty now: the next job removes that too.
+        let mut last = Owner::start(&mut scene.cell, setting);
+        last.new_job();
+        last.end();
+        scene.is_deserted();
+    }
+}
+
+#[test]
+fn what_owner_and_guards_leave_when_they_die_together_survives_in_a_subreaper_job() {
+    for setting in settings("subreaper") {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        assert!(owner.ok("guarantees").contains("owner-death=guard"), "and not by the kernel");
+        kill_together(&owner, scene.guards());
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "then more can be promised");
+        scene.end_by_hand(&tree);
+        scene.is_deserted();
+    }
+}

@@ -1,0 +1,79 @@
+//! The owner's death takes the whole tree with it.
+//!
+//! Whenever the owner is killed, and whichever guard dies before it, nothing is left of the job:
+//! no member, no guard, no cgroup, no file. The cell says so, never the library.
+
+mod copies;
+mod fallback;
+mod guards;
+mod moments;
+mod scene;
+mod syscalls;
+
+#[path = "../common/driven.rs"]
+mod driven;
+
+use scene::{Scene, every_setting};
+use testkit::{Owner, eventually, proc};
+
+#[test]
+fn a_killed_owner_takes_its_whole_tree_along() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        owner.murder();
+        scene.is_deserted();
+        assert!(tree.iter().all(|pid| !proc::is_alive(*pid)));
+    });
+}
+
+#[test]
+fn an_owner_killed_while_it_was_stopped_takes_its_tree_along() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        scene.tree_of(&mut owner);
+        scene::signal(owner.pid, rustix::process::Signal::STOP);
+        eventually("a stopped owner", || stopped(owner.pid));
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn an_owner_whose_guard_a_member_has_stopped_takes_its_tree_along() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        scene.tree_of(&mut owner);
+        let guards = scene.guards();
+        // Everybody in the group of the owner, the inner guard included.
+        let script = scene.report.beside(".stop");
+        std::fs::write(&script, "kill -STOP 0").expect("a writable scratch directory");
+        owner.tell(&format!("spawn /bin/sh {}", script.display()));
+        eventually("a stopped guard", || stopped(guards.inner));
+        eventually("a stopped owner", || stopped(owner.pid));
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+fn stopped(pid: i32) -> Option<()> {
+    proc::stat(pid).filter(|stat| stat.state == 'T').map(drop)
+}
+
+#[test]
+fn what_was_released_survives_the_owner() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner: Owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        owner.ok("release");
+        owner.murder();
+        eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
+        scene.has_no_guards();
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a released member died");
+        scene.end_by_hand(&tree);
+    });
+}

@@ -1,0 +1,175 @@
+//! Death at random moments of building, spawning and stopping.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use testkit::{Bins, Setting, eventually};
+
+use crate::scene::{Random, Scene, Times, pause, settings};
+
+const LIBRARY_DEATHS: usize = 100;
+const COMMAND_DEATHS: usize = 50;
+
+#[test]
+fn at_a_hundred_random_moments_a_killed_owner_of_a_cgroup_job_leaves_nothing() {
+    library("cgroup");
+}
+
+#[test]
+fn at_a_hundred_random_moments_a_killed_owner_of_a_subreaper_job_leaves_nothing() {
+    library("subreaper");
+}
+
+#[test]
+fn at_fifty_random_moments_a_killed_onejob_run_with_a_cgroup_leaves_nothing() {
+    command("cgroup");
+}
+
+#[test]
+fn at_fifty_random_moments_a_killed_onejob_run_with_a_subreaper_leaves_nothing() {
+    command("subreaper");
+}
+
+/// Twice the whole life of a job.
+fn script(scene: &Scene) -> Vec<String> {
+    let mechanism = scene.setting.mechanism();
+    let life = [
+        format!("new {mechanism}"),
+        scene.spawn("setsid"),
+        scene.spawn("daemon-grandchild"),
+        scene.spawn("stubborn"),
+        "list".to_owned(),
+        "stop 20".to_owned(),
+        "drop".to_owned(),
+    ];
+    [life.clone(), life].concat()
+}
+
+fn library(mechanism: &str) {
+    let settings = settings(mechanism);
+    if settings.is_empty() {
+        return;
+    }
+    let mut random = Random::new();
+    let lengths: Vec<_> = settings.iter().map(|setting| lengths(*setting)).collect();
+    let (mut times, mut with_members) = (Times::default(), 0);
+    for death in 0..LIBRARY_DEATHS {
+        let which = death % settings.len();
+        let (took, members) = die(settings[which], &lengths[which], &mut random);
+        times.push(took);
+        with_members += usize::from(members);
+    }
+    times.assert_prompt(&format!("library, {mechanism}"));
+    assert!(with_members * 4 > LIBRARY_DEATHS, "only {with_members} died with members");
+}
+
+/// How long each request takes.
+fn lengths(setting: Setting) -> Vec<Duration> {
+    let mut scene = Scene::new(setting);
+    let mut owner = scene.owner();
+    let lengths = script(&scene).into_iter().map(|request| {
+        let start = Instant::now();
+        owner.ok(&request);
+        start.elapsed()
+    });
+    let lengths = lengths.collect();
+    owner.end();
+    scene.is_deserted();
+    lengths
+}
+
+/// One death; how long it took until nothing was left, and whether there were members.
+fn die(setting: Setting, lengths: &[Duration], random: &mut Random) -> (Duration, bool) {
+    let mut scene = Scene::new(setting);
+    let mut owner = scene.owner();
+    let script = script(&scene);
+    script.iter().for_each(|request| owner.tell(request));
+    // Any request is as likely to be met as any other, however long it takes.
+    let done = random.below(script.len());
+    for request in &script[..done] {
+        owner.answer(request).unwrap_or_else(|error| panic!("{request}: {error}"));
+    }
+    pause(random.duration(lengths[done].mul_f32(1.3)));
+    let living = scene.cell.living_pids().len();
+    let guards = scene.all_guards().len();
+    owner.murder();
+    (scene.is_deserted(), living > guards + 1)
+}
+
+/// A tree that is still there when CMD has ended, one that is there while it runs.
+fn start(scene: &mut Scene, cmd_ends: bool) -> Child {
+    if cmd_ends {
+        scene.report.go();
+    }
+    let mechanism = scene.setting.mechanism();
+    let report = scene.report.arg().to_owned();
+    let scenario = if cmd_ends { "stubborn" } else { "daemon-grandchild" };
+    scene.cell.start(&Bins::get().onejob(), |run| {
+        run.args(["run", "--mechanism", mechanism, "-k", "20ms", "--"]);
+        run.arg(Bins::get().actor()).args([scenario, &report]);
+        run.stdin(Stdio::null()).stdout(Stdio::null());
+    })
+}
+
+fn command(mechanism: &str) {
+    let settings = settings(mechanism);
+    let mut random = Random::new();
+    let (mut times, mut killed) = (Times::default(), 0);
+    for death in 0..if settings.is_empty() { 0 } else { COMMAND_DEATHS } {
+        let setting = settings[death % settings.len()];
+        let (took, was_killed) = run_and_die(setting, &mut random);
+        times.push(took);
+        killed += usize::from(was_killed);
+    }
+    times.assert_prompt(&format!("onejob run, {mechanism}"));
+    assert!(settings.is_empty() || killed * 2 > COMMAND_DEATHS, "only {killed} were killed");
+}
+
+fn run_and_die(setting: Setting, random: &mut Random) -> (Duration, bool) {
+    let cmd_ends = random.below(2) == 0;
+    let mut scene = Scene::new(setting);
+    let mut run = Mortal(start(&mut scene, cmd_ends));
+    // A whole life is some 30 ms, most of it the wait for who ignores the request to end.
+    pause(random.duration(Duration::from_millis(if cmd_ends { 40 } else { 15 })));
+    if let Some(front) = front(&scene) {
+        crate::scene::kill(front);
+    }
+    let status = run.0.wait().expect("our child");
+    scene.stand_by_apart();
+    (scene.is_deserted(), status.signal() == Some(9) || status.code() == Some(128 + 9))
+}
+
+/// The process of the command, if it runs.
+fn front(scene: &Scene) -> Option<i32> {
+    let living = scene.cell.living().into_iter();
+    let named = |stat: &testkit::proc::Stat| stat.comm == "onejob";
+    living.filter(|living| living.stat.as_ref().is_some_and(named)).map(|found| found.pid).next()
+}
+
+/// Killed at the latest when dropped.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn onejob_run_that_is_killed_takes_a_daemon_along() {
+    crate::scene::every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut run = Mortal(start(&mut scene, false));
+        scene.report.player(&scene.cell, "escapee");
+        scene.guards();
+        let front = eventually("`onejob run`", || front(&scene));
+        scene.stand_by_apart();
+        crate::scene::kill(front);
+        scene.is_deserted();
+        let _ = run.0.wait();
+    });
+}

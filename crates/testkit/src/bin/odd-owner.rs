@@ -1,0 +1,144 @@
+//! An owner that does one odd thing, then waits for the end of its standard input.
+//!
+//! It says `ok …` once the odd thing can be looked at, and by `mechanism` means a word as for
+//! `--mechanism`:
+//!
+//! - `exec MECHANISM ACTOR REPORT`: holds a job with a daemon in it; at the next line of its input
+//!   it becomes another program.
+//! - `threads MECHANISM ACTOR`: the job is made, and each of its members started, by a thread that
+//!   has ended. Says the members' pids.
+//! - `clone-into DIRECTORY COUNT`: no job at all. Starts children in a cgroup as the kernel has it
+//!   and says how many of them were killed before their first instruction.
+//! - `auto-reap ACTOR`: no job either. Has a child, and leaves all waiting for it to the kernel. Says
+//!   its pid.
+//! - `stop-tree PID`: ends the tree below PID, and says the error.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use onejob::{Job, ProcessId, Signal, stop_tree};
+use testkit::mortal;
+
+fn main() {
+    mortal::bound(2 * mortal::LIFETIME_SECONDS);
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["exec", mechanism, actor, report] => exec(mechanism, actor, report),
+        ["threads", mechanism, actor] => threads(mechanism, actor),
+        ["clone-into", dir, count] => clone_into(dir, count.parse().expect("a number")),
+        ["auto-reap", actor] => auto_reap(actor),
+        ["stop-tree", pid] => stop(pid.parse().expect("a pid")),
+        _ => panic!("unknown: {args:?}"),
+    }
+}
+
+/// Nothing of ours is left after the input's end but what the end of a process leaves.
+fn rest() {
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+}
+
+fn build(mechanism: &str) -> Job {
+    let mechanism = mechanism.parse().expect("a mechanism");
+    Job::builder().mechanism(mechanism).build().expect("a job")
+}
+
+fn member(actor: &str, words: &[&str]) -> onejob::Command {
+    let mut command = onejob::Command::new(actor);
+    command.args(words).stdin(onejob::Stdio::null()).stdout(onejob::Stdio::null());
+    command
+}
+
+fn exec(mechanism: &str, actor: &str, report: &str) {
+    let job = build(mechanism);
+    let _child = job.spawn(member(actor, &["daemon", report])).expect("a member");
+    println!("ok");
+    io::stdin().read_line(&mut String::new()).expect("a line");
+    let error = Command::new(actor).args(["sleep", "/dev/null"]).exec();
+    panic!("failed to exec {actor}: {error}");
+}
+
+fn threads(mechanism: &str, actor: &str) {
+    const MEMBERS: usize = 8;
+    let in_a_thread = |work: &(dyn Fn() -> onejob::Child + Sync)| {
+        thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
+    };
+    let mechanism = mechanism.to_owned();
+    let job = thread::spawn(move || build(&mechanism)).join().expect("no panic");
+    let spawn = || job.spawn(member(actor, &["sleep", "/dev/null"])).expect("a member");
+    let members: Vec<_> = (0..MEMBERS).map(|_| in_a_thread(&spawn)).collect();
+    let pids: Vec<_> = members.iter().map(|member| member.pid().to_string()).collect();
+    println!("ok {}", pids.join(" "));
+    rest();
+}
+
+/// `struct clone_args` up to the last field that is used here.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+fn clone_into(dir: &str, count: usize) {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let dir = File::open(dir).expect("a cgroup");
+    let args = CloneArgs {
+        flags: CLONE_INTO_CGROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: dir.as_raw_fd() as u64,
+        ..CloneArgs::default()
+    };
+    let born_dead = |_: &usize| {
+        // SAFETY: no memory is shared and no stack given, so this is a fork; the child only exits.
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) } {
+            -1 => panic!("failed to clone: {}", io::Error::last_os_error()),
+            // SAFETY: no preconditions.
+            0 => unsafe { libc::_exit(0) },
+            pid => {
+                let mut status = 0;
+                // SAFETY: the status is a local.
+                unsafe { libc::waitpid(pid as i32, &mut status, 0) };
+                libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL
+            }
+        }
+    };
+    println!("ok {}", (0..count).filter(born_dead).count());
+    rest();
+}
+
+fn auto_reap(actor: &str) {
+    // SAFETY: ignoring a signal installs no code. From here on the kernel reaps our children.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let mut child = Command::new(actor);
+    child.args(["sleep", "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
+    #[expect(clippy::zombie_processes, reason = "the kernel waits for it")]
+    let child = child.spawn().expect("the actor starts");
+    println!("ok {}", child.id());
+    rest();
+}
+
+fn stop(pid: u32) {
+    println!("ok");
+    io::stdin().read_line(&mut String::new()).expect("a line");
+    let root = ProcessId::of(pid).expect("a process");
+    match stop_tree(&root, Signal::TERM, Duration::from_secs(5)) {
+        Ok(_) => println!("ok"),
+        Err(error) => println!("err {error}"),
+    }
+    rest();
+}
