@@ -202,8 +202,9 @@ fn a_closed_pipe_ends_cmd_and_us_without_a_word() {
     }
 }
 
-/// A leftover that shrugs off every signal it can.
-const LEAVES_ONE: &str = "\"$ACTOR\" & exit 3";
+/// A leftover that shrugs off every signal it can, and is ready to.
+const LEAVES_ONE: &str =
+    "\"$ACTOR\" & until test -s \"$ONEJOB_ACTOR/$!\"; do sleep .01; done; exit 3";
 
 #[test]
 fn a_further_signal_while_the_rest_is_stopped_is_the_last_rung() {
