@@ -40,7 +40,7 @@ impl Child {
 
     /// Its number.
     pub fn pid(&self) -> u32 {
-        self.id().pid()
+        self.sys.pid()
     }
 
     /// Waits until it has ended and returns exactly how.

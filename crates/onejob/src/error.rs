@@ -66,10 +66,8 @@ impl Error {
         let names: Vec<_> = survivors.iter().take(8).map(|p| p.to_string()).collect();
         let more = survivors.len().saturating_sub(names.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let what = format!(
-            "empty the job within {waited:.1?}: still alive: {}{more}",
-            names.join(", ")
-        );
+        let what =
+            format!("empty the job within {waited:.1?}: still alive: {}{more}", names.join(", "));
         Self::with(Kind::Survivors(survivors), what, None)
     }
 
@@ -131,6 +129,17 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What it says but for the remedy.
+    pub(crate) fn reason(&self) -> String {
+        let Inner { kind, what, source, .. } = &*self.0;
+        let failed = match kind {
+            Kind::Os | Kind::Exec | Kind::Survivors(_) => "failed to ",
+            Kind::Unsupported | Kind::InvalidInput | Kind::Unmet | Kind::Stale => "",
+        };
+        let cause = source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{failed}{what}{cause}")
+    }
+
     fn io_kind(&self) -> Option<io::ErrorKind> {
         self.0.source.as_ref().map(io::Error::kind)
     }
@@ -141,20 +150,11 @@ const ESRCH: i32 = 3;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, what, hint, source } = &*self.0;
-        match kind {
-            Kind::Os | Kind::Exec | Kind::Survivors(_) => write!(f, "failed to {what}")?,
-            Kind::Unsupported | Kind::InvalidInput | Kind::Unmet | Kind::Stale => {
-                f.write_str(what)?;
-            }
+        f.write_str(&self.reason())?;
+        match self.remedy() {
+            Some(remedy) => write!(f, " ({remedy})"),
+            None => Ok(()),
         }
-        if let Some(source) = source {
-            write!(f, ": {source}")?;
-        }
-        if let Some(hint) = hint {
-            write!(f, " ({hint})")?;
-        }
-        Ok(())
     }
 }
 

@@ -194,9 +194,8 @@ impl FromStr for Requirement {
             ("kill", level) => level.parse().map(Requirement::Kill),
             ("owner-death", level) => level.parse().map(Requirement::OwnerDeath),
             ("freeze", level) => level.parse().map(Requirement::Freeze),
-            _ => Err(Error::invalid(format!("unknown guarantee {name:?}")).hint(
-                "one of: containment=…, kill=…, owner-death=…, freeze=…, crosses-setuid",
-            )),
+            _ => Err(Error::invalid(format!("unknown guarantee {name:?}"))
+                .hint("one of: containment=…, kill=…, owner-death=…, freeze=…, crosses-setuid")),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The job and its builder.
 
 use std::{
+    borrow::BorrowMut,
     fmt,
     time::{Duration, Instant},
 };
@@ -45,7 +46,8 @@ impl Job {
     /// [`is_exec`](Error::is_exec) with exactly what `execve` said if the program could not be
     /// executed; [`is_invalid_input`](Error::is_invalid_input) for an empty program name or a NUL;
     /// otherwise what the system said. Nothing is left behind by a failed spawn.
-    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+    pub fn spawn(&self, mut command: impl BorrowMut<Command>) -> Result<Child> {
+        let command = command.borrow_mut();
         command.check()?;
         self.sys.spawn(command)
     }

@@ -1,6 +1,10 @@
 //! Processes, named so that a recycled pid is never mistaken for the one that was meant.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use crate::{Result, sys};
 
@@ -11,7 +15,7 @@ use crate::{Result, sys};
 /// (Linux 6.9) the unique inode number of its pidfd.
 ///
 /// [`proc_pid_stat(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct ProcessId {
     pub(crate) pid: u32,
     pub(crate) start: u64,
@@ -32,6 +36,27 @@ impl ProcessId {
     /// Its number, good for printing. To act on it by number is to risk hitting a stranger.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+}
+
+/// By the inode where both have one, which no other process of this boot ever has; else by the
+/// start time.
+impl PartialEq for ProcessId {
+    fn eq(&self, other: &ProcessId) -> bool {
+        let same = if self.inode != 0 && other.inode != 0 {
+            self.inode == other.inode
+        } else {
+            self.start == other.start
+        };
+        same && self.pid == other.pid && self.boot == other.boot
+    }
+}
+
+impl Eq for ProcessId {}
+
+impl Hash for ProcessId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.pid, self.boot).hash(state);
     }
 }
 
@@ -101,13 +126,14 @@ impl Tree {
         let members: Vec<u32> = processes.iter().map(Process::pid).collect();
         let mut below: HashMap<Option<u32>, Vec<Process>> = HashMap::new();
         for process in processes {
-            let parent = process.parent.filter(|parent| {
-                *parent != process.pid() && members.binary_search(parent).is_ok()
-            });
+            let parent = process
+                .parent
+                .filter(|parent| *parent != process.pid() && members.binary_search(parent).is_ok());
             below.entry(parent).or_default().push(process);
         }
         let roots = below.remove(&None).unwrap_or_default();
-        let mut tree = Tree { roots: roots.into_iter().map(|root| grow(root, &mut below)).collect() };
+        let mut tree =
+            Tree { roots: roots.into_iter().map(|root| grow(root, &mut below)).collect() };
         // A listing is no snapshot: parents read at different moments can form a ring.
         let mut rings: Vec<_> = below.into_values().flatten().collect();
         rings.sort_by_key(Process::pid);

@@ -7,7 +7,7 @@
 //! | `LADDER` | its mechanisms, strongest default first |
 //! | `promise(mechanism, around)` | what a job of it promises if it can be made |
 //! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, around)` and the [`Mechanism`] contract |
-//! | `Child` | a process started into a job: `id`, `wait(deadline)`, `signal`, on Unix `AsFd` |
+//! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
 //! | `survey()` | every mechanism probed for real |
@@ -15,8 +15,6 @@
 //!
 //! Operating systems are named here and below, and nowhere else. A mechanism is one file below its
 //! system's folder; adding one touches that folder and the enum [`crate::Mechanism`].
-
-use std::time::Instant;
 
 use crate::{Command, Guarantees, Process, ProcessId, Result, Signal, Stats, stop::Stoppable};
 
@@ -63,7 +61,7 @@ macro_rules! delegate {
             fn ask(&self, signal: Signal) -> Result<usize> {
                 self.get().ask(signal)
             }
-            fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+            fn wait(&self, deadline: Option<std::time::Instant>) -> Result<bool> {
                 self.get().wait(deadline)
             }
             fn kill(&self) -> Result<()> {
@@ -109,16 +107,12 @@ macro_rules! delegate {
     };
 }
 
-#[cfg(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
-#[cfg(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) use linux::{
-    Child, Job, LADDER, ProcessToken, identify, promise, survey, tree,
-};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) use linux::{Child, Job, LADDER, ProcessToken, identify, promise, survey, tree};
 
-#[cfg(not(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod unsupported;
-#[cfg(not(all(onejob_linux, any(target_arch = "x86_64", target_arch = "aarch64"))))]
-pub(crate) use unsupported::{
-    Child, Job, LADDER, ProcessToken, identify, promise, survey, tree,
-};
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) use unsupported::{Child, Job, LADDER, ProcessToken, identify, promise, survey, tree};

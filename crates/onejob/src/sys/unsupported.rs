@@ -69,6 +69,10 @@ impl Child {
         match self.0 {}
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        match self.0 {}
+    }
+
     pub(crate) fn wait(&mut self, _: Option<Instant>) -> Result<Option<ExitStatus>> {
         match self.0 {}
     }

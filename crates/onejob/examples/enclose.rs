@@ -1,0 +1,87 @@
+//! Where it all began: a program whose *libraries* start processes and hand out no pids.
+//!
+//! It encloses itself, lets a "library" start three children that it knows nothing of, prints every
+//! member, waits for a key, kills all but itself, and proves it by listing again.
+//!
+//! ```sh
+//! cargo run -p onejob --example enclose
+//! cargo run -p onejob --example enclose -- subreaper
+//! ```
+
+#[cfg(unix)]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut builder = onejob::Job::builder();
+    if let Some(mechanism) = std::env::args().nth(1) {
+        builder = builder.mechanism(mechanism.parse()?);
+    }
+    let job = builder.enclose()?;
+    println!("enclosed. {}", job.guarantees());
+
+    some_library::starts_three_children();
+    println!("members, none of whose pids anybody told us:");
+    print!("{}", job.tree()?);
+
+    println!("press Enter to kill all but this process");
+    std::io::stdin().read_line(&mut String::new())?;
+
+    let report = job.kill()?;
+    println!("killed in {:?}. members now:", report.took);
+    for process in job.processes()? {
+        println!("{process}");
+        assert!(process.is_caller, "only we are left");
+    }
+    assert!(job.is_empty()?);
+    Ok(())
+}
+
+/// Code that we do not control.
+#[cfg(unix)]
+mod some_library {
+    use std::ffi::{c_char, c_int, c_uint};
+
+    unsafe extern "C" {
+        fn system(command: *const c_char) -> c_int;
+        fn fork() -> c_int;
+        fn setsid() -> c_int;
+        fn wait(status: *mut c_int) -> c_int;
+        fn sleep(seconds: c_uint) -> c_uint;
+        fn _exit(status: c_int) -> !;
+    }
+
+    pub(crate) fn starts_three_children() {
+        // SAFETY: a command line that ends with a NUL; this program has one thread.
+        unsafe { system(c"sleep 600 &".as_ptr()) };
+        start(|| {
+            // SAFETY: only waits.
+            unsafe { sleep(600) };
+        });
+        start(|| {
+            // A daemon: a session of its own, and a parent that ends and is waited for.
+            start(|| {
+                // SAFETY: changes the session of this process, then only waits.
+                unsafe {
+                    setsid();
+                    sleep(600);
+                }
+            });
+        });
+        // SAFETY: waits for whichever child ends first, which is the daemon's parent.
+        unsafe { wait(std::ptr::null_mut()) };
+    }
+
+    /// As a C library does it: fork, and tell nobody.
+    fn start(work: fn()) {
+        // SAFETY: this program has one thread, so the child may do whatever the parent may.
+        unsafe {
+            if fork() == 0 {
+                work();
+                _exit(0);
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn main() {
+    println!("this example forks as C libraries do on Unix");
+}

@@ -1,0 +1,86 @@
+//! The guard program: freestanding, static, a few kilobytes. What it does is in the floor, which
+//! it shares with the library; here is only how a program starts and ends without a C library.
+//!
+//! It is compiled by the library's build script and carried inside the library.
+
+#![no_std]
+#![no_main]
+
+#[path = "../src/sys/linux/floor/mod.rs"]
+mod floor;
+
+use core::{arch::global_asm, ffi::CStr};
+
+#[cfg(target_arch = "x86_64")]
+global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {}", "ud2", sym start);
+#[cfg(target_arch = "aarch64")]
+global_asm!(".globl _start", "_start:", "mov x0, sp", "and sp, x0, #-16", "bl {}", "brk 1", sym start);
+
+/// Gets the initial stack: the number of arguments, then their addresses.
+unsafe extern "C" fn start(stack: *const usize) -> ! {
+    static mut MEMORY: floor::guard::Memory = floor::guard::Memory::new();
+    // SAFETY: the kernel lays the stack out so (execve(2)); argument 1 is the prefix, if given.
+    let prefix = unsafe {
+        match *stack {
+            0 | 1 => c"",
+            _ => CStr::from_ptr(*stack.add(2) as *const _),
+        }
+    };
+    // SAFETY: this runs once, and nothing else refers to the memory.
+    floor::guard::run(prefix.to_bytes(), unsafe { &mut *(&raw mut MEMORY) })
+}
+
+/// The floor has no reachable panic; whoever finds one ends instead of spinning.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    floor::call::exit(70)
+}
+
+// The compiler calls these by name, and there is no C library to provide them. Byte loops in
+// assembly-free form would be compiled into calls of themselves, hence the volatile accesses.
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    for at in 0..len {
+        // SAFETY: the caller's: both have `len` bytes.
+        unsafe { to.add(at).write_volatile(from.add(at).read()) };
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
+    for at in 0..len {
+        // SAFETY: the caller's: it has `len` bytes.
+        unsafe { to.add(at).write_volatile(byte as u8) };
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
+    for at in 0..len {
+        // SAFETY: the caller's: both have `len` bytes.
+        let (a, b) = unsafe { (left.add(at).read_volatile(), right.add(at).read_volatile()) };
+        if a != b {
+            return i32::from(a) - i32::from(b);
+        }
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { memcmp(left, right, len) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut len = 0;
+    // SAFETY: the caller's: it ends with a NUL.
+    while unsafe { text.add(len).read_volatile() } != 0 {
+        len += 1;
+    }
+    len
+}

@@ -1,0 +1,167 @@
+//! A process started into a job: our own child, or a guard's.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::ExitStatus,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    floor::{
+        call::{self, Errno, POLLIN, PollFd},
+        message::{self, MAX_FDS},
+        proc::Proc,
+        raw::{nr, syscall},
+    },
+    identity, wait_for,
+};
+use crate::{Error, ProcessId, Result, Signal};
+
+pub(crate) struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+    id: OnceLock<ProcessId>,
+    parent: Parent,
+    ended: bool,
+}
+
+/// Who can wait for it.
+enum Parent {
+    Us,
+    /// A guard, which sends the status to this socket.
+    Guard(OwnedFd),
+}
+
+impl Child {
+    pub(super) fn ours(pid: u32, pidfd: OwnedFd) -> Child {
+        Child { pid, pidfd, id: OnceLock::new(), parent: Parent::Us, ended: false }
+    }
+
+    pub(super) fn of_guard(pid: u32, pidfd: OwnedFd, status: OwnedFd) -> Child {
+        Child { pid, pidfd, id: OnceLock::new(), parent: Parent::Guard(status), ended: false }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn id(&self) -> ProcessId {
+        let proc = || Proc::open().ok();
+        *self.id.get_or_init(|| identity::of_pidfd(self.pid, self.pidfd.as_fd(), proc().as_ref()))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        match call::pidfd_send_signal(self.pidfd.as_raw_fd(), signal.as_raw()) {
+            Err(Errno::SRCH) | Ok(()) => Ok(()),
+            Err(e) => Err(Error::os(format!("send {signal} to process {}", self.pid), e)),
+        }
+    }
+
+    /// Its status, if it has ended by the deadline.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+        loop {
+            let mut fds = [PollFd::new(self.as_fd().as_raw_fd(), POLLIN)];
+            wait_for(&mut fds, deadline);
+            if fds[0].fired() {
+                let status = match &self.parent {
+                    Parent::Us => self.reap(deadline),
+                    Parent::Guard(socket) => told(socket.as_fd()).map(Some),
+                };
+                let status = status.or_else(|e| exit_info(self.pidfd.as_fd()).map(Some).ok_or(e));
+                self.ended = !matches!(status, Ok(None));
+                return status
+                    .map(|status| status.map(ExitStatus::from_raw))
+                    .map_err(|e| Error::os(format!("learn how process {} ended", self.pid), e));
+            }
+            if super::is_past(deadline) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the status of our dead child: `None` if a tracer did not let go of it by the deadline.
+    fn reap(&self, deadline: Option<Instant>) -> io::Result<Option<i32>> {
+        loop {
+            match call::reap(self.pidfd.as_raw_fd(), deadline.is_none()) {
+                Ok(Some(ended)) => return Ok(Some(ended.wait_status())),
+                Ok(None) if super::is_past(deadline) => return Ok(None),
+                // No descriptor tells when a tracer lets go.
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::CHILD) => return Err(stolen()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+fn stolen() -> io::Error {
+    io::Error::other(
+        "somebody else in this process has waited for it (waitpid(-1), or SIGCHLD is ignored)",
+    )
+}
+
+/// The status as the guard tells it.
+fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut fds = [-1; MAX_FDS];
+    match message::receive(socket.as_raw_fd(), &mut fds)? {
+        Some((ended, _)) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
+        _ => Err(io::Error::other("the guard that was its parent was killed")),
+    }
+}
+
+/// `struct pidfd_info` in its first version, as `PIDFD_GET_INFO` fills it (`pidfd.h`).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// How an ended process ended, whoever has reaped it (Linux 6.15).
+fn exit_info(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    const PIDFD_GET_INFO: usize = 0xC000_FF0B | size_of::<PidfdInfo>() << 16;
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    let args = [pidfd.as_raw_fd() as usize, PIDFD_GET_INFO, &raw mut info as usize, 0, 0, 0];
+    // SAFETY: the request carries the size of the struct, which the kernel does not exceed.
+    let asked = unsafe { syscall(nr::IOCTL, args) };
+    (asked.is_ok() && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.parent {
+            Parent::Us => self.pidfd.as_fd(),
+            Parent::Guard(status) => status.as_fd(),
+        }
+    }
+}
+
+/// Children of ours whose `Child` was dropped: nobody else will reap them.
+static UNWAITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended || !matches!(self.parent, Parent::Us) {
+            return;
+        }
+        if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false)
+            && let Ok(pidfd) = self.pidfd.try_clone()
+        {
+            UNWAITED.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
+        }
+    }
+}
+
+/// Reaps those who have ended meanwhile.
+pub(super) fn reap_unwaited() {
+    let mut unwaited = UNWAITED.lock().unwrap_or_else(PoisonError::into_inner);
+    unwaited.retain(|pidfd| matches!(call::reap(pidfd.as_raw_fd(), false), Ok(None)));
+}

@@ -1,0 +1,384 @@
+//! System calls with types: thin, named after the call, linked to its page by name.
+
+use super::raw::{self, nr, syscall};
+
+/// An error number of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+#[rustfmt::skip]
+impl Errno {
+    pub(crate) const PERM: Errno = Errno(1);      pub(crate) const NOENT: Errno = Errno(2);
+    pub(crate) const SRCH: Errno = Errno(3);      pub(crate) const INTR: Errno = Errno(4);
+    pub(crate) const NOEXEC: Errno = Errno(8);    pub(crate) const BADF: Errno = Errno(9);
+    pub(crate) const CHILD: Errno = Errno(10);    pub(crate) const AGAIN: Errno = Errno(11);
+    pub(crate) const NOMEM: Errno = Errno(12);    pub(crate) const ACCES: Errno = Errno(13);
+    pub(crate) const BUSY: Errno = Errno(16);     pub(crate) const EXIST: Errno = Errno(17);
+    pub(crate) const NODEV: Errno = Errno(19);    pub(crate) const NOTDIR: Errno = Errno(20);
+    pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const MFILE: Errno = Errno(24);
+    pub(crate) const NOSYS: Errno = Errno(38);    pub(crate) const NOTEMPTY: Errno = Errno(39);
+    pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
+    pub(crate) const OPNOTSUPP: Errno = Errno(95);
+}
+
+pub(crate) type Result<T> = core::result::Result<T, Errno>;
+
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGCHLD: i32 = 17;
+pub(crate) const SIGCONT: i32 = 18;
+pub(crate) const SIGSTOP: i32 = 19;
+pub(crate) const SIGPIPE: i32 = 13;
+
+pub(crate) const CLONE_VM: u64 = 0x100;
+pub(crate) const CLONE_PIDFD: u64 = 0x1000;
+pub(crate) const CLONE_VFORK: u64 = 0x4000;
+pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+pub(crate) const O_WRONLY: i32 = 1;
+pub(crate) const O_DIRECTORY: i32 = if cfg!(target_arch = "aarch64") { 0o40000 } else { 0o200000 };
+pub(crate) const O_NOFOLLOW: i32 = if cfg!(target_arch = "aarch64") { 0o100000 } else { 0o400000 };
+pub(crate) const O_CLOEXEC: i32 = 0o2000000;
+pub(crate) const AT_REMOVEDIR: usize = 0x200;
+pub(crate) const AT_EMPTY_PATH: usize = 0x1000;
+
+pub(crate) const POLLIN: i16 = 1;
+pub(crate) const POLLPRI: i16 = 2;
+pub(crate) const POLLHUP: i16 = 16;
+
+/// A descriptor that closes itself.
+pub(crate) struct Fd(pub(crate) i32);
+
+impl Fd {
+    pub(crate) fn raw(&self) -> i32 {
+        self.0
+    }
+
+    /// Gives the descriptor up without closing it.
+    pub(crate) fn into_raw(self) -> i32 {
+        let raw = self.0;
+        core::mem::forget(self);
+        raw
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
+/// A path or word, ended by NUL.
+pub(crate) type CStr = core::ffi::CStr;
+
+fn path(text: &CStr) -> usize {
+    text.as_ptr() as usize
+}
+
+fn fd(raw: i32) -> usize {
+    raw as isize as usize
+}
+
+fn again<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            answer => return answer,
+        }
+    }
+}
+
+pub(crate) fn close(raw: i32) {
+    // SAFETY: the caller owns the descriptor; an error means it is closed all the same.
+    let _ = unsafe { syscall(nr::CLOSE, [fd(raw), 0, 0, 0, 0, 0]) };
+}
+
+pub(crate) fn close_range(first: u32) {
+    // SAFETY: only a guard or a child calls this, in a descriptor table of its own.
+    let _ = unsafe { syscall(raw::CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) };
+}
+
+pub(crate) fn read(from: i32, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most `len` bytes into the buffer.
+    again(|| unsafe {
+        syscall(nr::READ, [fd(from), into.as_mut_ptr() as usize, into.len(), 0, 0, 0])
+    })
+}
+
+/// Reads from the start of the file, wherever its offset is.
+pub(crate) fn pread(from: i32, into: &mut [u8]) -> Result<usize> {
+    let (at, len) = (into.as_mut_ptr() as usize, into.len());
+    // SAFETY: the kernel writes at most `len` bytes into the buffer.
+    again(|| unsafe { syscall(nr::PREAD64, [fd(from), at, len, 0, 0, 0]) })
+}
+
+pub(crate) fn write(to: i32, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: the kernel reads `len` bytes from the buffer.
+    again(|| unsafe { syscall(nr::WRITE, [fd(to), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })
+}
+
+pub(crate) fn openat(dir: i32, name: &CStr, flags: i32) -> Result<Fd> {
+    let flags = (flags | O_CLOEXEC) as usize;
+    // SAFETY: the name ends with NUL; the answer is a new descriptor that nobody else owns.
+    let opened = again(|| unsafe { syscall(nr::OPENAT, [fd(dir), path(name), flags, 0, 0, 0]) });
+    opened.map(|raw| Fd(raw as i32))
+}
+
+pub(crate) fn rmdirat(dir: i32, name: &CStr) -> Result<()> {
+    // SAFETY: the name ends with NUL.
+    unsafe { syscall(nr::UNLINKAT, [fd(dir), path(name), AT_REMOVEDIR, 0, 0, 0]) }.map(drop)
+}
+
+pub(crate) fn readlinkat(dir: i32, name: &CStr, into: &mut [u8]) -> Result<usize> {
+    let (at, len) = (into.as_mut_ptr() as usize, into.len());
+    // SAFETY: the name ends with NUL, and at most `len` bytes are written into the buffer.
+    unsafe { syscall(nr::READLINKAT, [fd(dir), path(name), at, len, 0, 0]) }
+}
+
+/// Whether the file has this extended attribute.
+pub(crate) fn has_xattr(file: i32, name: &CStr) -> bool {
+    // SAFETY: the name ends with NUL; with size 0 nothing is written.
+    unsafe { syscall(nr::FGETXATTR, [fd(file), path(name), 0, 0, 0, 0]) }.is_ok()
+}
+
+pub(crate) fn getdents(dir: i32, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most `len` bytes into the buffer.
+    unsafe { syscall(nr::GETDENTS64, [fd(dir), into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) }
+}
+
+pub(crate) fn getpid() -> i32 {
+    // SAFETY: cannot fail and touches nothing.
+    unsafe { syscall(nr::GETPID, [0; 6]) }.unwrap_or(0) as i32
+}
+
+pub(crate) fn getppid() -> i32 {
+    // SAFETY: cannot fail and touches nothing.
+    unsafe { syscall(nr::GETPPID, [0; 6]) }.unwrap_or(0) as i32
+}
+
+pub(crate) fn pidfd_open(pid: i32) -> Result<Fd> {
+    // SAFETY: the answer is a new descriptor that nobody else owns.
+    unsafe { syscall(raw::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]) }.map(|raw| Fd(raw as i32))
+}
+
+/// Sends `signal` (0: only asks whether it could) to exactly the process behind the pidfd.
+pub(crate) fn pidfd_send_signal(pidfd: i32, signal: i32) -> Result<()> {
+    // SAFETY: no pointer is passed; what a signal does is the caller's intent.
+    unsafe { syscall(raw::PIDFD_SEND_SIGNAL, [fd(pidfd), signal as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PollFd {
+    pub(crate) fd: i32,
+    pub(crate) events: i16,
+    pub(crate) revents: i16,
+}
+
+impl PollFd {
+    pub(crate) fn new(fd: i32, events: i16) -> PollFd {
+        PollFd { fd, events, revents: 0 }
+    }
+
+    pub(crate) fn fired(&self) -> bool {
+        self.revents != 0
+    }
+}
+
+/// Waits up to `milliseconds` (negative: for ever). Interruptions count as nothing having happened.
+pub(crate) fn poll(fds: &mut [PollFd], milliseconds: i32) -> usize {
+    let timeout = [i64::from(milliseconds / 1000), i64::from(milliseconds % 1000) * 1_000_000];
+    let timeout_at = if milliseconds < 0 { 0 } else { timeout.as_ptr() as usize };
+    // SAFETY: the kernel writes `revents` of exactly these entries and reads the timeout.
+    unsafe { syscall(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), timeout_at, 0, 0, 0]) }
+        .unwrap_or(0)
+}
+
+/// Whether a pidfd's process is dead with all its threads. A zombie is.
+pub(crate) fn is_dead(pidfd: i32) -> bool {
+    let mut fds = [PollFd::new(pidfd, POLLIN)];
+    poll(&mut fds, 0) == 1 && fds[0].revents & POLLIN != 0
+}
+
+/// Monotonic milliseconds.
+pub(crate) fn now() -> u64 {
+    let mut time = [0_i64; 2];
+    // SAFETY: the kernel writes one timespec into the array. Clock 1 is CLOCK_MONOTONIC.
+    let _ = unsafe { syscall(nr::CLOCK_GETTIME, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    (time[0] as u64).wrapping_mul(1000).wrapping_add(time[1] as u64 / 1_000_000)
+}
+
+/// A child that has ended, as `waitid` tells it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ended {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    pad: i32,
+    pub(crate) pid: i32,
+    uid: u32,
+    status: i32,
+    rest: [i32; 25],
+}
+
+impl Ended {
+    /// The status in the encoding of `wait(2)`.
+    pub(crate) fn wait_status(&self) -> i32 {
+        match self.code {
+            1 => (self.status & 0xff) << 8, // CLD_EXITED
+            3 => self.status | 0x80,        // CLD_DUMPED
+            _ => self.status,               // CLD_KILLED
+        }
+    }
+}
+
+const WNOHANG: usize = 1;
+const WEXITED: usize = 4;
+
+/// Reaps one child that has ended: `None` if there is none yet, `Errno::CHILD` if there are no
+/// children at all.
+pub(crate) fn reap_any() -> Result<Option<Ended>> {
+    let mut ended = Ended::default();
+    let at = &raw mut ended as usize;
+    // SAFETY: the kernel writes a siginfo, for which `Ended` has room.
+    again(|| unsafe { syscall(nr::WAITID, [0, 0, at, WEXITED | WNOHANG, 0, 0]) })?;
+    Ok((ended.pid != 0).then_some(ended))
+}
+
+/// Waits for and reaps the child behind a pidfd, also one without an exit signal.
+pub(crate) fn reap(pidfd: i32, block: bool) -> Result<Option<Ended>> {
+    let mut ended = Ended::default();
+    let at = &raw mut ended as usize;
+    const P_PIDFD: usize = 3;
+    // Without __WALL the kernel overlooks children whose exit signal is not SIGCHLD.
+    const WALL: usize = 0x4000_0000;
+    let options = WEXITED | if block { 0 } else { WNOHANG };
+    // SAFETY: the kernel writes a siginfo, for which `Ended` has room.
+    again(|| unsafe { syscall(nr::WAITID, [P_PIDFD, fd(pidfd), at, options | WALL, 0, 0]) })?;
+    Ok((ended.pid != 0).then_some(ended))
+}
+
+pub(crate) fn prctl(option: usize, argument: usize) {
+    // SAFETY: used with options that take a number or a static name.
+    let _ = unsafe { syscall(nr::PRCTL, [option, argument, 0, 0, 0, 0]) };
+}
+
+pub(crate) const PR_SET_NAME: usize = 15;
+pub(crate) const PR_SET_CHILD_SUBREAPER: usize = 36;
+
+/// Sets the thread's signal mask and returns the old one.
+pub(crate) fn set_mask(mask: u64) -> u64 {
+    let mut old = 0_u64;
+    let (new, was) = (&raw const mask as usize, &raw mut old as usize);
+    const SIG_SETMASK: usize = 2;
+    // SAFETY: both point to 64-bit signal sets, whose size is passed.
+    let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [SIG_SETMASK, new, was, 8, 0, 0]) };
+    old
+}
+
+/// Makes a signal ignored or gives it its default action. Fails for KILL and STOP, harmlessly.
+pub(crate) fn set_disposition(signal: i32, ignored: bool) {
+    let action = [usize::from(ignored), 0, 0, 0];
+    // SAFETY: the kernel's sigaction is a handler (0 default, 1 ignore), flags, a restorer where
+    // the architecture has one, and a mask of 8 bytes: at most these four words, all zero.
+    let at = action.as_ptr() as usize;
+    let _ = unsafe { syscall(nr::RT_SIGACTION, [signal as usize, at, 0, 8, 0, 0]) };
+}
+
+/// Whether a signal is ignored.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mut action = [0_usize; 4];
+    // SAFETY: the kernel writes one sigaction, for which four words have room.
+    let at = action.as_mut_ptr() as usize;
+    let _ = unsafe { syscall(nr::RT_SIGACTION, [signal as usize, 0, at, 8, 0, 0]) };
+    action[0] == 1
+}
+
+/// A descriptor that becomes readable when a blocked signal of the set is pending.
+pub(crate) fn signalfd(set: u64) -> Result<Fd> {
+    let at = &raw const set as usize;
+    const NONBLOCK_CLOEXEC: usize = 0o2004000;
+    // SAFETY: points to a 64-bit signal set; the answer is a new descriptor.
+    unsafe { syscall(nr::SIGNALFD4, [usize::MAX, at, 8, NONBLOCK_CLOEXEC, 0, 0]) }
+        .map(|raw| Fd(raw as i32))
+}
+
+/// A child with a copy of this memory; `None` in the child.
+///
+/// # Safety
+/// In a multithreaded process the child may only use this floor.
+pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<i32>> {
+    // SAFETY: without CLONE_VM the child has its own copy of the stack this returns on.
+    let pid = unsafe { syscall(nr::CLONE, [exit_signal as usize, 0, 0, 0, 0, 0]) }?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
+/// The argument of `clone3(2)`, in its version of 88 bytes (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct CloneArgs {
+    pub(crate) flags: u64,
+    pub(crate) pidfd: u64,
+    pub(crate) child_tid: u64,
+    pub(crate) parent_tid: u64,
+    pub(crate) exit_signal: u64,
+    pub(crate) stack: u64,
+    pub(crate) stack_size: u64,
+    pub(crate) tls: u64,
+    pub(crate) set_tid: u64,
+    pub(crate) set_tid_size: u64,
+    pub(crate) cgroup: u64,
+}
+
+/// `clone3` without a stack: a child with a copy of this memory; `None` in the child.
+///
+/// # Safety
+/// As [`fork`]; `args` must not share memory.
+pub(crate) unsafe fn clone3(args: &CloneArgs) -> Result<Option<i32>> {
+    let (at, size) = (&raw const *args as usize, size_of::<CloneArgs>());
+    // SAFETY: as in `fork`.
+    let pid = unsafe { syscall(raw::CLONE3, [at, size, 0, 0, 0, 0]) }?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
+pub(crate) fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: ends this process; never returns.
+        let _ = unsafe { syscall(nr::EXIT_GROUP, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+pub(crate) fn dup_to(from: i32, to: i32, flags: i32) -> Result<()> {
+    // SAFETY: only a child or a guard calls this, in a descriptor table of its own.
+    unsafe { syscall(nr::DUP3, [fd(from), fd(to), flags as usize, 0, 0, 0]) }.map(drop)
+}
+
+const F_DUPFD_CLOEXEC: usize = 1030;
+const F_SETFD: usize = 2;
+
+/// A copy with a number of at least `least`, closed on exec.
+pub(crate) fn dup_above(from: i32, least: i32) -> Result<i32> {
+    // SAFETY: makes a new descriptor.
+    unsafe { syscall(nr::FCNTL, [fd(from), F_DUPFD_CLOEXEC, least as usize, 0, 0, 0]) }
+        .map(|raw| raw as i32)
+}
+
+pub(crate) fn set_cloexec(raw: i32, on: bool) -> Result<()> {
+    // SAFETY: changes a flag of a descriptor.
+    unsafe { syscall(nr::FCNTL, [fd(raw), F_SETFD, usize::from(on), 0, 0, 0]) }.map(drop)
+}
+
+pub(crate) fn raise_descriptor_limit() {
+    const RLIMIT_NOFILE: usize = 7;
+    let mut limit = [0_u64; 2];
+    let at = limit.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes one rlimit pair.
+    if unsafe { syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, 0, at, 0, 0]) }.is_ok() {
+        let raised = [limit[1]; 2];
+        // SAFETY: the kernel reads one rlimit pair.
+        let _ = unsafe {
+            syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, raised.as_ptr() as usize, 0, 0, 0])
+        };
+    }
+}

@@ -1,0 +1,164 @@
+//! Ending a cgroup: kill, confirm empty, remove. One piece of code for the owner, the guard, and
+//! whoever finds an abandoned one.
+
+use super::{
+    call::{
+        CStr, Errno, Fd, O_DIRECTORY, O_NOFOLLOW, O_WRONLY, POLLPRI, PollFd, Result, has_xattr,
+        openat, poll, pread, rmdirat, write,
+    },
+    proc::{Word, entries},
+};
+
+/// Marks the cgroup of a released job: whoever comes by must leave its members alone.
+pub(crate) const RELEASED: &CStr = c"user.onejob.released";
+
+/// Opens a cgroup below another.
+pub(crate) fn open(parent: i32, name: &CStr) -> Result<Fd> {
+    openat(parent, name, O_DIRECTORY | O_NOFOLLOW)
+}
+
+/// Kills every member, also nested, frozen and another user's, and whoever is being forked.
+pub(crate) fn kill(cgroup: i32) -> Result<()> {
+    let file = openat(cgroup, c"cgroup.kill", O_WRONLY)?;
+    write(file.raw(), b"1").map(drop)
+}
+
+/// The kernel's word on a cgroup, and a wake-up when it changes (`cgroup.events`).
+pub(crate) struct Events(Fd);
+
+impl Events {
+    pub(crate) fn open(cgroup: i32) -> Result<Events> {
+        openat(cgroup, c"cgroup.events", 0).map(Events)
+    }
+
+    /// Reads one of the keys; an unreadable file is that of a cgroup removed by somebody else.
+    pub(crate) fn is(&self, key_and_value: &[u8]) -> Result<bool> {
+        let mut text = [0_u8; 128];
+        let len = pread(self.0.raw(), &mut text)?;
+        let text = text.get(..len).unwrap_or(&[]);
+        Ok(text.split(|byte| *byte == b'\n').any(|line| line == key_and_value))
+    }
+
+    /// Waits for a change since the last read, up to `milliseconds` (negative: for ever).
+    pub(crate) fn wait(&self, milliseconds: i32) {
+        poll(&mut [self.poll_fd()], milliseconds);
+    }
+
+    pub(crate) fn poll_fd(&self) -> PollFd {
+        PollFd::new(self.0.raw(), POLLPRI)
+    }
+}
+
+/// Whether no living process is in the cgroup or below it.
+pub(crate) fn is_empty(cgroup: i32) -> Result<bool> {
+    Events::open(cgroup)?.is(b"populated 0")
+}
+
+/// Removes an empty cgroup with everything below it, the deepest first, in constant memory however
+/// deep a member has nested. `Errno::BUSY` if a member has appeared.
+pub(crate) fn remove(parent: i32, name: &CStr) -> Result<()> {
+    loop {
+        match rmdirat(parent, name) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY) => remove_a_leaf(parent, name)?,
+            answer => return answer,
+        }
+    }
+}
+
+/// Removes one cgroup without children somewhere below `name`.
+fn remove_a_leaf(parent: i32, name: &CStr) -> Result<()> {
+    let mut above = open(parent, name)?;
+    let Some(mut leaf) = first_below(&above)? else { return Err(Errno::BUSY) };
+    loop {
+        let cgroup = open(above.raw(), leaf.as_c_str())?;
+        match first_below(&cgroup)? {
+            Some(deeper) => {
+                above = cgroup;
+                leaf = deeper;
+            }
+            None => return rmdirat(above.raw(), leaf.as_c_str()),
+        }
+    }
+}
+
+fn first_below(cgroup: &Fd) -> Result<Option<Word>> {
+    let fresh = openat(cgroup.raw(), c".", O_DIRECTORY)?;
+    let mut first = None;
+    entries(&fresh, &mut |name, is_dir| {
+        if is_dir && first.is_none() && !name.to_bytes().starts_with(b".") {
+            first = Some(Word::new().text(name.to_bytes()));
+        }
+    })?;
+    Ok(first)
+}
+
+/// Kills, waits until empty and removes; a released cgroup is only removed, and only once it is
+/// empty. `Ok(false)` if members are left after `patience` milliseconds (negative: no limit).
+pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
+    let cgroup = match open(parent, name) {
+        Err(Errno::NOENT) => return Ok(true),
+        opened => opened?,
+    };
+    if has_xattr(cgroup.raw(), RELEASED) {
+        return match is_empty(cgroup.raw()) {
+            Ok(true) => remove(parent, name).map(|()| true),
+            _ => Ok(true),
+        };
+    }
+    let mut left = patience;
+    loop {
+        // Again in every round: a process may have been moved in after the last kill.
+        gone_is_done(kill(cgroup.raw()))?;
+        match wait_until_empty(&cgroup, 100) {
+            Ok(true) => match remove(parent, name) {
+                Err(Errno::BUSY) => {}
+                answer => return gone_is_done(answer).map(|()| true),
+            },
+            Ok(false) => {}
+            Err(error) => return gone_is_done(Err(error)).map(|()| true),
+        }
+        if patience >= 0 {
+            left -= 100;
+            if left <= 0 {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// A cgroup that somebody else has removed meanwhile had no members left.
+fn gone_is_done(answer: Result<()>) -> Result<()> {
+    match answer {
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        answer => answer,
+    }
+}
+
+fn wait_until_empty(cgroup: &Fd, milliseconds: i32) -> Result<bool> {
+    let events = Events::open(cgroup.raw())?;
+    if events.is(b"populated 0")? {
+        return Ok(true);
+    }
+    events.wait(milliseconds);
+    events.is(b"populated 0")
+}
+
+/// Ends every cgroup below `base` whose name starts with `prefix`, however long it takes. Members
+/// that cannot die (stuck in the kernel) keep us waiting: leaving would lose sight of them.
+pub(crate) fn end_all(base: i32, prefix: &[u8]) {
+    loop {
+        let mut found = false;
+        let Ok(dir) = openat(base, c".", O_DIRECTORY) else { return };
+        let listed = entries(&dir, &mut |name, is_dir| {
+            if is_dir && name.to_bytes().starts_with(prefix) {
+                let kept = open(base, name).is_ok_and(|cgroup| has_xattr(cgroup.raw(), RELEASED));
+                // One that cannot be ended (not ours any more) must not keep us going for ever.
+                found |= end(base, name, -1).is_ok() && !kept;
+            }
+        });
+        if listed.is_err() || !found {
+            return;
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What a child does between `clone` and `execve`, from one flat record.
+//!
+//! The record is built by the library. For a local spawn the child, sharing our memory, reads it in
+//! place; for a remote one it travels to the guard in a memory file. So it is one block without
+//! absolute addresses: every pointer is an offset from its start until [`Plan::relocate`].
+
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use super::{
+    call::{
+        self, Errno, Result, SIGPIPE, dup_above, dup_to, set_cloexec, set_disposition, set_mask,
+    },
+    raw::{nr, syscall},
+};
+
+/// How far a child came. What is reported last is where it failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Stage {
+    /// It has run at all: not so if the kernel killed it at birth.
+    Born = 1,
+    Join = 2,
+    Descriptors = 3,
+    Limits = 4,
+    Credentials = 5,
+    Directory = 6,
+    Group = 7,
+    Hook = 8,
+    Exec = 9,
+}
+
+/// A list in the record: where it starts and how many entries it has.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct List {
+    pub(crate) at: u64,
+    pub(crate) len: u64,
+}
+
+/// Descriptor `from` becomes number `to` in the program.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Mapping {
+    pub(crate) from: i32,
+    pub(crate) to: i32,
+}
+
+/// A resource limit, as `prlimit64` takes it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Limit {
+    pub(crate) resource: u64,
+    pub(crate) values: [u64; 2],
+}
+
+/// `hook(data)` answers an error number, or 0.
+pub(crate) type Hook = unsafe extern "C" fn(*mut u8) -> i32;
+
+/// The head of the record. "none" is 0 for offsets and -1 for numbers.
+#[repr(C)]
+pub(crate) struct Plan {
+    /// Offsets of the arguments, then a 0.
+    pub(crate) argv: u64,
+    /// Offsets of the environment's strings, then a 0.
+    pub(crate) envp: u64,
+    /// Offsets of the paths to try in turn.
+    pub(crate) paths: List,
+    /// The directory to change to.
+    pub(crate) cwd: u64,
+    /// [`Mapping`]s.
+    pub(crate) descriptors: List,
+    /// [`Limit`]s.
+    pub(crate) limits: List,
+    /// `gid_t`s, if `set_groups`.
+    pub(crate) groups: List,
+    /// What a `pre_exec` step needs; local only.
+    pub(crate) hook: u64,
+    pub(crate) hook_data: u64,
+    pub(crate) blocked: u64,
+    pub(crate) ignored: u64,
+    pub(crate) uid: i64,
+    pub(crate) gid: i64,
+    pub(crate) umask: i32,
+    /// The process group to join (0: a new one), if `set_process_group`.
+    pub(crate) process_group: i32,
+    /// A directory to change to before `cwd`.
+    pub(crate) cwd_fd: i32,
+    /// `cgroup.procs` of the cgroup to join, where the child could not be born in it.
+    pub(crate) join: i32,
+    /// Where to report to; where there is none, only `stage` and `errno` below are set.
+    pub(crate) report: AtomicI32,
+    pub(crate) set_groups: u32,
+    pub(crate) set_process_group: u32,
+    /// Whether `ignored` is the whole truth, or only `SIGPIPE` is reset.
+    pub(crate) set_dispositions: u32,
+    /// The outcome, for a parent that shares this memory.
+    pub(crate) stage: AtomicU32,
+    pub(crate) errno: AtomicU32,
+}
+
+impl Plan {
+    /// Turns the offsets of a record into addresses, for its place in memory. Once only.
+    ///
+    /// # Safety
+    /// `record` must be a whole record as the library builds it, aligned for it, and stay in place.
+    pub(crate) unsafe fn relocate<'a>(record: *mut u8) -> &'a Plan {
+        let base = record as u64;
+        // SAFETY: the caller's: a record starts with its head.
+        let plan = unsafe { &mut *record.cast::<Plan>() };
+        for at in [&mut plan.argv, &mut plan.envp, &mut plan.paths.at] {
+            *at += base;
+            let mut entry = *at as *mut u64;
+            // SAFETY: all three are lists of offsets that end with a 0.
+            unsafe {
+                while *entry != 0 {
+                    *entry += base;
+                    entry = entry.add(1);
+                }
+            }
+        }
+        if plan.cwd != 0 {
+            plan.cwd += base;
+        }
+        for list in [&mut plan.descriptors, &mut plan.limits, &mut plan.groups] {
+            list.at += base;
+        }
+        plan
+    }
+
+    /// [`relocate`](Plan::relocate) for a record that came by message: its descriptors count from
+    /// the first of `own`, those that came with it.
+    ///
+    /// # Safety
+    /// As [`relocate`](Plan::relocate).
+    pub(crate) unsafe fn relocate_received<'a>(
+        record: *mut u8,
+        report: i32,
+        own: &[i32],
+    ) -> &'a Plan {
+        // SAFETY: the caller's.
+        unsafe {
+            Plan::relocate(record);
+            let plan = &mut *record.cast::<Plan>();
+            let translate = |index: i32| own.get(index as usize).copied().unwrap_or(-1);
+            plan.report.store(report, Ordering::Relaxed);
+            plan.cwd_fd = translate(plan.cwd_fd);
+            plan.join = translate(plan.join);
+            let List { at, len } = plan.descriptors;
+            for mapping in core::slice::from_raw_parts_mut(at as *mut Mapping, len as usize) {
+                mapping.from = translate(mapping.from);
+            }
+            plan
+        }
+    }
+
+    /// Sets everything up and executes the program; returns only to report why it could not.
+    ///
+    /// # Safety
+    /// To be called in a fresh child only, on a relocated record.
+    pub(crate) unsafe fn run(&self) -> ! {
+        self.reached(Stage::Born, 0);
+        // SAFETY: the caller's.
+        let (stage, errno) = match unsafe { self.set_up() } {
+            Err(failed) => failed,
+            // SAFETY: as above.
+            Ok(()) => (Stage::Exec, unsafe { self.execute() }),
+        };
+        self.reached(stage, errno.0);
+        call::exit(127)
+    }
+
+    fn reached(&self, stage: Stage, errno: i32) {
+        self.stage.store(stage as u32, Ordering::Relaxed);
+        self.errno.store(errno as u32, Ordering::Release);
+        let report = self.report.load(Ordering::Relaxed);
+        if report >= 0 {
+            let both = u64::from(stage as u32) << 32 | u64::from(errno as u32);
+            let _ = call::write(report, &both.to_ne_bytes());
+        }
+    }
+
+    /// In std's order: descriptors, identity, directory, group, signals, the caller's own steps.
+    unsafe fn set_up(&self) -> core::result::Result<(), (Stage, Errno)> {
+        let failed = |stage| move |errno| (stage, errno);
+        // "0" is whoever writes it.
+        if self.join >= 0 {
+            call::write(self.join, b"0").map_err(failed(Stage::Join))?;
+        }
+        if self.cwd_fd >= 0 {
+            // SAFETY: changes the directory of this process.
+            unsafe { syscall(nr::FCHDIR, [self.cwd_fd as usize, 0, 0, 0, 0, 0]) }
+                .map_err(failed(Stage::Directory))?;
+        }
+        // SAFETY: the lists of a relocated record.
+        unsafe {
+            self.descriptors().map_err(failed(Stage::Descriptors))?;
+            self.limits().map_err(failed(Stage::Limits))?;
+            self.credentials().map_err(failed(Stage::Credentials))?;
+            self.directory().map_err(failed(Stage::Directory))?;
+        }
+        if self.set_process_group != 0 {
+            let group = self.process_group as usize;
+            // SAFETY: changes the process group of this process.
+            unsafe { syscall(nr::SETPGID, [0, group, 0, 0, 0, 0]) }
+                .map_err(failed(Stage::Group))?;
+        }
+        self.signals();
+        if self.hook != 0 {
+            // SAFETY: the library put a `Hook` and its data here.
+            let errno = unsafe {
+                let hook: Hook = core::mem::transmute(self.hook as usize);
+                hook(self.hook_data as *mut u8)
+            };
+            if errno != 0 {
+                return Err((Stage::Hook, Errno(errno)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts every descriptor at its number. Sources that stand where another one must go are moved
+    /// out of the way first.
+    ///
+    /// # Safety
+    /// On a relocated record.
+    unsafe fn descriptors(&self) -> Result<()> {
+        let List { at, len } = self.descriptors;
+        // SAFETY: the record is ours alone, and holds `len` mappings there.
+        let mappings = unsafe { core::slice::from_raw_parts_mut(at as *mut Mapping, len as usize) };
+        let free = mappings.iter().map(|mapping| mapping.to + 1).max().unwrap_or(0);
+        let report = self.report.load(Ordering::Relaxed);
+        if report >= 0 && report < free {
+            self.report.store(dup_above(report, free)?, Ordering::Relaxed);
+        }
+        for mapping in &mut *mappings {
+            if mapping.from < free && mapping.from != mapping.to {
+                mapping.from = dup_above(mapping.from, free)?;
+            }
+        }
+        for mapping in &*mappings {
+            if mapping.from == mapping.to {
+                set_cloexec(mapping.to, false)?;
+            } else {
+                dup_to(mapping.from, mapping.to, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// On a relocated record.
+    unsafe fn limits(&self) -> Result<()> {
+        let List { at, len } = self.limits;
+        // SAFETY: the record holds `len` limits there.
+        let limits = unsafe { core::slice::from_raw_parts(at as *const Limit, len as usize) };
+        for limit in limits {
+            let (resource, values) = (limit.resource as usize, &raw const limit.values as usize);
+            // SAFETY: the kernel reads one rlimit pair.
+            unsafe { syscall(nr::PRLIMIT64, [0, resource, values, 0, 0, 0]) }?;
+        }
+        if self.umask >= 0 {
+            // SAFETY: sets a number of this process.
+            unsafe { syscall(nr::UMASK, [self.umask as usize, 0, 0, 0, 0, 0]) }?;
+        }
+        Ok(())
+    }
+
+    /// The bare system calls: a C library's would change the threads of a parent whose memory we
+    /// share.
+    ///
+    /// # Safety
+    /// On a relocated record.
+    unsafe fn credentials(&self) -> Result<()> {
+        // SAFETY: the calls take numbers, and a list of `len` group ids that the record holds.
+        unsafe {
+            let groups = self.groups;
+            if self.set_groups != 0 {
+                let (len, at) = (groups.len as usize, groups.at as usize);
+                syscall(nr::SETGROUPS, [len, at, 0, 0, 0, 0])?;
+            }
+            if self.gid >= 0 {
+                syscall(nr::SETGID, [self.gid as usize, 0, 0, 0, 0, 0])?;
+            }
+            if self.uid >= 0 {
+                let is_root = syscall(nr::GETUID, [0; 6])? == 0;
+                if is_root && self.set_groups == 0 {
+                    syscall(nr::SETGROUPS, [0; 6])?;
+                }
+                syscall(nr::SETUID, [self.uid as usize, 0, 0, 0, 0, 0])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// On a relocated record.
+    unsafe fn directory(&self) -> Result<()> {
+        if self.cwd == 0 {
+            return Ok(());
+        }
+        // SAFETY: the record holds a NUL-terminated path there.
+        unsafe { syscall(nr::CHDIR, [self.cwd as usize, 0, 0, 0, 0, 0]) }.map(drop)
+    }
+
+    fn signals(&self) {
+        if self.set_dispositions != 0 {
+            for signal in 1..=64 {
+                set_disposition(signal, self.ignored & (1 << (signal - 1)) != 0);
+            }
+        } else {
+            set_disposition(SIGPIPE, false);
+        }
+        set_mask(self.blocked);
+    }
+
+    /// `execvp(3)` with the search path resolved beforehand; answers why nothing was executed.
+    ///
+    /// # Safety
+    /// On a relocated record.
+    unsafe fn execute(&self) -> Errno {
+        let List { at, len } = self.paths;
+        // SAFETY: the record holds `len` addresses of NUL-terminated paths there.
+        let paths = unsafe { core::slice::from_raw_parts(at as *const *const u8, len as usize) };
+        let mut why = Errno::NOENT;
+        let mut forbidden = false;
+        for path in paths {
+            let args = [*path as usize, self.argv as usize, self.envp as usize, 0, 0, 0];
+            // SAFETY: lists of addresses that end with a null, of strings that end with a NUL.
+            match unsafe { syscall(nr::EXECVE, args) } {
+                Err(Errno::ACCES) => forbidden = true,
+                Err(
+                    error @ (Errno::NOENT
+                    | Errno::NOTDIR
+                    | Errno::STALE
+                    | Errno::NODEV
+                    | Errno::TIMEDOUT),
+                ) => why = error,
+                Err(error) => return error,
+                Ok(_) => {}
+            }
+        }
+        if forbidden { Errno::ACCES } else { why }
+    }
+}

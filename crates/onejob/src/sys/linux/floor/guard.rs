@@ -1,0 +1,384 @@
+//! The guards: two small processes that outlive the owner just long enough to take its jobs down.
+//!
+//! The *outer* guard starts the *inner* one and leaves the session. The inner one stays in the
+//! owner's session and process group, because it is the parent of what it starts for the owner: in
+//! another group it would keep the owner's group from being orphaned, and a stop from the terminal
+//! would then stop, for good, a job that no shell could continue. Both are subreapers, both watch
+//! the owner through a pidfd, and either alone can finish. What finishing means is the same for
+//! both: end the owner's cgroups, if it has any, then kill everything below oneself.
+
+use super::{
+    call::{
+        self, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
+        SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll, reap_any,
+    },
+    cgroup,
+    exec::Plan,
+    message::{self, Message},
+    proc::Proc,
+    raw::{nr, syscall},
+    sweep,
+    walk::{Coverage, Frame, Walk},
+};
+
+/// The name both guards go by.
+pub(crate) const NAME: &core::ffi::CStr = c"onejob-guard";
+
+/// The guards' own descriptors.
+pub(crate) const SOCKET: i32 = 0;
+pub(crate) const OWNER: i32 = 1;
+/// The cgroup below which the owner's jobs are, if it has a prefix for them.
+pub(crate) const BASE: i32 = 2;
+
+/// How the inner guard ends when the members are to be left alone.
+const RELEASED: i32 = 3;
+
+/// How many children that are waited for by an owner a guard can have at once.
+const CHILDREN: usize = 8192;
+
+/// The memory of a guard, which is only touched as far as it is used.
+pub(crate) struct Memory {
+    arena: [i32; 32768],
+    path: [Frame; 512],
+    pids: [i32; CHILDREN],
+    replies: [i32; CHILDREN],
+    children: usize,
+}
+
+impl Memory {
+    #[expect(clippy::new_without_default, reason = "must be const")]
+    pub(crate) const fn new() -> Memory {
+        Memory {
+            arena: [0; 32768],
+            path: [Frame::EMPTY; 512],
+            pids: [0; CHILDREN],
+            replies: [0; CHILDREN],
+            children: 0,
+        }
+    }
+}
+
+/// One guard.
+struct Guard<'a> {
+    memory: &'a mut Memory,
+    prefix: &'a [u8],
+    signals: Fd,
+}
+
+/// Runs as the outer guard, and in a child as the inner one. The descriptors `SOCKET`, `OWNER` and,
+/// with a prefix, `BASE` are in place.
+pub(crate) fn run(prefix: &[u8], memory: &mut Memory) -> ! {
+    settle(!prefix.is_empty());
+    let signals = match call::signalfd(1 << (SIGCHLD - 1)) {
+        Ok(signals) => signals,
+        Err(errno) => give_up(errno),
+    };
+    let outer = getpid();
+    call::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    // SAFETY: the child goes on in the floor only.
+    match unsafe { call::fork(SIGCHLD) } {
+        Err(errno) => give_up(errno),
+        Ok(None) => {
+            // Not inherited.
+            call::prctl(PR_SET_CHILD_SUBREAPER, 1);
+            if let Err(errno) = greet(outer) {
+                give_up(errno);
+            }
+            Guard { memory, prefix, signals }.serve()
+        }
+        Ok(Some(inner)) => {
+            // SAFETY: changes the session of this process, which leads no group.
+            let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+            Guard { memory, prefix, signals }.stand_behind(inner)
+        }
+    }
+}
+
+/// Becomes deaf, small and out of everybody's way.
+fn settle(has_base: bool) {
+    call::set_mask(u64::MAX);
+    // An inherited "ignore" would make the kernel reap our children unseen.
+    call::set_disposition(SIGCHLD, false);
+    call::prctl(PR_SET_NAME, NAME.as_ptr() as usize);
+    call::close_range(if has_base { 3 } else { 2 });
+    for own in [SOCKET, OWNER] {
+        let _ = call::set_cloexec(own, true);
+    }
+    if has_base {
+        let _ = call::set_cloexec(BASE, true);
+    }
+    call::raise_descriptor_limit();
+    // SAFETY: changes the directory of this process; the path is static.
+    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]) };
+}
+
+fn give_up(errno: Errno) -> ! {
+    let _ = message::send(SOCKET, &Message::error(message::HELLO, errno), &[]);
+    exit(1)
+}
+
+fn greet(outer: i32) -> Result<()> {
+    let inner = getpid();
+    let pidfds = [pidfd_open(inner)?, pidfd_open(outer)?];
+    // Its number is its own as long as it is our parent.
+    if getppid() != outer {
+        return Err(Errno::SRCH);
+    }
+    let mut hello = Message::new(message::HELLO);
+    hello.numbers = [inner as u64, outer as u64];
+    message::send(SOCKET, &hello, &[pidfds[0].raw(), pidfds[1].raw()])
+}
+
+impl Guard<'_> {
+    /// The inner guard: starts what it is asked to, reaps, and finishes when the owner is gone.
+    fn serve(&mut self) -> ! {
+        loop {
+            let mut fds = [
+                PollFd::new(self.signals.raw(), POLLIN),
+                PollFd::new(OWNER, POLLIN),
+                PollFd::new(SOCKET, POLLIN),
+            ];
+            poll(&mut fds, -1);
+            if fds[0].fired() {
+                self.reap();
+            }
+            if fds[1].fired() {
+                self.finish();
+            }
+            if fds[2].fired() {
+                self.answer();
+            }
+        }
+    }
+
+    /// The outer guard: finishes when the owner is gone, or when the inner guard was killed.
+    fn stand_behind(&mut self, inner: i32) -> ! {
+        loop {
+            let mut fds = [PollFd::new(self.signals.raw(), POLLIN), PollFd::new(OWNER, POLLIN)];
+            poll(&mut fds, -1);
+            if fds[1].fired() {
+                self.finish();
+            }
+            self.drain_signals();
+            while let Ok(Some(ended)) = reap_any() {
+                if ended.pid != inner {
+                    continue;
+                }
+                match ended.wait_status() >> 8 {
+                    RELEASED => exit(0),
+                    // With cgroups the inner guard is only the second pair of eyes.
+                    _ if ended.wait_status() != 0 && !self.prefix.is_empty() => {}
+                    _ => self.finish(),
+                }
+            }
+        }
+    }
+
+    fn drain_signals(&self) {
+        let mut pending = [0_u8; 512];
+        while call::read(self.signals.raw(), &mut pending).is_ok_and(|len| len > 0) {}
+    }
+
+    /// Reaps everybody who has died, and tells those who asked. Whether no child is left.
+    fn reap(&mut self) -> bool {
+        self.drain_signals();
+        let mut told = 0;
+        let mut statuses = [(0, 0); 64];
+        // Statuses are told after all are reaped: whoever knows that the last child has ended may
+        // ask whether the job is empty, and it is.
+        let childless = loop {
+            let ended = match reap_any() {
+                Ok(Some(ended)) => ended,
+                Ok(None) => break false,
+                Err(_) => break true,
+            };
+            let Some(reply) = self.take_reply(ended.pid) else { continue };
+            if let Some(slot) = statuses.get_mut(told) {
+                *slot = (reply, ended.wait_status());
+                told += 1;
+            } else {
+                tell(reply, ended.wait_status());
+            }
+        };
+        for (reply, status) in statuses.iter().take(told) {
+            tell(*reply, *status);
+        }
+        childless
+    }
+
+    fn take_reply(&mut self, pid: i32) -> Option<i32> {
+        let Memory { pids, replies, children, .. } = &mut *self.memory;
+        let at = pids.iter().take(*children).position(|known| *known == pid)?;
+        let reply = *replies.get(at)?;
+        *children -= 1;
+        let (last_pid, last_reply) = (*pids.get(*children)?, *replies.get(*children)?);
+        *pids.get_mut(at)? = last_pid;
+        *replies.get_mut(at)? = last_reply;
+        Some(reply)
+    }
+
+    fn remember(&mut self, pid: i32, reply: i32) {
+        let Memory { pids, replies, children, .. } = &mut *self.memory;
+        if let (Some(pid_slot), Some(reply_slot)) =
+            (pids.get_mut(*children), replies.get_mut(*children))
+        {
+            *pid_slot = pid;
+            *reply_slot = reply;
+            *children += 1;
+        }
+    }
+
+    fn answer(&mut self) {
+        let mut fds = [-1; message::MAX_FDS];
+        let (request, count) = match message::receive(SOCKET, &mut fds) {
+            // The owner has dropped the job, or replaced itself by another program.
+            Ok(None) => self.finish(),
+            Ok(Some(received)) => received,
+            Err(_) => return,
+        };
+        let fds = fds.get_mut(..count).unwrap_or(&mut []);
+        match request.kind {
+            message::RELEASE => exit(RELEASED),
+            message::END => self.finish(),
+            message::SPAWN => return self.spawn(&request, fds),
+            message::SYNC => {
+                self.reap();
+                self.reply_done(fds, [0; 2]);
+            }
+            message::USAGE => {
+                self.reap();
+                self.reply_done(fds, children_usage());
+            }
+            _ => {}
+        }
+        fds.iter().for_each(|fd| close(*fd));
+    }
+
+    fn reply_done(&self, fds: &[i32], numbers: [u64; 2]) {
+        if let Some(reply) = fds.first() {
+            let done = Message { kind: message::DONE, errno: 0, numbers };
+            let _ = message::send(*reply, &done, &[]);
+        }
+    }
+
+    /// Starts a process for the owner. `fds`: reply, plan, report, then the plan's own.
+    fn spawn(&mut self, request: &Message, fds: &mut [i32]) {
+        let Some((&reply, rest)) = fds.split_first() else { return };
+        match self.start(request, rest) {
+            Ok((pid, pidfd)) => {
+                let mut started = Message::new(message::STARTED);
+                started.numbers = [pid as u64, 0];
+                let _ = message::send(reply, &started, &[pidfd]);
+                close(pidfd);
+                self.remember(pid, reply);
+            }
+            Err(errno) => {
+                let _ = message::send(reply, &Message::error(message::FAILED, errno), &[]);
+                close(reply);
+            }
+        }
+        rest.iter().for_each(|fd| close(*fd));
+    }
+
+    fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, i32)> {
+        let [plan_file, report, own @ ..] = fds else { return Err(Errno::INVAL) };
+        if self.memory.children >= CHILDREN {
+            return Err(Errno::AGAIN);
+        }
+        let size = request.numbers[0] as usize;
+        const READ_WRITE: usize = 3;
+        const MAP_PRIVATE: usize = 2;
+        // SAFETY: a private mapping of the owner's file, at an address the kernel chooses.
+        let record = unsafe {
+            syscall(nr::MMAP, [0, size, READ_WRITE, MAP_PRIVATE, *plan_file as usize, 0])
+        }?;
+        let mut pidfd = -1_i32;
+        let args = CloneArgs {
+            flags: call::CLONE_PIDFD,
+            pidfd: &raw mut pidfd as u64,
+            exit_signal: SIGCHLD as u64,
+            ..CloneArgs::default()
+        };
+        // The child gets a copy of our few pages and leaves us free: a program on a file system
+        // that hangs must not keep us from the owner's end.
+        // SAFETY: the child goes on in the floor only, and does not share our memory.
+        let started = match unsafe { call::clone3(&args) } {
+            // SAFETY: as above.
+            Err(Errno::NOSYS | Errno::PERM) => unsafe { call::fork(SIGCHLD) },
+            started => started,
+        };
+        match started {
+            Ok(None) => {
+                // SAFETY: the owner's record, whole, in a page of our own copy.
+                unsafe { Plan::relocate_received(record as *mut u8, *report, own).run() }
+            }
+            started => {
+                // SAFETY: the mapping made above, which nobody uses any more here.
+                let _ = unsafe { syscall(nr::MUNMAP, [record, size, 0, 0, 0, 0]) };
+                let pid = started?.unwrap_or(0);
+                if pidfd < 0 {
+                    // Our own child, not yet reaped: the number is its own.
+                    pidfd = pidfd_open(pid)?.into_raw();
+                }
+                Ok((pid, pidfd))
+            }
+        }
+    }
+
+    /// Ends everything and then itself. Not before: what cannot die keeps us waiting.
+    fn finish(&mut self) -> ! {
+        if !self.prefix.is_empty() {
+            cgroup::end_all(BASE, self.prefix);
+        }
+        let mut pause = 5;
+        let mut alone = 0;
+        // Without a usable /proc there is no Subreaper job, so nobody is below us.
+        while alone < 2 {
+            let met = self.sweep();
+            if self.reap() {
+                break;
+            }
+            // Zombies that a tracer holds are nobody to wait for.
+            alone = if met { 0 } else { alone + 1 };
+            poll(&mut [PollFd::new(self.signals.raw(), POLLIN)], pause);
+            pause = (pause * 2).min(1000);
+        }
+        // An owner that lives and finds both guards gone knows by this that they had finished.
+        let _ = message::send(SOCKET, &Message::new(message::DONE), &[]);
+        exit(0)
+    }
+
+    /// Kills everybody below us once; whether anybody was met alive.
+    fn sweep(&mut self) -> bool {
+        let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return false };
+        let Memory { arena, path, .. } = &mut *self.memory;
+        let mut walk = Walk { proc: &proc, arena, path, spare: 0 };
+        match sweep::round(&mut walk, getpid(), me.raw()) {
+            Ok(round) => {
+                if let Some(last) = &round.last {
+                    poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);
+                }
+                round.seen > 0 || round.coverage == Coverage::Partial
+            }
+            Err(_) => true,
+        }
+    }
+}
+
+fn tell(reply: i32, status: i32) {
+    let mut ended = Message::new(message::ENDED);
+    ended.numbers = [status as u64, 0];
+    let _ = message::send(reply, &ended, &[]);
+    close(reply);
+}
+
+/// Microseconds of user and system time of all who were reaped, and of whom they had reaped.
+fn children_usage() -> [u64; 2] {
+    const RUSAGE_CHILDREN: usize = usize::MAX;
+    let mut usage = [0_u64; 18];
+    let at = usage.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes one rusage: two timevals and 14 numbers.
+    let _ = unsafe { syscall(nr::GETRUSAGE, [RUSAGE_CHILDREN, at, 0, 0, 0, 0]) };
+    let micros = |seconds: u64, micros: u64| seconds.wrapping_mul(1_000_000).wrapping_add(micros);
+    [micros(usage[0], usage[1]), micros(usage[2], usage[3])]
+}

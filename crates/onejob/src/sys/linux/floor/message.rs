@@ -1,0 +1,155 @@
+//! What owner and guard say to each other, over one `SOCK_SEQPACKET` socket pair.
+//!
+//! | request | carries | answered |
+//! |---|---|---|
+//! | `SPAWN` | a reply socket, the plan's memory file, the report pipe, then what the plan's descriptors and its `cwd_fd` and `join` count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
+//! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
+//! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
+//! | `RELEASE` | – | the guards end and leave the members alone |
+//! | `END` | – | the guards kill the members and end |
+//!
+//! Every answer goes to the reply socket that came with its request, so threads of the owner never
+//! meet in one queue, and whoever waits for one thing polls one descriptor. A guard greets with
+//! `HELLO` on the main socket once both guards stand: with both their pidfds, or with an error; and
+//! leaves with `DONE` there when it has ended everything.
+
+use super::{
+    call::{Errno, Result},
+    raw::{nr, syscall},
+};
+
+pub(crate) const HELLO: u32 = 1;
+pub(crate) const SPAWN: u32 = 2;
+pub(crate) const STARTED: u32 = 3;
+pub(crate) const FAILED: u32 = 4;
+pub(crate) const ENDED: u32 = 5;
+pub(crate) const SYNC: u32 = 6;
+pub(crate) const DONE: u32 = 7;
+pub(crate) const RELEASE: u32 = 8;
+pub(crate) const END: u32 = 9;
+pub(crate) const USAGE: u32 = 10;
+
+/// How many descriptors fit in one message (`SCM_MAX_FD`).
+pub(crate) const MAX_FDS: usize = 253;
+
+/// The bytes of a message; which of the numbers mean something depends on `kind`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Message {
+    pub(crate) kind: u32,
+    /// An error number.
+    pub(crate) errno: i32,
+    /// Pids, a wait status, the size of a plan, or microseconds of user and system time.
+    pub(crate) numbers: [u64; 2],
+}
+
+impl Message {
+    pub(crate) fn new(kind: u32) -> Message {
+        Message { kind, ..Message::default() }
+    }
+
+    pub(crate) fn error(kind: u32, errno: Errno) -> Message {
+        Message { kind, errno: errno.0, numbers: [0; 2] }
+    }
+}
+
+#[repr(C)]
+struct Iovec {
+    base: usize,
+    len: usize,
+}
+
+#[repr(C)]
+struct Msghdr {
+    name: usize,
+    name_len: u32,
+    pad: u32,
+    iov: usize,
+    iov_len: usize,
+    control: usize,
+    control_len: usize,
+    flags: u32,
+    pad2: u32,
+}
+
+/// Room for one control message of descriptors.
+#[repr(C)]
+struct Control {
+    len: usize,
+    level: i32,
+    kind: i32,
+    fds: [i32; MAX_FDS + 1],
+}
+
+const HEADER: usize = 16;
+const SOL_SOCKET: i32 = 1;
+const SCM_RIGHTS: i32 = 1;
+const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+const MSG_NOSIGNAL: usize = 0x4000;
+const MSG_CTRUNC: u32 = 8;
+
+fn header(message: usize, iov: &mut Iovec) -> Msghdr {
+    *iov = Iovec { base: message, len: size_of::<Message>() };
+    let iov = &raw const *iov as usize;
+    Msghdr {
+        name: 0,
+        name_len: 0,
+        pad: 0,
+        iov,
+        iov_len: 1,
+        control: 0,
+        control_len: 0,
+        flags: 0,
+        pad2: 0,
+    }
+}
+
+/// Sends a message with copies of descriptors.
+pub(crate) fn send(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
+    let mut iov = Iovec { base: 0, len: 0 };
+    let mut head = header(&raw const *message as usize, &mut iov);
+    let mut control =
+        Control { len: 0, level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [-1; MAX_FDS + 1] };
+    if !fds.is_empty() {
+        for (slot, fd) in control.fds.iter_mut().zip(fds) {
+            *slot = *fd;
+        }
+        control.len = HEADER + 4 * fds.len().min(MAX_FDS);
+        head.control = &raw const control as usize;
+        head.control_len = (control.len + 7) & !7;
+    }
+    let at = &raw const head as usize;
+    // SAFETY: the header describes the message and the control block, both alive.
+    unsafe { syscall(nr::SENDMSG, [socket as usize, at, MSG_NOSIGNAL, 0, 0, 0]) }.map(drop)
+}
+
+/// Receives a message; how many descriptors came with it, now ours and closed on exec. `None` when
+/// the other end is closed.
+pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(Message, usize)>> {
+    let mut message = Message::default();
+    let mut iov = Iovec { base: 0, len: 0 };
+    let mut head = header(&raw mut message as usize, &mut iov);
+    let mut control = Control { len: 0, level: 0, kind: 0, fds: [-1; MAX_FDS + 1] };
+    head.control = &raw mut control as usize;
+    head.control_len = HEADER + 4 * MAX_FDS + 4;
+    let at = &raw mut head as usize;
+    // SAFETY: the header describes buffers of these sizes, all alive.
+    let len = unsafe { syscall(nr::RECVMSG, [socket as usize, at, MSG_CMSG_CLOEXEC, 0, 0, 0]) }?;
+    if len == 0 {
+        return Ok(None);
+    }
+    let mut count = 0;
+    if head.control_len >= HEADER && control.level == SOL_SOCKET && control.kind == SCM_RIGHTS {
+        count = (control.len.saturating_sub(HEADER) / 4).min(MAX_FDS);
+    }
+    for (slot, fd) in fds.iter_mut().zip(&control.fds) {
+        *slot = *fd;
+    }
+    if head.flags & MSG_CTRUNC != 0 {
+        for fd in fds.iter().take(count) {
+            super::call::close(*fd);
+        }
+        return Err(Errno::MFILE);
+    }
+    Ok(Some((message, count)))
+}

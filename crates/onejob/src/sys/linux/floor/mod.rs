@@ -1,0 +1,19 @@
+//! The freestanding floor: code that runs where nothing may be assumed.
+//!
+//! It runs in three places: in the guard program (no standard library, a few pages of memory), in
+//! a child between `clone` and `execve` (sharing its memory with a suspended parent), and in a
+//! forked copy of a multithreaded owner. So nothing here allocates, locks, panics, prints or uses
+//! thread-local storage; it is `core` and system calls. The library uses the same code from
+//! ordinary threads, so that what kills a tree is one piece of code wherever it runs.
+
+#![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
+
+pub(crate) mod call;
+pub(crate) mod cgroup;
+pub(crate) mod exec;
+pub(crate) mod guard;
+pub(crate) mod message;
+pub(crate) mod proc;
+pub(crate) mod raw;
+pub(crate) mod sweep;
+pub(crate) mod walk;

@@ -1,0 +1,206 @@
+//! What `/proc` tells about processes, read without allocating.
+
+use super::call::{
+    CStr, Errno, Fd, O_DIRECTORY, Result, getdents, getpid, openat, read, readlinkat,
+};
+
+/// An opened `/proc` that shows the PID namespace we live in.
+pub(crate) struct Proc {
+    dir: Fd,
+    has_children_files: bool,
+}
+
+/// What `/proc/PID/stat` says of a process (`proc_pid_stat(5)`).
+#[derive(Clone, Copy)]
+pub(crate) struct Stat {
+    pub(crate) name: [u8; 64],
+    pub(crate) name_len: usize,
+    pub(crate) state: u8,
+    pub(crate) parent: i32,
+    pub(crate) flags: u64,
+    pub(crate) start: u64,
+}
+
+/// A NUL-terminated word built without an allocator.
+pub(crate) struct Word {
+    bytes: [u8; 280],
+    len: usize,
+}
+
+impl Word {
+    pub(crate) fn new() -> Word {
+        Word { bytes: [0; 280], len: 0 }
+    }
+
+    pub(crate) fn text(mut self, text: &[u8]) -> Word {
+        for byte in text {
+            // The last byte stays NUL; what is too long is cut, and then simply not found.
+            if self.len < self.bytes.len() - 1 {
+                self.bytes[self.len] = *byte;
+                self.len += 1;
+            }
+        }
+        self
+    }
+
+    pub(crate) fn number(self, number: i32) -> Word {
+        let mut digits = [0_u8; 10];
+        let mut rest = number.unsigned_abs();
+        let mut at = digits.len();
+        while at > 0 {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        match digits.get(at..) {
+            Some(used) => self.text(used),
+            None => self,
+        }
+    }
+
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+    }
+}
+
+impl Proc {
+    /// Opens `/proc`, and refuses one that is absent or shows another PID namespace's numbers.
+    pub(crate) fn open() -> Result<Proc> {
+        let dir = openat(-100, c"/proc", O_DIRECTORY)?;
+        let me = Word::new().number(getpid());
+        let mut target = [0_u8; 16];
+        let len = readlinkat(dir.raw(), c"self", &mut target)?;
+        if target.get(..len) != Some(me.as_c_str().to_bytes()) {
+            return Err(Errno::STALE);
+        }
+        let own = Word::new().text(b"self/task/").number(getpid()).text(b"/children");
+        let has_children_files = openat(dir.raw(), own.as_c_str(), 0).is_ok();
+        Ok(Proc { dir, has_children_files })
+    }
+
+    /// Gives every child of `pid`, of all its threads, to `each`.
+    ///
+    /// A child that appears or is reaped while this reads may hide itself or others; an answer of
+    /// nobody, for a process with one thread, is always right (it is read at one instant).
+    pub(crate) fn children(&self, pid: i32, each: &mut dyn FnMut(i32)) -> Result<()> {
+        if !self.has_children_files {
+            return self.children_by_scan(pid, each);
+        }
+        let tasks = Word::new().number(pid).text(b"/task");
+        let tasks = openat(self.dir.raw(), tasks.as_c_str(), O_DIRECTORY)?;
+        numbers_in(&tasks, &mut |thread| {
+            let file = Word::new().number(thread).text(b"/children");
+            if let Ok(file) = openat(tasks.raw(), file.as_c_str(), 0) {
+                let _ = read_numbers(&file, each);
+            }
+        })
+    }
+
+    /// Where the kernel was built without `children` files: everybody whose parent is `pid`.
+    fn children_by_scan(&self, pid: i32, each: &mut dyn FnMut(i32)) -> Result<()> {
+        let all = openat(self.dir.raw(), c".", O_DIRECTORY)?;
+        numbers_in(&all, &mut |candidate| {
+            if self.stat(candidate).is_ok_and(|stat| stat.parent == pid) {
+                each(candidate);
+            }
+        })
+    }
+
+    /// What `/proc/PID/stat` says.
+    pub(crate) fn stat(&self, pid: i32) -> Result<Stat> {
+        let file = openat(self.dir.raw(), Word::new().number(pid).text(b"/stat").as_c_str(), 0)?;
+        let mut text = [0_u8; 1024];
+        let len = read(file.raw(), &mut text)?;
+        parse_stat(text.get(..len).unwrap_or(&[])).ok_or(Errno::SRCH)
+    }
+}
+
+/// The name may hold spaces and parentheses, so the fields are counted from the last `)`.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let mut stat = Stat { name: [0; 64], name_len: 0, state: 0, parent: 0, flags: 0, start: 0 };
+    for byte in text.get(open + 1..close)?.iter().take(stat.name.len()) {
+        *stat.name.get_mut(stat.name_len)? = *byte;
+        stat.name_len += 1;
+    }
+    let fields = text.get(close + 2..)?.split(|byte| *byte == b' ');
+    for (index, field) in fields.enumerate() {
+        match index + 3 {
+            3 => stat.state = *field.first()?,
+            4 => stat.parent = number(field)? as i32,
+            9 => stat.flags = number(field)?,
+            22 => {
+                stat.start = number(field)?;
+                return Some(stat);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let mut value = 0_u64;
+    for byte in digits {
+        value = value.wrapping_mul(10).wrapping_add(digit(byte)?);
+    }
+    (!digits.is_empty()).then_some(value)
+}
+
+/// Gives the name of every entry of a directory, and whether it is a directory, to `each`.
+pub(crate) fn entries(dir: &Fd, each: &mut dyn FnMut(&CStr, bool)) -> Result<()> {
+    let mut buffer = [0_u8; 2048];
+    loop {
+        let len = getdents(dir.raw(), &mut buffer)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let mut rest = buffer.get(..len).unwrap_or(&[]);
+        // struct linux_dirent64: u64 inode, u64 offset, u16 length, u8 type, name.
+        while let (Some(&[low, high]), Some(&kind)) = (rest.get(16..18), rest.get(18)) {
+            let size = usize::from(u16::from_ne_bytes([low, high]));
+            let name = rest.get(19..size).and_then(|name| CStr::from_bytes_until_nul(name).ok());
+            if let Some(name) = name {
+                const DT_DIR: u8 = 4;
+                each(name, kind == DT_DIR);
+            }
+            rest = rest.get(size.max(1)..).unwrap_or(&[]);
+        }
+    }
+}
+
+fn numbers_in(dir: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
+    entries(dir, &mut |name, _| {
+        if let Some(value) = number(name.to_bytes()) {
+            each(value as i32);
+        }
+    })
+}
+
+/// Reads numbers separated by anything that is no digit, to the end of the file.
+pub(crate) fn read_numbers(file: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
+    let mut buffer = [0_u8; 4096];
+    let mut current: Option<i32> = None;
+    loop {
+        let len = read(file.raw(), &mut buffer)?;
+        for byte in buffer.get(..len).unwrap_or(&[]) {
+            if byte.is_ascii_digit() {
+                let digit = i32::from(byte - b'0');
+                current = Some(current.unwrap_or(0).wrapping_mul(10).wrapping_add(digit));
+            } else if let Some(value) = current.take() {
+                each(value);
+            }
+        }
+        if len == 0 {
+            if let Some(value) = current {
+                each(value);
+            }
+            return Ok(());
+        }
+    }
+}

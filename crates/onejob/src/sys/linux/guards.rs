@@ -1,0 +1,384 @@
+//! Starting the guards, and talking to them.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::{
+    floor::{
+        call::{self, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, POLLIN, PollFd, SIGCHLD, SIGCONT},
+        guard::{self, Memory},
+        message::{self, MAX_FDS, Message},
+        raw::{self, nr},
+    },
+    identity, wait_for,
+};
+use crate::{Error, Result};
+
+/// The guard program, as the build script made it; empty where it could not.
+#[cfg(guard_program)]
+static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/onejob-guard"));
+#[cfg(not(guard_program))]
+static PROGRAM: &[u8] = &[];
+
+/// A pair of guards that watches this process.
+pub(super) struct Guards {
+    socket: OwnedFd,
+    inner: Process,
+    outer: Process,
+}
+
+struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    fn is_dead(&self) -> bool {
+        call::is_dead(self.pidfd.as_raw_fd())
+    }
+}
+
+/// A request that has been sent: its answers come on a socket of their own.
+pub(super) struct Reply(pub(super) OwnedFd);
+
+impl Guards {
+    /// Starts a pair. With a base, they end the cgroups below it whose names start with the prefix
+    /// when this process is gone; they themselves stay in the cgroup we are in now.
+    pub(super) fn start(base: Option<(BorrowedFd<'_>, &str)>) -> Result<Guards> {
+        let failed = |e: io::Error| Error::os("start the guard of the job", e);
+        let (ours, theirs) = pair().map_err(failed)?;
+        let owner = identity::pidfd_open(std::process::id()).map_err(|e| failed(e.into()))?;
+        let prefix = CString::new(base.map_or("", |(_, prefix)| prefix)).unwrap_or_default();
+        let mut fds = vec![theirs.as_raw_fd(), owner.as_raw_fd()];
+        fds.extend(base.map(|(dir, _)| dir.as_raw_fd()));
+        launch(&fds, &prefix).map_err(failed)?;
+        drop(theirs);
+        Guards::greeted(ours).map_err(failed)
+    }
+
+    fn greeted(socket: OwnedFd) -> io::Result<Guards> {
+        let (hello, mut fds) = receive(socket.as_fd())?
+            .ok_or_else(|| io::Error::other("it was killed before it could greet"))?;
+        if hello.kind != message::HELLO || hello.errno != 0 {
+            return Err(io::Error::from_raw_os_error(hello.errno));
+        }
+        let [inner, outer] = hello.numbers.map(|pid| pid as i32);
+        match (fds.pop(), fds.pop()) {
+            (Some(outer_fd), Some(inner_fd)) => Ok(Guards {
+                socket,
+                inner: Process { pid: inner, pidfd: inner_fd },
+                outer: Process { pid: outer, pidfd: outer_fd },
+            }),
+            _ => Err(io::Error::other("its greeting carried no pidfds")),
+        }
+    }
+
+    /// Whether at least one of them is there to finish when we are gone.
+    pub(super) fn stand(&self) -> bool {
+        !(self.inner.is_dead() && self.outer.is_dead())
+    }
+
+    /// The guard that everybody it started comes back to: the inner one, or the outer one once that
+    /// is dead.
+    pub(super) fn root(&self) -> Option<(i32, BorrowedFd<'_>)> {
+        let guards = [&self.inner, &self.outer];
+        let root = guards.into_iter().find(|guard| !guard.is_dead())?;
+        Some((root.pid, root.pidfd.as_fd()))
+    }
+
+    /// Whether the inner guard can still be asked for anything.
+    pub(super) fn answer(&self) -> bool {
+        !self.inner.is_dead()
+    }
+
+    /// Sends a request; the first of its descriptors is added here.
+    pub(super) fn request(&self, request: &Message, fds: &[i32]) -> io::Result<Reply> {
+        let (ours, theirs) = pair()?;
+        let mut all = vec![theirs.as_raw_fd()];
+        all.extend(fds);
+        if all.len() > MAX_FDS {
+            return Err(io::Error::new(
+                io::ErrorKind::ArgumentListTooLong,
+                format!("more than {} descriptors to inherit", MAX_FDS - 6),
+            ));
+        }
+        self.wake();
+        message::send(self.socket.as_raw_fd(), request, &all)?;
+        Ok(Reply(ours))
+    }
+
+    /// A request that is answered by one `DONE`.
+    pub(super) fn ask(&self, kind: u32) -> io::Result<[u64; 2]> {
+        let reply = self.request(&Message::new(kind), &[])?;
+        match self.receive(&reply)? {
+            Some((done, _)) => Ok(done.numbers),
+            None => Err(io::Error::other("the guard was killed")),
+        }
+    }
+
+    /// The next answer to a request; `None` if there will be none.
+    pub(super) fn receive(&self, reply: &Reply) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+        receive(reply.0.as_fd())
+    }
+
+    /// A member can stop the whole process group; that must not hang us.
+    fn wake(&self) {
+        let _ = call::pidfd_send_signal(self.inner.pidfd.as_raw_fd(), SIGCONT);
+    }
+
+    /// Tells them to end everything, or to leave, and waits until both have.
+    pub(super) fn dismiss(&self, kind: u32, patience: Duration) -> bool {
+        self.wake();
+        let _ = message::send(self.socket.as_raw_fd(), &Message::new(kind), &[]);
+        self.wait_gone(Some(Instant::now() + patience))
+    }
+
+    /// Waits until both have ended.
+    pub(super) fn wait_gone(&self, deadline: Option<Instant>) -> bool {
+        for guard in [&self.inner, &self.outer] {
+            while !guard.is_dead() {
+                if super::is_past(deadline) {
+                    return false;
+                }
+                wait_for(&mut [PollFd::new(guard.pidfd.as_raw_fd(), POLLIN)], deadline);
+            }
+        }
+        true
+    }
+
+    /// Whether they ended because nobody was left, rather than by being killed. Both are gone.
+    pub(super) fn had_finished(&self) -> bool {
+        // Whatever is queued there now was sent before they died; the last word counts.
+        let mut finished = false;
+        while call::poll(&mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)], 0) == 1 {
+            match receive(self.socket.as_fd()) {
+                Ok(Some((last, _))) => finished = last.kind == message::DONE,
+                _ => break,
+            }
+        }
+        finished
+    }
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+    let mut fds = [-1; MAX_FDS];
+    let received = loop {
+        match message::receive(socket.as_raw_fd(), &mut fds) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    Ok(received.map(|(message, count)| {
+        // SAFETY: descriptors that just arrived are ours alone.
+        let own = |raw: &i32| unsafe { OwnedFd::from_raw_fd(*raw) };
+        (message, fds.iter().take(count).map(own).collect())
+    }))
+}
+
+/// Starts the outer guard with these descriptors as its first ones.
+///
+/// It becomes nobody's child: an intermediate process starts it and ends. So a `waitpid(-1)` of the
+/// owner never meets it, and since the intermediate one has no exit signal, no `SIGCHLD` tells of
+/// it either.
+fn launch(fds: &[i32], prefix: &CString) -> io::Result<()> {
+    match launch_program(fds, prefix) {
+        // No memory files, or none that may be executed (vm.memfd_noexec, a security module).
+        Err(Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC) => {
+            Ok(launch_fork(fds, prefix)?)
+        }
+        answer => Ok(answer?),
+    }
+}
+
+/// What the two processes on the way to the guard program need. They share our memory.
+struct Launch<'a> {
+    program: i32,
+    fds: &'a [i32],
+    argv: [*const u8; 3],
+    inner_stack: *mut u8,
+    errno: AtomicI32,
+}
+
+const STACK: usize = 32 * 1024;
+
+fn launch_program(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
+    let mut stack = Stack::new(2 * STACK)?;
+    let launch = Launch {
+        program: program()?,
+        fds,
+        argv: [guard::NAME.as_ptr().cast(), prefix.as_ptr().cast(), ptr::null()],
+        inner_stack: stack.top(STACK),
+        errno: AtomicI32::new(0),
+    };
+    let mut pidfd = -1;
+    let flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
+    let all_blocked = Blocked::new();
+    // SAFETY: a fresh stack, and `launch` outlives the child, since CLONE_VFORK suspends us until
+    // it has ended.
+    unsafe {
+        let args = clone_args(flags, 0, stack.top(2 * STACK), &mut pidfd);
+        raw::clone_to(nr::CLONE, args, intermediate, (&raw const launch).cast_mut().cast())?;
+    }
+    drop(all_blocked);
+    reap_intermediate(pidfd);
+    match launch.errno.load(Ordering::Acquire) {
+        0 => Ok(()),
+        errno => Err(Errno(errno)),
+    }
+}
+
+fn reap_intermediate(pidfd: i32) {
+    let pidfd = call::Fd(pidfd);
+    let _ = call::reap(pidfd.raw(), true);
+}
+
+/// The arguments of the old `clone` call, which no seccomp filter refuses.
+pub(super) fn clone_args(
+    flags: u64,
+    exit_signal: i32,
+    stack: *mut u8,
+    pidfd: &mut i32,
+) -> [usize; 5] {
+    [(flags | exit_signal as u64) as usize, stack as usize, &raw mut *pidfd as usize, 0, 0]
+}
+
+unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
+    // SAFETY: `launch_program` passes a `Launch`, and waits.
+    let launch = unsafe { &*data.cast::<Launch<'_>>() };
+    let mut unused = -1;
+    let args = clone_args(CLONE_VM | CLONE_VFORK, SIGCHLD, launch.inner_stack, &mut unused);
+    // SAFETY: the other half of the stack is fresh, and we wait like our parent does.
+    if let Err(errno) = unsafe { raw::clone_to(nr::CLONE, args, become_program, data) } {
+        launch.errno.store(errno.0, Ordering::Release);
+    }
+    call::exit(0)
+}
+
+unsafe extern "C" fn become_program(data: *mut u8) -> ! {
+    // SAFETY: as in `intermediate`.
+    let launch = unsafe { &*data.cast::<Launch<'_>>() };
+    let executed = place(launch.fds, launch.program).and_then(|program| {
+        let envp = [ptr::null::<u8>()];
+        let (argv, envp) = (launch.argv.as_ptr() as usize, envp.as_ptr() as usize);
+        let empty = c"".as_ptr() as usize;
+        // SAFETY: an open program, and lists of strings that end with a null.
+        unsafe {
+            raw::syscall(
+                nr::EXECVEAT,
+                [program as usize, empty, argv, envp, call::AT_EMPTY_PATH, 0],
+            )
+        }
+    });
+    if let Err(errno) = executed {
+        launch.errno.store(errno.0, Ordering::Release);
+    }
+    call::exit(127)
+}
+
+/// Puts the descriptors at 0, 1, …; answers where `keep` went, out of their way.
+fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
+    const CLEAR: i32 = 10;
+    let mut moved = [-1; 3];
+    for (slot, fd) in moved.iter_mut().zip(fds) {
+        *slot = call::dup_above(*fd, CLEAR)?;
+    }
+    let keep = if keep < 0 { keep } else { call::dup_above(keep, CLEAR)? };
+    for (number, from) in moved.iter().take(fds.len()).enumerate() {
+        call::dup_to(*from, number as i32, 0)?;
+    }
+    Ok(keep)
+}
+
+/// Without an executable memory file: the guards are forked copies of this process that run the
+/// same code. They pin the memory this process has now.
+fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
+    static mut MEMORY: Memory = Memory::new();
+    let mut pidfd = -1;
+    let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);
+    let all_blocked = Blocked::new();
+    let [flags, stack, pidfd_at, ..] = args;
+    // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
+    // MEMORY of its own, which this process itself never uses.
+    unsafe {
+        if raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])? == 0 {
+            if let Ok(None) = call::fork(SIGCHLD) {
+                let _ = place(fds, -1);
+                guard::run(prefix.to_bytes(), &mut *(&raw mut MEMORY));
+            }
+            call::exit(0);
+        }
+    }
+    drop(all_blocked);
+    reap_intermediate(pidfd);
+    Ok(())
+}
+
+/// The program in a memory file, made once.
+fn program() -> std::result::Result<i32, Errno> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    static FILE: OnceLock<OwnedFd> = OnceLock::new();
+    if PROGRAM.is_empty() {
+        return Err(Errno::NOSYS);
+    }
+    if let Some(file) = FILE.get() {
+        return Ok(file.as_raw_fd());
+    }
+    let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
+    // MFD_EXEC is unknown before Linux 6.3.
+    let file = memfd_create(guard::NAME, MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
+        .or_else(|_| memfd_create(guard::NAME, MemfdFlags::CLOEXEC))
+        .map_err(errno)?;
+    let mut rest = PROGRAM;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest).map_err(errno)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    Ok(FILE.get_or_init(|| file).as_raw_fd())
+}
+
+/// All signals blocked for this thread: a handler must not run in a child that shares our memory.
+pub(super) struct Blocked(u64);
+
+impl Blocked {
+    pub(super) fn new() -> Blocked {
+        Blocked(call::set_mask(u64::MAX))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        call::set_mask(self.0);
+    }
+}
+
+/// Memory for the stacks of children that share ours.
+pub(super) struct Stack(Vec<u128>);
+
+impl Stack {
+    pub(super) fn new(size: usize) -> std::result::Result<Stack, Errno> {
+        let mut words = Vec::new();
+        words.try_reserve_exact(size / 16).map_err(|_| Errno::NOMEM)?;
+        words.resize(size / 16, 0);
+        Ok(Stack(words))
+    }
+
+    /// The end of its first `size` bytes, where a stack of that size begins.
+    pub(super) fn top(&mut self, size: usize) -> *mut u8 {
+        self.0.as_mut_ptr().cast::<u8>().wrapping_add(size)
+    }
+}

@@ -1,0 +1,308 @@
+//! Where our cgroup is, and the jobs we have made below it.
+
+use std::{
+    ffi::CString,
+    fmt::Display,
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, flock};
+
+use super::{
+    floor::{
+        call::{self, Errno},
+        cgroup::{self as floor_cgroup},
+        proc::entries,
+    },
+    guards::Guards,
+    token::ProcessToken,
+};
+use crate::{Error, Result};
+
+/// What every cgroup of ours is called: this, the owner's own part, and a number.
+const PREFIX: &str = "onejob-";
+
+/// A cgroup of ours that was not a job's: where this process is, and its jobs go.
+pub(super) struct Base {
+    path: PathBuf,
+    dir: OwnedFd,
+    prefix: String,
+    next: AtomicU64,
+    guards: Mutex<Arc<Guards>>,
+    owner: ProcessToken,
+}
+
+/// The bases of this process: one, unless it has been moved or has enclosed itself.
+static BASES: Mutex<Vec<Arc<Base>>> = Mutex::new(Vec::new());
+
+impl Base {
+    /// The base for jobs made now, guarded.
+    pub(super) fn current() -> Result<Arc<Base>> {
+        let path = own_cgroup()?;
+        let owner = ProcessToken::current()?;
+        let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
+        // A forked copy of an owner is an owner of its own.
+        bases.retain(|base| base.owner == owner);
+        if let Some(base) = bases.iter().find(|base| base.path == path) {
+            base.revive_guards()?;
+            return Ok(base.clone());
+        }
+        let dir = usable(&path)?;
+        // Below a job of ours, its guards take down whatever we make here.
+        let around = bases.iter().find(|base| base.holds(&path));
+        let base = match around {
+            Some(around) => {
+                around.revive_guards()?;
+                Base::new(path, dir, owner, |_, _| Ok(around.guards()))?
+            }
+            None => Base::new(path, dir, owner, |dir, prefix| {
+                Guards::start(Some((dir, prefix))).map(Arc::new)
+            })?,
+        };
+        sweep(base.dir(), &base.prefix);
+        let base = Arc::new(base);
+        bases.push(base.clone());
+        Ok(base)
+    }
+
+    fn new(
+        path: PathBuf,
+        dir: OwnedFd,
+        owner: ProcessToken,
+        guards: impl FnOnce(BorrowedFd<'_>, &str) -> Result<Arc<Guards>>,
+    ) -> Result<Base> {
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::os("get a random number", e))?;
+        let prefix = format!("{PREFIX}{:016x}-", u64::from_ne_bytes(random));
+        let guards = Mutex::new(guards(dir.as_fd(), &prefix)?);
+        Ok(Base { path, dir, prefix, next: AtomicU64::new(1), guards, owner })
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    pub(super) fn guards(&self) -> Arc<Guards> {
+        self.guards.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new job is guarded even if somebody has killed both guards.
+    fn revive_guards(&self) -> Result<()> {
+        let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        if !guards.stand() {
+            *guards = Arc::new(Guards::start(Some((self.dir(), &self.prefix)))?);
+        }
+        Ok(())
+    }
+
+    /// Whether a path is inside one of the jobs below this base.
+    fn holds(&self, path: &Path) -> bool {
+        let below = path.strip_prefix(&self.path).ok();
+        let first = below.and_then(|below| below.components().next());
+        first.is_some_and(|name| name.as_os_str().as_bytes().starts_with(self.prefix.as_bytes()))
+    }
+
+    /// Makes and locks a fresh cgroup. A used one must never be used again after a kill.
+    pub(super) fn make(&self) -> Result<Cgroup> {
+        let failed = |e: rustix::io::Errno| {
+            Error::os(format!("make a cgroup below {}", self.path.display()), e)
+        };
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let name = CString::new(format!("{}{number}", self.prefix)).unwrap_or_default();
+            match rustix::fs::mkdirat(self.dir(), &name, Mode::RWXU) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::EXIST) => continue,
+                Err(e) => return Err(failed(e)),
+            }
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = rustix::fs::openat(self.dir(), &name, flags, Mode::empty());
+            // Between the making and the locking it looks abandoned: a sweeper may have taken it,
+            // and then it is gone or locked.
+            let locked = opened.and_then(|dir| {
+                flock(&dir, FlockOperation::NonBlockingLockShared)?;
+                rustix::fs::accessat(&dir, "cgroup.procs", Access::EXISTS, AtFlags::empty())?;
+                Ok(dir)
+            });
+            match locked {
+                Ok(dir) => return Ok(Cgroup { name, dir }),
+                Err(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
+                    let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
+                    return Err(failed(e));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// A cgroup of a job, locked as long as this lives.
+pub(super) struct Cgroup {
+    pub(super) name: CString,
+    pub(super) dir: OwnedFd,
+}
+
+/// Takes down what owners and guards that were all killed have left below a base: whoever holds no
+/// lock on its cgroup any more has abandoned it. Proof is the lock and never a number, so that it
+/// also holds between PID namespaces.
+fn sweep(base: BorrowedFd<'_>, own_prefix: &str) {
+    let mut names = Vec::new();
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) else { return };
+    let _ = entries(&listing, &mut |name, is_dir| {
+        let bytes = name.to_bytes();
+        let ours = bytes.starts_with(PREFIX.as_bytes());
+        if is_dir && ours && !bytes.starts_with(own_prefix.as_bytes()) {
+            names.push(name.to_owned());
+        }
+    });
+    let me = rustix::process::geteuid().as_raw();
+    for name in names {
+        let opened = rustix::fs::openat(base, &name, flags | OFlags::NOFOLLOW, Mode::empty());
+        let Ok(dir) = opened else { continue };
+        let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
+        if mine && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = floor_cgroup::end(base.as_raw_fd(), &name, 2_000);
+        }
+    }
+}
+
+/// The directory of the cgroup this process is in.
+pub(super) fn own_cgroup() -> Result<PathBuf> {
+    cgroup_of("self")
+}
+
+/// The directory of the cgroup a process is in.
+pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
+    let failed = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => {
+            Error::unsupported("/proc is not mounted").hint("mount it: mount -t proc proc /proc")
+        }
+        _ => Error::os(format!("find the cgroup of process {process}"), e),
+    };
+    let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup")).map_err(failed)?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = own.ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))?;
+    locate(Path::new(own), &mounts).ok_or_else(|| {
+        Error::unsupported(format!("no cgroup v2 file system that shows {own} is mounted"))
+            .hint("mount one: mount -t cgroup2 none /sys/fs/cgroup")
+    })
+}
+
+/// The place of a cgroup in the mounted file systems (`proc_pid_mountinfo(5)`).
+fn locate(own: &Path, mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut fields = place.split(' ').skip(3);
+        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+        let below = own.strip_prefix(&root).ok()?;
+        (kind.split(' ').next()? == "cgroup2").then(|| {
+            if below.as_os_str().is_empty() { point.into() } else { Path::new(&point).join(below) }
+        })
+    })
+}
+
+/// Spaces and the like stand there as octal numbers.
+fn unescape(field: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+/// Opens our cgroup if jobs can be made below it by us: directories, and moves into them.
+fn usable(path: &Path) -> Result<OwnedFd> {
+    let shown = path.display();
+    let lacking = |what: &str, hint: &str| {
+        Err(Error::unsupported(format!("our cgroup {shown} {what}")).hint(hint.to_owned()))
+    };
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| Error::os(format!("open our cgroup {shown}"), e))?;
+    // Moving into a child needs the permission to move here too.
+    for name in [".", "cgroup.procs"] {
+        let access = rustix::fs::accessat(&dir, name, Access::WRITE_OK, AtFlags::EACCESS);
+        match access {
+            Ok(()) => {}
+            Err(rustix::io::Errno::ROFS) => {
+                return lacking("is mounted read-only", "let the container write to its cgroup");
+            }
+            Err(_) => {
+                let hint = "run as root or in a delegated cgroup, for example with \
+                            systemd-run --user --scope -p Delegate=yes";
+                return lacking("is not ours to write to", hint);
+            }
+        }
+    }
+    let kind = read_text(dir.as_fd(), "cgroup.type").unwrap_or_default();
+    if !matches!(kind.trim(), "" | "domain" | "domain threaded") || kind.trim() == "domain threaded"
+    {
+        return lacking("is threaded and cannot hold processes of its own", "use another cgroup");
+    }
+    if !has_kill(path) {
+        return lacking("cannot be killed as one", "cgroup.kill needs Linux 5.14");
+    }
+    Ok(dir)
+}
+
+/// The root of the hierarchy has no `cgroup.kill` itself, so there its version is asked by release.
+fn has_kill(path: &Path) -> bool {
+    if rustix::fs::accessat(CWD, path.join("cgroup.kill"), Access::EXISTS, AtFlags::empty()).is_ok()
+    {
+        return true;
+    }
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
+}
+
+pub(super) fn read_text(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+    let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    io::read_to_string(fs::File::from(file))
+}
+
+pub(super) fn write_text(dir: BorrowedFd<'_>, name: &str, text: &str) -> io::Result<()> {
+    let file = rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, text.as_bytes())?;
+    Ok(())
+}
+
+/// Whether an error only says that the cgroup has been removed.
+pub(super) fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+25 30 0:23 / /sys/fs/cgroup ro - tmpfs tmpfs ro
+26 25 0:24 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+27 25 0:25 / /sys/fs/cgroup/uni\\040fied rw shared:9 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn our_cgroup_is_found_below_its_mount() {
+        let at = |own: &str| locate(Path::new(own), MOUNTS);
+        assert_eq!(at("/"), Some("/sys/fs/cgroup/uni fied".into()));
+        assert_eq!(at("/a/b"), Some("/sys/fs/cgroup/uni fied/a/b".into()));
+    }
+
+    #[test]
+    fn a_bind_mount_of_a_part_shows_only_that_part() {
+        let mounts = "27 25 0:25 /docker/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        assert_eq!(locate(Path::new("/docker/x/y"), mounts), Some("/sys/fs/cgroup/y".into()));
+        assert_eq!(locate(Path::new("/other"), mounts), None);
+    }
+}

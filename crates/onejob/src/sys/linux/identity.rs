@@ -1,0 +1,94 @@
+//! Who a process is, beyond its number.
+
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::OnceLock,
+};
+
+use super::floor::{
+    call::{self, Errno},
+    proc::{Proc, Stat},
+};
+use crate::{Error, Process, ProcessId, Result};
+
+/// `PID_FS_MAGIC`: pidfds of this file system have an inode of their own per process (Linux 6.9).
+const PID_FS_MAGIC: u64 = 0x5049_4446;
+
+pub(crate) fn identify(pid: u32) -> Result<ProcessId> {
+    open(pid).map(|(id, _)| id)
+}
+
+/// The process that has this number now, held by a pidfd.
+pub(super) fn open(pid: u32) -> Result<(ProcessId, OwnedFd)> {
+    if pid == 0 || i32::try_from(pid).is_err() {
+        return Err(Error::invalid(format!("{pid} is not the number of a process")));
+    }
+    let pidfd = pidfd_open(pid).map_err(|e| Error::os(format!("find process {pid}"), e))?;
+    let proc = Proc::open().ok();
+    let id = of_pidfd(pid, pidfd.as_fd(), proc.as_ref());
+    Ok((id, pidfd))
+}
+
+/// The very process of an identity, held by a pidfd.
+pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
+    let gone = || Error::stale(format!("process {} is gone", id.pid));
+    let (now, pidfd) = match open(id.pid) {
+        Err(error) if error.is_not_found() => return Err(gone()),
+        opened => opened?,
+    };
+    if now == *id {
+        Ok(pidfd)
+    } else {
+        Err(gone().hint("its number belongs to another process now"))
+    }
+}
+
+pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
+    let raw = call::pidfd_open(pid as i32)?.into_raw();
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// The identity of the process behind a pidfd, as far as it can be read.
+pub(super) fn of_pidfd(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> ProcessId {
+    let stat = proc.and_then(|proc| proc.stat(pid as i32).ok());
+    // The number was the pidfd's own while the process was there; if it is not any more, the start
+    // time read may be a stranger's.
+    let still = call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH);
+    let start = stat.filter(|_| still).map_or(0, |stat| stat.start);
+    ProcessId { pid, start, boot: boot(), inode: inode(pidfd) }
+}
+
+fn inode(pidfd: BorrowedFd<'_>) -> u64 {
+    static HAS_INODES: OnceLock<bool> = OnceLock::new();
+    let has = *HAS_INODES.get_or_init(|| {
+        rustix::fs::fstatfs(pidfd).is_ok_and(|fs| fs.f_type as u64 == PID_FS_MAGIC)
+    });
+    if !has {
+        return 0;
+    }
+    rustix::fs::fstat(pidfd).map_or(0, |stat| stat.st_ino)
+}
+
+fn boot() -> u128 {
+    static BOOT: OnceLock<u128> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+    })
+}
+
+/// A member as it is listed.
+pub(super) fn describe(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> Process {
+    let stat = proc.and_then(|proc| proc.stat(pid as i32).ok());
+    let id = of_pidfd(pid, pidfd, proc);
+    let parent = stat.as_ref().and_then(|stat| u32::try_from(stat.parent).ok());
+    let name = stat.as_ref().map(name_of).unwrap_or_default();
+    Process { id, parent, name, is_caller: pid == std::process::id() }
+}
+
+fn name_of(stat: &Stat) -> String {
+    let name = stat.name.get(..stat.name_len).unwrap_or(&[]);
+    String::from_utf8_lossy(name).into_owned()
+}

@@ -1,0 +1,81 @@
+//! Linux: cgroups where we may make them, a subreaper everywhere else.
+//!
+//! From the API to the system call: `Job` here picks the mechanism; [`cgroup`] and [`subreaper`]
+//! fulfil the contract; [`plan`] turns a command into the flat record that a child executes, and
+//! [`spawn`] makes that child here or asks a guard for it; [`guards`] starts the guards and talks to
+//! them; [`below`] lists, signals and kills whatever is below a process. What must run without a
+//! standard library is in [`floor`].
+
+mod below;
+mod cgroup;
+mod child;
+mod floor;
+mod guards;
+mod hierarchy;
+mod identity;
+mod plan;
+mod spawn;
+mod subreaper;
+mod survey;
+mod token;
+mod tree;
+
+pub(crate) use child::Child;
+pub(crate) use identity::identify;
+pub(crate) use survey::{promise, survey};
+pub(crate) use token::ProcessToken;
+pub(crate) use tree::tree;
+
+use std::{io, time::Instant};
+
+use super::Mechanism;
+use crate::{
+    Command, Guarantees, Process, ProcessId, Result, Signal, Stats, job::Around, stop::Stoppable,
+};
+
+pub(crate) const LADDER: &[crate::Mechanism] =
+    &[crate::Mechanism::Cgroup, crate::Mechanism::Subreaper];
+
+/// A job of either mechanism.
+pub(crate) enum Job {
+    Cgroup(cgroup::Cgroup),
+    Subreaper(subreaper::Subreaper),
+}
+
+delegate!(Job { Cgroup, Subreaper });
+
+impl Job {
+    pub(crate) fn new(mechanism: crate::Mechanism, around: Around) -> Result<Job> {
+        match mechanism {
+            crate::Mechanism::Cgroup => cgroup::Cgroup::new(around).map(Job::Cgroup),
+            crate::Mechanism::Subreaper => subreaper::Subreaper::new(around).map(Job::Subreaper),
+        }
+    }
+}
+
+impl From<floor::call::Errno> for io::Error {
+    fn from(errno: floor::call::Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.0)
+    }
+}
+
+/// How long a kill goes on while nobody dies.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Milliseconds until a deadline for `poll`, rounded up so that it does not wake too early; -1 for
+/// none.
+fn milliseconds_until(deadline: Option<Instant>) -> i32 {
+    let Some(deadline) = deadline else { return -1 };
+    let left = deadline.saturating_duration_since(Instant::now());
+    i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
+/// Whether a deadline has passed; one that is none never does.
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+/// Waits until one of the descriptors fires or the deadline has passed.
+fn wait_for(fds: &mut [floor::call::PollFd], deadline: Option<Instant>) {
+    floor::call::poll(fds, milliseconds_until(deadline));
+}

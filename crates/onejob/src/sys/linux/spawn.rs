@@ -1,0 +1,361 @@
+//! Making the child: here, or by asking a guard.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use rustix::{
+    fs::{MemfdFlags, Mode, OFlags, memfd_create},
+    pipe::{PipeFlags, pipe_with},
+};
+
+use super::{
+    child::{Child, reap_unwaited},
+    floor::{
+        call::{
+            self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM,
+            CloneArgs, Errno, SIGCHLD, SIGKILL,
+        },
+        exec::{Limit, Mapping, Plan},
+        message::{self, Message},
+        raw::{self, nr},
+    },
+    guards::{Blocked, Guards, Stack, clone_args},
+    plan::{Record, Setting, Wiring, failure},
+};
+use crate::{Command, Error, Result, command::PreExec};
+
+/// How a child is made.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// `clone3`, in this cgroup from birth if there is one.
+    Born(Option<BorrowedFd<'a>>),
+    /// The old `clone`, and the child joins the cgroup of this `cgroup.procs` before anything else.
+    Joins(Option<BorrowedFd<'a>>),
+}
+
+/// What came of an attempt to make a child.
+enum Attempt {
+    Started(u32, OwnedFd),
+    /// It failed at this stage, with this error, and is gone.
+    Failed(u32, i32),
+    /// The kernel killed it at birth, or refuses this way of making it: try the other.
+    Refused,
+}
+
+/// Starts a child of this process, inside `cgroup` from birth, or else where this process is.
+pub(super) fn local(command: &mut Command, cgroup: Option<BorrowedFd<'_>>) -> Result<crate::Child> {
+    reap_unwaited();
+    let wiring = Wiring::new(command)?;
+    let hooks = &mut Hooks(std::mem::take(&mut command.unix.pre_exec));
+    let attempt = make(command, &wiring, hooks, Way::Born(cgroup)).and_then(|attempt| {
+        match (attempt, cgroup) {
+            (Attempt::Refused, None) => make(command, &wiring, hooks, Way::Joins(None)),
+            (Attempt::Refused, Some(cgroup)) => {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                let procs = rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+                make(command, &wiring, hooks, Way::Joins(Some(procs.as_fd())))
+            }
+            (attempt, _) => Ok(attempt),
+        }
+    });
+    command.unix.pre_exec = std::mem::take(&mut hooks.0);
+    let failed = |e: io::Error| Error::os(format!("start a process for {:?}", command.program), e);
+    match attempt.map_err(failed)? {
+        Attempt::Started(pid, pidfd) => {
+            let Wiring { stdin, stdout, stderr, .. } = wiring;
+            Ok(crate::Child::new(Child::ours(pid, pidfd), stdin, stdout, stderr))
+        }
+        Attempt::Failed(stage, errno) => Err(failure(command, stage, errno)),
+        Attempt::Refused => Err(failed(io::Error::other("the kernel killed it at birth, twice"))),
+    }
+}
+
+fn make(
+    command: &Command,
+    wiring: &Wiring,
+    hooks: &mut Hooks,
+    way: Way<'_>,
+) -> io::Result<Attempt> {
+    let setting = Setting {
+        descriptors: wiring.mappings(),
+        limits: Vec::new(),
+        umask: -1,
+        cwd_fd: -1,
+        process_group: None,
+        // The old call cannot reset our handlers, so the child does, and must know what to ignore.
+        ignored: matches!(way, Way::Joins(_)).then(ignored_signals),
+    };
+    let mut record = Record::new(command, &setting);
+    if let Way::Joins(Some(procs)) = way {
+        record.plan().join = procs.as_raw_fd();
+    }
+    if hooks.0.is_empty() { share(record, way) } else { copy(record, way, hooks) }
+}
+
+unsafe extern "C" fn child(record: *mut u8) -> ! {
+    // SAFETY: `share` relocated a whole record; the plan is its head.
+    unsafe { (*record.cast::<Plan>()).run() }
+}
+
+/// A child that shares our memory while we are suspended: as fast with 4 GB as with 4 MB.
+fn share(mut record: Record, way: Way<'_>) -> io::Result<Attempt> {
+    const STACK: usize = 64 * 1024;
+    let mut stack = Stack::new(STACK)?;
+    let data = record.as_mut_ptr();
+    // SAFETY: a whole record that stays in place until the end of this function.
+    unsafe { Plan::relocate(data) };
+    let mut pidfd = -1;
+    let flags = CLONE_PIDFD | CLONE_VM | CLONE_VFORK;
+    let all_blocked = Blocked::new();
+    let cloned = match way {
+        Way::Born(cgroup) => {
+            let args = CloneArgs {
+                stack: stack.top(0) as u64,
+                stack_size: STACK as u64,
+                ..born(flags, cgroup, &mut pidfd)
+            };
+            let (at, size) = (&raw const args as usize, size_of::<CloneArgs>());
+            // SAFETY: a fresh stack; the record outlives the child's use of it, since CLONE_VFORK
+            // suspends us until it has executed its program or ended.
+            unsafe { raw::clone_to(raw::CLONE3, [at, size, 0, 0, 0], child, data) }
+        }
+        Way::Joins(_) => {
+            // SAFETY: as above. Handlers of ours stay set in the child, which resets them before it
+            // unblocks signals.
+            unsafe {
+                let args = clone_args(flags, SIGCHLD, stack.top(STACK), &mut pidfd);
+                raw::clone_to(nr::CLONE, args, child, data)
+            }
+        }
+    };
+    drop(all_blocked);
+    let pid = match cloned {
+        Ok(pid) => pid as u32,
+        Err(errno) if way.is_refused_by(errno) => return Ok(Attempt::Refused),
+        Err(errno) => return Err(errno.into()),
+    };
+    // SAFETY: a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let (stage, errno) = record.outcome();
+    Ok(judge(pid, pidfd, stage, errno))
+}
+
+fn born(flags: u64, cgroup: Option<BorrowedFd<'_>>, pidfd: &mut i32) -> CloneArgs {
+    let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+    CloneArgs {
+        flags: flags | into | CLONE_CLEAR_SIGHAND,
+        pidfd: &raw mut *pidfd as u64,
+        exit_signal: SIGCHLD as u64,
+        cgroup: cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
+        ..CloneArgs::default()
+    }
+}
+
+impl Way<'_> {
+    /// Whether the error is that of a seccomp filter, or of a kernel without the call.
+    fn is_refused_by(self, errno: Errno) -> bool {
+        let refusals = [Errno::NOSYS, Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP];
+        matches!(self, Way::Born(_)) && refusals.contains(&errno)
+    }
+}
+
+/// What became of a child that reported this last.
+fn judge(pid: u32, pidfd: OwnedFd, stage: u32, errno: i32) -> Attempt {
+    match (stage, errno) {
+        (0, _) => match call::reap(pidfd.as_raw_fd(), true) {
+            // Killed before its first instruction: kernels up to 6.18 do so when the caller's
+            // cgroup and the target have seen different numbers of kills.
+            Ok(Some(ended)) if ended.wait_status() == SIGKILL => Attempt::Refused,
+            _ => Attempt::Failed(0, Errno::CHILD.0),
+        },
+        (_, 0) => Attempt::Started(pid, pidfd),
+        (stage, errno) => {
+            let _ = call::reap(pidfd.as_raw_fd(), true);
+            Attempt::Failed(stage, errno)
+        }
+    }
+}
+
+/// The caller's own steps.
+struct Hooks(Vec<PreExec>);
+
+unsafe extern "C" fn run_hooks(data: *mut u8) -> i32 {
+    // SAFETY: `copy` passes its hooks, of which this child has a copy.
+    let hooks = unsafe { &mut *data.cast::<Hooks>() };
+    for step in &mut hooks.0 {
+        if let Err(error) = step() {
+            return error.raw_os_error().unwrap_or(Errno::INVAL.0);
+        }
+    }
+    0
+}
+
+/// A child with a copy of our memory, for steps that must not change ours.
+fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attempt> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let plan = record.plan();
+    plan.report.store(writer.as_raw_fd(), std::sync::atomic::Ordering::Relaxed);
+    plan.hook = run_hooks as *const () as u64;
+    plan.hook_data = &raw mut *hooks as u64;
+    let data = record.as_mut_ptr();
+    // SAFETY: a whole record, relocated once.
+    let plan = unsafe { Plan::relocate(data) };
+    let mut pidfd = -1;
+    let all_blocked = Blocked::new();
+    let cloned = match way {
+        // SAFETY: no memory is shared, and the child goes on in the floor, but for the caller's
+        // steps, which promised to be async-signal-safe.
+        Way::Born(cgroup) => unsafe { call::clone3(&born(CLONE_PIDFD, cgroup, &mut pidfd)) },
+        // SAFETY: as above.
+        Way::Joins(_) => unsafe { call::fork(SIGCHLD) },
+    };
+    match cloned {
+        Ok(Some(pid)) => {
+            drop(all_blocked);
+            drop(writer);
+            if pidfd < 0 {
+                // Not yet waited for, so the number is its own.
+                pidfd = call::pidfd_open(pid)?.into_raw();
+            }
+            // SAFETY: a new descriptor that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let (stage, errno) = last_report(reader.as_fd())?;
+            Ok(judge(pid as u32, pidfd, stage, errno))
+        }
+        // SAFETY: the child, on its relocated record.
+        Ok(None) => unsafe { plan.run() },
+        Err(errno) if way.is_refused_by(errno) => Ok(Attempt::Refused),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The last of the reports on a pipe that a child's `execve` closes.
+fn last_report(reader: BorrowedFd<'_>) -> io::Result<(u32, i32)> {
+    let mut last = (0, 0);
+    let mut report = [0; 8];
+    loop {
+        match call::read(reader.as_raw_fd(), &mut report) {
+            Ok(8) => {
+                let both = u64::from_ne_bytes(report);
+                last = ((both >> 32) as u32, both as u32 as i32);
+            }
+            Ok(_) => return Ok(last),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Starts a child of the guard. It is inside because everything below the guard is.
+pub(super) fn remote(command: &Command, guards: &Guards) -> Result<crate::Child> {
+    if !command.unix.pre_exec.is_empty() {
+        return Err(Error::unsupported("pre_exec steps cannot run in a child of the guard")
+            .hint("they need the cgroup mechanism"));
+    }
+    let failed = |e: io::Error| {
+        Error::os(format!("ask the guard to start a process for {:?}", command.program), e)
+    };
+    let wiring = Wiring::new(command)?;
+    let inherited = inherited(&wiring).map_err(failed)?;
+    let cwd = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::os("open the current directory", e))?;
+    // Counted from the first descriptor after the three every request has.
+    let mut own: Vec<RawFd> = inherited.iter().map(|mapping| mapping.from).collect();
+    own.push(cwd.as_raw_fd());
+    let numbered = inherited.iter().enumerate();
+    let setting = Setting {
+        descriptors: numbered.map(|(i, m)| Mapping { from: i as i32, to: m.to }).collect(),
+        limits: limits(),
+        umask: umask().map_err(failed)?,
+        cwd_fd: inherited.len() as i32,
+        process_group: Some(rustix::process::getpgrp().as_raw_nonzero().get()),
+        ignored: Some(ignored_signals()),
+    };
+    let record = Record::new(command, &setting);
+    let file = memory_file(record.bytes()).map_err(failed)?;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let mut request = Message::new(message::SPAWN);
+    request.numbers = [record.bytes().len() as u64, 0];
+    let mut fds = vec![file.as_raw_fd(), writer.as_raw_fd()];
+    fds.extend(own);
+    let reply = guards.request(&request, &fds).map_err(failed)?;
+    drop(writer);
+    let (answer, mut pidfds) = guards
+        .receive(&reply)
+        .and_then(|answer| answer.ok_or_else(|| io::Error::other("the guard was killed")))
+        .map_err(failed)?;
+    let pidfd = match (answer.kind, pidfds.pop()) {
+        (message::STARTED, Some(pidfd)) => pidfd,
+        _ => return Err(failed(io::Error::from_raw_os_error(answer.errno))),
+    };
+    match last_report(reader.as_fd()).map_err(failed)? {
+        (0, _) => Err(failed(io::Error::other("it was killed at birth"))),
+        (_, 0) => {
+            let Wiring { stdin, stdout, stderr, .. } = wiring;
+            let child = Child::of_guard(answer.numbers[0] as u32, pidfd, reply.0);
+            Ok(crate::Child::new(child, stdin, stdout, stderr))
+        }
+        (stage, errno) => {
+            // Gone when we return: a failed spawn leaves nobody behind.
+            let _ = guards.receive(&reply);
+            Err(failure(command, stage, errno))
+        }
+    }
+}
+
+/// What a child of ours would inherit: the standard streams as wired, and every descriptor that is
+/// not closed on exec.
+fn inherited(wiring: &Wiring) -> io::Result<Vec<Mapping>> {
+    let mut all = wiring.mappings();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
+        if all.iter().any(|mapping| mapping.to == fd) {
+            continue;
+        }
+        // SAFETY: only asked for its flags; if it was closed meanwhile, that fails.
+        let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
+        if flags.is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) {
+            all.push(Mapping { from: fd, to: fd });
+        }
+    }
+    Ok(all)
+}
+
+/// This process' own limits; the guard has raised one of its own.
+fn limits() -> Vec<Limit> {
+    let read = |resource: usize| {
+        let mut values = [0_u64; 2];
+        let at = values.as_mut_ptr() as usize;
+        // SAFETY: the kernel writes one rlimit pair.
+        let read = unsafe { raw::syscall(nr::PRLIMIT64, [0, resource, 0, at, 0, 0]) };
+        read.is_ok().then_some(Limit { resource: resource as u64, values })
+    };
+    (0..16).filter_map(read).collect()
+}
+
+/// Without changing it, which other threads would notice.
+fn umask() -> io::Result<i32> {
+    let status = fs::read_to_string("/proc/thread-self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let value = line.and_then(|value| i32::from_str_radix(value.trim(), 8).ok());
+    value.ok_or_else(|| io::Error::other("no umask in /proc/thread-self/status"))
+}
+
+/// What a child would start with ignored: all that this process ignores, but `SIGPIPE`.
+fn ignored_signals() -> u64 {
+    let ignored = (1..=64).filter(|signal| *signal != call::SIGPIPE && call::is_ignored(*signal));
+    ignored.fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = memfd_create(c"onejob-plan", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| memfd_create(c"onejob-plan", MemfdFlags::CLOEXEC))?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    Ok(file)
+}

@@ -1,0 +1,174 @@
+//! The processes below any process of ours, without a job.
+
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::{
+    PATIENCE,
+    below::{self, Reached, Root},
+    floor::{
+        call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGKILL, SIGSTOP},
+        proc::Proc,
+        walk::{Coverage, Found, Visitor},
+    },
+    identity, is_past, wait_for,
+};
+use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
+
+/// A root and everybody who was ever met below it, each held by a pidfd: who loses its parent is
+/// not lost to us.
+pub(crate) struct Tree {
+    proc: Proc,
+    met: Mutex<Vec<Met>>,
+}
+
+struct Met {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+/// Flags of `/proc/PID/stat` for a kernel thread (`PF_KTHREAD`).
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
+    let pid = root.pid;
+    if pid == 1 {
+        return Err(Error::invalid("process 1 is the init of everybody")
+            .hint("name the process that started what is to end"));
+    }
+    if pid == std::process::id() {
+        return Err(Error::invalid(format!("process {pid} is the calling process itself")));
+    }
+    let pidfd = identity::reopen(root)?;
+    let proc = Proc::open().map_err(|e| {
+        Error::os("open a /proc that shows this PID namespace", e)
+            .hint("mount a fresh one: mount -t proc proc /proc")
+    })?;
+    if proc.stat(pid as i32).is_ok_and(|stat| stat.flags & KERNEL_THREAD != 0) {
+        return Err(Error::invalid(format!("process {pid} is a kernel thread")));
+    }
+    match call::pidfd_send_signal(pidfd.as_raw_fd(), 0) {
+        Err(Errno::SRCH) => return Err(Error::stale(format!("process {pid} is gone"))),
+        Err(e) => {
+            return Err(
+                Error::os(format!("signal process {pid}"), e).hint("it belongs to another user")
+            );
+        }
+        Ok(()) => {}
+    }
+    Ok(Tree { proc, met: Mutex::new(vec![Met { pid, pidfd }]) })
+}
+
+impl Tree {
+    fn lock(&self) -> MutexGuard<'_, Vec<Met>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> Vec<Process> {
+        let met = self.lock();
+        let alive = met.iter().filter(|met| !call::is_dead(met.pidfd.as_raw_fd()));
+        alive.map(|met| identity::describe(met.pid, met.pidfd.as_fd(), Some(&self.proc))).collect()
+    }
+
+    /// Stops everybody, parents before their children, until nobody new is met: who is stopped
+    /// starts nobody, and nobody below loses its parent. Answers how many were met anew.
+    fn hold(&self) -> Result<usize> {
+        let failed = |e: std::io::Error| Error::os("list the processes below", e);
+        let mut met = self.lock();
+        let before = met.len();
+        let mut known: HashSet<u64> = HashSet::new();
+        const ROUNDS: usize = 16;
+        for _ in 0..ROUNDS {
+            let mut grown = Vec::new();
+            let mut coverage = Coverage::Whole;
+            for top in met.iter().filter(|met| !call::is_dead(met.pidfd.as_raw_fd())) {
+                let _ = call::pidfd_send_signal(top.pidfd.as_raw_fd(), SIGSTOP);
+                let root = Root { pid: top.pid as i32, pidfd: top.pidfd.as_fd() };
+                let mut holder = Holder { known: &mut known, met: &mut grown };
+                if below::visit(&self.proc, root, &mut holder).map_err(failed)? == Coverage::Partial
+                {
+                    coverage = Coverage::Partial;
+                }
+            }
+            let anew = grown.len();
+            met.extend(grown);
+            if anew == 0 && coverage == Coverage::Whole {
+                break;
+            }
+        }
+        Ok(met.len() - before)
+    }
+}
+
+struct Holder<'a> {
+    known: &'a mut HashSet<u64>,
+    met: &'a mut Vec<Met>,
+}
+
+impl Visitor for Holder<'_> {
+    fn enter(&mut self, found: &Found) {
+        let _ = call::pidfd_send_signal(found.pidfd, SIGSTOP);
+        if !self.known.insert(found.pid as u64) {
+            return;
+        }
+        // Without a descriptor to spare it is still stopped, and killed with its parents' round.
+        if let Ok(pidfd) = below::pidfd_of(found).try_clone_to_owned() {
+            self.met.push(Met { pid: found.pid as u32, pidfd });
+        }
+    }
+}
+
+impl Stoppable for Tree {
+    fn ask(&self, signal: Signal) -> Result<usize> {
+        self.hold()?;
+        let mut reached = Reached::new(signal);
+        let met = self.lock();
+        met.iter().for_each(|met| reached.send(met.pid as i32, met.pidfd.as_raw_fd()));
+        met.iter().for_each(|met| {
+            let _ = call::pidfd_send_signal(met.pidfd.as_raw_fd(), SIGCONT);
+        });
+        drop(met);
+        reached.count()
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            let alive = {
+                let met = self.lock();
+                let alive = met.iter().find(|met| !call::is_dead(met.pidfd.as_raw_fd()));
+                alive.map(|met| met.pidfd.try_clone())
+            };
+            let Some(alive) = alive else { return Ok(true) };
+            let alive = alive.map_err(|e| Error::os("hold a process", e))?;
+            if is_past(deadline) {
+                return Ok(false);
+            }
+            wait_for(&mut [PollFd::new(alive.as_raw_fd(), POLLIN)], deadline);
+        }
+    }
+
+    fn kill(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            self.hold()?;
+            let refused = {
+                let met = self.lock();
+                let kill = |met: &&Met| {
+                    call::pidfd_send_signal(met.pidfd.as_raw_fd(), SIGKILL) == Err(Errno::PERM)
+                };
+                met.iter().filter(kill).count()
+            };
+            if self.wait(Some(Instant::now() + PATIENCE / 20))? {
+                return Ok(());
+            }
+            let alive = self.alive();
+            if alive.len() == refused || start.elapsed() > PATIENCE {
+                return Err(Error::still_alive(alive, start.elapsed()));
+            }
+        }
+    }
+}

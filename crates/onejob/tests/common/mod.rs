@@ -1,0 +1,45 @@
+//! What the tests that run inside the test process share.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::process::{Command, ExitStatus};
+
+use onejob::{Job, Mechanism};
+
+/// Runs `test` for every mechanism that is to be had here, and says which is not.
+pub fn for_each_mechanism(test: impl Fn(Mechanism)) {
+    for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
+        match Job::builder().mechanism(mechanism).build() {
+            Ok(_) => test(mechanism),
+            Err(error) if error.is_unsupported() => testkit::skip(&format!("{mechanism}: {error}")),
+            Err(error) => panic!("{mechanism}: {error}"),
+        }
+    }
+}
+
+pub fn job(mechanism: Mechanism) -> Job {
+    Job::builder().mechanism(mechanism).build().expect("the mechanism is available")
+}
+
+/// Set in a process that [`alone`] has started, to the test it is to run.
+const ALONE: &str = "ONEJOB_TEST_ALONE";
+
+/// Runs the rest of a test in a process of its own, for what a process does to all its threads.
+/// `true` in that process; `false` in the test, once that process has passed.
+#[track_caller]
+pub fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
+    if std::env::var_os(ALONE).is_some_and(|name| name == test) {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("our own program"));
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, test);
+    set_up(&mut command);
+    let status = command.status().expect("start the test again");
+    assert!(status.success(), "{test}, in a process of its own: {status}");
+    false
+}
+
+/// How a child of std's ends, for comparison.
+pub fn std_status(program: &str, args: &[&str]) -> ExitStatus {
+    Command::new(program).args(args).status().expect("std starts it")
+}

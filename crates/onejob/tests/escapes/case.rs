@@ -1,0 +1,267 @@
+//! One case: a scenario, a setting and an ending.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    process::{Child, Stdio},
+};
+
+use testkit::{
+    Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually, proc, scratch_dir,
+};
+
+/// How a job comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Stop,
+    Kill,
+    Drop,
+    Run,
+}
+
+impl Ending {
+    pub(crate) const ALL: [Ending; 4] = [Ending::Stop, Ending::Kill, Ending::Drop, Ending::Run];
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ending::Stop => "stop",
+            Ending::Kill => "kill",
+            Ending::Drop => "drop",
+            Ending::Run => "the end of `onejob run`",
+        })
+    }
+}
+
+/// Short, since many members do not react at all.
+const GRACE_MILLIS: u32 = 150;
+
+/// Fields are dropped in this order: the owner must end before its cell is cleared.
+pub(crate) struct Case {
+    holder: Holder,
+    bystanders: Bystanders,
+    /// Who lived in the cell before the job had a member: the owner, its guards, its other child.
+    innocent: BTreeSet<i32>,
+    pub(crate) report: Report,
+    pub(crate) setting: Setting,
+    ending: Ending,
+    pub(crate) cell: Cell,
+}
+
+/// Who holds the job: a program with the library, or the command.
+enum Holder {
+    Library(Owner),
+    Command(Run),
+}
+
+/// A running `onejob run`.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Case {
+    /// Starts the scenario as the first member of a new job, and the bystanders beside it.
+    pub(crate) fn start(setting: Setting, ending: Ending, scenario: &Scenario) -> Case {
+        let mut cell = Cell::new(setting);
+        let report = Report::at(scratch_dir().join("report"));
+        let words = (scenario.words)(&report, setting);
+        let (holder, innocent) = match ending {
+            Ending::Run => (Holder::Command(Run(run(&mut cell, setting, &words))), BTreeSet::new()),
+            _ => {
+                let (owner, innocent) = hold(&mut cell, setting, &words, scenario.piped);
+                (Holder::Library(owner), innocent)
+            }
+        };
+        let group = match &holder {
+            Holder::Library(owner) => owner.group(),
+            Holder::Command(run) => run.0.id() as i32,
+        };
+        let bystanders = Bystanders::beside(&cell, group);
+        Case { holder, bystanders, innocent, report, setting, ending, cell }
+    }
+
+    /// The one living player of a role.
+    #[track_caller]
+    pub(crate) fn player(&self, role: &str) -> Player {
+        self.report.player(&self.cell, role)
+    }
+
+    /// The player of the role `escapee`, proven to have left the session of its job's holder.
+    #[track_caller]
+    pub(crate) fn escapee(&self) -> Player {
+        let escapee = self.player("escapee");
+        self.assert_left_the_session(&escapee);
+        escapee
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_left_the_session(&self, player: &Player) {
+        let here = proc::stat("self").expect("this process").sid;
+        let sid = player.stat().sid;
+        assert_ne!(sid, here, "{player:?} did not leave the session");
+    }
+
+    /// Waits until nobody who forked `player` is its parent any more.
+    #[track_caller]
+    pub(crate) fn assert_orphaned(&self, player: &Player) {
+        let ppid = player.stat().ppid;
+        assert_ne!(Some(ppid), player.starter, "{player:?} still has its starter as its parent");
+    }
+
+    /// Ends the job; whether that succeeded is for the caller to judge.
+    #[track_caller]
+    fn end(&mut self) -> Answer {
+        let ending = self.ending;
+        match &mut self.holder {
+            Holder::Library(owner) => match ending {
+                Ending::Stop => owner.ask(&format!("stop {GRACE_MILLIS}")),
+                Ending::Kill => owner.ask("kill"),
+                _ => owner.ask("drop"),
+            },
+            Holder::Command(run) => {
+                self.report.go();
+                let status = eventually("`onejob run` to end", || run.0.try_wait().expect("ours"));
+                let answer = status.to_string();
+                if status.success() { Ok(answer) } else { Err(answer) }
+            }
+        }
+    }
+
+    /// Ends the job and asserts that everybody but the innocent is dead by then, for good.
+    #[track_caller]
+    pub(crate) fn ends_without_survivors(mut self) {
+        let before = self.cell.living_pids().len();
+        assert!(before > self.innocent.len(), "nobody to end: {before} processes");
+        let answer = self.end();
+        let survivors = self.survivors();
+        assert!(survivors.is_empty(), "SURVIVED: {survivors:#?}, and the answer is {answer:?}");
+        assert!(answer.is_ok(), "nobody survived, but the answer is {answer:?}");
+        self.close();
+    }
+
+    /// Ends a job with one member that cannot be killed: it is reported, all others are dead.
+    #[track_caller]
+    pub(crate) fn reports_survivor(mut self, survivor: &Player) {
+        let answer = self.end();
+        let pids: Vec<_> = self.survivors().iter().map(|living| living.pid).collect();
+        assert_eq!(pids, [survivor.pid], "SURVIVED beside the setuid member; answer {answer:?}");
+        match self.ending {
+            Ending::Stop | Ending::Kill => {
+                let error = answer.expect_err("a report of the survivor");
+                let named = format!("survivors {}: ", survivor.inner);
+                assert!(error.starts_with(&named), "not {named:?} but {error:?}");
+            }
+            // A drop has nobody to tell.
+            Ending::Drop => assert!(answer.is_ok(), "{answer:?}"),
+            Ending::Run => {
+                answer.expect_err("no success with a survivor");
+            }
+        }
+        std::fs::write(self.report.beside(".end"), "").expect("a writable scratch directory");
+        eventually("the end of the survivor", || (!proc::is_alive(survivor.pid)).then_some(()));
+        self.close();
+    }
+
+    /// The end of the pipe that the members have as their standard output: it comes when nobody
+    /// is left to write, and before the job's end it has not come.
+    #[track_caller]
+    pub(crate) fn ends_with_its_pipe_closed(mut self) {
+        let answer = self.end();
+        let survivors = self.survivors();
+        assert!(survivors.is_empty(), "SURVIVED: {survivors:#?}, and the answer is {answer:?}");
+        let rest = match &mut self.holder {
+            Holder::Library(owner) => owner.ok("child-pipe"),
+            Holder::Command(run) => {
+                let pipe = run.0.stdout.take().expect("piped");
+                std::io::read_to_string(pipe).expect("a readable pipe")
+            }
+        };
+        assert_eq!(rest, "", "nobody wrote anything");
+        self.close();
+    }
+
+    /// Who lives in the cell and should not. After `onejob run` nobody should.
+    fn survivors(&self) -> Vec<testkit::Living> {
+        let living = self.cell.living().into_iter();
+        living.filter(|living| !self.innocent.contains(&living.pid)).collect()
+    }
+
+    /// The owner still answers, nobody beside the job was hit, and when the owner has ended too,
+    /// nothing is left.
+    #[track_caller]
+    fn close(mut self) {
+        if let Holder::Library(owner) = &mut self.holder {
+            assert!(owner.is_alive(), "HIT the owner");
+            let outsider = owner.ok("outsiders-alive");
+            assert_eq!(outsider, "true", "HIT the owner's child outside of the job");
+            owner.ok("outsiders-kill");
+        }
+        self.bystanders.assert_alive();
+        if let Holder::Library(owner) = self.holder {
+            owner.end();
+        }
+        self.cell.awaits_desertion();
+    }
+}
+
+/// A program's words, and whether its output is to be a pipe.
+pub(crate) struct Scenario {
+    words: Box<dyn Fn(&Report, Setting) -> Vec<String>>,
+    piped: bool,
+}
+
+impl Scenario {
+    /// A scenario of the actor.
+    pub(crate) fn actor(name: &'static str) -> Scenario {
+        Scenario::new(move |report, _| {
+            let actor = Bins::get().actor().display().to_string();
+            vec![actor, name.to_owned(), report.arg().to_owned()]
+        })
+    }
+
+    pub(crate) fn new(words: impl Fn(&Report, Setting) -> Vec<String> + 'static) -> Scenario {
+        Scenario { words: Box::new(words), piped: false }
+    }
+
+    pub(crate) fn piped(mut self) -> Scenario {
+        self.piped = true;
+        self
+    }
+}
+
+/// An owner with a job, a child outside of it, and a first member.
+fn hold(
+    cell: &mut Cell,
+    setting: Setting,
+    words: &[String],
+    piped: bool,
+) -> (Owner, BTreeSet<i32>) {
+    let mut owner = Owner::start(cell, setting);
+    owner.ok(&format!("outsider {} sleep /dev/null", Bins::get().actor().display()));
+    owner.new_job();
+    let innocent = cell.living_pids().into_iter().collect();
+    let how = if piped { "spawn-piped" } else { "spawn" };
+    owner.ok(&format!("{how} {}", words.join(" ")));
+    (owner, innocent)
+}
+
+fn run(cell: &mut Cell, setting: Setting, words: &[String]) -> Child {
+    let killpg = std::env::var_os("ONEJOB_TEST_CONTAINMENT").is_some();
+    let bins = Bins::get();
+    let program = if killpg { bins.owner() } else { bins.onejob() };
+    cell.start(&program, |command| {
+        if killpg {
+            command.arg("run-killpg");
+        } else {
+            let grace = format!("{GRACE_MILLIS}ms");
+            command.args(["run", "--mechanism", setting.mechanism(), "-k", &grace, "--"]);
+        }
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
+    })
+}

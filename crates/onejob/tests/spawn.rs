@@ -1,0 +1,373 @@
+//! A child starts exactly as `std::process::Command` would start it.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            fs::PermissionsExt,
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    process,
+};
+
+use common::{alone, for_each_mechanism, job};
+use onejob::{Command, Job, Mechanism, SignalState, Signal, Stdio};
+
+/// What a program can see of how it was started.
+const LOOK: &str = r#"
+    grep -E '^(Uid|Gid|Groups|Umask|Seccomp|NoNewPrivs|Cap|Sig(Blk|Ign|Cgt)|Cpus_allowed)' /proc/self/status
+    cat /proc/self/limits
+    cut -d' ' -f5,6,7,8,19 /proc/$$/stat
+    cat /proc/self/oom_score_adj /proc/self/timerslack_ns 2>/dev/null
+    for ns in /proc/$$/ns/*; do readlink $ns; done
+    pwd; env | sort
+    for fd in /proc/$$/fd/*; do echo ${fd##*/}; done | sort -n
+    echo "$0" "$@"
+"#;
+
+fn look_with_std(change: impl FnOnce(&mut process::Command)) -> String {
+    let mut command = process::Command::new("sh");
+    command.args(["-c", LOOK, "zero", "one", "t w o", ""]);
+    change(&mut command);
+    String::from_utf8(command.output().expect("std starts it").stdout).expect("text")
+}
+
+fn look(job: &Job, change: impl FnOnce(&mut Command)) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-c", LOOK, "zero", "one", "t w o", ""]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    change(&mut command);
+    output(job, &mut command)
+}
+
+fn output(job: &Job, command: &mut Command) -> String {
+    let mut child = job.spawn(command.stdout(Stdio::piped())).expect("we start it");
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+    child.wait().expect("a status");
+    text
+}
+
+/// Line by line, so that a failure names the line.
+#[track_caller]
+fn assert_same(ours: &str, stds: &str) {
+    let (ours, stds): (BTreeSet<_>, BTreeSet<_>) = (ours.lines().collect(), stds.lines().collect());
+    let more: Vec<_> = ours.difference(&stds).collect();
+    let less: Vec<_> = stds.difference(&ours).collect();
+    assert!(more.is_empty() && less.is_empty(), "only ours: {more:#?}\nonly std's: {less:#?}");
+    assert!(ours.len() > 40, "something was seen: {ours:#?}");
+}
+
+#[test]
+fn a_child_starts_exactly_as_std_would_start_it() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        assert_same(&look(&job, |_| {}), &look_with_std(|_| {}));
+    });
+}
+
+#[test]
+fn the_owner_can_change_everything_it_passes_on_after_the_job_was_made() {
+    const NAME: &str = "the_owner_can_change_everything_it_passes_on_after_the_job_was_made";
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let dir = testkit::scratch_dir();
+        std::env::set_current_dir(&dir).expect("a directory");
+        // SAFETY: this process has no other thread that reads the environment.
+        unsafe { std::env::set_var("CHANGED", "yes") };
+        // SAFETY: changes numbers and dispositions of this process only.
+        unsafe {
+            libc::umask(0o027);
+            libc::signal(libc::SIGUSR1, libc::SIG_IGN);
+            let limit = libc::rlimit { rlim_cur: 300, rlim_max: 400 };
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            libc::setpgid(0, 0);
+        }
+        let inherited = fs::File::open("/dev/null").expect("a file");
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).expect("a flag");
+        assert_same(&look(&job, |_| {}), &look_with_std(|_| {}));
+    });
+}
+
+#[test]
+fn the_environment_the_directory_and_the_name_are_as_asked() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let ours = look(&job, |command| {
+            command.env("A", "1").env_remove("HOME").current_dir("/usr").arg0("another");
+        });
+        let stds = look_with_std(|command| {
+            command.env("A", "1").env_remove("HOME").current_dir("/usr").arg0("another");
+        });
+        assert_same(&ours, &stds);
+        let cleared = output(&job, Command::new("/usr/bin/env").env_clear().env("B", "2"));
+        assert_eq!(cleared, "B=2\n");
+    });
+}
+
+#[test]
+fn the_program_is_searched_in_the_changed_path() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let dir = testkit::scratch_dir();
+        let program = dir.join("only-here");
+        fs::write(&program, "#!/bin/sh\necho found\n").expect("a script");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let path = format!("/nowhere:{}:/usr/bin:/bin", dir.display());
+        assert_eq!(output(&job, Command::new("only-here").env("PATH", &path)), "found\n");
+        assert!(job.spawn(Command::new("only-here")).unwrap_err().is_not_found());
+    });
+}
+
+#[test]
+fn exec_errors_are_returned_as_std_returns_them() {
+    let dir = testkit::scratch_dir();
+    let file = |name: &str, text: &str, mode| {
+        let path = dir.join(name);
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        path.to_str().expect("text").to_owned()
+    };
+    let programs = [
+        file("not-executable", "#!/bin/sh\n", 0o644),
+        file("no-interpreter", "#!/nowhere/at/all\n", 0o755),
+        file("no-shebang", "echo hello\n", 0o755),
+        dir.to_str().expect("text").to_owned(),
+        "/nowhere/at/all".to_owned(),
+        "no-such-program-anywhere".to_owned(),
+        "/dev/null/x".to_owned(),
+        "/".to_owned(),
+        "x".repeat(5000),
+    ];
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        for program in &programs {
+            let ours = job.spawn(Command::new(program)).expect_err(program);
+            let stds = process::Command::new(program).spawn().expect_err(program);
+            assert_eq!(ours.raw_os_error(), stds.raw_os_error(), "{program:.40}: {ours}");
+            assert!(ours.is_exec(), "{ours:?}");
+        }
+        let huge = "x".repeat(3 << 20);
+        let error = job.spawn(Command::new("true").arg(huge)).expect_err("too long");
+        assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+        let absent = job.spawn(Command::new("true").current_dir("/nowhere")).expect_err("absent");
+        assert!(absent.is_not_found() && !absent.is_exec(), "{absent}");
+        assert!(absent.to_string().contains("/nowhere"), "{absent}");
+        assert!(job.is_empty().expect("observable"), "a failed spawn leaves nobody behind");
+    });
+}
+
+#[test]
+fn the_signal_state_is_as_asked() {
+    const IGNORED: Signal = Signal::USR2;
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let state = SignalState::new().ignore(IGNORED).block(Signal::HUP);
+        let mut command = Command::new("grep");
+        command.args(["-E", "^Sig(Blk|Ign)", "/proc/self/status"]).signals(state);
+        let blocked = 1_u64 << (libc::SIGHUP - 1);
+        let ignored = 1_u64 << (libc::SIGUSR2 - 1);
+        let expected = format!("SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\n");
+        assert_eq!(output(&job, &mut command), expected);
+    });
+}
+
+#[test]
+fn a_blocked_mask_of_the_owner_does_not_reach_the_child() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        // SAFETY: changes the mask of this thread, which is the test's own.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        let text = output(&job, Command::new("grep").args(["SigBlk", "/proc/self/status"]));
+        assert_eq!(text, "SigBlk:\t0000000000000000\n");
+        // SAFETY: as above.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set);
+            assert_eq!(libc::sigismember(&raw const set, libc::SIGTERM), 1, "ours is as it was");
+        }
+    });
+}
+
+#[test]
+fn streams_are_wired_even_when_their_descriptors_collide() {
+    const NAME: &str = "streams_are_wired_even_when_their_descriptors_collide";
+    let mut results = fs::File::create(testkit::scratch_dir().join("results")).expect("a file");
+    let closed_stdin = |command: &mut process::Command| {
+        // SAFETY: closing a descriptor is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::close(0);
+                Ok(())
+            })
+        };
+    };
+    if !alone(NAME, closed_stdin) {
+        return;
+    }
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        // The lowest free number is 0: our ends of pipes may stand where the child's must go.
+        let (out_reader, out_writer) = std::io::pipe().expect("a pipe");
+        let (err_reader, err_writer) = std::io::pipe().expect("a pipe");
+        let numbers = [out_reader.as_raw_fd(), out_writer.as_raw_fd()];
+        assert!(numbers.contains(&0), "the test's own set-up: {numbers:?}");
+        let mut child = job
+            .spawn(
+                Command::new("sh")
+                    .args(["-c", "cat; echo out; echo err >&2"])
+                    .stdin(Stdio::piped())
+                    .stdout(OwnedFd::from(out_writer))
+                    .stderr(OwnedFd::from(err_writer)),
+            )
+            .expect("started");
+        child.stdin.take().expect("piped").write_all(b"in\n").expect("read");
+        child.wait().expect("a status");
+        let read = |mut reader: std::io::PipeReader| {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).expect("text");
+            text
+        };
+        assert_eq!(read(out_reader), "in\nout\n");
+        assert_eq!(read(err_reader), "err\n");
+        results.write_all(b"ok").expect("written");
+    });
+}
+
+#[test]
+fn swapped_streams_are_swapped() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let dup = || writer.as_fd().try_clone_to_owned().expect("a copy");
+        let mut child = job
+            .spawn(Command::new("sh").args(["-c", "echo a; echo b >&2"]).stdout(dup()).stderr(dup()))
+            .expect("started");
+        child.wait().expect("a status");
+        drop(writer);
+        let mut text = String::new();
+        (&reader).read_to_string(&mut text).expect("text");
+        assert_eq!(text, "a\nb\n");
+    });
+}
+
+#[test]
+fn a_child_changes_its_user_only_itself() {
+    if !rustix::process::geteuid().is_root() {
+        return testkit::skip("only root can change users");
+    }
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let text = |command: &mut Command| output(&job, command);
+        let id = ["-c", "id -u; id -g; id -G"];
+        assert_eq!(text(Command::new("sh").args(id).uid(54321).gid(54322)), "54321\n54322\n54322\n");
+        let with_groups = text(Command::new("sh").args(id).uid(54321).gid(54322).groups(&[7, 8, 9]));
+        assert_eq!(with_groups, "54321\n54322\n54322 7 8 9\n");
+        assert!(rustix::process::geteuid().is_root(), "the owner's threads are who they were");
+    });
+}
+
+#[test]
+fn pre_exec_runs_in_the_child_and_changes_nothing_here() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static HERE: AtomicU32 = AtomicU32::new(0);
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let mut command = Command::new("sh");
+        // SAFETY: changes a number and a mask.
+        unsafe {
+            command.args(["-c", "umask"]).pre_exec(|| {
+                HERE.fetch_add(1, Ordering::Relaxed);
+                libc::umask(0o123);
+                Ok(())
+            })
+        };
+        if mechanism == Mechanism::Subreaper {
+            assert!(job.spawn(&mut command).unwrap_err().is_unsupported());
+            return;
+        }
+        for _ in 0..2 {
+            assert_eq!(output(&job, &mut command), "0123\n");
+        }
+        assert_eq!(HERE.load(Ordering::Relaxed), 0);
+        // SAFETY: does nothing.
+        unsafe { command.pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::EDOM))) };
+        assert_eq!(job.spawn(&mut command).unwrap_err().raw_os_error(), Some(libc::EDOM));
+        assert!(job.is_empty().expect("observable"));
+    });
+}
+
+#[test]
+fn a_std_command_is_started_inside() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let mut command = process::Command::new("sleep");
+        let started = job.spawn_std(command.arg("300"));
+        if mechanism == Mechanism::Subreaper {
+            assert!(started.unwrap_err().is_unsupported());
+            return;
+        }
+        let mut child = started.expect("started");
+        let pids: Vec<_> = job.processes().expect("a list").iter().map(|p| p.pid()).collect();
+        assert_eq!(pids, [child.id()]);
+        job.kill().expect("killed");
+        assert_eq!(child.wait().expect("a status").signal(), Some(libc::SIGKILL));
+    });
+}
+
+#[test]
+fn no_descriptor_of_ours_reaches_the_child_and_none_is_lost() {
+    const NAME: &str = "no_descriptor_of_ours_reaches_the_child_and_none_is_lost";
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    let open = || fs::read_dir("/proc/self/fd").expect("a list").count();
+    for_each_mechanism(|mechanism| {
+        let round = || {
+            let job = job(mechanism);
+            job.spawn(Command::new("true")).expect("started").wait().expect("a status");
+            job.spawn(Command::new("/nowhere")).expect_err("missing");
+            job.spawn(Command::new("sleep").arg("300")).expect("started");
+            job.stop(std::time::Duration::from_secs(60)).expect("stopped");
+        };
+        round();
+        let before = open();
+        (0..20).for_each(|_| round());
+        assert_eq!(open(), before, "descriptors of the owner");
+    });
+}
+
+#[test]
+fn several_threads_start_children_of_one_job_at_once() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let job = &job;
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let code = thread * 20 + round;
+                        let exit = format!("exit {code}");
+                        let mut child = job.spawn(Command::new("sh").args(["-c", &exit])).unwrap();
+                        assert_eq!(child.wait().unwrap().code(), Some(code));
+                    }
+                });
+            }
+        });
+        assert!(job.is_empty().expect("observable"));
+    });
+}

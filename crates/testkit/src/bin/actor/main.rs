@@ -1,0 +1,120 @@
+//! A scripted process for tests: `actor SCENARIO REPORT [ARGS…]`.
+//!
+//! The main process sets the scene, then stays until a file named `REPORT.go` exists and exits 0,
+//! leaving everybody else behind. Each player announces itself by one line in the file REPORT:
+//! `ROLE pid=… ppid=… sid=… pgid=… starter=…`, so that a test waits for a condition.
+//! Nobody outlives [`mortal::LIFETIME_SECONDS`]. Knows nothing of onejob.
+
+#[path = "../../cgroup.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod cgroup;
+#[path = "../../mortal.rs"]
+#[allow(unreachable_pub)]
+mod mortal;
+
+mod odd;
+mod sys;
+mod tools;
+mod trees;
+
+use std::{fs, io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
+
+use sys::Pid;
+
+/// What every player of this process and its forks knows.
+struct Scene {
+    report: PathBuf,
+    args: Vec<String>,
+}
+
+static SCENE: OnceLock<Scene> = OnceLock::new();
+
+fn scene() -> &'static Scene {
+    SCENE.get().expect("set first thing in main")
+}
+
+/// A file beside the report.
+fn beside(suffix: &str) -> PathBuf {
+    let mut path = scene().report.clone().into_os_string();
+    path.push(suffix);
+    path.into()
+}
+
+fn arg(index: usize) -> &'static str {
+    scene().args.get(index).unwrap_or_else(|| panic!("argument {index} is missing"))
+}
+
+/// Announces the calling process, which `starter` forked.
+fn say(role: &str, starter: Pid) {
+    say_of(role, sys::pid(), sys::parent(), starter);
+}
+
+/// One write to a file in append mode: lines of different processes never mix.
+fn say_of(role: &str, pid: Pid, ppid: Pid, starter: Pid) {
+    // SAFETY: takes no pointer, and an unknown pid is an error return.
+    let (sid, pgid) = unsafe { (libc::getsid(pid), libc::getpgid(pid)) };
+    let line = format!("{role} pid={pid} ppid={ppid} sid={sid} pgid={pgid} starter={starter}\n");
+    let mut report = fs::OpenOptions::new();
+    let report = report.create(true).append(true).open(&scene().report);
+    report.and_then(|mut report| report.write_all(line.as_bytes())).expect("a writable report");
+}
+
+/// The main process' end.
+fn linger() -> ! {
+    say("main", sys::parent());
+    while !beside(".go").exists() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    sys::exit(0)
+}
+
+fn main() {
+    mortal::bound(mortal::LIFETIME_SECONDS);
+    let mut args = std::env::args().skip(1);
+    let (Some(scenario), Some(report)) = (args.next(), args.next()) else {
+        eprintln!("usage: actor SCENARIO REPORT [ARGS…]");
+        std::process::exit(2);
+    };
+    let known = SCENARIOS.iter().find(|(name, _)| *name == scenario);
+    let Some((_, play)) = known else {
+        let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        eprintln!("unknown scenario {scenario:?}, one of: {}", names.join(" "));
+        std::process::exit(2);
+    };
+    let _ = SCENE.set(Scene { report: report.into(), args: args.collect() });
+    play();
+    linger()
+}
+
+const SCENARIOS: &[(&str, fn())] = &[
+    ("generations", trees::generations),
+    ("setsid", trees::setsid),
+    ("daemon", trees::daemon),
+    ("daemon-grandchild", trees::daemon_grandchild),
+    ("respawn", trees::respawn),
+    ("hoppers", trees::hoppers),
+    ("clone-parent", trees::clone_parent),
+    ("crowd", trees::crowd),
+    ("bomb", trees::bomb),
+    ("stubborn", odd::stubborn),
+    ("stopped", odd::stopped),
+    ("closed", odd::closed),
+    ("renamed", odd::renamed),
+    ("renamed-body", odd::renamed_body),
+    ("vfork", odd::vfork),
+    ("leader-gone", odd::leader_gone),
+    ("subreaper", odd::subreaper),
+    ("subcgroup", odd::subcgroup),
+    ("zombies", odd::zombies),
+    ("hold-stdout", odd::hold_stdout),
+    ("traced", odd::traced),
+    ("traceable", odd::traceable),
+    ("setuid", odd::setuid),
+    ("setuid-body", odd::setuid_body),
+    ("sleep", tools::sleep),
+    ("busy", tools::busy),
+    ("exit", tools::exit),
+    ("signal-counter", tools::signal_counter),
+    ("trace", tools::trace),
+    ("no-clone3", tools::no_clone3),
+];

@@ -1,0 +1,205 @@
+//! Scenarios about who is whose child.
+
+use std::{fs, os::unix::fs::FileExt, thread, time::Duration};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::{
+    arg, beside, say,
+    sys::{self, Pid, rest},
+};
+
+/// Main, child, grandchild and great-grandchild, each in a process group of its own as under a shell.
+pub(crate) fn generations() {
+    generation(2);
+}
+
+fn generation(number: usize) {
+    let starter = sys::pid();
+    sys::fork(|| {
+        rustix::process::setpgid(None, None).expect("a new group is always allowed");
+        if number < 4 {
+            generation(number + 1);
+        }
+        say(&format!("generation{number}"), starter);
+        rest()
+    });
+}
+
+/// A grandchild in a session of its own.
+pub(crate) fn setsid() {
+    sys::fork(|| {
+        let starter = sys::pid();
+        sys::fork(|| {
+            sys::leave_session();
+            say("escapee", starter);
+            rest()
+        });
+        rest()
+    });
+}
+
+/// The textbook: fork, setsid, fork, and both ancestors are gone.
+pub(crate) fn daemon() {
+    let starter = sys::pid();
+    daemonise("escapee", starter);
+}
+
+/// The same, started by a child that stays.
+pub(crate) fn daemon_grandchild() {
+    sys::fork(|| {
+        sys::fork(|| {
+            daemonise("escapee", sys::pid());
+            rest()
+        });
+        rest()
+    });
+}
+
+/// Returns in the caller; the daemon announces itself once its parent is gone.
+pub(crate) fn daemonise(role: &str, starter: Pid) {
+    let middle = sys::fork(|| {
+        sys::leave_session();
+        let middle = sys::pid();
+        sys::fork(|| {
+            while sys::parent() == middle {
+                thread::sleep(Duration::from_millis(1));
+            }
+            say(role, starter);
+            rest()
+        });
+    });
+    sys::wait(middle);
+}
+
+const LINKS: usize = 40;
+
+/// Whoever is asked to die starts the next one first; beside that chain a keeper, deaf to
+/// requests, replaces its child whenever it was killed.
+pub(crate) fn respawn() {
+    let starter = sys::pid();
+    sys::fork(|| {
+        sys::leave_session();
+        sys::block(libc::SIGTERM);
+        link(1, starter)
+    });
+    sys::fork(|| keep(starter));
+}
+
+fn link(number: usize, starter: Pid) -> ! {
+    say(&format!("link{number}"), starter);
+    sys::take(libc::SIGTERM);
+    let starter = sys::pid();
+    if number < LINKS {
+        sys::fork(|| link(number + 1, starter));
+    }
+    sys::exit(0)
+}
+
+fn keep(starter: Pid) -> ! {
+    sys::leave_session();
+    sys::ignore(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
+    say("keeper", starter);
+    let keeper = sys::pid();
+    for number in 1..=LINKS {
+        let child = sys::fork(|| {
+            say(&format!("kept{number}"), keeper);
+            rest()
+        });
+        sys::wait(child);
+    }
+    rest()
+}
+
+/// One every 2 ms for about a minute or two, should nobody end it.
+const HOPS: u64 = 30_000;
+
+/// Two chains, each link of which forks the next and exits. The file `REPORT.hops` shows the
+/// number of the latest hop of the first.
+pub(crate) fn hoppers() {
+    let starter = sys::pid();
+    for chain in 0..2 {
+        sys::fork(|| {
+            sys::leave_session();
+            say(&format!("hopper{chain}"), starter);
+            let counter = fs::File::create(beside(".hops")).expect("a writable counter");
+            hop(&counter, chain)
+        });
+    }
+}
+
+fn hop(counter: &fs::File, chain: usize) -> ! {
+    for hop in 0..HOPS {
+        thread::sleep(Duration::from_millis(2));
+        if chain == 0 {
+            let _ = counter.write_at(format!("{hop:12}").as_bytes(), 0);
+        }
+        // SAFETY: this process has a single thread. The copy goes on in this loop, and the
+        // number of hops bounds its life.
+        match unsafe { libc::fork() } {
+            0 => {}
+            _ => sys::exit(0),
+        }
+    }
+    sys::exit(0)
+}
+
+/// A sibling of the main process, started by it.
+pub(crate) fn clone_parent() {
+    let starter = sys::pid();
+    sys::fork_sibling(|| {
+        sys::leave_session();
+        say("escapee", starter);
+        rest()
+    });
+}
+
+/// The main process and 999 more, ten children each; one in three leaves the session.
+pub(crate) fn crowd() {
+    branches(0, 1000);
+}
+
+fn branches(node: usize, total: usize) {
+    let starter = sys::pid();
+    for child in (10 * node + 1..=10 * node + 10).take_while(|child| *child < total) {
+        sys::fork(|| {
+            if child % 3 == 0 {
+                sys::leave_session();
+            }
+            branches(child, total);
+            say("crowd", starter);
+            rest()
+        });
+    }
+}
+
+/// `bomb REPORT N [UID]`: forks without end, held to N live processes by `RLIMIT_NPROC`. Root is
+/// exempt from that limit, hence becomes UID.
+pub(crate) fn bomb() {
+    if rustix::process::geteuid().is_root() {
+        let uid: u32 = arg(1).parse().expect("a uid");
+        // SAFETY: plain system calls; there is one thread.
+        let dropped = unsafe { libc::setgid(uid) == 0 && libc::setuid(uid) == 0 };
+        assert!(dropped, "failed to become {uid}");
+    }
+    let most = Some(arg(0).parse().expect("a number of processes"));
+    setrlimit(Resource::Nproc, Rlimit { current: most, maximum: most }).expect("a lower limit");
+    let starter = sys::pid();
+    sys::fork(|| {
+        say("bomb", starter);
+        explode()
+    });
+}
+
+fn explode() -> ! {
+    loop {
+        match sys::try_fork(|| explode()) {
+            // At the limit: wait for a gap, which is there as soon as somebody is killed.
+            Err(_) => thread::sleep(Duration::from_micros(200)),
+            Ok(_) => {
+                // SAFETY: a null status is allowed. Dead children must not fill the limit.
+                while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+            }
+        }
+    }
+}

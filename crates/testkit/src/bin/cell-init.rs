@@ -1,0 +1,107 @@
+//! `cell-init ACTOR PROGRAM ARGS…`: makes a user, PID and mount namespace, starts a bystander (ACTOR)
+//! and PROGRAM in it, and ends as PROGRAM ends. The namespace stays, for whoever is to judge what
+//! lives there, until its first process is killed.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Command, ExitStatus, Stdio},
+    ptr,
+};
+
+use testkit::mortal;
+
+fn main() {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let [actor, program, args @ ..] = &*args else {
+        eprintln!("usage: cell-init ACTOR PROGRAM ARGS…");
+        std::process::exit(2);
+    };
+    if let Err(error) = unshare() {
+        eprintln!("cell-init: failed to make a namespace: {error}");
+        std::process::exit(125);
+    }
+    let (mut status, report) = io::pipe().expect("a pipe");
+    // SAFETY: this process has one thread, so the copy may run any code.
+    match unsafe { libc::fork() } {
+        -1 => panic!("failed to fork: {}", io::Error::last_os_error()),
+        0 => {
+            drop(status);
+            let mut program = Command::new(program);
+            let error = init(Command::new(actor), program.args(args), report).unwrap_err();
+            eprintln!("cell-init: {error}");
+            std::process::exit(125);
+        }
+        _ => {}
+    }
+    drop(report);
+    close_stdio();
+    let mut raw = [0; 4];
+    let ended = status.read_exact(&mut raw).map(|()| ExitStatus::from_raw(i32::from_ne_bytes(raw)));
+    let code =
+        ended.map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+    std::process::exit(code.unwrap_or(125));
+}
+
+/// As ourselves inside, too.
+fn unshare() -> io::Result<()> {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    // SAFETY: takes no pointer; this process has one thread.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+}
+
+/// The namespace's first process: collects orphans until it is killed.
+fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -> io::Result<()> {
+    // The kernel spares a first process even a timer's SIGKILL, unless it asks for another signal.
+    // SAFETY: alarm takes no pointer; the handler only ends the process.
+    unsafe {
+        libc::signal(libc::SIGALRM, end as *const () as libc::sighandler_t);
+        libc::alarm(2 * mortal::LIFETIME_SECONDS as u32);
+    }
+    mount_proc()?;
+    let quiet = actor.arg("sleep").arg("/dev/null").stdin(Stdio::null()).stdout(Stdio::null());
+    let _bystander = quiet.spawn()?;
+    let program = program.process_group(0).spawn()?.id() as i32;
+    close_stdio();
+    loop {
+        let mut status = 0;
+        // SAFETY: status is a local.
+        let ended = unsafe { libc::waitpid(-1, &mut status, 0) };
+        if ended == program {
+            report.write_all(&status.to_ne_bytes())?;
+        }
+    }
+}
+
+extern "C" fn end(_: i32) {
+    // SAFETY: _exit may be called in a signal handler.
+    unsafe { libc::_exit(124) };
+}
+
+/// The numbers in the old one are another namespace's.
+fn mount_proc() -> io::Result<()> {
+    let none = ptr::null();
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the paths are literals, the other pointers null, as the calls allow.
+    let mounted = unsafe {
+        libc::mount(none, c"/".as_ptr(), none, private, ptr::null()) == 0
+            && libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, ptr::null())
+                == 0
+    };
+    if mounted { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whoever reads the program's output must see its end, and not ours.
+fn close_stdio() {
+    // SAFETY: 0 and 1 are not used by anything of ours from now on.
+    unsafe {
+        libc::close(0);
+        libc::close(1);
+    }
+}

@@ -1,0 +1,288 @@
+//! A program that uses onejob as it is told: one request a line on standard input, one answer a
+//! line (`ok …` or `err …`) on standard output. Words are split at blanks.
+//!
+//! `owner -f SCRIPT --linger FILE` takes the requests from the file SCRIPT instead, then stays
+//! until FILE exists and exits without dropping anything. `owner run-killpg PROGRAM ARGS…` is
+//! `onejob run` with the process group instead of a job.
+//!
+//! With `ONEJOB_TEST_CONTAINMENT=killpg` in the environment it holds its members together by
+//! their process group alone: the tests must notice.
+
+mod killpg;
+
+use std::{
+    io::{self, BufRead, Read, Write},
+    path::Path,
+    process::ExitStatus,
+    thread,
+    time::Duration,
+};
+
+use killpg::Group;
+use onejob::{Child, Command, Error, Job, ProcessId, Signal, Stdio};
+use testkit::mortal;
+
+/// What a request gives: the rest of the `ok` or of the `err` line.
+type Answer = Result<String, String>;
+
+#[derive(Default)]
+struct Owner {
+    job: Option<Job>,
+    group: Option<Group>,
+    children: Vec<Child>,
+    /// Members that std started.
+    others: Vec<std::process::Child>,
+    /// Children outside of the job.
+    outsiders: Vec<std::process::Child>,
+}
+
+fn main() {
+    mortal::bound(2 * mortal::LIFETIME_SECONDS);
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let mut owner = Owner::default();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => owner.serve(),
+        ["-f", script, "--linger", file] => {
+            for request in std::fs::read_to_string(script).expect("a script").lines() {
+                owner.answer(request).unwrap_or_else(|error| panic!("{request}: {error}"));
+            }
+            while !Path::new(file).exists() {
+                thread::sleep(Duration::from_millis(2));
+            }
+            // SAFETY: no preconditions; the destructors are left out on purpose.
+            unsafe { libc::_exit(0) };
+        }
+        ["run-killpg", ref command @ ..] => killpg::run(command),
+        _ => panic!("usage: owner [-f SCRIPT --linger FILE | run-killpg PROGRAM ARGS…]"),
+    }
+}
+
+impl Owner {
+    fn serve(&mut self) {
+        println!("ok {}", std::process::id());
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            let (word, text) = match self.answer(&line) {
+                Ok(text) => ("ok", text),
+                Err(text) => ("err", text),
+            };
+            let text = text.replace('\n', "; ");
+            println!("{}", format!("{word} {text}").trim_end());
+            let _ = io::stdout().flush();
+            if line == "exit" {
+                break;
+            }
+        }
+    }
+
+    fn answer(&mut self, line: &str) -> Answer {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (request, args) = words.split_first().ok_or("an empty request")?;
+        match *request {
+            "new" | "enclose" | "drop" | "release" | "exit" => self.hold(request, args),
+            "spawn" | "spawn-piped" | "spawn-std" | "spawn-in-thread" => self.start(request, args),
+            "outsider" | "outsiders-alive" | "outsiders-kill" => self.outsiders(request, args),
+            "child-wait" | "others-wait" => self.child_wait(request, args),
+            "child-pipe" => self.child_pipe(),
+            _ if self.group.is_some() => {
+                self.group.as_mut().expect("checked").answer(request, args)
+            }
+            "forked-copy" | "forked-drop" => self.fork_copy(request),
+            _ => self.act(request, args),
+        }
+    }
+
+    /// Getting a job, and getting rid of it.
+    fn hold(&mut self, request: &str, args: &[&str]) -> Answer {
+        if killpg::is_wanted() && request != "exit" {
+            self.group = (request == "new").then(Group::default);
+            return Ok(String::new());
+        }
+        match request {
+            "drop" => drop(self.job.take()),
+            "release" => said(self.job.take().ok_or("no job")?.release())?,
+            "exit" => *self = Owner::default(),
+            _ => {
+                let mut builder = Job::builder();
+                if let Some(mechanism) = args.first() {
+                    builder = builder.mechanism(said(mechanism.parse())?);
+                }
+                let made = if request == "new" { builder.build() } else { builder.enclose() };
+                self.job = Some(said(made)?);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// Starting members. Answers their number.
+    fn start(&mut self, request: &str, args: &[&str]) -> Answer {
+        let (program, args) = args.split_first().ok_or("nothing to start")?;
+        if self.group.is_some() || request == "spawn-std" {
+            let mut command = std::process::Command::new(program);
+            command.args(args).stdin(std::process::Stdio::null());
+            command.stdout(std::process::Stdio::null());
+            let child = match &mut self.group {
+                Some(group) => group.spawn(&mut command, request == "spawn-piped")?,
+                None => said(self.job.as_ref().ok_or("no job")?.spawn_std(&mut command))?,
+            };
+            self.others.push(child);
+            return Ok(self.others.last().expect("just pushed").id().to_string());
+        }
+        let job = self.job.as_ref().ok_or("no job")?;
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        if request == "spawn-piped" {
+            command.stdout(Stdio::piped());
+        }
+        let child = if request == "spawn-in-thread" {
+            thread::scope(|scope| scope.spawn(|| job.spawn(&mut command)).join().expect("no panic"))
+        } else {
+            job.spawn(&mut command)
+        };
+        self.children.push(said(child)?);
+        Ok(self.children.last().expect("just pushed").pid().to_string())
+    }
+
+    /// Our children outside of the job.
+    fn outsiders(&mut self, request: &str, args: &[&str]) -> Answer {
+        match request {
+            "outsider" => {
+                let (program, args) = args.split_first().ok_or("nothing to start")?;
+                let mut command = std::process::Command::new(program);
+                command.args(args).stdin(std::process::Stdio::null());
+                let child = command.stdout(std::process::Stdio::null()).spawn();
+                self.outsiders.push(child.map_err(|error| error.to_string())?);
+                Ok(self.outsiders.last().expect("just pushed").id().to_string())
+            }
+            "outsiders-alive" => {
+                let mut all = self.outsiders.iter_mut();
+                Ok(all.all(|child| matches!(child.try_wait(), Ok(None))).to_string())
+            }
+            _ => {
+                for mut child in self.outsiders.drain(..) {
+                    let ended = child.kill().and_then(|()| child.wait());
+                    ended.map_err(|error| error.to_string())?;
+                }
+                Ok(String::new())
+            }
+        }
+    }
+
+    /// `child-wait [PID]`, by default of the latest child: `code N` or `signal N [core]`.
+    fn child_wait(&mut self, request: &str, args: &[&str]) -> Answer {
+        let wanted: Option<u32> = args.first().and_then(|pid| pid.parse().ok());
+        let is_it = |pid: u32| wanted.is_none_or(|wanted| wanted == pid);
+        if request == "others-wait" || self.group.is_some() {
+            let child = self.others.iter_mut().rev().find(|child| is_it(child.id()));
+            let status = child.ok_or("no such child")?.wait();
+            return status.map(describe).map_err(|error| error.to_string());
+        }
+        let child = self.children.iter_mut().rev().find(|child| is_it(child.pid()));
+        said(child.ok_or("no such child")?.wait()).map(describe)
+    }
+
+    /// What the latest child's pipe gives until its end.
+    fn child_pipe(&mut self) -> Answer {
+        let mut text = String::new();
+        let of_job = self.children.last_mut().and_then(|child| child.stdout.take());
+        let of_group = || self.others.last_mut().and_then(|child| child.stdout.take());
+        let mut pipe = of_job.or_else(of_group).ok_or("the latest child has no pipe")?;
+        pipe.read_to_string(&mut text).map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+
+    /// A copy of this whole process, by `fork` alone: one that stays, or one that drops its copy
+    /// of the job and ends.
+    fn fork_copy(&mut self, request: &str) -> Answer {
+        // SAFETY: the copy drops a job, which is what is being tried, or sleeps; nothing else.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error().to_string()),
+            0 => {
+                mortal::bound(mortal::LIFETIME_SECONDS);
+                if request == "forked-drop" {
+                    drop(self.job.take());
+                    // SAFETY: no preconditions.
+                    unsafe { libc::_exit(0) };
+                }
+                // SAFETY: the client must see our end in the pipe, not the copy's.
+                unsafe {
+                    libc::close(0);
+                    libc::close(1);
+                }
+                loop {
+                    thread::sleep(Duration::from_secs(1000));
+                }
+            }
+            copy if request == "forked-drop" => {
+                // SAFETY: a null status is allowed.
+                unsafe { libc::waitpid(copy, std::ptr::null_mut(), 0) };
+                Ok(copy.to_string())
+            }
+            copy => Ok(copy.to_string()),
+        }
+    }
+
+    /// Everything that is asked of the job itself.
+    fn act(&self, request: &str, args: &[&str]) -> Answer {
+        let job = self.job.as_ref().ok_or_else(|| format!("no job to {request}"))?;
+        let arg = || args.first().copied().ok_or("an argument is missing");
+        let number = || arg()?.parse::<u64>().map_err(|error| error.to_string());
+        let millis = || Ok::<_, String>(Duration::from_millis(number()?));
+        let nothing = |()| String::new();
+        match request {
+            "list" => said(job.processes()).map(|all| pids(&all)),
+            "tree" => said(job.tree()).map(|tree| tree.to_string()),
+            "empty" => said(job.is_empty()).map(|empty| empty.to_string()),
+            "wait" => said(job.wait()).map(nothing),
+            "wait-timeout" => said(job.wait_timeout(millis()?)).map(|empty| empty.to_string()),
+            "stop" => said(job.stop(millis()?)).map(|report| format!("{report:?}")),
+            "kill" => said(job.kill()).map(|report| format!("{report:?}")),
+            "freeze" => said(job.freeze()).map(nothing),
+            "thaw" => said(job.thaw()).map(nothing),
+            "signal" => {
+                let signal: Signal = said(arg()?.parse())?;
+                said(job.signal(signal)).map(|reached| reached.to_string())
+            }
+            "adopt" => {
+                let pid = u32::try_from(number()?).map_err(|error| error.to_string())?;
+                said(ProcessId::of(pid).and_then(|id| job.adopt(&id))).map(nothing)
+            }
+            "stats" => said(job.stats()).map(|stats| format!("{stats:?}")),
+            "guarantees" => Ok(job.guarantees().to_string()),
+            _ => Err(format!("unknown request {request:?}")),
+        }
+    }
+}
+
+fn pids(processes: &[onejob::Process]) -> String {
+    processes.iter().map(|process| process.pid().to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let core = if status.core_dumped() { " core" } else { "" };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("code {code}"),
+        (_, Some(signal)) => format!("signal {signal}{core}"),
+        _ => format!("{status:?}"),
+    }
+}
+
+/// An error as `survivors PID…: MESSAGE`, or as its kinds and the message.
+fn said<T>(result: Result<T, Error>) -> Result<T, String> {
+    result.map_err(|error| {
+        if !error.survivors().is_empty() {
+            return format!("survivors {}: {error}", pids(error.survivors()));
+        }
+        let kinds = [
+            ("unsupported", error.is_unsupported()),
+            ("permission", error.is_permission_denied()),
+            ("not-found", error.is_not_found()),
+            ("invalid", error.is_invalid_input()),
+            ("unmet", error.is_unmet_requirement()),
+            ("stale", error.is_stale()),
+            ("exec", error.is_exec()),
+        ];
+        let kinds = kinds.iter().filter(|(_, is)| *is).map(|(kind, _)| *kind);
+        format!("{}: {error}", kinds.collect::<Vec<_>>().join(","))
+    })
+}

@@ -1,0 +1,139 @@
+//! The programs that tests start, where any user can execute them.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use crate::proc;
+
+/// Copies of the programs of this workspace.
+#[derive(Debug)]
+pub struct Bins {
+    dir: PathBuf,
+}
+
+impl Bins {
+    /// Built once per test process, so that a test never meets the program of an older tree.
+    pub fn get() -> &'static Bins {
+        static BINS: OnceLock<Bins> = OnceLock::new();
+        BINS.get_or_init(|| {
+            let target = target_dir();
+            build(&target);
+            let dir = scratch_root().join("bin");
+            fs::create_dir(&dir).expect("a fresh scratch directory");
+            for name in ["actor", "owner", "cell-init", "onejob"] {
+                let from = target.join(name);
+                fs::copy(&from, dir.join(name))
+                    .unwrap_or_else(|error| panic!("failed to copy {}: {error}", from.display()));
+            }
+            open_to_all(&dir);
+            Bins { dir }
+        })
+    }
+
+    /// The scripted process.
+    pub fn actor(&self) -> PathBuf {
+        self.dir.join("actor")
+    }
+
+    /// The program that holds a job.
+    pub fn owner(&self) -> PathBuf {
+        self.dir.join("owner")
+    }
+
+    /// The first process of a namespace cell.
+    pub fn cell_init(&self) -> PathBuf {
+        self.dir.join("cell-init")
+    }
+
+    /// The command under test.
+    pub fn onejob(&self) -> PathBuf {
+        self.dir.join("onejob")
+    }
+
+    /// A copy of the actor that runs as root whoever starts it; `None` where that is not to be had.
+    pub fn setuid_actor(&self) -> Option<&'static Path> {
+        static COPY: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let copy = COPY.get_or_init(|| {
+            let path = self.dir.join("setuid-actor");
+            fs::copy(self.actor(), &path).ok()?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).ok()?;
+            let flags = rustix::fs::statvfs(&path).ok()?.f_flag;
+            let root = rustix::process::geteuid().is_root();
+            (root && !flags.contains(rustix::fs::StatVfsMountFlags::NOSUID)).then_some(path)
+        });
+        copy.as_deref()
+    }
+}
+
+/// Where cargo puts the programs: above the directory of the test executable.
+fn target_dir() -> PathBuf {
+    let test = env::current_exe().expect("a path to this test");
+    let dir = test.parent().expect("a directory").to_owned();
+    if dir.ends_with("deps") { dir.parent().expect("a directory").to_owned() } else { dir }
+}
+
+/// Without cargo (a test executable started by hand) what lies there is taken as it is.
+fn build(target: &Path) {
+    let Some(cargo) = env::var_os("CARGO") else { return };
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "-p", "testkit", "-p", "onejob-cli", "--bins"]);
+    if target.ends_with("release") {
+        build.arg("--release");
+    }
+    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "failed to build the programs that tests start:\n{said}");
+}
+
+/// A new empty directory that everybody can write to.
+pub fn scratch_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let dir = scratch_root().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    fs::create_dir(&dir).expect("a fresh scratch directory");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("a directory of ours");
+    dir
+}
+
+/// Holds everything that this test process writes, and goes with it.
+fn scratch_root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    extern "C" fn remove() {
+        if let Some(root) = ROOT.get() {
+            let _ = fs::remove_dir_all(root);
+        }
+    }
+    ROOT.get_or_init(|| {
+        remove_abandoned();
+        let root = env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+        open_to_all(&root);
+        // SAFETY: `remove` is a plain function that lives as long as the process.
+        unsafe { libc::atexit(remove) };
+        root
+    })
+}
+
+const PREFIX: &str = "testkit-";
+
+/// What a test process that was killed has left.
+fn remove_abandoned() {
+    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<i32>().ok());
+        if pid.is_some_and(|pid| proc::stat(pid).is_none() || pid == std::process::id() as i32) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn open_to_all(dir: &Path) {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("a directory of ours");
+}

@@ -1,0 +1,58 @@
+//! The innocent, beside every case.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+};
+
+use crate::{Bins, Cell, proc};
+
+/// Processes of the same program, user and session as a job's members, outside of it. A test that
+/// finds one of them dead has failed.
+#[derive(Debug)]
+pub struct Bystanders {
+    ours: Vec<Child>,
+    of_the_cell: Option<(i32, u64)>,
+}
+
+impl Bystanders {
+    /// Two of them: one in the process group `group`, the owner's, and one in a group of its own.
+    #[track_caller]
+    pub fn beside(cell: &Cell, group: i32) -> Bystanders {
+        let actor = |group: i32| {
+            let mut actor = Command::new(Bins::get().actor());
+            actor.arg("sleep").arg("/dev/null").process_group(group);
+            actor.stdin(Stdio::null()).stdout(Stdio::null());
+            cell.start_beside(&mut actor)
+        };
+        let ours = vec![actor(group), actor(0)];
+        let inside = cell.bystander().and_then(|pid| Some((pid, proc::stat(pid)?.start)));
+        let bystanders = Bystanders { ours, of_the_cell: inside };
+        let first = bystanders.ours[0].id();
+        assert_eq!(proc::stat(first).expect("alive").pgid, group, "the owner's group");
+        bystanders
+    }
+
+    /// # Panics
+    /// If one was hit.
+    #[track_caller]
+    pub fn assert_alive(&mut self) {
+        for child in &mut self.ours {
+            let ended = child.try_wait().expect("our child");
+            assert_eq!(ended, None, "HIT a bystander: {}", child.id());
+        }
+        if let Some((pid, start)) = self.of_the_cell {
+            let same = proc::stat(pid).is_some_and(|stat| stat.start == start);
+            assert!(same && proc::is_alive(pid), "HIT the bystander inside the cell: {pid}");
+        }
+    }
+}
+
+impl Drop for Bystanders {
+    fn drop(&mut self) {
+        for child in &mut self.ours {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

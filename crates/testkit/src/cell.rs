@@ -1,0 +1,195 @@
+//! The outer boundary of a test case, and the judge of who lives inside.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use crate::{Bins, DEADLINE, Setting, cgroup, eventually::within, namespace::Namespace, proc};
+
+/// Everything of a test case is started inside; nothing of it is left when this is dropped.
+///
+/// As root it is a cgroup of its own. An ordinary user gets a PID namespace, whose numbers differ
+/// from ours: [`outer_pid`](Cell::outer_pid) translates.
+#[derive(Debug)]
+pub struct Cell {
+    boundary: Boundary,
+    setting: Setting,
+}
+
+#[derive(Debug)]
+enum Boundary {
+    Cgroup { inside: PathBuf, beside: PathBuf },
+    Namespace(Namespace),
+}
+
+/// Somebody who lives in a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Living {
+    /// Its number here.
+    pub pid: i32,
+    /// Where it belongs; `None` if it ended between two looks.
+    pub stat: Option<proc::Stat>,
+}
+
+impl Cell {
+    /// A cell for one case.
+    pub fn new(setting: Setting) -> Cell {
+        let root = rustix::process::geteuid().is_root();
+        let boundary = if root { cgroups(setting) } else { Boundary::Namespace(Namespace::new()) };
+        Cell { boundary, setting }
+    }
+
+    /// Starts `program` inside, as the user of the setting and in a process group of its own.
+    /// A namespace is made by its first program and holds no second one.
+    pub fn start(&mut self, program: &Path, change: impl FnOnce(&mut Command)) -> Child {
+        match &mut self.boundary {
+            Boundary::Cgroup { inside, .. } => {
+                let mut command = Command::new(program);
+                change(&mut command);
+                spawn_in(inside, self.setting, command.process_group(0))
+            }
+            Boundary::Namespace(namespace) => {
+                let mut command = Command::new(Bins::get().cell_init());
+                command.arg(Bins::get().actor()).arg(program);
+                change(&mut command);
+                namespace.start(command.process_group(0))
+            }
+        }
+    }
+
+    /// Starts `command` as the same user, but outside: where innocent bystanders live.
+    pub fn start_beside(&self, command: &mut Command) -> Child {
+        match &self.boundary {
+            Boundary::Cgroup { beside, .. } => spawn_in(beside, self.setting, command),
+            Boundary::Namespace(_) => command.spawn().expect("a program that starts"),
+        }
+    }
+
+    /// Who lives here: fully dead zombies do not count, a dead leader with living threads does.
+    pub fn living(&self) -> Vec<Living> {
+        let pids = match &self.boundary {
+            Boundary::Cgroup { inside, .. } => cgroup::pids(inside),
+            Boundary::Namespace(namespace) => namespace.pids(),
+        };
+        let alive = pids.into_iter().filter(|pid| proc::is_alive(*pid));
+        alive.map(|pid| Living { pid, stat: proc::stat(pid) }).collect()
+    }
+
+    /// The pids of those who live here.
+    pub fn living_pids(&self) -> Vec<i32> {
+        self.living().iter().map(|living| living.pid).collect()
+    }
+
+    /// The number here of a process that knows itself as `inner`; `None` if it is gone.
+    pub fn outer_pid(&self, inner: i32) -> Option<i32> {
+        match &self.boundary {
+            Boundary::Cgroup { .. } => proc::stat(inner).map(|_| inner),
+            Boundary::Namespace(namespace) => namespace.outer_pid(inner),
+        }
+    }
+
+    /// The innocent one that a namespace cell has inside.
+    pub(crate) fn bystander(&self) -> Option<i32> {
+        match &self.boundary {
+            Boundary::Cgroup { .. } => None,
+            Boundary::Namespace(namespace) => namespace.bystander(),
+        }
+    }
+
+    /// The cgroup of the case, if it has one.
+    pub fn cgroup(&self) -> Option<&Path> {
+        match &self.boundary {
+            Boundary::Cgroup { inside, .. } => Some(inside),
+            Boundary::Namespace(_) => None,
+        }
+    }
+
+    /// The cgroups that were made below the cell's own and are still there.
+    pub fn nested_cgroups(&self) -> Vec<PathBuf> {
+        let Some(inside) = self.cgroup() else { return Vec::new() };
+        let mut nested = cgroup::with_descendants(inside);
+        nested.pop();
+        nested
+    }
+
+    /// Waits until nobody lives here and nothing is left of the cgroups that were made here.
+    #[track_caller]
+    pub fn awaits_desertion(&self) {
+        let mut last = (self.living(), self.nested_cgroups());
+        let deserted = within(DEADLINE, || {
+            last = (self.living(), self.nested_cgroups());
+            (last.0.is_empty() && last.1.is_empty()).then_some(())
+        });
+        assert!(deserted.is_some(), "SURVIVED the owner in the cell: {last:#?}");
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        if let Boundary::Cgroup { inside, beside } = &self.boundary {
+            for dir in [inside, beside] {
+                clear(dir);
+            }
+        }
+    }
+}
+
+/// Not a panic: this also runs while a failed test unwinds.
+fn clear(dir: &Path) {
+    let removed = within(DEADLINE, || {
+        cgroup::kill(dir);
+        cgroup::remove(dir).ok()
+    });
+    if removed.is_none() {
+        eprintln!("failed to remove {}: {:?} live there", dir.display(), cgroup::pids(dir));
+    }
+}
+
+fn cgroups(setting: Setting) -> Boundary {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let own = cgroup::own().expect("a cgroup v2 hierarchy, checked by Setting::here");
+    // Not the product's prefix: its sweep of abandoned jobs must not meet these.
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("testcell-{}-{count}", std::process::id());
+    let inside = own.join(&name);
+    let beside = own.join(format!("{name}-beside"));
+    for dir in [&inside, &beside] {
+        fs::create_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    }
+    if let (Setting::CgroupUser, Some(uid)) = (setting, setting.uid()) {
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            chown(inside.join(name), Some(uid), Some(uid)).expect("a cgroup of ours");
+        }
+    }
+    Boundary::Cgroup { inside, beside }
+}
+
+/// The child joins before it executes anything.
+fn spawn_in(dir: &Path, setting: Setting, command: &mut Command) -> Child {
+    if let Some(uid) = setting.uid() {
+        command.uid(uid).gid(uid);
+    }
+    // Opened here, as root: the kernel asks whether the opener may.
+    let procs = File::options().write(true).open(dir.join("cgroup.procs")).expect("a cgroup");
+    // SAFETY: one write to a descriptor that the closure owns; nothing is allocated.
+    unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
+    command.spawn().unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"))
+}
+
+/// Whether the cells of a root user can be made here.
+pub(crate) fn cgroup_is_writable() -> bool {
+    static WRITABLE: OnceLock<bool> = OnceLock::new();
+    *WRITABLE.get_or_init(|| {
+        let Some(own) = cgroup::own() else { return false };
+        let probe = own.join(format!("testcell-{}-probe", std::process::id()));
+        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
+    })
+}

@@ -1,0 +1,45 @@
+//! Waiting for conditions, and saying that a test cannot run here.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A hang detector, not a speed check: the machine can stall for a minute.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Waits until `condition` gives a value.
+///
+/// # Panics
+/// With `what` when the deadline has passed.
+#[track_caller]
+pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, condition)
+        .unwrap_or_else(|| panic!("still waiting after {DEADLINE:?} for: {what}"))
+}
+
+/// Waits for at most `deadline` until `condition` gives a value.
+pub(crate) fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        let value = condition();
+        if value.is_some() || start.elapsed() > deadline {
+            return value;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Says that this host cannot run a test; the caller returns then.
+///
+/// # Panics
+/// If the environment has `ONEJOB_NO_SKIP=1`, as where everything must run.
+#[track_caller]
+pub fn skip(reason: &str) {
+    assert!(!no_skip(), "must not be skipped here (ONEJOB_NO_SKIP): {reason}");
+    eprintln!("SKIPPED: {reason}");
+}
+
+fn no_skip() -> bool {
+    std::env::var_os("ONEJOB_NO_SKIP").is_some_and(|value| value == "1")
+}

@@ -1,0 +1,92 @@
+//! The cell of an ordinary user: a user and PID namespace.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command},
+    sync::OnceLock,
+};
+
+use crate::{Bins, eventually, proc};
+
+/// The namespace's first process and the bystander that it starts: they are the cell's, not the case's.
+const OF_THE_CELL: [i32; 2] = [1, 2];
+
+/// Ends with its first process, which is killed when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Namespace {
+    /// The link `/proc/PID/ns/pid` of everybody inside.
+    link: Option<PathBuf>,
+    init: Option<i32>,
+}
+
+impl Namespace {
+    pub(crate) fn new() -> Namespace {
+        Namespace::default()
+    }
+
+    /// `command` is a `cell-init`.
+    pub(crate) fn start(&mut self, command: &mut Command) -> Child {
+        assert!(self.link.is_none(), "a namespace cell holds one program");
+        let child = command.spawn().expect("cell-init starts");
+        let pid = child.id() as i32;
+        let own = proc::link(std::process::id() as i32, "ns/pid");
+        let inside =
+            || proc::link(pid, "ns/pid_for_children").filter(|link| Some(link) != own.as_ref());
+        self.link = Some(eventually("a namespace", inside));
+        self.init = Some(eventually("the first process of it", || self.outer_pid(1)));
+        eventually("the bystander inside", || self.outer_pid(OF_THE_CELL[1]));
+        child
+    }
+
+    fn everybody(&self) -> impl Iterator<Item = i32> {
+        let all = if self.link.is_some() { proc::all() } else { Vec::new() };
+        all.into_iter().filter(|pid| proc::link(*pid, "ns/pid") == self.link)
+    }
+
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        let of_the_cell =
+            |pid: &i32| proc::inner_pid(*pid).is_some_and(|pid| OF_THE_CELL.contains(&pid));
+        self.everybody().filter(|pid| !of_the_cell(pid)).collect()
+    }
+
+    pub(crate) fn outer_pid(&self, inner: i32) -> Option<i32> {
+        self.everybody().find(|pid| proc::inner_pid(*pid) == Some(inner))
+    }
+
+    /// The innocent one that lives inside, beside the owner.
+    pub(crate) fn bystander(&self) -> Option<i32> {
+        self.outer_pid(OF_THE_CELL[1])
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // The number cannot be another's by now: only its parent, our child, would free it, and
+        // that one is asked again here.
+        let init = self.init.filter(|pid| proc::link(*pid, "ns/pid") == self.link);
+        if let Some(init) = init.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
+        }
+        let gone = crate::eventually::within(crate::DEADLINE, || {
+            self.everybody().all(|pid| !proc::is_alive(pid)).then_some(())
+        });
+        if gone.is_none() {
+            eprintln!("failed to end the processes {:?}", self.everybody().collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Whether an ordinary user can make such a namespace here.
+pub(crate) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let bins = Bins::get();
+        let mut probe = Command::new(bins.cell_init());
+        probe.args([bins.actor(), "true".into()]);
+        let status = probe.status().expect("cell-init starts");
+        if !status.success() {
+            eprintln!("cell-init ended with {status}");
+        }
+        status.success()
+    })
+}

@@ -1,0 +1,160 @@
+//! A client of the program `owner`, which holds a job.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+use crate::{Bins, Cell, DEADLINE, Setting, eventually, eventually::within, proc};
+
+/// The answer to a request: what follows `ok` or `err`.
+pub type Answer = Result<String, String>;
+
+/// A process inside a cell that uses the library as it is told, line by line. It ends with its
+/// standard input.
+#[derive(Debug)]
+pub struct Owner {
+    process: Child,
+    requests: Option<ChildStdin>,
+    answers: Receiver<String>,
+    /// Its number here.
+    pub pid: i32,
+    /// Its number in its own namespace.
+    pub inner: i32,
+    setting: Setting,
+}
+
+impl Owner {
+    /// Starts one. It holds no job yet.
+    #[track_caller]
+    pub fn start(cell: &mut Cell, setting: Setting) -> Owner {
+        let mut process = cell.start(&Bins::get().owner(), |command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        });
+        let requests = process.stdin.take();
+        let answers = lines(process.stdout.take().expect("piped"));
+        let mut owner = Owner { process, requests, answers, pid: 0, inner: 0, setting };
+        let hello = owner.answer("the start").expect("a greeting");
+        owner.inner = hello.parse().expect("a pid");
+        owner.pid = eventually("the owner", || cell.outer_pid(owner.inner));
+        owner
+    }
+
+    /// The leader of the process group that it was started in, as numbered here.
+    pub fn group(&self) -> i32 {
+        proc::stat(self.pid).map_or(0, |stat| stat.pgid)
+    }
+
+    /// Sends a request without waiting for the answer.
+    #[track_caller]
+    pub fn tell(&mut self, request: &str) {
+        let pipe = self.requests.as_mut().expect("not closed");
+        writeln!(pipe, "{request}").unwrap_or_else(|error| panic!("tell {request:?}: {error}"));
+    }
+
+    /// Waits for the answer to the oldest request that has none yet.
+    ///
+    /// # Errors
+    /// What the owner answered with `err`.
+    #[track_caller]
+    pub fn answer(&mut self, to: &str) -> Answer {
+        let line = match self.answers.recv_timeout(DEADLINE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => panic!("no answer to {to:?} after {DEADLINE:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the owner died of {to:?}"),
+        };
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("ok", rest) => Ok(rest.to_owned()),
+            ("err", rest) => Err(rest.to_owned()),
+            _ => panic!("the owner answered {to:?} with {line:?}"),
+        }
+    }
+
+    /// Whether an answer came within `patience`.
+    pub fn has_answered(&mut self, patience: Duration) -> Option<String> {
+        self.answers.recv_timeout(patience).ok()
+    }
+
+    /// A request and its answer.
+    ///
+    /// # Errors
+    /// What the owner answered with `err`.
+    #[track_caller]
+    pub fn ask(&mut self, request: &str) -> Answer {
+        self.tell(request);
+        self.answer(request)
+    }
+
+    /// A request that must succeed.
+    #[track_caller]
+    pub fn ok(&mut self, request: &str) -> String {
+        self.ask(request).unwrap_or_else(|error| panic!("{request}: {error}"))
+    }
+
+    /// Makes a job of the setting's mechanism.
+    #[track_caller]
+    pub fn new_job(&mut self) {
+        let mechanism = self.setting.mechanism();
+        self.ok(&format!("new {mechanism}"));
+    }
+
+    /// The members, as the library lists them, in its own numbers.
+    #[track_caller]
+    pub fn list(&mut self) -> Vec<i32> {
+        numbers(&self.ok("list"))
+    }
+
+    /// Kills the owner alone, at once.
+    #[track_caller]
+    pub fn murder(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a living owner");
+    }
+
+    /// Lets it end and waits until it has.
+    pub fn end(mut self) {
+        self.end_within(DEADLINE);
+    }
+
+    fn end_within(&mut self, patience: Duration) {
+        drop(self.requests.take());
+        if within(patience, || self.process.try_wait().ok()?).is_none() {
+            eprintln!("the owner {} does not end, so it is killed", self.pid);
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    /// Whether it lives.
+    pub fn is_alive(&self) -> bool {
+        proc::is_alive(self.pid)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // A failed test need not wait long for an owner that hangs.
+        self.end_within(if thread::panicking() { Duration::from_secs(2) } else { DEADLINE });
+    }
+}
+
+/// The numbers in an answer.
+pub fn numbers(answer: &str) -> Vec<i32> {
+    answer.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// A thread reads, so that a test can wait for a line with a deadline.
+fn lines(pipe: ChildStdout) -> Receiver<String> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
+}

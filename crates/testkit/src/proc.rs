@@ -1,0 +1,100 @@
+//! `/proc`, read without onejob.
+
+use std::{fs, path::PathBuf};
+
+/// The fields of `/proc/PID/stat` that tell where a process belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Its name, which may contain anything.
+    pub comm: String,
+    /// `R`, `S`, `D`, `T`, `t`, `Z`, `X`.
+    pub state: char,
+    /// Its parent.
+    pub ppid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// In clock ticks since boot.
+    pub start: u64,
+}
+
+/// Of a process or, as `PID/task/TID`, of a thread; `None` if there is none.
+pub fn stat(pid: impl std::fmt::Display) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(text: &str) -> Option<Stat> {
+    // The name may contain blanks and parentheses: it ends at the last one.
+    let (head, tail) = text.rsplit_once(')')?;
+    let fields: Vec<_> = tail.split_whitespace().collect();
+    Some(Stat {
+        comm: head.split_once('(')?.1.to_owned(),
+        state: fields.first()?.chars().next()?,
+        ppid: fields.get(1)?.parse().ok()?,
+        pgid: fields.get(2)?.parse().ok()?,
+        sid: fields.get(3)?.parse().ok()?,
+        start: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Whether any of its threads lives. A dead leader shows `Z` while others run on.
+pub fn is_alive(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| stat(format!("{pid}/task/{}", thread.file_name().display())))
+        .any(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'))
+}
+
+/// A line of `/proc/PID/status`, such as `SigIgn` or `Uid`.
+pub fn status(pid: i32, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+/// Whether `signal` is in the set that `/proc/PID/status` has as `field`: `SigIgn`, `SigBlk`, `SigCgt`.
+pub fn has_signal(pid: i32, field: &str, signal: i32) -> bool {
+    let set = status(pid, field).and_then(|hex| u64::from_str_radix(&hex, 16).ok());
+    set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
+}
+
+/// Its number in its own PID namespace.
+pub fn inner_pid(pid: i32) -> Option<i32> {
+    status(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
+}
+
+/// What a link below `/proc/PID` leads to.
+pub fn link(pid: i32, name: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/{name}")).ok()
+}
+
+/// Every process there is.
+pub fn all() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The processes whose parent is `pid`, the dead ones included.
+pub fn children(pid: i32) -> Vec<i32> {
+    all().into_iter().filter(|child| stat(child).is_some_and(|stat| stat.ppid == pid)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_is_no_obstacle() {
+        let tail = "S 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 4711 0";
+        let stat = parse(&format!("42 () T 1 1 (x) {tail}")).unwrap();
+        assert_eq!((&*stat.comm, stat.state, stat.ppid), (") T 1 1 (x", 'S', 7));
+        assert_eq!((stat.pgid, stat.sid, stat.start), (8, 9, 4711));
+    }
+
+    #[test]
+    fn this_process_is_alive_and_the_kernel_threads_parent_is_not() {
+        assert!(is_alive(std::process::id() as i32));
+        assert!(!is_alive(i32::MAX));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the players of a scenario say about themselves.
+
+use std::{fs, path::PathBuf};
+
+use crate::{Cell, eventually, proc};
+
+/// The file that a scenario writes to.
+#[derive(Debug, Clone)]
+pub struct Report {
+    path: PathBuf,
+}
+
+/// One line of it, numbers as the player's own PID namespace has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    role: String,
+    pid: i32,
+    starter: i32,
+}
+
+/// A player, found in `/proc` of this namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Player {
+    /// Its number here.
+    pub pid: i32,
+    /// Its number in its own namespace, the one that onejob sees.
+    pub inner: i32,
+    /// Who forked it, by its number here; `None` if that one is gone.
+    pub starter: Option<i32>,
+}
+
+impl Player {
+    /// Its line of `/proc`, which must be there.
+    #[track_caller]
+    pub fn stat(&self) -> proc::Stat {
+        proc::stat(self.pid).unwrap_or_else(|| panic!("process {} is gone", self.pid))
+    }
+
+    /// Waits until it is in the state `letter`.
+    #[track_caller]
+    pub fn awaits_state(&self, letter: char) {
+        eventually(&format!("process {} in state {letter}", self.pid), || {
+            (self.stat().state == letter).then_some(())
+        });
+    }
+}
+
+impl Report {
+    /// A report in a directory of its own; nothing is written yet.
+    pub fn at(path: PathBuf) -> Report {
+        Report { path }
+    }
+
+    /// As an argument for the actor.
+    pub fn arg(&self) -> &str {
+        self.path.to_str().expect("a scratch directory in UTF-8")
+    }
+
+    /// A file beside the report, such as `.go`.
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        format!("{}{suffix}", self.arg()).into()
+    }
+
+    /// Lets the main process of the scenario end.
+    pub fn go(&self) {
+        fs::write(self.beside(".go"), "").expect("a writable scratch directory");
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        // The last line may still be growing on some file systems: only whole ones count.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(parse).collect()
+    }
+
+    /// How many players of this role there have been.
+    pub fn count(&self, role: &str) -> usize {
+        self.lines().iter().filter(|line| line.role == role).count()
+    }
+
+    /// Waits until `least` players of this role have announced themselves, and finds those that
+    /// still are in the cell.
+    #[track_caller]
+    pub fn players(&self, cell: &Cell, role: &str, least: usize) -> Vec<Player> {
+        let what = format!("{least} players in the role {role:?}");
+        eventually(&what, || (self.count(role) >= least).then_some(()));
+        let lines = self.lines().into_iter().filter(|line| line.role == role);
+        let here = |line: Line| {
+            let pid = cell.outer_pid(line.pid)?;
+            Some(Player { pid, inner: line.pid, starter: cell.outer_pid(line.starter) })
+        };
+        lines.filter_map(here).collect()
+    }
+
+    /// Waits for the one player of this role, who must be alive.
+    #[track_caller]
+    pub fn player(&self, cell: &Cell, role: &str) -> Player {
+        let mut players = self.players(cell, role, 1);
+        assert_eq!(players.len(), 1, "living players of the role {role:?}: {players:?}");
+        let player = players.remove(0);
+        assert!(proc::is_alive(player.pid), "the {role} ({}) is dead already", player.pid);
+        player
+    }
+}
+
+fn parse(line: &str) -> Option<Line> {
+    let mut words = line.split(' ');
+    let role = words.next()?.to_owned();
+    let number = |name: &str| {
+        line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    };
+    Some(Line { role, pid: number("pid")?, starter: number("starter")? })
+}
