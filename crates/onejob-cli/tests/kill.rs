@@ -26,7 +26,7 @@ fn tree(scratch: &Scratch, name: &str) -> Child {
         .spawn()
         .unwrap();
     line(&scratch.file(name));
-    eventually("the tree has grown", || scratch.marked().len() >= 7);
+    eventually("the tree has grown", || scratch.marked().len() >= 6);
     child
 }
 
