@@ -59,7 +59,7 @@ fn the_environment_directory_and_umask_are_passed_on() {
 
 #[test]
 fn limits_priority_and_the_rest_of_the_status_are_passed_on() {
-    same("ulimit -n 77; ulimit -c 0; ulimit -s 4096; $RUN cat /proc/self/limits");
+    same("ulimit -n 512; ulimit -c 0; ulimit -s 4096; $RUN cat /proc/self/limits");
     same("nice -n 5 $RUN nice");
     same(
         "$RUN grep -E '^(Sig(Blk|Ign|Cgt|Pnd)|ShdPnd|Uid|Gid|Groups|NoNewPrivs|Seccomp|Cap)' \

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Detects a hang; the machine may stall for a minute.
-pub(crate) const HANG: Duration = Duration::from_secs(20);
+pub(crate) const HANG: Duration = Duration::from_secs(180);
 
 pub(crate) const ONEJOB: &str = env!("CARGO_BIN_EXE_onejob");
 
