@@ -45,6 +45,8 @@ fn act(folder: &Path) {
         let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = record as extern "C" fn(i32) as usize;
         action.sa_flags = libc::SA_RESTART;
+        // One handler after the other: nested, those that came together would record the last first.
+        libc::sigfillset(&mut action.sa_mask);
         for signal in COUNTED.iter().copied().chain(34..=64) {
             libc::sigaction(signal, &action, ptr::null_mut());
         }

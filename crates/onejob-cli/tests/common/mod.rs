@@ -32,6 +32,7 @@ pub(crate) use skip;
 pub(crate) fn onejob(args: &[&str]) -> Command {
     let mut command = Command::new(ONEJOB);
     command.args(args);
+    with_signals(&mut command, &[], &[]);
     command
 }
 
@@ -188,7 +189,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Changes the signal settings a command starts with; std's own come first.
+/// Sets the signals a command starts with, whatever this test was started with: a shell's
+/// background job ignores SIGINT.
 pub(crate) fn with_signals(
     command: &mut Command,
     blocked: &'static [i32],
@@ -203,8 +205,9 @@ pub(crate) fn with_signals(
                 libc::sigaddset(&mut set, *signal);
             }
             libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
-            for signal in ignored {
-                libc::signal(*signal, libc::SIG_IGN);
+            for signal in 1..=64 {
+                let action = if ignored.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL };
+                libc::signal(signal, action);
             }
             Ok(())
         })

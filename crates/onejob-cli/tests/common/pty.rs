@@ -41,6 +41,7 @@ impl Pty {
         command.stdin(Stdio::from(tty.try_clone().unwrap()));
         command.stdout(Stdio::from(tty.try_clone().unwrap())).stderr(Stdio::from(tty));
         command.env("TERM", "dumb");
+        super::with_signals(command, &[], &[]);
         // SAFETY: both are plain system calls; standard input is the terminal by then.
         unsafe {
             command.pre_exec(|| {
