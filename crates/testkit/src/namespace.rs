@@ -53,6 +53,11 @@ impl Namespace {
         self.everybody().find(|pid| proc::inner_pid(*pid) == Some(inner))
     }
 
+    /// What `cell-init` started, beside the bystander.
+    pub(crate) fn program(&self) -> Option<i32> {
+        self.outer_pid(OF_THE_CELL[1] + 1)
+    }
+
     /// The innocent one that lives inside, beside the owner.
     pub(crate) fn bystander(&self) -> Option<i32> {
         self.outer_pid(OF_THE_CELL[1])
