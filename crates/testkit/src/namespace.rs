@@ -85,10 +85,8 @@ impl Drop for Namespace {
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let bins = Bins::get();
-        let mut probe = Command::new(bins.cell_init());
-        probe.args([bins.actor(), "true".into()]);
-        let status = probe.status().expect("cell-init starts");
+        let mut probe = Command::new(Bins::get().cell_init());
+        let status = probe.arg("--probe").status().expect("cell-init starts");
         if !status.success() {
             eprintln!("cell-init ended with {status}");
         }
