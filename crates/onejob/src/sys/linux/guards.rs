@@ -320,6 +320,7 @@ fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
 /// same code. They pin the memory this process has now.
 fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
     static mut MEMORY: Memory = Memory::new();
+    let memory = &raw mut MEMORY;
     let mut pidfd = -1;
     let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);
     let all_blocked = Blocked::new();
@@ -330,7 +331,7 @@ fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> 
         if raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])? == 0 {
             if let Ok(None) = call::fork(SIGCHLD) {
                 let _ = place(fds, -1);
-                guard::run(prefix.to_bytes(), &mut *(&raw mut MEMORY));
+                guard::run(prefix.to_bytes(), &mut *memory);
             }
             call::exit(0);
         }

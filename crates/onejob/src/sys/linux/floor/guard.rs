@@ -46,7 +46,6 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    #[expect(clippy::new_without_default, reason = "must be const")]
     pub(crate) const fn new() -> Memory {
         Memory {
             arena: [0; 32768],
