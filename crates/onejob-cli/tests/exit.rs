@@ -9,11 +9,17 @@ use std::{
 
 use common::{Marked as _, ONEJOB, Scratch, mechanisms, onejob, outcome, run, skip, text};
 
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// `onejob run` with these arguments ends with this status, says nothing on stdout, and on stderr
 /// one line of ours or nothing at all.
 #[track_caller]
 fn ends(mechanism: &str, scratch: &Scratch, args: &[&str], code: i32, says: &str) {
-    let output = outcome(run(mechanism, args).marked(scratch).current_dir(scratch.path()));
+    let mut command = run(mechanism, args);
+    // A folder of the tester's PATH that is closed to this user would make a missing program one
+    // that may not be executed.
+    command.env("PATH", PATH).current_dir(scratch.path());
+    let output = outcome(command.marked(scratch));
     check(&output, code, says, args);
     scratch.marked_are_gone();
 }
@@ -219,7 +225,8 @@ fn nobody_listening_on_stderr_changes_no_status() {
              sh -c 'exit 5'; test $? = 5 && {ONEJOB} run no-such-program; test $? = 127 && \
              {ONEJOB} run --stats -- sh -c 'exit 5' 2>&-"
         );
-        let output = outcome(Command::new("bash").args(["-c", &script]).marked(&scratch));
+        let output =
+            outcome(Command::new("bash").args(["-c", &script]).env("PATH", PATH).marked(&scratch));
         assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     }
 }

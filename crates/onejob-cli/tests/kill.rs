@@ -162,21 +162,37 @@ fn a_kernel_thread_is_refused() {
 
 #[test]
 fn another_users_process_is_refused() {
-    if !is_root() {
-        skip!("only root can become another user");
-    }
     let scratch = Scratch::new();
-    let mut roots = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
     // The path to the build may be closed to others; the descriptor is not.
     let program = std::fs::File::open(common::ONEJOB).unwrap();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&program);
     let mut command = Command::new(format!("/proc/self/fd/{fd}"));
-    command.args(["kill", "--now", &roots.id().to_string()]).current_dir("/");
-    let output = outcome(command.uid(65534).gid(65534));
+    let mut sleep = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
+    let victim = if is_root() {
+        command.uid(65534).gid(65534);
+        sleep.id()
+    } else {
+        let Some(stranger) = common::pids().into_iter().find(is_a_strangers) else {
+            skip!("everybody here is the same user");
+        };
+        stranger
+    };
+    let output = outcome(command.args(["kill", "--now", &victim.to_string()]).current_dir("/"));
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{} {said}", output.status);
     assert!(said.starts_with("onejob: ") && said.lines().count() == 1, "{said}");
-    assert!(lives(roots.id()));
-    roots.kill().unwrap();
-    roots.wait().unwrap();
+    assert!(lives(victim) && lives(sleep.id()));
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+}
+
+/// Whether this is a program (not a kernel thread) that another user runs.
+fn is_a_strangers(pid: &u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = format!("/proc/{pid}");
+    let owner = std::fs::metadata(&folder).map(|folder| folder.uid()).ok();
+    *pid != 1
+        && owner.is_some_and(|owner| owner != rustix::process::geteuid().as_raw())
+        && common::stat(*pid, 1).as_deref() != Some("2")
+        && lives(*pid)
 }
