@@ -168,7 +168,8 @@ fn lose_a_guard(setting: Setting, random: &mut Random) -> Duration {
 /// Nobody of the three gets to do anything once the first is dead.
 #[track_caller]
 fn kill_together(owner: &Owner, Guards { inner, outer }: Guards) {
-    let all = [owner.pid, inner, outer];
+    // The owner last: its end orphans the process group, and who is stopped there is continued.
+    let all = [inner, outer, owner.pid];
     all.iter().for_each(|pid| signal(*pid, Signal::STOP));
     for pid in all {
         let is_stopped = || proc::stat(pid).filter(|stat| stat.state == 'T');

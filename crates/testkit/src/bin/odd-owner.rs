@@ -10,7 +10,7 @@
 //! - `clone-into DIRECTORY COUNT`: no job at all. Starts children in a cgroup as the kernel has it
 //!   and says how many of them were killed before their first instruction.
 //! - `auto-reap ACTOR`: no job either. Has a child, and leaves all waiting for it to the kernel. Says
-//!   its pid.
+//!   its pid, and stays whatever becomes of its input.
 //! - `stop-tree PID`: ends the tree below PID, and says the error.
 
 use std::{
@@ -129,7 +129,9 @@ fn auto_reap(actor: &str) {
     #[expect(clippy::zombie_processes, reason = "the kernel waits for it")]
     let child = child.spawn().expect("the actor starts");
     println!("ok {}", child.id());
-    rest();
+    loop {
+        thread::sleep(Duration::from_secs(1000));
+    }
 }
 
 fn stop(pid: u32) {

@@ -385,7 +385,13 @@ impl Mechanism for Cgroup {
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
-        Ok(self.list(&self.members(), Proc::open().ok().as_ref()))
+        let mut listed = self.list(&self.members(), Proc::open().ok().as_ref());
+        // A number read there may have been a stranger's by the time it was opened: only who has
+        // one that is listed afterwards, too, is shown.
+        let mut members = self.members();
+        members.sort_unstable();
+        listed.retain(|process| members.binary_search(&process.pid()).is_ok());
+        Ok(listed)
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {

@@ -1,0 +1,88 @@
+//! Whoever is born with somebody else's number.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use testkit::{Bins, Report, eventually, proc, scratch_dir};
+
+/// Catches and counts every signal that can be caught.
+pub(crate) struct Innocent {
+    process: Child,
+    report: Report,
+}
+
+impl Innocent {
+    /// Waits until the number is free, and has a process born with it.
+    #[track_caller]
+    pub(crate) fn with_number(number: i32) -> Innocent {
+        await_free(number);
+        let report = Report::at(scratch_dir().join("innocent"));
+        eventually(&format!("a process with the number {number}"), || {
+            fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string())
+                .expect("root can choose");
+            let mut actor = Command::new(Bins::get().actor());
+            actor.arg("signal-counter").arg(report.arg()).stdin(Stdio::null());
+            let mut process = actor.spawn().expect("the actor starts");
+            if process.id() as i32 == number {
+                return Some(Innocent { process, report: report.clone() });
+            }
+            // Somebody else was faster.
+            process.kill().expect("our child");
+            process.wait().expect("our child");
+            None
+        })
+    }
+
+    fn number(&self) -> i32 {
+        self.process.id() as i32
+    }
+
+    /// # Panics
+    /// If any signal has reached it, whether it could catch it or not.
+    #[track_caller]
+    pub(crate) fn is_untouched(&mut self) {
+        assert_eq!(self.process.try_wait().expect("our child"), None, "HIT the innocent");
+        eventually("a counter", || (self.report.count("counter") > 0).then_some(()));
+        let state = proc::stat(self.number()).expect("alive").state;
+        assert!(!matches!(state, 'T' | 't' | 'Z'), "HIT the innocent: {state}");
+        let counts = fs::read_to_string(self.report.beside(".counts")).expect("counts");
+        assert_eq!(counts, "", "HIT the innocent by these signals");
+    }
+
+    /// What everybody does who has a number only.
+    #[track_caller]
+    pub(crate) fn dies_by_its_number(mut self) {
+        kill(self.number());
+        let status = eventually("its end", || self.process.try_wait().expect("our child"));
+        assert_eq!(status.signal(), Some(9), "the number is not the innocent's");
+    }
+}
+
+impl Drop for Innocent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits until nobody has this number, not even a zombie.
+#[track_caller]
+pub(crate) fn await_free(number: i32) {
+    eventually(&format!("the number {number} to be free"), || {
+        proc::stat(number).is_none().then_some(())
+    });
+}
+
+pub(crate) fn kill(number: i32) {
+    signal(number, Signal::KILL);
+}
+
+/// By its number, as one should not.
+pub(crate) fn signal(number: i32, signal: Signal) {
+    let pid = Pid::from_raw(number).expect("a number");
+    kill_process(pid, signal).unwrap_or_else(|error| panic!("kill {number}: {error}"));
+}

@@ -1,0 +1,193 @@
+//! A number that has become an innocent's is never acted on.
+//!
+//! In a PID namespace of its own each test kills the process that is meant, waits until it is reaped,
+//! and has an innocent born with its number: at rest, or inside the very call that is under test,
+//! which `strace` holds up between its look and its action. The innocent counts every signal. That
+//! it does have the number is proven by a plain `kill(2)`, which hits it.
+
+mod innocent;
+mod space;
+mod window;
+
+#[path = "../common/driven.rs"]
+mod driven;
+
+use std::{process::Command as StdCommand, time::Duration};
+
+use driven::Driven;
+use innocent::{Innocent, await_free, kill};
+use onejob::{Command, Job, Mechanism, ProcessId, Signal, Stdio, stop_tree};
+use space::inside;
+use testkit::{Bins, Cell, Owner, Report, Setting, eventually, proc, scratch_dir};
+
+const GRACE: Duration = Duration::from_millis(100);
+
+fn member() -> Command {
+    let mut command = Command::new(Bins::get().actor());
+    command.args(["sleep", "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn nothing_reaches_an_innocent_with_a_dead_members_number() {
+    if !inside("nothing_reaches_an_innocent_with_a_dead_members_number") {
+        return;
+    }
+    for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
+        let job = Job::builder().mechanism(mechanism).build().expect("a job");
+        let _mate = job.spawn(member()).expect("a member");
+        let mut victim = job.spawn(member()).expect("a member");
+        let number = victim.pid();
+        let listed = job.processes().expect("a list");
+        let listed = listed.iter().find(|process| process.pid() == number).expect("listed").id;
+        let id = victim.id();
+        kill(number as i32);
+        victim.wait().expect("a dead child");
+        let mut innocent = Innocent::with_number(number as i32);
+
+        assert_ne!(ProcessId::of(number).expect("the innocent"), id);
+        for stale in [id, listed] {
+            let error = stop_tree(&stale, Signal::TERM, GRACE).expect_err("a dead root");
+            assert!(error.is_stale(), "{error}");
+            let error = job.adopt(&stale).expect_err("a dead process");
+            assert!(error.is_stale() || mechanism == Mechanism::Subreaper, "{error}");
+        }
+        victim.signal(Signal::KILL).expect("nobody is there to get it");
+        let members = job.processes().expect("a list");
+        assert!(members.iter().all(|member| member.pid() != number), "{members:?}");
+        assert_eq!(job.signal(Signal::URG).expect("a member"), 1);
+        job.freeze().expect("a frozen job");
+        job.thaw().expect("a thawed job");
+        job.stop(GRACE).expect("an empty job");
+        job.kill().expect("an empty job");
+        drop(job);
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+    }
+}
+
+#[test]
+fn the_guards_spare_an_innocent_with_their_owners_number() {
+    if !inside("the_guards_spare_an_innocent_with_their_owners_number") {
+        return;
+    }
+    for setting in [Setting::CgroupRoot, Setting::SubreaperRoot] {
+        let (mut cell, report) = (Cell::new(setting), Report::at(scratch_dir().join("report")));
+        let (mut owner, number) = follower(&mut cell);
+        let daemon = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
+        let guards = guards(&cell);
+        guards.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::STOP));
+        for guard in &guards {
+            eventually("a stopped guard", || proc::stat(guard).filter(|stat| stat.state == 'T'));
+        }
+        kill(number);
+        let mut innocent = Innocent::with_number(number);
+        assert!(proc::is_alive(daemon), "the guards stand still");
+        guards.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::CONT));
+        owner.end();
+        cell.awaits_desertion();
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+    }
+}
+
+/// An owner that does not lead its process group: the number of a group that anybody is in, as the
+/// inner guard is in its owner's, is not given to a new process. A shell leads the group until its
+/// input ends: in a group that nobody leads from outside, who is stopped would be continued.
+fn follower(cell: &mut Cell) -> (Driven, i32) {
+    let owner = Bins::get().owner();
+    let mut shell = Driven::start(cell, "/bin/sh".as_ref(), |shell| {
+        shell.args(["-c", "\"$0\"; read line; true"]).arg(owner);
+    });
+    let number = shell.answer().expect("a greeting").parse().expect("a pid");
+    (shell, number)
+}
+
+/// Both, in no particular order.
+fn guards(cell: &Cell) -> Vec<i32> {
+    eventually("two guards", || {
+        let living = cell
+            .living()
+            .into_iter()
+            .filter(|living| living.stat.as_ref().is_some_and(|stat| stat.comm == "onejob-guard"));
+        let guards: Vec<_> = living.map(|living| living.pid).collect();
+        (guards.len() == 2).then_some(guards)
+    })
+}
+
+#[test]
+fn the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers() {
+    if !inside("the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers") {
+        return;
+    }
+    let setting = Setting::CgroupRoot;
+    let (mut cell, report) = (Cell::new(setting), Report::at(scratch_dir().join("report")));
+    let (mut owner, number) = follower(&mut cell);
+    let member = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
+    owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), report.arg()));
+    let abandoned = report.player(&cell, "sleeper").pid;
+    let mut numbers = guards(&cell);
+    numbers.extend([number, member]);
+    numbers.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::STOP));
+    numbers.iter().for_each(|pid| kill(*pid));
+    let mut innocents: Vec<_> = numbers.into_iter().map(Innocent::with_number).collect();
+    assert!(proc::is_alive(abandoned));
+    let mut next = Owner::start(&mut cell, setting);
+    next.new_job();
+    await_free(abandoned);
+    owner.end();
+    next.end();
+    cell.awaits_desertion();
+    innocents.iter_mut().for_each(Innocent::is_untouched);
+    innocents.into_iter().for_each(Innocent::dies_by_its_number);
+}
+
+#[test]
+fn onejob_kill_spares_an_innocent_that_takes_the_roots_number_before_it_is_held() {
+    if !inside("onejob_kill_spares_an_innocent_that_takes_the_roots_number_before_it_is_held") {
+        return;
+    }
+    window::in_time(|| {
+        let mut root = StdCommand::new(Bins::get().actor());
+        let mut root = root.args(["sleep", "/dev/null"]).spawn().expect("the actor starts");
+        let number = root.id() as i32;
+        let command = window::Slow::start(
+            &[&Bins::get().onejob().display().to_string(), "kill", &number.to_string()],
+            "pidfd_open",
+        );
+        // Once to know whom the number means, once to hold it.
+        command.awaits(&format!("pidfd_open({number},"), 2);
+        kill(number);
+        root.wait().expect("our child");
+        let mut innocent = Innocent::with_number(number);
+        let in_time = !command.is_past(&format!("pidfd_open({number},"), 2);
+        command.ends();
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+        in_time
+    });
+}
+
+#[test]
+fn onejob_kill_spares_an_innocent_that_takes_a_descendants_number() {
+    if !inside("onejob_kill_spares_an_innocent_that_takes_a_descendants_number") {
+        return;
+    }
+    window::in_time(|| {
+        let (mut root, child) = window::careless_parent();
+        let command = window::Slow::start(
+            &[&Bins::get().onejob().display().to_string(), "kill", &root.id().to_string()],
+            "pidfd_open",
+        );
+        let look = format!("pidfd_open({child},");
+        command.awaits(&look, 1);
+        kill(child);
+        let mut innocent = Innocent::with_number(child);
+        let in_time = !command.is_past(&look, 1);
+        command.ends();
+        assert!(!root.wait().expect("our child").success(), "the root was ended");
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+        in_time
+    });
+}

@@ -1,0 +1,44 @@
+//! A PID namespace in which numbers can be chosen.
+
+use std::{env, fs};
+
+use testkit::{Bins, Bystanders, Cell, Setting, eventually, scratch_dir, skip};
+
+const INSIDE: &str = "ONEJOB_TEST_INSIDE";
+
+/// Runs the rest of a test in a PID namespace of its own: `true` in there, `false` in the test once
+/// that process has passed.
+#[track_caller]
+pub(crate) fn inside(test: &str) -> bool {
+    if env::var_os(INSIDE).is_some_and(|name| name == test) {
+        return true;
+    }
+    let setting = Setting::CgroupRoot;
+    if !Setting::here().contains(&setting) {
+        eprintln!("SKIPPED: only root can choose the numbers of new processes");
+        return false;
+    }
+    if !std::path::Path::new("/proc/sys/kernel/ns_last_pid").exists() {
+        skip("this kernel has no ns_last_pid (CONFIG_CHECKPOINT_RESTORE)");
+        return false;
+    }
+    let mut cell = Cell::new(setting);
+    let bins = Bins::get();
+    let dir = scratch_dir();
+    let output = dir.join("output");
+    let file = fs::File::create(&output).expect("a writable scratch directory");
+    let mut run = cell.start(&bins.cell_init(), |init| {
+        init.arg(bins.actor()).arg(env::current_exe().expect("a path to this test"));
+        init.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, test);
+        // What is alive out here is dead in there, so it must not tidy up our scratch directories;
+        // and what we have built is new enough.
+        init.env("TMPDIR", &dir).env_remove("CARGO");
+        init.stdout(file.try_clone().expect("a descriptor")).stderr(file);
+    });
+    let mut bystanders = Bystanders::beside(&cell, run.id() as i32);
+    let status = eventually("the end of the test inside", || run.try_wait().expect("our child"));
+    let said = fs::read_to_string(output).expect("what it said");
+    assert!(status.success(), "inside: {status}\n{said}");
+    bystanders.assert_alive();
+    false
+}

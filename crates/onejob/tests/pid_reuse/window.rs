@@ -1,0 +1,339 @@
+//! A call that is held up between its look at a number and what it does next.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use testkit::{Answer, Bins, Cell, Owner, Report, Setting, eventually, proc, scratch_dir, skip};
+
+use crate::{
+    driven::{Driven, odd_owner},
+    innocent::{Innocent, await_free, kill},
+    space::inside,
+};
+
+/// How long each of the calls is held up.
+const MICROSECONDS: u32 = 500_000;
+
+/// A process under strace, which holds it up at the entry of each call of one name.
+pub(crate) struct Slow {
+    strace: Child,
+    log: PathBuf,
+}
+
+impl Slow {
+    pub(crate) fn start(words: &[&str], call: &str) -> Slow {
+        Slow::new(call, |strace| {
+            strace.arg("--").args(words);
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn attach(pid: i32, call: &str) -> Slow {
+        let slow = Slow::new(call, |strace| {
+            strace.args(["-p", &pid.to_string()]);
+        });
+        eventually("strace to attach", || {
+            (proc::status(pid, "TracerPid")? == slow.strace.id().to_string()).then_some(())
+        });
+        slow
+    }
+
+    fn new(call: &str, target: impl FnOnce(&mut Command)) -> Slow {
+        let log = scratch_dir().join("strace");
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o"]).arg(&log);
+        strace.args(["-e", &format!("trace={call}")]);
+        strace.args(["-e", &format!("inject={call}:delay_enter={MICROSECONDS}")]);
+        target(&mut strace);
+        let strace = strace.stdin(Stdio::null()).spawn().expect("strace starts");
+        Slow { strace, log }
+    }
+
+    /// The lines that begin with `text`.
+    fn lines(&self, text: &str) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// Waits until it stands at the entry of a call for the `nth` time.
+    #[track_caller]
+    pub(crate) fn awaits(&self, text: &str, nth: usize) {
+        eventually(&format!("{text} for the {nth}. time"), || {
+            (self.lines(text).len() >= nth).then_some(())
+        });
+    }
+
+    /// Whether that call has been made.
+    pub(crate) fn is_past(&self, text: &str, nth: usize) -> bool {
+        self.lines(text).get(nth - 1).is_some_and(|line| line.contains(") = "))
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn ends(mut self) {
+        eventually("the end of the slow process", || self.strace.try_wait().expect("our child"));
+    }
+}
+
+/// What it was attached to goes on without it.
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+    }
+}
+
+/// Plays until the innocent was there in time, which a stalled machine can thwart.
+#[track_caller]
+pub(crate) fn in_time(play: impl Fn() -> bool) {
+    const TRIES: usize = 10;
+    assert!((0..TRIES).any(|_| play()), "the number was never reused inside the call");
+}
+
+/// Has the owner make a job whose only member is a daemon: whoever collects orphans reaps it.
+#[track_caller]
+pub(crate) fn daemon(
+    ask: &mut dyn FnMut(&str) -> String,
+    setting: Setting,
+    cell: &Cell,
+    report: &Report,
+) -> i32 {
+    report.go();
+    ask(&format!("new {}", setting.mechanism()));
+    ask(&format!("spawn {} daemon {}", Bins::get().actor().display(), report.arg()));
+    ask("child-wait");
+    let daemon = report.player(cell, "escapee");
+    eventually("an orphan", || (Some(daemon.stat().ppid) != daemon.starter).then_some(()));
+    daemon.pid
+}
+
+/// A process whose child is reaped by the kernel, whatever happens to its parent.
+pub(crate) fn careless_parent() -> (Child, i32) {
+    let mut parent = Command::new(odd_owner());
+    parent.arg("auto-reap").arg(Bins::get().actor()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut parent = parent.spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    let child = line.trim().strip_prefix("ok ").and_then(|pid| pid.parse().ok());
+    (parent, child.expect("a pid"))
+}
+
+/// The daemon dies while the owner, busy with `request`, is about to open its number.
+fn held_up_at_a_look(setting: Setting, request: &str, judge: impl Fn(i32, Answer)) {
+    in_time(|| {
+        let (mut cell, report) = (Cell::new(setting), Report::at(scratch_dir().join("report")));
+        let mut owner = Owner::start(&mut cell, setting);
+        let number = daemon(&mut |request| owner.ok(request), setting, &cell, &report);
+        let slow = Slow::attach(owner.pid, "pidfd_open");
+        let look = format!("pidfd_open({number},");
+        owner.tell(request);
+        slow.awaits(&look, 1);
+        kill(number);
+        let mut innocent = Innocent::with_number(number);
+        let in_time = !slow.is_past(&look, 1);
+        let answer = owner.answer(request);
+        drop(slow);
+        judge(number, answer);
+        owner.end();
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+        in_time
+    });
+}
+
+#[test]
+fn a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
+    let name = "a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call";
+    every_setting(name, |setting| {
+        held_up_at_a_look(setting, "signal TERM", |_, answer| assert_eq!(answer, Ok("0".into())));
+    });
+}
+
+#[test]
+fn a_stop_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
+    let name = "a_stop_spares_an_innocent_that_takes_a_members_number_inside_the_call";
+    every_setting(name, |setting| {
+        held_up_at_a_look(setting, "stop 1000", |_, answer| drop(answer.expect("empty")));
+    });
+}
+
+#[test]
+fn a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
+    let name = "a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call";
+    // A cgroup is killed without a look at any number.
+    let numbers = |setting: &Setting| setting.mechanism() == "subreaper";
+    every_setting(name, |setting| {
+        if numbers(&setting) {
+            held_up_at_a_look(setting, "kill", |_, answer| drop(answer.expect("empty")));
+        }
+    });
+}
+
+#[test]
+fn a_list_leaves_out_an_innocent_that_takes_a_members_number_inside_the_call() {
+    let name = "a_list_leaves_out_an_innocent_that_takes_a_members_number_inside_the_call";
+    every_setting(name, |setting| {
+        held_up_at_a_look(setting, "list", |number, answer| {
+            let members = testkit::numbers(&answer.expect("a list"));
+            assert!(!members.contains(&number), "the innocent is listed as a member");
+        });
+    });
+}
+
+fn every_setting(test: &str, play: impl Fn(Setting)) {
+    if is_ready(test) {
+        [Setting::CgroupRoot, Setting::SubreaperRoot].into_iter().for_each(play);
+    }
+}
+
+/// Whether this is the process inside, and strace is there.
+fn is_ready(test: &str) -> bool {
+    let module = module_path!().split_once("::").expect("below the root").1;
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        skip("strace is not installed");
+        return false;
+    }
+    inside(&format!("{module}::{test}"))
+}
+
+#[test]
+fn adopt_gives_back_an_innocent_that_takes_the_number_inside_the_call() {
+    if !is_ready("adopt_gives_back_an_innocent_that_takes_the_number_inside_the_call") {
+        return;
+    }
+    // Before the process is held, and after: when its number is being written.
+    for (call, nth) in [("pidfd_open", 2), ("write", 1)] {
+        in_time(|| {
+            let setting = Setting::CgroupRoot;
+            let mut cell = Cell::new(setting);
+            let mut owner = Owner::start(&mut cell, setting);
+            owner.new_job();
+            let mut stray = Command::new(Bins::get().actor());
+            let stray = stray.args(["sleep", "/dev/null"]).stdin(Stdio::null());
+            let mut stray = stray.spawn().expect("the actor starts");
+            let number = stray.id() as i32;
+            let slow = Slow::attach(owner.pid, call);
+            let look =
+                if call == "write" { format!("\"{number}\"") } else { format!("({number},") };
+            owner.tell(&format!("adopt {number}"));
+            slow.awaits(&look, nth);
+            kill(number);
+            stray.wait().expect("our child");
+            let mut innocent = Innocent::with_number(number);
+            let in_time = !slow.is_past(&look, nth);
+            let error = owner.answer("adopt").expect_err("the process is gone");
+            drop(slow);
+            assert!(error.starts_with("stale"), "{error}");
+            let home = fs::read_to_string("/proc/self/cgroup").expect("readable");
+            let its = fs::read_to_string(format!("/proc/{number}/cgroup")).expect("alive");
+            assert_eq!(its, home, "the innocent is where it was born");
+            owner.ok("kill");
+            owner.end();
+            innocent.is_untouched();
+            innocent.dies_by_its_number();
+            in_time
+        });
+    }
+}
+
+#[test]
+fn stop_tree_spares_an_innocent_that_takes_a_descendants_number_inside_the_call() {
+    if !is_ready("stop_tree_spares_an_innocent_that_takes_a_descendants_number_inside_the_call") {
+        return;
+    }
+    in_time(|| {
+        let mut cell = Cell::new(Setting::CgroupRoot);
+        let (mut root, child) = careless_parent();
+        let mut stopper = Driven::start(&mut cell, &odd_owner(), |stopper| {
+            stopper.args(["stop-tree", &root.id().to_string()]);
+        });
+        stopper.answer().expect("it starts");
+        let slow = Slow::attach(stopper.pid(), "pidfd_open");
+        let look = format!("pidfd_open({child},");
+        stopper.tell("go");
+        slow.awaits(&look, 1);
+        kill(child);
+        let mut innocent = Innocent::with_number(child);
+        let in_time = !slow.is_past(&look, 1);
+        stopper.answer().expect("the tree is ended");
+        drop(slow);
+        root.wait().expect("our child");
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+        in_time
+    });
+}
+
+#[test]
+fn stop_tree_spares_an_innocent_that_takes_the_roots_number_inside_the_call() {
+    if !is_ready("stop_tree_spares_an_innocent_that_takes_the_roots_number_inside_the_call") {
+        return;
+    }
+    in_time(|| {
+        let mut cell = Cell::new(Setting::CgroupRoot);
+        let (mut root, child) = careless_parent();
+        let number = root.id() as i32;
+        let mut stopper = Driven::start(&mut cell, &odd_owner(), |stopper| {
+            stopper.args(["stop-tree", &number.to_string()]);
+        });
+        stopper.answer().expect("it starts");
+        let slow = Slow::attach(stopper.pid(), "pidfd_open");
+        let look = format!("pidfd_open({number},");
+        stopper.tell("go");
+        slow.awaits(&look, 2);
+        kill(number);
+        root.wait().expect("our child");
+        let mut innocent = Innocent::with_number(number);
+        let in_time = !slow.is_past(&look, 2);
+        stopper.answer().expect_err("the root is gone");
+        drop(slow);
+        // It lost its parent before anybody looked below that.
+        kill(child);
+        await_free(child);
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+        in_time
+    });
+}
+
+#[test]
+fn a_guard_spares_an_innocent_that_takes_a_members_number_while_it_ends_the_job() {
+    if !is_ready("a_guard_spares_an_innocent_that_takes_a_members_number_while_it_ends_the_job") {
+        return;
+    }
+    in_time(|| {
+        let setting = Setting::SubreaperRoot;
+        let mut cell = Cell::new(setting);
+        let mut owner = Owner::start(&mut cell, setting);
+        owner.new_job();
+        let guards = crate::guards(&cell);
+        let parent = |pid: &i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
+        let inner = *guards.iter().find(|pid| guards.contains(&parent(pid))).expect("two guards");
+        // The outer one would do the same at the same time.
+        kill(parent(&inner));
+        await_free(*guards.iter().find(|pid| **pid != inner).expect("two guards"));
+        owner.ok(&format!(
+            "spawn {} auto-reap {}",
+            odd_owner().display(),
+            Bins::get().actor().display()
+        ));
+        let member = owner.list()[0];
+        let child = eventually("a child of the member", || proc::children(member).first().copied());
+        let slow = Slow::attach(inner, "pidfd_open");
+        let look = format!("pidfd_open({child},");
+        owner.murder();
+        slow.awaits(&look, 1);
+        kill(child);
+        let mut innocent = Innocent::with_number(child);
+        let in_time = !slow.is_past(&look, 1);
+        cell.awaits_desertion();
+        drop(slow);
+        innocent.is_untouched();
+        innocent.dies_by_its_number();
+        in_time
+    });
+}
