@@ -11,12 +11,17 @@ use std::{
 fn main() {
     println!("cargo::rerun-if-changed=guard");
     println!("cargo::rerun-if-changed=src/sys/linux/floor");
-    println!("cargo::rustc-check-cfg=cfg(guard_program)");
+    println!("cargo::rustc-check-cfg=cfg(guard_program, onejob_linux, onejob_unsupported)");
     let var = |name: &str| env::var(name).unwrap_or_default();
     let arch = var("CARGO_CFG_TARGET_ARCH");
-    if var("CARGO_CFG_TARGET_OS") != "linux" || !["x86_64", "aarch64"].contains(&arch.as_str()) {
+    // `--cfg onejob_unsupported` builds here as on a system without a mechanism.
+    if var("CARGO_CFG_TARGET_OS") != "linux"
+        || !["x86_64", "aarch64"].contains(&arch.as_str())
+        || env::var_os("CARGO_CFG_ONEJOB_UNSUPPORTED").is_some()
+    {
         return;
     }
+    println!("cargo::rustc-cfg=onejob_linux");
     let program = PathBuf::from(var("OUT_DIR")).join("onejob-guard");
     let linkers = [var("RUSTC_LINKER"), "cc".to_owned(), "rust-lld".to_owned()];
     let mut errors = Vec::new();

@@ -73,6 +73,9 @@ pub enum Accounting {
     None,
     /// Members that are alive when asked.
     Living,
+    /// The living, and the dead that were waited for, which is what `getrusage(2)` calls children:
+    /// all but the children of a process that ignores `SIGCHLD`.
+    Waited,
     /// Every member there ever was.
     Everyone,
 }
@@ -181,7 +184,7 @@ words!(Containment, "containment", Grouped => "grouped", Tracked => "tracked", S
 words!(Kill, "kill", BestEffort => "best-effort", Converging => "converging", Atomic => "atomic");
 words!(OwnerDeath, "owner-death", None => "none", Guard => "guard", Kernel => "kernel");
 words!(Freeze, "freeze", None => "none", Sweep => "sweep", Atomic => "atomic");
-words!(Accounting, "accounting", None => "none", Living => "living", Everyone => "everyone");
+words!(Accounting, "accounting", None => "none", Living => "living", Waited => "waited", Everyone => "everyone");
 
 impl FromStr for Requirement {
     type Err = Error;

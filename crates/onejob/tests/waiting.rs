@@ -181,8 +181,8 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
         let mut child = job.spawn(Command::new("sleep").arg("300")).expect("started");
         std::thread::scope(|scope| {
             let waiters = [
-                scope.spawn(|| job.wait().expect("waited")),
-                scope.spawn(|| drop(child.wait().expect("a status"))),
+                scope.spawn(|| assert!(job.wait().is_ok())),
+                scope.spawn(|| assert!(child.wait().is_ok())),
             ];
             let mut watched = guards();
             assert!(watched.len() >= 2, "the guards are seen: {watched:?}");
@@ -197,8 +197,10 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
                 all() - before
             };
             eventually("everybody sleeps", || (nap(Duration::from_millis(100)) <= 1).then_some(()));
-            let woken = (0..3).map(|_| nap(Duration::from_secs(5))).min();
-            assert!(woken <= Some(1), "{woken:?} switches in five seconds");
+            // A machine that stalls switches once more than it must: the best of three counts.
+            let woken = || nap(Duration::from_secs(5));
+            let quiet = (0..3).any(|_| woken() <= 1);
+            assert!(quiet, "somebody wakes up within five seconds of doing nothing");
             job.kill().expect("killed");
             for waiter in waiters {
                 waiter.join().expect("no panic");

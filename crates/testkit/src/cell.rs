@@ -1,6 +1,7 @@
 //! The outer boundary of a test case, and the judge of who lives inside.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Write,
     os::unix::{fs::chown, process::CommandExt},
@@ -65,6 +66,15 @@ impl Cell {
         }
     }
 
+    /// The number here of the program that [`start`](Cell::start) started as `child`.
+    #[track_caller]
+    pub fn program(&self, child: &Child) -> i32 {
+        match &self.boundary {
+            Boundary::Cgroup { .. } => child.id() as i32,
+            Boundary::Namespace(namespace) => namespace.program().expect("a living program"),
+        }
+    }
+
     /// Starts `command` as the same user, but outside: where innocent bystanders live.
     pub fn start_beside(&self, command: &mut Command) -> Child {
         match &self.boundary {
@@ -120,15 +130,23 @@ impl Cell {
         nested
     }
 
-    /// Waits until nobody lives here and nothing is left of the cgroups that were made here.
+    /// Waits until nobody lives here and no cgroup is left below the cell's, except such as the
+    /// case `tolerates` by name.
     #[track_caller]
-    pub fn awaits_desertion(&self) {
-        let mut last = (self.living(), self.nested_cgroups());
-        let deserted = within(DEADLINE, || {
-            last = (self.living(), self.nested_cgroups());
-            (last.0.is_empty() && last.1.is_empty()).then_some(())
-        });
-        assert!(deserted.is_some(), "SURVIVED the owner in the cell: {last:#?}");
+    pub fn awaits_desertion(&self, tolerates: impl Fn(&str) -> bool) {
+        let tolerated =
+            |dir: &Path| dir.file_name().and_then(OsStr::to_str).is_some_and(&tolerates);
+        let left = || {
+            let mut nested = self.nested_cgroups();
+            nested.retain(|dir| !tolerated(dir));
+            (self.living(), nested)
+        };
+        let deserted = || {
+            let (living, nested) = left();
+            (living.is_empty() && nested.is_empty()).then_some(())
+        };
+        let deserted = within(DEADLINE, deserted).is_some();
+        assert!(deserted, "SURVIVED the owner in the cell: {:#?}", left());
     }
 }
 

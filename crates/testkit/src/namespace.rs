@@ -53,6 +53,11 @@ impl Namespace {
         self.everybody().find(|pid| proc::inner_pid(*pid) == Some(inner))
     }
 
+    /// What `cell-init` started, beside the bystander.
+    pub(crate) fn program(&self) -> Option<i32> {
+        self.outer_pid(OF_THE_CELL[1] + 1)
+    }
+
     /// The innocent one that lives inside, beside the owner.
     pub(crate) fn bystander(&self) -> Option<i32> {
         self.outer_pid(OF_THE_CELL[1])
@@ -80,10 +85,8 @@ impl Drop for Namespace {
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let bins = Bins::get();
-        let mut probe = Command::new(bins.cell_init());
-        probe.args([bins.actor(), "true".into()]);
-        let status = probe.status().expect("cell-init starts");
+        let mut probe = Command::new(Bins::get().cell_init());
+        let status = probe.arg("--probe").status().expect("cell-init starts");
         if !status.success() {
             eprintln!("cell-init ended with {status}");
         }

@@ -1,8 +1,8 @@
 //! What the players of a scenario say about themselves.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use crate::{Cell, eventually, proc};
+use crate::{Cell, eventually, proc, scratch_dir};
 
 /// The file that a scenario writes to.
 #[derive(Debug, Clone)]
@@ -46,8 +46,11 @@ impl Player {
 }
 
 impl Report {
-    /// A report in a directory of its own; nothing is written yet.
-    pub fn at(path: PathBuf) -> Report {
+    /// A new report in a directory of its own, which players of any user can write to.
+    pub fn new() -> Report {
+        let path = scratch_dir().join("report");
+        fs::File::create(&path).expect("a writable scratch directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a file of ours");
         Report { path }
     }
 

@@ -107,12 +107,13 @@ macro_rules! delegate {
     };
 }
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+// Set by the build script for what `linux` is written for.
+#[cfg(onejob_linux)]
 mod linux;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(onejob_linux)]
 pub(crate) use linux::{Child, Job, LADDER, ProcessToken, identify, promise, survey, tree};
 
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(onejob_linux))]
 mod unsupported;
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(onejob_linux))]
 pub(crate) use unsupported::{Child, Job, LADDER, ProcessToken, identify, promise, survey, tree};

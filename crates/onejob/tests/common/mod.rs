@@ -9,8 +9,8 @@ use onejob::{Job, Mechanism};
 /// Runs `test` for every mechanism that is to be had here, and says which is not.
 pub(crate) fn for_each_mechanism(test: impl Fn(Mechanism)) {
     for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
-        match Job::builder().mechanism(mechanism).build() {
-            Ok(_) => test(mechanism),
+        match Job::builder().mechanism(mechanism).build().map(drop) {
+            Ok(()) => test(mechanism),
             Err(error) if error.is_unsupported() => testkit::skip(&format!("{mechanism}: {error}")),
             Err(error) => panic!("{mechanism}: {error}"),
         }
@@ -28,7 +28,7 @@ const ALONE: &str = "ONEJOB_TEST_ALONE";
 /// `true` in that process; `false` in the test, once that process has passed.
 #[track_caller]
 pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
-    if std::env::var_os(ALONE).is_some_and(|name| name == test) {
+    if is_alone(test) {
         return true;
     }
     let mut command = Command::new(std::env::current_exe().expect("our own program"));
@@ -37,6 +37,11 @@ pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
     let status = command.status().expect("start the test again");
     assert!(status.success(), "{test}, in a process of its own: {status}");
     false
+}
+
+/// Whether this is the process that [`alone`] has started for a test.
+pub(crate) fn is_alone(test: &str) -> bool {
+    std::env::var_os(ALONE).is_some_and(|name| name == test)
 }
 
 /// How a child of std's ends, for comparison.

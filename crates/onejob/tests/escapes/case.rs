@@ -6,9 +6,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use testkit::{
-    Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually, proc, scratch_dir,
-};
+use testkit::{Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually, proc};
 
 /// How a job comes to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +39,7 @@ const GRACE_MILLIS: u32 = 150;
 pub(crate) struct Case {
     holder: Holder,
     bystanders: Bystanders,
-    /// Who lived in the cell before the job had a member: the owner, its guards, its other child.
+    /// Who lives in the cell and is no member: the owner, its guards, its other child.
     innocent: BTreeSet<i32>,
     pub(crate) report: Report,
     pub(crate) setting: Setting,
@@ -69,7 +67,7 @@ impl Case {
     /// Starts the scenario as the first member of a new job, and the bystanders beside it.
     pub(crate) fn start(setting: Setting, ending: Ending, scenario: &Scenario) -> Case {
         let mut cell = Cell::new(setting);
-        let report = Report::at(scratch_dir().join("report"));
+        let report = Report::new();
         let words = (scenario.words)(&report, setting);
         let (holder, innocent) = match ending {
             Ending::Run => (Holder::Command(Run(run(&mut cell, setting, &words))), BTreeSet::new()),
@@ -125,6 +123,8 @@ impl Case {
                 _ => owner.ask("drop"),
             },
             Holder::Command(run) => {
+                // They end by the end of the command, hence after it.
+                self.innocent.extend(guards(&self.cell, self.cell.program(&run.0)));
                 self.report.go();
                 let status = eventually("`onejob run` to end", || run.0.try_wait().expect("ours"));
                 let answer = status.to_string();
@@ -186,7 +186,7 @@ impl Case {
         self.close();
     }
 
-    /// Who lives in the cell and should not. After `onejob run` nobody should.
+    /// Who lives in the cell and should not.
     fn survivors(&self) -> Vec<testkit::Living> {
         let living = self.cell.living().into_iter();
         living.filter(|living| !self.innocent.contains(&living.pid)).collect()
@@ -206,8 +206,24 @@ impl Case {
         if let Holder::Library(owner) = self.holder {
             owner.end();
         }
-        self.cell.awaits_desertion();
+        // What a member made is the job's to remove only where the job is a cgroup around it.
+        let is_cgroup = self.setting.mechanism() == "cgroup";
+        self.cell.awaits_desertion(|name| !is_cgroup && !name.starts_with("onejob"));
     }
+}
+
+/// The guards of the job that `holder` holds. They are nobody's children in the cell, or such a
+/// one's; the guards of a job inside are members: in the job's cgroup, or below its guards.
+fn guards(cell: &Cell, holder: i32) -> Vec<i32> {
+    let living = cell.living_pids();
+    let group = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
+    let parent = |pid: i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
+    let outside = |pid: i32| is_guard(pid) && group(pid) == group(holder);
+    let outer = living.iter().filter(|pid| outside(**pid) && !living.contains(&parent(**pid)));
+    let outer: Vec<_> = outer.copied().collect();
+    let inner = living.iter().filter(|pid| outside(**pid) && outer.contains(&parent(**pid)));
+    inner.chain(&outer).copied().collect()
 }
 
 /// A program's words, and whether its output is to be a pipe.

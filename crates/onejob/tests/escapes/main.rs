@@ -170,8 +170,11 @@ fn a_sub_cgroup_that_a_member_made_and_froze_dies_with_the_job() {
     let possible = |setting| setting != Setting::SubreaperUser;
     every_case_where(possible, &Scenario::actor("subcgroup"), |case| {
         let escapee = case.escapee();
-        let group = fs::read_to_string(format!("/proc/{}/cgroup", escapee.pid)).expect("readable");
-        assert!(group.trim_end().ends_with("/made-by-a-member"), "{group}");
+        let file = format!("/proc/{}/cgroup", escapee.pid);
+        eventually("a member in a cgroup of its own", || {
+            let group = fs::read_to_string(&file).expect("readable");
+            group.trim_end().ends_with("/made-by-a-member").then_some(())
+        });
         let nested = case.cell.nested_cgroups();
         let made = nested.iter().find(|dir| dir.ends_with("made-by-a-member")).expect("there");
         eventually("a frozen cgroup", || {

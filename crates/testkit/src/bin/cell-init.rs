@@ -1,6 +1,6 @@
 //! `cell-init ACTOR PROGRAM ARGS…`: makes a user, PID and mount namespace, starts a bystander (ACTOR)
 //! and PROGRAM in it, and ends as PROGRAM ends. The namespace stays, for whoever is to judge what
-//! lives there, until its first process is killed.
+//! lives there, until its first process is killed. `cell-init --probe` tries and leaves nothing.
 
 use std::{
     fs,
@@ -14,6 +14,9 @@ use testkit::mortal;
 
 fn main() {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if args == ["--probe"] {
+        std::process::exit(i32::from(!probe()));
+    }
     let [actor, program, args @ ..] = &*args else {
         eprintln!("usage: cell-init ACTOR PROGRAM ARGS…");
         std::process::exit(2);
@@ -42,6 +45,23 @@ fn main() {
     let code =
         ended.map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
     std::process::exit(code.unwrap_or(125));
+}
+
+fn probe() -> bool {
+    if let Err(error) = unshare() {
+        eprintln!("cell-init: failed to make a namespace: {error}");
+        return false;
+    }
+    // SAFETY: this process has one thread, so the copy may run any code; status is a local.
+    unsafe {
+        match libc::fork() {
+            0 => libc::_exit(i32::from(mount_proc().is_err())),
+            child => {
+                let mut status = -1;
+                libc::waitpid(child, &mut status, 0) == child && status == 0
+            }
+        }
+    }
 }
 
 /// As ourselves inside, too.

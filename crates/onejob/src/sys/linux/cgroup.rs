@@ -465,7 +465,10 @@ impl Mechanism for Cgroup {
             }
             _ => self.all(),
         };
-        let _ = self.end(&cgroups);
+        if self.end(&cgroups).is_err() {
+            // Out of descriptors, most likely; the guards have their own.
+            cgroups.iter().for_each(|cgroup| self.base.have_ended(cgroup, PATIENCE));
+        }
         reap_unwaited();
     }
 }

@@ -7,7 +7,7 @@ use std::{
         unix::process::ExitStatusExt,
     },
     process::ExitStatus,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,8 @@ use crate::{Error, ProcessId, Result, Signal};
 
 pub(crate) struct Child {
     pid: u32,
-    pidfd: OwnedFd,
+    /// Shared with [`UNWAITED`] once dropped, which must not need another descriptor.
+    pidfd: Arc<OwnedFd>,
     id: OnceLock<ProcessId>,
     parent: Parent,
     ended: bool,
@@ -39,11 +40,17 @@ enum Parent {
 
 impl Child {
     pub(super) fn ours(pid: u32, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, id: OnceLock::new(), parent: Parent::Us, ended: false }
+        Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent: Parent::Us, ended: false }
     }
 
     pub(super) fn of_guard(pid: u32, pidfd: OwnedFd, status: OwnedFd) -> Child {
-        Child { pid, pidfd, id: OnceLock::new(), parent: Parent::Guard(status), ended: false }
+        Child {
+            pid,
+            pidfd: pidfd.into(),
+            id: OnceLock::new(),
+            parent: Parent::Guard(status),
+            ended: false,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -70,9 +77,13 @@ impl Child {
             if fds[0].fired() {
                 let status = match &self.parent {
                     Parent::Us => self.reap(deadline),
-                    Parent::Guard(socket) => told(socket.as_fd()).map(Some),
+                    Parent::Guard(socket) => match told(socket.as_fd()) {
+                        // It was killed; the other guard ends and reaps what it had started.
+                        Err(_) if !self.is_dead_by(deadline) => return Ok(None),
+                        told => told.map(Some),
+                    },
                 };
-                let status = status.or_else(|e| exit_info(self.pidfd.as_fd()).map(Some).ok_or(e));
+                let status = status.or_else(|e| self.exit_info().map(Some).ok_or(e));
                 self.ended = !matches!(status, Ok(None));
                 return status
                     .map(|status| status.map(ExitStatus::from_raw))
@@ -82,6 +93,29 @@ impl Child {
                 return Ok(None);
             }
         }
+    }
+
+    fn is_dead_by(&self, deadline: Option<Instant>) -> bool {
+        let pidfd = self.pidfd.as_raw_fd();
+        while !call::is_dead(pidfd) && !super::is_past(deadline) {
+            wait_for(&mut [PollFd::new(pidfd, POLLIN)], deadline);
+        }
+        call::is_dead(pidfd)
+    }
+
+    /// The kernel's own record, which it shows once somebody has reaped the process.
+    fn exit_info(&self) -> Option<i32> {
+        const TRIES: usize = 100;
+        for _ in 0..TRIES {
+            if let Some(status) = exit_info(self.pidfd.as_fd()) {
+                return Some(status);
+            }
+            if call::pidfd_send_signal(self.pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        exit_info(self.pidfd.as_fd())
     }
 
     /// Takes the status of our dead child: `None` if a tracer did not let go of it by the deadline.
@@ -145,17 +179,16 @@ impl AsFd for Child {
 }
 
 /// Children of ours whose `Child` was dropped: nobody else will reap them.
-static UNWAITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+static UNWAITED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
 impl Drop for Child {
     fn drop(&mut self) {
         if self.ended || !matches!(self.parent, Parent::Us) {
             return;
         }
-        if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false)
-            && let Ok(pidfd) = self.pidfd.try_clone()
-        {
-            UNWAITED.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
+        if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false) {
+            let mut unwaited = UNWAITED.lock().unwrap_or_else(PoisonError::into_inner);
+            unwaited.push(self.pidfd.clone());
         }
     }
 }

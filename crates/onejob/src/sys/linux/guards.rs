@@ -140,6 +140,14 @@ impl Guards {
         let _ = call::pidfd_send_signal(self.inner.pidfd.as_raw_fd(), SIGCONT);
     }
 
+    /// Has the cgroup with this number ended without any descriptor of ours.
+    pub(super) fn end_cgroup(&self, number: u32) {
+        self.wake();
+        let mut request = Message::new(message::END_CGROUP);
+        request.numbers[0] = u64::from(number);
+        let _ = message::send(self.socket.as_raw_fd(), &request, &[]);
+    }
+
     /// Tells them to end everything, or to leave, and waits until both have.
     pub(super) fn dismiss(&self, kind: u32, patience: Duration) -> bool {
         self.wake();
@@ -312,6 +320,7 @@ fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
 /// same code. They pin the memory this process has now.
 fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
     static mut MEMORY: Memory = Memory::new();
+    let memory = &raw mut MEMORY;
     let mut pidfd = -1;
     let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);
     let all_blocked = Blocked::new();
@@ -322,7 +331,7 @@ fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> 
         if raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])? == 0 {
             if let Ok(None) = call::fork(SIGCHLD) {
                 let _ = place(fds, -1);
-                guard::run(prefix.to_bytes(), &mut *(&raw mut MEMORY));
+                guard::run(prefix.to_bytes(), &mut *memory);
             }
             call::exit(0);
         }

@@ -11,8 +11,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, flock};
@@ -36,7 +37,7 @@ pub(super) struct Base {
     path: PathBuf,
     dir: OwnedFd,
     prefix: String,
-    next: AtomicU64,
+    next: AtomicU32,
     guards: Mutex<Arc<Guards>>,
     owner: ProcessToken,
 }
@@ -85,11 +86,23 @@ impl Base {
             .map_err(|e| Error::os("get a random number", e))?;
         let prefix = format!("{PREFIX}{:016x}-", u64::from_ne_bytes(random));
         let guards = Mutex::new(guards(dir.as_fd(), &prefix)?);
-        Ok(Base { path, dir, prefix, next: AtomicU64::new(1), guards, owner })
+        Ok(Base { path, dir, prefix, next: AtomicU32::new(1), guards, owner })
     }
 
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Has a guard end a cgroup, and waits for that: needs no descriptor.
+    pub(super) fn have_ended(&self, cgroup: &Cgroup, patience: Duration) {
+        self.guards().end_cgroup(cgroup.number);
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            match rustix::fs::unlinkat(self.dir(), &cgroup.name, AtFlags::REMOVEDIR) {
+                Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),
+                _ => return,
+            }
+        }
     }
 
     pub(super) fn guards(&self) -> Arc<Guards> {
@@ -115,7 +128,13 @@ impl Base {
     /// Makes and locks a fresh cgroup. A used one must never be used again after a kill.
     pub(super) fn make(&self) -> Result<Cgroup> {
         let failed = |e: rustix::io::Errno| {
-            Error::os(format!("make a cgroup below {}", self.path.display()), e)
+            let error = Error::os(format!("make a cgroup below {}", self.path.display()), e);
+            match e {
+                rustix::io::Errno::AGAIN => {
+                    error.hint("cgroup.max.descendants or cgroup.max.depth is reached")
+                }
+                _ => error,
+            }
         };
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +154,7 @@ impl Base {
                 Ok(dir)
             });
             match locked {
-                Ok(dir) => return Ok(Cgroup { name, dir }),
+                Ok(dir) => return Ok(Cgroup { number, name, dir }),
                 Err(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                     return Err(failed(e));
@@ -148,6 +167,7 @@ impl Base {
 
 /// A cgroup of a job, locked as long as this lives.
 pub(super) struct Cgroup {
+    number: u32,
     pub(super) name: CString,
     pub(super) dir: OwnedFd,
 }

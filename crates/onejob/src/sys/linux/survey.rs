@@ -29,7 +29,11 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             },
             crosses_setuid: rustix::process::geteuid().is_root(),
             freeze: Freeze::Sweep,
-            cpu_accounting: Accounting::Living,
+            cpu_accounting: match around {
+                Around::Others => Accounting::Waited,
+                // What the caller's own code has waited for cannot be told from its other use.
+                Around::Caller => Accounting::Living,
+            },
             memory_accounting: Accounting::None,
         },
     }

@@ -44,19 +44,24 @@ fn arg(index: usize) -> &'static str {
     scene().args.get(index).unwrap_or_else(|| panic!("argument {index} is missing"))
 }
 
-/// Announces the calling process, which `starter` forked.
+/// Announces the calling process, which `starter` forked. One write to a file in append mode:
+/// lines of different processes never mix.
 fn say(role: &str, starter: Pid) {
-    say_of(role, sys::pid(), sys::parent(), starter);
-}
-
-/// One write to a file in append mode: lines of different processes never mix.
-fn say_of(role: &str, pid: Pid, ppid: Pid, starter: Pid) {
-    // SAFETY: takes no pointer, and an unknown pid is an error return.
-    let (sid, pgid) = unsafe { (libc::getsid(pid), libc::getpgid(pid)) };
+    let (pid, ppid) = (sys::pid(), sys::parent());
+    // SAFETY: take no pointer.
+    let (sid, pgid) = unsafe { (libc::getsid(0), libc::getpgid(0)) };
     let line = format!("{role} pid={pid} ppid={ppid} sid={sid} pgid={pgid} starter={starter}\n");
     let mut report = fs::OpenOptions::new();
     let report = report.create(true).append(true).open(&scene().report);
     report.and_then(|mut report| report.write_all(line.as_bytes())).expect("a writable report");
+}
+
+/// Waits until somebody has announced itself as `role`.
+fn await_line(role: &str) {
+    let said = |text: String| text.lines().any(|line| line.split(' ').next() == Some(role));
+    while !fs::read_to_string(&scene().report).is_ok_and(said) {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The main process' end.

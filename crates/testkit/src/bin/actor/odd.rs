@@ -4,7 +4,7 @@
 use std::{env, fs, os::unix::process::CommandExt, process::Command, thread, time::Duration};
 
 use crate::{
-    arg, beside, cgroup, say, say_of, scene,
+    arg, await_line, beside, cgroup, say, scene,
     sys::{self, Pid, rest},
     trees::daemonise,
 };
@@ -111,12 +111,14 @@ pub(crate) fn subcgroup() {
         let dir = cgroup::own().expect("cgroup v2").join("made-by-a-member");
         let child = sys::fork(|| {
             sys::leave_session();
+            say("escapee", sys::parent());
             rest()
         });
+        // Once frozen it cannot say anything any more.
+        await_line("escapee");
         fs::create_dir(&dir).expect("a writable cgroup");
         fs::write(dir.join("cgroup.procs"), child.to_string()).expect("a movable child");
         fs::write(dir.join("cgroup.freeze"), "1").expect("a freezable cgroup");
-        say_of("escapee", child, sys::pid(), sys::pid());
         rest()
     });
 }
@@ -148,6 +150,8 @@ pub(crate) fn traceable() {
 pub(crate) fn traced() {
     let starter = sys::pid();
     let tracee = escapee(sys::allow_tracers);
+    // Once traced it cannot say anything any more.
+    await_line("escapee");
     sys::fork(|| {
         sys::leave_session();
         sys::trace(tracee).expect("a traceable sibling");

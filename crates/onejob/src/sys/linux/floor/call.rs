@@ -292,17 +292,17 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
 /// Makes a signal ignored or gives it its default action. Fails for KILL and STOP, harmlessly.
 pub(crate) fn set_disposition(signal: i32, ignored: bool) {
     let action = [usize::from(ignored), 0, 0, 0];
+    let at = action.as_ptr() as usize;
     // SAFETY: the kernel's sigaction is a handler (0 default, 1 ignore), flags, a restorer where
     // the architecture has one, and a mask of 8 bytes: at most these four words, all zero.
-    let at = action.as_ptr() as usize;
     let _ = unsafe { syscall(nr::RT_SIGACTION, [signal as usize, at, 0, 8, 0, 0]) };
 }
 
 /// Whether a signal is ignored.
 pub(crate) fn is_ignored(signal: i32) -> bool {
     let mut action = [0_usize; 4];
-    // SAFETY: the kernel writes one sigaction, for which four words have room.
     let at = action.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes one sigaction, for which four words have room.
     let _ = unsafe { syscall(nr::RT_SIGACTION, [signal as usize, 0, at, 8, 0, 0]) };
     action[0] == 1
 }

@@ -15,7 +15,7 @@ use super::{
     cgroup,
     exec::Plan,
     message::{self, Message},
-    proc::Proc,
+    proc::{Proc, Word},
     raw::{nr, syscall},
     sweep,
     walk::{Coverage, Frame, Walk},
@@ -46,7 +46,6 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    #[expect(clippy::new_without_default, reason = "must be const")]
     pub(crate) const fn new() -> Memory {
         Memory {
             arena: [0; 32768],
@@ -244,6 +243,10 @@ impl Guard<'_> {
             message::SYNC => {
                 self.reap();
                 self.reply_done(fds, [0; 2]);
+            }
+            message::END_CGROUP if !self.prefix.is_empty() => {
+                let name = Word::new().text(self.prefix).number(request.numbers[0] as i32);
+                let _ = cgroup::end(BASE, name.as_c_str(), -1);
             }
             message::USAGE => {
                 self.reap();

@@ -5,6 +5,7 @@
 //! | `SPAWN` | a reply socket, the plan's memory file, the report pipe, then what the plan's descriptors and its `cwd_fd` and `join` count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
 //! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
+//! | `END_CGROUP` | – | the cgroup with this number below the base is ended: for an owner without descriptors to do it |
 //! | `RELEASE` | – | the guards end and leave the members alone |
 //! | `END` | – | the guards kill the members and end |
 //!
@@ -28,6 +29,7 @@ pub(crate) const DONE: u32 = 7;
 pub(crate) const RELEASE: u32 = 8;
 pub(crate) const END: u32 = 9;
 pub(crate) const USAGE: u32 = 10;
+pub(crate) const END_CGROUP: u32 = 11;
 
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;

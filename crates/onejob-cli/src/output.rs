@@ -1,0 +1,33 @@
+//! Data goes to stdout, talk to stderr.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
+
+use onejob::Signal;
+
+use crate::{exit::Exit, signals};
+
+/// Says one line on stderr.
+///
+/// Nobody may be listening any more, and under `stty tostop` a background write would stop us:
+/// neither is a reason to abandon a tree.
+pub(crate) fn talk(message: impl fmt::Display) {
+    let line = format!("onejob: {message}\n");
+    signals::while_blocked(Signal::TTOU, || {
+        let _ = io::stderr().write_all(line.as_bytes());
+    });
+}
+
+/// Writes the data a verb was asked for. A reader that has seen enough is no error.
+pub(crate) fn data(text: &str) -> Result<(), Exit> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            talk(format_args!("failed to write to standard output: {error}"));
+            Err(Exit::Ours)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,369 @@
+//! `onejob run`: CMD in the foreground, and nothing of it left behind.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io::{self, PipeReader},
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+    process::ExitStatus,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use onejob::{Accounting, Child, Command, Job, Signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Access, access},
+    io::Errno,
+};
+
+use crate::{
+    args,
+    exit::{Exit, Failure},
+    output::talk,
+    signals::{self, Received, Sender, Signals},
+    terminal::Terminal,
+};
+
+pub(crate) fn run(args: &args::Run) -> Exit {
+    let started = Instant::now();
+    supervise(args, started).unwrap_or_else(|failure| failure.report())
+}
+
+fn supervise(args: &args::Run, started: Instant) -> Result<Exit, Failure> {
+    let terminal = Terminal::held();
+    signals::keep_statuses();
+    let job = build(args)?;
+    // Not before the job is made: until CMD is there to get them, signals may end us as usual.
+    let signals = Signals::listen().map_err(|e| Failure::os("hear signals", e))?;
+    let child = start(&job, &args.command)?;
+    let limit = args.timeout.filter(|limit| !limit.is_zero());
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let mut session = Session { job: Arc::new(job), child, signals, deadline, args };
+
+    let end = session.until_the_end();
+    let disturbed = end.as_ref().map_or(true, End::has_disturbed);
+    if let Some(terminal) = &terminal {
+        terminal.give_back(&session.job, disturbed);
+    }
+    if args.stats {
+        tell_stats(&session.job, started);
+    }
+    if args.keep && matches!(end, Ok(End { timed_out: false, .. })) {
+        // No thread was started, so the job is ours alone.
+        Arc::into_inner(session.job).map_or(Ok(()), Job::release)?;
+    }
+    end.map(|end| end.exit())
+}
+
+fn build(args: &args::Run) -> Result<Job, Failure> {
+    let mut builder = Job::builder();
+    if let Some(mechanism) = args.mechanism {
+        builder = builder.mechanism(mechanism);
+    }
+    for requirement in &args.require {
+        builder = builder.require(*requirement);
+    }
+    Ok(builder.build()?)
+}
+
+/// Starts CMD with the signal settings we were started with.
+fn start(job: &Job, command: &[OsString]) -> Result<Child, Failure> {
+    let (program, args) = command.split_first().expect("the definition of CMD requires a value");
+    let spawn = |program: &OsStr, args: &[&OsStr]| {
+        job.spawn(Command::new(program).args(args).signals(signals::inherited()))
+    };
+    let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
+    let refused = match spawn(program, &args) {
+        Ok(child) => return Ok(child),
+        Err(error) => error,
+    };
+    let is_script =
+        refused.is_exec() && refused.raw_os_error() == Some(Errno::NOEXEC.raw_os_error());
+    match is_script.then(|| find(program)).flatten() {
+        // As execvp(3) does: a script need not say which interpreter it is for.
+        Some(script) => {
+            Ok(spawn(OsStr::new("/bin/sh"), &[&[script.as_os_str()], &args[..]].concat())?)
+        }
+        None => Err(refused.into()),
+    }
+}
+
+/// The file that a program's name stands for.
+fn find(program: &OsStr) -> Option<PathBuf> {
+    if program.as_encoded_bytes().contains(&b'/') {
+        return Some(program.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let mut files = env::split_paths(&path).map(|folder| folder.join(program));
+    files.find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
+}
+
+/// CMD, its job and who watches over them.
+struct Session<'a> {
+    job: Arc<Job>,
+    child: Child,
+    signals: Signals,
+    deadline: Option<Instant>,
+    args: &'a args::Run,
+}
+
+/// How the session ended.
+struct End {
+    /// How CMD ended, if that was before the time limit.
+    status: Option<ExitStatus>,
+    timed_out: bool,
+    /// Whether anything was stopped.
+    stopped: bool,
+}
+
+impl End {
+    fn exit(&self) -> Exit {
+        match self.status {
+            Some(status) if !self.timed_out => Exit::Like(status),
+            _ => Exit::TimedOut,
+        }
+    }
+
+    /// Whether somebody may have been kept from tidying up the terminal.
+    fn has_disturbed(&self) -> bool {
+        self.stopped || self.status.is_none_or(|status| status.code().is_none())
+    }
+}
+
+impl Session<'_> {
+    fn until_the_end(&mut self) -> Result<End, Failure> {
+        let status = self.watch()?;
+        let timed_out = status.is_none();
+        let mut end = End { status, timed_out, stopped: timed_out };
+        if (self.args.keep && !timed_out) || self.job.is_empty()? {
+            return Ok(end);
+        }
+        let first = if self.args.wait_all && !timed_out { Step::Wait } else { self.stop() };
+        let mut rest = Rest { session: self, threads: Vec::new(), end: &mut end };
+        rest.clear(first)?;
+        Ok(end)
+    }
+
+    fn stop(&self) -> Step {
+        Step::Stop(self.args.ladder.signal, self.args.ladder.grace)
+    }
+
+    /// Waits for CMD and passes signals on; its status, or nothing if the time is over first.
+    fn watch(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        loop {
+            match wait_for(self.child.as_fd(), self.signals.as_fd(), self.deadline)? {
+                Event::First => {
+                    let status = self.child.wait()?;
+                    // What came before CMD's end was for CMD. A Ctrl-C that ended it has reached us
+                    // too by now, and must not count as one against what is left.
+                    self.signals.discard();
+                    return Ok(Some(status));
+                }
+                Event::Second => {
+                    while let Some(received) = self.signals.next() {
+                        self.forward(received);
+                    }
+                }
+                Event::Deadline => return Ok(None),
+            }
+        }
+    }
+
+    fn forward(&self, received: Received) {
+        if self.is_for_cmd(received)
+            && let Err(error) = self.child.signal(received.signal)
+        {
+            talk(format_args!("{} is not passed on: {error}", received.signal));
+        }
+    }
+
+    /// Whether CMD has not got it by itself.
+    fn is_for_cmd(&self, Received { signal, sender }: Received) -> bool {
+        match (sender, signal) {
+            (Sender::Process(pid), _) => {
+                // A member that signals its process group hits CMD and us alike; our own SIGPIPE
+                // is our own.
+                let members = || self.job.processes().unwrap_or_default();
+                pid != std::process::id()
+                    && pid != self.child.pid()
+                    && !members().iter().any(|member| member.pid() == pid)
+            }
+            // A terminal tells the whole foreground process group, …
+            (Sender::Kernel, Signal::INT | Signal::QUIT | Signal::WINCH) => false,
+            // … but of its end only the session's leader.
+            (Sender::Kernel, Signal::HUP | Signal::CONT) => {
+                rustix::process::getsid(None) == Ok(rustix::process::getpid())
+            }
+            // A timer: alarm(2) outlives exec, and was meant for CMD.
+            (Sender::Kernel, _) => true,
+        }
+    }
+}
+
+/// Taking down, or waiting for, what CMD left behind.
+struct Rest<'a, 'b> {
+    session: &'a Session<'b>,
+    threads: Vec<Background>,
+    end: &'a mut End,
+}
+
+/// Something that blocks until the job is empty.
+#[derive(Clone, Copy)]
+enum Step {
+    Wait,
+    Stop(Signal, Duration),
+}
+
+impl Step {
+    fn carry_out(self, job: &Job) -> onejob::Result<()> {
+        match self {
+            Step::Wait => job.wait(),
+            Step::Stop(signal, grace) => job.stop_with(signal, grace).map(drop),
+        }
+    }
+}
+
+impl Rest<'_, '_> {
+    /// Carries out `step`, in a thread so that signals are heard meanwhile: while we wait, the
+    /// first one that means an end starts the stop; while we stop, it is the last rung at once.
+    fn clear(&mut self, step: Step) -> Result<(), Failure> {
+        let mut ended = self.begin(step)?;
+        loop {
+            let deadline = self.session.deadline.filter(|_| !self.end.stopped);
+            let event = match &ended {
+                Some(ended) => wait_for(ended.as_fd(), self.session.signals.as_fd(), deadline)?,
+                None => Event::First,
+            };
+            match event {
+                Event::First => return self.finish(),
+                Event::Second if !self.wants_end() => {}
+                Event::Second if self.end.stopped => {
+                    self.session.job.kill()?;
+                    return self.finish();
+                }
+                event => {
+                    self.end.timed_out |= matches!(event, Event::Deadline);
+                    ended = self.begin(self.session.stop())?;
+                }
+            }
+        }
+    }
+
+    /// Starts a step; what becomes readable when it is done, if it is not done yet.
+    fn begin(&mut self, step: Step) -> Result<Option<PipeReader>, Failure> {
+        self.end.stopped |= matches!(step, Step::Stop(..));
+        match Background::start(&self.session.job, step) {
+            Ok((thread, ended)) => {
+                self.threads.push(thread);
+                Ok(Some(ended))
+            }
+            // Without another thread nobody hears a signal; the tree comes first.
+            Err(_) => Ok(step.carry_out(&self.session.job).map(|()| None)?),
+        }
+    }
+
+    /// Whether a signal has come that ends a program, and that our starter did not switch off.
+    fn wants_end(&self) -> bool {
+        const ENDS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+        let mut wanted = false;
+        while let Some(Received { signal, .. }) = self.session.signals.next() {
+            wanted |= ENDS.contains(&signal) && !signals::is_deaf_to(signal);
+        }
+        wanted
+    }
+
+    /// The last step's result. An earlier one ends with it: it waits for the same emptiness.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let Some(last) = self.threads.pop() else { return Ok(()) };
+        // A survivor keeps the earlier ones waiting, for ever perhaps.
+        last.result()?;
+        self.threads.drain(..).try_for_each(Background::result)
+    }
+}
+
+/// A step that is carried out in a thread of its own.
+struct Background(JoinHandle<onejob::Result<()>>);
+
+impl Background {
+    /// Starts it; the pipe hangs up when it is done.
+    fn start(job: &Arc<Job>, step: Step) -> io::Result<(Background, PipeReader)> {
+        let (ended, running) = io::pipe()?;
+        let job = Arc::clone(job);
+        let carry_out = move || {
+            let result = step.carry_out(&job);
+            drop(job);
+            drop(running);
+            result
+        };
+        thread::Builder::new().spawn(carry_out).map(|thread| (Background(thread), ended))
+    }
+
+    fn result(self) -> Result<(), Failure> {
+        match self.0.join() {
+            Ok(result) => Ok(result?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+enum Event {
+    First,
+    Second,
+    Deadline,
+}
+
+/// Sleeps until a descriptor is ready or the time is over; the first one goes first.
+fn wait_for(
+    first: BorrowedFd<'_>,
+    second: BorrowedFd<'_>,
+    deadline: Option<Instant>,
+) -> Result<Event, Failure> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // What does not fit is longer than anybody waits.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = [
+            PollFd::from_borrowed_fd(first, PollFlags::IN),
+            PollFd::from_borrowed_fd(second, PollFlags::IN),
+        ];
+        match poll(&mut fds, timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Failure::os("wait for the command", error)),
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(Event::First),
+            Ok(0) => return Ok(Event::Deadline),
+            Ok(_) => return Ok(Event::Second),
+        }
+    }
+}
+
+/// What time(1) says, for the whole tree.
+fn tell_stats(job: &Job, started: Instant) {
+    let real = started.elapsed();
+    let stats = match job.stats() {
+        Ok(stats) => stats,
+        Err(error) => return talk(error),
+    };
+    let given = job.guarantees();
+    // Accounting that knows only the living says nothing now.
+    let seconds = |time: Option<Duration>| match time {
+        Some(time) if given.cpu_accounting == Accounting::Everyone => {
+            format!("{:.3} s", time.as_secs_f64())
+        }
+        _ => "unknown".to_owned(),
+    };
+    let memory = match stats.memory_peak {
+        Some(bytes) if given.memory_accounting == Accounting::Everyone => {
+            format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+        }
+        _ => "unknown".to_owned(),
+    };
+    talk(format_args!(
+        "real {:.3} s, user {}, system {}, peak memory {memory}",
+        real.as_secs_f64(),
+        seconds(stats.cpu_user),
+        seconds(stats.cpu_system),
+    ));
+}

@@ -1,0 +1,239 @@
+//! The signal settings we were started with, the signals we hear, and ending by one.
+
+use std::{
+    io, mem,
+    os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd},
+    ptr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use onejob::{Signal, SignalState};
+use rustix::{io::Errno, process::DumpableBehavior};
+
+/// The signals that were blocked, and those that were ignored, before Rust's runtime ignored
+/// `SIGPIPE`. Bit n-1 is signal n.
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: entries of .init_array are called once, by the C library, before main and before any
+// other thread; `remember` has the signature it calls and needs nothing that main sets up.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = remember;
+
+extern "C" fn remember() {
+    let blocked = mask(libc::SIG_BLOCK, None);
+    for signal in 1..=64 {
+        // SAFETY: a zeroed sigaction is a valid one, and both calls are given live ones; no
+        // disposition is changed. A number without a signal is an error that leaves it zeroed.
+        let ignored = unsafe {
+            let mut action: libc::sigaction = mem::zeroed();
+            libc::sigaction(signal, ptr::null(), &mut action);
+            action.sa_sigaction == libc::SIG_IGN
+        };
+        IGNORED.fetch_or(u64::from(ignored) << (signal - 1), Relaxed);
+        // SAFETY: `blocked` is a set that the system call filled in.
+        let is_blocked = unsafe { libc::sigismember(&blocked, signal) } == 1;
+        BLOCKED.fetch_or(u64::from(is_blocked) << (signal - 1), Relaxed);
+    }
+    keep_closed_streams_closed();
+}
+
+/// Rust's runtime opens the null device on every standard stream that is closed; CMD must find it
+/// closed all the same, so the substitute must not survive an exec.
+fn keep_closed_streams_closed() {
+    for stream in 0..3 {
+        // SAFETY: plain system calls on numbers. A number that is not open belongs to nobody yet.
+        unsafe {
+            if libc::fcntl(stream, libc::F_GETFD) == -1 {
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// What CMD is to start with: what we were started with.
+pub(crate) fn inherited() -> SignalState {
+    let mut state = SignalState::new();
+    for signal in Signal::all() {
+        if is_in(&BLOCKED, signal) {
+            state = state.block(signal);
+        }
+        if is_in(&IGNORED, signal) {
+            state = state.ignore(signal);
+        }
+    }
+    state
+}
+
+fn is_in(set: &AtomicU64, signal: Signal) -> bool {
+    set.load(Relaxed) & (1 << (signal.as_raw() - 1)) != 0
+}
+
+/// Whether our starter wanted this signal to do nothing to us (`nohup` and its like).
+pub(crate) fn is_deaf_to(signal: Signal) -> bool {
+    is_in(&BLOCKED, signal) || is_in(&IGNORED, signal)
+}
+
+/// Makes the kernel keep our children's exit statuses: it throws them away for who ignores SIGCHLD.
+pub(crate) fn keep_statuses() {
+    if is_in(&IGNORED, Signal::CHLD) {
+        set_default(Signal::CHLD);
+    }
+}
+
+/// What stays out of the descriptor: what cannot be blocked; what must stop us together with the
+/// tree; a child's end, which is learnt otherwise; our own faults.
+const UNHEARD: [Signal; 12] = [
+    Signal::KILL,
+    Signal::STOP,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::CHLD,
+    Signal::ILL,
+    Signal::TRAP,
+    Signal::BUS,
+    Signal::FPE,
+    Signal::SEGV,
+    Signal::SYS,
+];
+
+/// A signal that came, and from whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) signal: Signal,
+    pub(crate) sender: Sender,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A process; 0 if it is outside our PID namespace.
+    Process(u32),
+    /// The kernel: a terminal, a timer.
+    Kernel,
+}
+
+/// Signals, held back from their usual effect and read one by one.
+pub(crate) struct Signals(OwnedFd);
+
+impl Signals {
+    /// From now on no signal but those that stop us has an effect of its own.
+    pub(crate) fn listen() -> io::Result<Signals> {
+        let heard = set_of(Signal::all().filter(|signal| !UNHEARD.contains(signal)));
+        mask(libc::SIG_BLOCK, Some(&heard));
+        // SAFETY: `heard` is an initialised set, and the call makes a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &heard, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that has come, without waiting for one.
+    pub(crate) fn next(&self) -> Option<Received> {
+        const SIZE: usize = mem::size_of::<libc::signalfd_siginfo>();
+        loop {
+            let mut bytes = [0; SIZE];
+            match rustix::io::read(&self.0, &mut bytes) {
+                Ok(SIZE) => {}
+                Err(Errno::INTR) => continue,
+                _ => return None,
+            }
+            // SAFETY: every bit pattern is a signalfd_siginfo, integers only, and the size is its.
+            let info: libc::signalfd_siginfo =
+                unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) };
+            if let Some(signal) = Signal::from_raw(info.ssi_signo.cast_signed()) {
+                return Some(Received { signal, sender: sender(&info) });
+            }
+        }
+    }
+
+    /// Forgets what has come so far.
+    pub(crate) fn discard(&self) {
+        while self.next().is_some() {}
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn sender(info: &libc::signalfd_siginfo) -> Sender {
+    match info.ssi_code {
+        libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL | libc::SI_MESGQ => {
+            Sender::Process(info.ssi_pid)
+        }
+        _ => Sender::Kernel,
+    }
+}
+
+/// Does something while a signal is held back, in this thread.
+pub(crate) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T {
+    let before = mask(libc::SIG_BLOCK, Some(&set_of([signal].into_iter())));
+    let result = action();
+    mask(libc::SIG_SETMASK, Some(&before));
+    result
+}
+
+/// Ends this process by a signal, as that signal ended CMD, so that whoever waits for us sees what
+/// happened: a shell ends its script after an interrupt only if the interrupt ended the command.
+pub(crate) fn end_by(signal: Signal) -> ! {
+    // CMD has left its core already, ours would be of no use to anybody.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // PID 1 cannot be ended by a signal of its own.
+    if std::process::id() != 1 {
+        set_default(signal);
+        mask(libc::SIG_UNBLOCK, Some(&set_of([signal].into_iter())));
+        // SAFETY: sends a signal to the calling thread; it has its default action.
+        unsafe { libc::raise(signal.as_raw()) };
+    }
+    std::process::exit(128 + signal.as_raw())
+}
+
+fn set_default(signal: Signal) {
+    // SAFETY: the default action runs no code of ours. SIGKILL is refused, and needs no change.
+    unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
+}
+
+fn set_of(signals: impl Iterator<Item = Signal>) -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set before anything reads it; every `Signal` is one.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        signals.for_each(|signal| {
+            libc::sigaddset(&mut set, signal.as_raw());
+        });
+        set
+    }
+}
+
+/// Changes this thread's mask, and returns what it was.
+fn mask(how: i32, set: Option<&libc::sigset_t>) -> libc::sigset_t {
+    // SAFETY: both pointers are null or to live sets; a zeroed set is a valid, empty one. With
+    // these arguments the call cannot fail.
+    unsafe {
+        let mut before = mem::zeroed();
+        libc::pthread_sigmask(how, set.map_or(ptr::null(), ptr::from_ref), &mut before);
+        before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_read_with_its_sender() {
+        let signals = Signals::listen().unwrap();
+        // SAFETY: sends a signal to the calling thread, where it is blocked.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        let received = signals.next().unwrap();
+        assert_eq!(received.signal, Signal::USR1);
+        assert_eq!(received.sender, Sender::Process(std::process::id()));
+        assert_eq!(signals.next(), None);
+    }
+}

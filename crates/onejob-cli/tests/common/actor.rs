@@ -1,0 +1,155 @@
+//! A process that counts its signals exactly: this test binary itself, before its main.
+//!
+//! With `ONEJOB_ACTOR=FOLDER` in its environment it appends every signal that it gets as one byte
+//! to `FOLDER/PID`, beginning with a 0 when it is ready, until `FOLDER/end` exists. `ONEJOB_ACTS`
+//! names what it does when it is ready.
+
+use std::{
+    ffi::CString,
+    fs, mem,
+    path::{Path, PathBuf},
+    process::Command,
+    ptr,
+    sync::atomic::{AtomicI32, Ordering::Relaxed},
+};
+
+use super::{Scratch, eventually, lives};
+
+static LOG: AtomicI32 = AtomicI32::new(-1);
+
+// SAFETY: the C library calls it once before main; nothing that main sets up is used.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = act_if_told;
+
+extern "C" fn act_if_told() {
+    if let Some(folder) = std::env::var_os("ONEJOB_ACTOR") {
+        act(Path::new(&folder));
+        std::process::exit(0);
+    }
+}
+
+extern "C" fn record(signal: i32) {
+    let byte = signal as u8;
+    // SAFETY: write is async-signal-safe, and the byte lives.
+    unsafe { libc::write(LOG.load(Relaxed), ptr::from_ref(&byte).cast(), 1) };
+}
+
+fn act(folder: &Path) {
+    let log = folder.join(std::process::id().to_string());
+    let log = CString::new(log.into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: a live path; the handler is async-signal-safe and the action is initialised.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
+        LOG.store(libc::open(log.as_ptr(), flags, 0o644), Relaxed);
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = record as extern "C" fn(i32) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        // One handler after the other: nested, those that came together would record the last first.
+        libc::sigfillset(&mut action.sa_mask);
+        for signal in COUNTED.iter().copied().chain(34..=64) {
+            libc::sigaction(signal, &action, ptr::null_mut());
+        }
+    }
+    record(0);
+    match std::env::var("ONEJOB_ACTS").as_deref() {
+        Ok("kill 0") => {
+            eventually("it may act", || folder.join("go").exists());
+            // SAFETY: a plain system call; our process group is the test's own making.
+            unsafe { libc::kill(0, libc::SIGTERM) };
+        }
+        Ok("raw") => raw(),
+        _ => {}
+    }
+    while !folder.join("end").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+fn raw() {
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    let mut modes = tcgetattr(&stdin).unwrap();
+    modes.make_raw();
+    tcsetattr(&stdin, OptionalActions::Now, &modes).unwrap();
+    record(1);
+}
+
+const COUNTED: [i32; 16] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGCONT,
+    libc::SIGURG,
+    libc::SIGXCPU,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGWINCH,
+    libc::SIGIO,
+    libc::SIGPWR,
+];
+
+/// The actors of one folder.
+pub(crate) struct Actors(PathBuf);
+
+impl Actors {
+    pub(crate) fn new(scratch: &Scratch) -> Actors {
+        let folder = scratch.file("actors");
+        fs::create_dir(&folder).unwrap();
+        Actors(folder)
+    }
+
+    /// Makes every start of [`actor`] below `command` one of ours.
+    pub(crate) fn below<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("ONEJOB_ACTOR", &self.0).env("ACTOR", actor())
+    }
+
+    /// The pids of the first `count` actors, once they are all ready.
+    pub(crate) fn ready(&self, count: usize) -> Vec<u32> {
+        let mut pids = Vec::new();
+        eventually(&format!("{count} actors are ready"), || {
+            let entries = fs::read_dir(&self.0).unwrap().flatten();
+            pids = entries
+                .filter(|entry| entry.metadata().is_ok_and(|log| log.len() > 0))
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                .collect();
+            pids.len() >= count
+        });
+        pids
+    }
+
+    /// What this actor got so far.
+    pub(crate) fn got(&self, pid: u32) -> Vec<i32> {
+        let log = fs::read(self.0.join(pid.to_string())).unwrap_or_default();
+        log.into_iter().skip(1).map(i32::from).collect()
+    }
+
+    /// Waits until it got this signal so many times.
+    pub(crate) fn gets(&self, pid: u32, signal: i32, times: usize) {
+        let count = || self.got(pid).iter().filter(|got| **got == signal).count();
+        eventually(&format!("actor {pid} gets signal {signal}"), || {
+            assert!(lives(pid) || count() >= times, "actor {pid} died: {:?}", self.got(pid));
+            count() >= times
+        });
+    }
+
+    /// Lets them do what they are told to do.
+    pub(crate) fn go(&self) {
+        fs::write(self.0.join("go"), "").unwrap();
+    }
+
+    /// Lets them all end by themselves.
+    pub(crate) fn end(&self) {
+        fs::write(self.0.join("end"), "").unwrap();
+    }
+}
+
+/// The program to start as an actor.
+pub(crate) fn actor() -> String {
+    std::env::current_exe().unwrap().to_str().unwrap().to_owned()
+}

@@ -1,0 +1,87 @@
+//! `onejob doctor` tells the truth, and programs can read it.
+
+mod common;
+
+use common::{Marked as _, Scratch, mechanisms, onejob, outcome, run, text};
+use serde_json::Value;
+
+fn report() -> Value {
+    let output = outcome(&mut onejob(&["doctor", "--json"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_json_has_the_promised_keys() {
+    let report = report();
+    assert_eq!(report["schema"], 1);
+    let mechanisms = report["mechanisms"].as_array().unwrap();
+    assert!(!mechanisms.is_empty());
+    for mechanism in mechanisms {
+        assert!(mechanism["mechanism"].is_string());
+        assert!(mechanism["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+        assert!(mechanism["remedy"].is_null() || mechanism["remedy"].is_string());
+        let guarantees = &mechanism["guarantees"];
+        assert_eq!(mechanism["available"] == true, guarantees.is_object(), "{mechanism}");
+        // Who does not get a mechanism is told what to do about it.
+        assert!(mechanism["available"] == true || mechanism["remedy"].is_string(), "{mechanism}");
+        if let Some(guarantees) = guarantees.as_object() {
+            let keys: Vec<_> = guarantees.keys().map(String::as_str).collect();
+            let promised = [
+                "containment",
+                "cpu_accounting",
+                "crosses_setuid",
+                "freeze",
+                "kill",
+                "memory_accounting",
+                "owner_death",
+            ];
+            assert_eq!(keys, promised);
+            assert!(guarantees["crosses_setuid"].is_boolean());
+        }
+    }
+}
+
+#[test]
+fn what_it_calls_available_works_and_gives_what_it_says() {
+    let report = report();
+    for mechanism in report["mechanisms"].as_array().unwrap() {
+        let name = mechanism["mechanism"].as_str().unwrap();
+        if mechanism["available"] == true {
+            let level = |key: &str| mechanism["guarantees"][key].as_str().unwrap().to_owned();
+            let kill = format!("kill={}", level("kill"));
+            let death = format!("owner-death={}", level("owner_death"));
+            let wants = ["--require", &level("containment"), "--require", &kill];
+            let args = [&wants[..], &["--require", &death, "--", "true"]].concat();
+            let output = outcome(&mut run(name, &args));
+            assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        } else {
+            let output = outcome(&mut run(name, &["--", "true"]));
+            assert_eq!(output.status.code(), Some(125), "{name}");
+        }
+    }
+}
+
+#[test]
+fn run_uses_the_first_that_is_available() {
+    assert_eq!(report()["run_uses"].as_str(), Some(&*mechanisms()[0]));
+}
+
+#[test]
+fn the_prose_names_every_mechanism_and_the_one_in_use() {
+    let output = outcome(&mut onejob(&["doctor"]));
+    assert!(output.status.success());
+    let prose = text(&output.stdout);
+    for mechanism in report()["mechanisms"].as_array().unwrap() {
+        assert!(prose.contains(mechanism["mechanism"].as_str().unwrap()), "{prose}");
+    }
+    assert!(prose.contains(&format!("onejob run uses {}.", mechanisms()[0])), "{prose}");
+}
+
+#[test]
+fn looking_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    outcome(onejob(&["doctor"]).marked(&scratch));
+    scratch.marked_are_gone();
+}

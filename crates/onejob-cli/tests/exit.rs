@@ -1,0 +1,241 @@
+//! Every exit status of the table in src/exit.rs, reached for real.
+
+mod common;
+
+use std::{
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Command, Output},
+};
+
+use common::{Marked as _, ONEJOB, Scratch, mechanisms, onejob, outcome, run, skip, text};
+
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// `onejob run` with these arguments ends with this status, says nothing on stdout, and on stderr
+/// one line of ours or nothing at all.
+#[track_caller]
+fn ends(mechanism: &str, scratch: &Scratch, args: &[&str], code: i32, says: &str) {
+    let mut command = run(mechanism, args);
+    // A folder of the tester's PATH that is closed to this user would make a missing program one
+    // that may not be executed.
+    command.env("PATH", PATH).current_dir(scratch.path());
+    let output = outcome(command.marked(scratch));
+    check(&output, code, says, args);
+    scratch.marked_are_gone();
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, says: &str, args: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {} {stderr}", output.status);
+    assert_eq!(text(&output.stdout), "", "{args:?}");
+    if says.is_empty() {
+        assert_eq!(stderr, "", "{args:?}");
+    } else {
+        assert!(stderr.starts_with("onejob: ") && stderr.contains(says), "{args:?}: {stderr}");
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn an_exit_code_is_passed_on() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        for code in [0, 1, 7, 124, 125, 126, 127, 128, 130, 255] {
+            let exit = format!("exit {code}");
+            ends(&mechanism, &scratch, &["sh", "-c", &exit], code, "");
+            ends(&mechanism, &scratch, &["--", "sh", "-c", &exit], code, "");
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_ended_cmd_ends_us_without_a_core() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        for signal in [1, 2, 4, 6, 8, 9, 10, 11, 13, 14, 15, 31, 34, 50, 64] {
+            let kill = format!("kill -{signal} $$");
+            let mut command = run(&mechanism, &["--", "bash", "-c", &kill]);
+            command.current_dir(scratch.path());
+            let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+            let allow_cores = move || {
+                // An ordinary user may have been given less.
+                let _ = rustix::process::setrlimit(rustix::process::Resource::Core, unlimited);
+                Ok(())
+            };
+            // SAFETY: one plain system call.
+            unsafe { command.pre_exec(allow_cores) };
+            let output = outcome(&mut command);
+            assert_eq!(output.status.signal(), Some(signal), "{mechanism} {}", output.status);
+            assert!(!output.status.core_dumped(), "{mechanism} {signal}");
+            assert_eq!(text(&output.stderr), "", "{mechanism} {signal}");
+        }
+    }
+}
+
+#[test]
+fn pid_1_ends_with_128_and_the_signal() {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+    if !unshare.arg("true").output().is_ok_and(|output| output.status.success()) {
+        skip!("no PID namespace can be made here (unshare)");
+    }
+    for signal in [2, 9, 15] {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--"]);
+        let kill = format!("kill -{signal} $$");
+        unshare.args([ONEJOB, "run", "--", "sh", "-c", &kill]);
+        let output = outcome(&mut unshare);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(128 + signal), "{} {stderr}", output.status);
+    }
+}
+
+#[test]
+fn status_124_when_the_time_is_over() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        ends(&mechanism, &scratch, &["-t", "0.2", "sleep", "1000"], 124, "");
+        ends(&mechanism, &scratch, &["-t200ms", "-s", "INT", "sleep", "1000"], 124, "");
+        // Nor does it matter how CMD answers, or whether it does.
+        let ends_well = "trap 'exit 0' TERM; sleep 1000 & wait";
+        ends(&mechanism, &scratch, &["-t", ".2", "sh", "-c", ends_well], 124, "");
+        let deaf = "trap '' TERM; setsid sleep 1000 & sleep 1000";
+        ends(&mechanism, &scratch, &["-t", ".2", "-k", ".1", "sh", "-c", deaf], 124, "");
+        ends(&mechanism, &scratch, &["-t", ".2", "-k", "0", "sh", "-c", deaf], 124, "");
+        let stopped = "kill -STOP $$";
+        ends(&mechanism, &scratch, &["-t", ".2", "sh", "-c", stopped], 124, "");
+        let all = ["--wait-all", "-t", ".2", "sh", "-c", "sleep 1000 & exit 3"];
+        ends(&mechanism, &scratch, &all, 124, "");
+    }
+}
+
+#[test]
+fn a_time_limit_that_is_not_reached_or_zero_changes_nothing() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        ends(&mechanism, &scratch, &["-t", "1000", "sh", "-c", "exit 3"], 3, "");
+        ends(&mechanism, &scratch, &["-t", "0", "sh", "-c", "sleep .1; exit 3"], 3, "");
+    }
+}
+
+#[test]
+fn status_125_for_what_makes_no_sense() {
+    let scratch = Scratch::new();
+    let ours = |args: &[&str], says: &str| {
+        let output = outcome(onejob(args).marked(&scratch));
+        check(&output, 125, says, args);
+        assert_eq!(scratch.marked(), [] as [u32; 0]);
+    };
+    ours(&["rum", "true"], "'run'");
+    ours(&["run"], "<CMD>");
+    ours(&["run", "--"], "<CMD>");
+    ours(&["run", "--bogus", "true"], "--bogus");
+    ours(&["run", ""], "empty");
+    for time in ["", "x", "-1", "1x", "1e3", "inf", "nan", "0x10", "1..2", "1 s"] {
+        ours(&["run", "-t", time, "true"], "no duration");
+        ours(&["run", "-k", time, "true"], "no duration");
+    }
+    for time in ["18446744073709551616", "99999999999999999999d"] {
+        ours(&["run", "-t", time, "true"], "too long");
+    }
+    for signal in ["", "0", "-1", "65", "FOO", "SIGFOO", "32", "9999999999"] {
+        ours(&["run", "-s", signal, "true"], "unknown signal");
+    }
+    ours(&["run", "--mechanism", "magic", "true"], "cgroup, subreaper");
+    ours(&["run", "--require", "kill=softly", "true"], "best-effort, converging, atomic");
+    ours(&["run", "--require", "luck=much", "true"], "owner-death");
+    ours(&["run", "--keep", "--wait-all", "true"], "--wait-all");
+}
+
+#[test]
+fn status_125_and_nothing_started_for_a_guarantee_that_is_not_to_be_had() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        let args = ["--require", "sealed", "sh", "-c", "touch started"];
+        ends(&mechanism, &scratch, &args, 125, "containment=sealed");
+        assert!(!scratch.file("started").exists());
+        let args = ["--require", "tracked", "--require", "kill=converging", "true"];
+        ends(&mechanism, &scratch, &args, 0, "");
+    }
+}
+
+#[test]
+fn status_126_for_what_is_found_and_cannot_be_executed() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.file("plain"), "exit 3\n").unwrap();
+    for mechanism in mechanisms() {
+        ends(&mechanism, &scratch, &["./plain"], 126, "plain");
+        ends(&mechanism, &scratch, &["/"], 126, "\"/\"");
+        ends(&mechanism, &scratch, &["./plain/below"], 126, "below");
+    }
+}
+
+#[test]
+fn status_127_for_what_is_not_found() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        ends(&mechanism, &scratch, &["no-such-program-here"], 127, "no-such-program-here");
+        ends(&mechanism, &scratch, &["./missing", "x"], 127, "missing");
+        ends(&mechanism, &scratch, &["--", "--missing"], 127, "--missing");
+    }
+}
+
+#[test]
+fn a_script_without_an_interpreter_line_is_a_shell_script() {
+    let scratch = Scratch::new();
+    scratch.script("script", "test \"$1,$2\" = 'a,b c' && exit 9\n");
+    for mechanism in mechanisms() {
+        ends(&mechanism, &scratch, &["./script", "a", "b c"], 9, "");
+        let path = format!("{}:/usr/bin:/bin", scratch.str());
+        let mut command = run(&mechanism, &["script", "a", "b c"]);
+        let output = outcome(command.env("PATH", path).marked(&scratch));
+        assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn stdout_is_what_was_asked_for() {
+    let version = outcome(&mut onejob(&["--version"]));
+    assert_eq!(text(&version.stdout), format!("onejob {}\n", env!("CARGO_PKG_VERSION")));
+    for args in [&["--help"][..], &["run", "--help"], &["kill", "-h"], &["doctor", "-h"]] {
+        let help = outcome(&mut onejob(args));
+        assert!(help.status.success() && help.stderr.is_empty(), "{args:?}");
+        assert!(text(&help.stdout).contains("Usage: onejob"), "{args:?}");
+    }
+    let bare = outcome(&mut onejob(&[]));
+    assert_eq!(bare.status.code(), Some(125));
+    assert!(bare.stdout.is_empty() && text(&bare.stderr).contains("Usage: onejob"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let pipe = format!("set -o pipefail; {ONEJOB} run --help | true && {ONEJOB} --help | head -1");
+    let output = outcome(Command::new("bash").args(["-c", &pipe]));
+    assert_eq!(text(&output.stderr), "");
+    assert!(output.status.success(), "{}", output.status);
+}
+
+#[test]
+fn nobody_listening_on_stderr_changes_no_status() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        let script = format!(
+            "exec 2> >(exec true); sleep .1; {ONEJOB} run --mechanism {mechanism} --stats -- \
+             sh -c 'exit 5'; test $? = 5 && {ONEJOB} run no-such-program; test $? = 127 && \
+             {ONEJOB} run --stats -- sh -c 'exit 5' 2>&-"
+        );
+        let output =
+            outcome(Command::new("bash").args(["-c", &script]).env("PATH", PATH).marked(&scratch));
+        assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn stats_are_one_line_on_stderr() {
+    for mechanism in mechanisms() {
+        let output = outcome(&mut run(&mechanism, &["--stats", "--", "sh", "-c", "exit 3"]));
+        check(&output, 3, "onejob: real ", &["--stats"]);
+        assert!(text(&output.stderr).contains(", user "), "{}", text(&output.stderr));
+    }
+}

@@ -1,0 +1,135 @@
+//! CMD finds everything as if onejob had not been there.
+
+mod common;
+
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Command, Output},
+};
+
+use common::{ONEJOB, Scratch, mechanisms, outcome, run, skip, text};
+
+/// The outcomes of a shell line with `$RUN` standing for nothing and for `onejob run …`.
+fn both(mechanism: &str, line: &str) -> (Output, Output) {
+    let shell = |prefix: &str| {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &line.replace("$RUN", prefix)]);
+        outcome(&mut bash)
+    };
+    (shell(""), shell(&format!("{ONEJOB} run --mechanism {mechanism} --")))
+}
+
+#[track_caller]
+fn same(line: &str) {
+    for mechanism in mechanisms() {
+        let (plain, ours) = both(&mechanism, line);
+        assert!(!plain.stdout.is_empty(), "{line} says nothing: {}", text(&plain.stderr));
+        assert_eq!(text(&ours.stdout), text(&plain.stdout), "{mechanism}: {line}");
+        assert_eq!(text(&ours.stderr), text(&plain.stderr), "{mechanism}: {line}");
+        assert_eq!(ours.status, plain.status, "{mechanism}: {line}");
+    }
+}
+
+/// Lists the descriptors it has, but not the one that it lists them with.
+const LIST: &str = "bash -c 'for f in /proc/self/fd/*; do test -e $f && echo ${f##*/}; done; true'";
+
+#[test]
+fn descriptors_are_passed_on_and_none_of_ours() {
+    same(&format!("$RUN {LIST}"));
+    same(&format!("$RUN {LIST} 7</dev/null 8>&1 100</"));
+    same("$RUN cat <(echo substituted)");
+    same("$RUN sh -c 'echo to 9 >&9' 9>&1");
+}
+
+#[test]
+fn closed_standard_streams_stay_closed() {
+    same(&format!("$RUN {LIST} <&-"));
+    same("{ $RUN bash -c 'exec 3>&2; { : >&2; } 2>&3; echo $? >&9' 2>&-; } 9>&1");
+    same("$RUN bash -c 'echo x 2>&9 >&1; echo $? >&9' 9>&1 >&-");
+}
+
+#[test]
+fn the_environment_directory_and_umask_are_passed_on() {
+    same("$RUN env | grep -v '^_=' | sort");
+    same("export A='b c' D=; unset HOME; $RUN env | grep -v '^_=' | sort");
+    same("env -i A=1 $RUN /usr/bin/env");
+    same("cd /usr; $RUN sh -c 'pwd; umask'");
+    same("umask 027; $RUN sh -c umask; $RUN grep -i umask /proc/self/status");
+}
+
+#[test]
+fn limits_priority_and_the_rest_of_the_status_are_passed_on() {
+    same("ulimit -n 512; ulimit -c 0; ulimit -s 4096; $RUN cat /proc/self/limits");
+    same("nice -n 5 $RUN nice");
+    same(
+        "$RUN grep -E '^(SigPnd|ShdPnd|Uid|Gid|Groups|NoNewPrivs|Seccomp|Cap)' \
+          /proc/self/status",
+    );
+    same("$RUN sh -c 'ulimit -a'");
+}
+
+#[test]
+fn cmd_stays_in_our_process_group_and_session() {
+    for mechanism in mechanisms() {
+        let mut command = run(&mechanism, &["--", "cat", "/proc/self/stat"]);
+        let stat = text(&outcome(command.process_group(0)).stdout);
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let [_, _, group, session, ..] = fields.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{stat}")
+        };
+        // std has made onejob the leader of a new group, whose number is its own.
+        assert_ne!(Some(group), common::stat(std::process::id(), 2).as_deref());
+        assert_ne!(stat.split(' ').next(), Some(group), "{mechanism}: CMD has a group of its own");
+        assert_eq!(Some(session), common::stat(std::process::id(), 3).as_deref(), "{mechanism}");
+    }
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    same("$RUN printf '<%s>' a 'b c' '' '*' -- -t --help $'\\xff\\n'");
+}
+
+#[test]
+fn standard_input_is_cmds() {
+    same("echo hello | $RUN cat");
+    same("printf 'a\\nb\\n' | { $RUN head -c 0; $RUN sh -c 'read x; echo $x'; cat; }");
+}
+
+#[test]
+fn makes_jobserver_works_through_us() {
+    if Command::new("make").arg("--version").output().is_err() {
+        skip!("make is not installed");
+    }
+    let scratch = Scratch::new();
+    let makefile = format!(
+        "all: a b\na b:\n\t+@test -n \"$$MAKEFLAGS\" && {ONEJOB} run -- $(MAKE) --no-print-directory \
+         sub\nsub:\n\t@echo sub\n"
+    );
+    std::fs::write(scratch.file("Makefile"), makefile).unwrap();
+    for mechanism in mechanisms() {
+        let mut command = run(&mechanism, &["--", "make", "--no-print-directory", "-j2"]);
+        let output = outcome(command.current_dir(scratch.path()));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "sub\nsub\n");
+        // "jobserver unavailable" is what it says when the descriptors got lost.
+        assert_eq!(text(&output.stderr), "", "{mechanism}");
+    }
+}
+
+#[test]
+fn a_run_inside_a_run_ends_as_one() {
+    let scratch = Scratch::new();
+    for outer in mechanisms() {
+        for inner in mechanisms() {
+            let line = format!(
+                "setsid sleep 1000 & exec {ONEJOB} run --mechanism {inner} -- sh -c 'setsid sleep \
+                 1000 & exit 9'"
+            );
+            let mut command = run(&outer, &["--", "sh", "-c", &line]);
+            let output = outcome(common::Marked::marked(&mut command, &scratch));
+            assert_eq!(output.status.code(), Some(9), "{inner} in {outer}");
+            assert_eq!(text(&output.stderr), "", "{inner} in {outer}");
+            scratch.marked_are_gone();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `onejob kill`: the tree below a pid, and nobody else.
+
+mod common;
+
+use std::{
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Child, Command, Stdio},
+};
+
+use common::{
+    Marked as _, Scratch,
+    actor::{Actors, actor},
+    eventually, is_root, kill, line, lives, onejob, outcome, skip, text, wait,
+};
+
+/// A shell with a child, a grandchild, and one that left the session.
+fn tree(scratch: &Scratch, name: &str) -> Child {
+    let script = format!(
+        "sleep 1000 & sh -c 'sleep 1000 & wait' & setsid sh -c 'echo $$ >{name}; sleep 1000 & \
+         wait' & wait"
+    );
+    let child = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(scratch.path())
+        .marked(scratch)
+        .spawn()
+        .unwrap();
+    line(&scratch.file(name));
+    eventually("the tree has grown", || scratch.marked().len() >= 6);
+    child
+}
+
+fn says(args: &[&str], code: i32) -> String {
+    let output = outcome(&mut onejob(args));
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert_eq!(text(&output.stdout), "", "{args:?}");
+    assert!(stderr.lines().all(|line| line.starts_with("onejob: ")), "{args:?}: {stderr}");
+    stderr
+}
+
+#[test]
+fn the_tree_below_a_pid_is_stopped_and_nobody_else() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut bystander = Command::new("sleep").arg("1000").marked(&other).spawn().unwrap();
+    let mut root = tree(&scratch, "ready");
+    assert_eq!(says(&["kill", &root.id().to_string()], 0), "");
+    assert_eq!(wait(&mut root).signal(), Some(libc::SIGTERM));
+    scratch.marked_are_gone();
+    assert!(lives(bystander.id()));
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+#[test]
+fn several_trees_are_stopped_at_once() {
+    let scratch = Scratch::new();
+    let actors = Actors::new(&scratch);
+    let mut trees: Vec<Child> = (0..3)
+        .map(|_| actors.below(Command::new(actor()).marked(&scratch)).spawn().unwrap())
+        .collect();
+    actors.ready(3);
+    let pids: Vec<_> = trees.iter().map(|tree| tree.id().to_string()).collect();
+    let start = std::time::Instant::now();
+    let args = [&["kill", "-k", "2s"][..], &pids.each()].concat();
+    assert_eq!(says(&args, 0), "");
+    eprintln!("three grace periods of 2 s took {:?}", start.elapsed());
+    for tree in &mut trees {
+        assert_eq!(wait(tree).signal(), Some(libc::SIGKILL));
+        assert!(actors.got(tree.id()).contains(&libc::SIGTERM));
+    }
+}
+
+trait Each {
+    fn each(&self) -> Vec<&str>;
+}
+
+impl Each for Vec<String> {
+    fn each(&self) -> Vec<&str> {
+        self.iter().map(String::as_str).collect()
+    }
+}
+
+#[test]
+fn now_kills_without_asking() {
+    let scratch = Scratch::new();
+    let actors = Actors::new(&scratch);
+    let mut root = actors.below(Command::new(actor()).marked(&scratch)).spawn().unwrap();
+    actors.ready(1);
+    assert_eq!(says(&["kill", "--now", &root.id().to_string()], 0), "");
+    assert_eq!(wait(&mut root).signal(), Some(libc::SIGKILL));
+    assert_eq!(actors.got(root.id()), [] as [i32; 0]);
+}
+
+#[test]
+fn the_signal_to_ask_with_can_be_chosen() {
+    let scratch = Scratch::new();
+    let mut root = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
+    assert_eq!(says(&["kill", "-s", "INT", &root.id().to_string()], 0), "");
+    assert_eq!(wait(&mut root).signal(), Some(libc::SIGINT));
+}
+
+#[test]
+fn what_makes_no_sense_is_125_and_nothing_is_signalled() {
+    let scratch = Scratch::new();
+    let mut good = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
+    let pid = good.id().to_string();
+    for bad in ["0", "1", "-5", "-9", "", "x", "1x", "+7", "4294967295", "99999999999999999999"] {
+        let said = says(&["kill", "--now", &pid, bad], 125);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains('(') || bad.is_empty(), "the remedy is missing: {said}");
+    }
+    says(&["kill", "-s", "FOO", &pid], 125);
+    says(&["kill", "-k", "soon", &pid], 125);
+    says(&["kill", "--now", "-k", "5", &pid], 125);
+    says(&["kill"], 125);
+    assert!(lives(good.id()));
+    kill(good.id(), libc::SIGKILL);
+    wait(&mut good);
+}
+
+#[test]
+fn its_own_number_is_refused() {
+    let sh = ["-c", "exec \"$0\" kill $$", common::ONEJOB];
+    let output = outcome(Command::new("sh").args(sh));
+    assert_eq!(output.status.code(), Some(125), "{}", output.status);
+    assert!(text(&output.stderr).contains("itself"));
+}
+
+#[test]
+fn its_parent_can_be_named_and_it_survives_to_tell() {
+    let scratch = Scratch::new();
+    let script = "sleep 1000 & \"$0\" kill --now $$ & wait; echo survived";
+    let mut sh = Command::new("sh");
+    let sh = sh.args(["-c", script, common::ONEJOB]).marked(&scratch).stdout(Stdio::piped());
+    let output = sh.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGKILL));
+    scratch.marked_are_gone();
+}
+
+#[test]
+fn who_is_gone_is_1_and_the_others_are_stopped() {
+    let scratch = Scratch::new();
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let mut root = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
+    let said = says(&["kill", &gone.id().to_string(), &root.id().to_string()], 1);
+    assert!(said.contains(&gone.id().to_string()), "{said}");
+    assert_eq!(wait(&mut root).signal(), Some(libc::SIGTERM));
+}
+
+#[test]
+fn a_kernel_thread_is_refused() {
+    let is_kernel_thread = |pid: &u32| common::stat(*pid, 1).as_deref() == Some("2");
+    let Some(thread) = common::pids().into_iter().find(is_kernel_thread) else {
+        skip!("no kernel thread is visible here");
+    };
+    let said = says(&["kill", "--now", &thread.to_string()], 1);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(lives(thread));
+}
+
+#[test]
+fn another_users_process_is_refused() {
+    let scratch = Scratch::new();
+    // The path to the build may be closed to others; the descriptor is not.
+    let program = std::fs::File::open(common::ONEJOB).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&program);
+    let mut command = Command::new(format!("/proc/self/fd/{fd}"));
+    let stranger = common::pids().into_iter().find(is_a_strangers);
+    if !is_root() && stranger.is_none() {
+        skip!("everybody here is the same user");
+    }
+    let mut sleep = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
+    let victim = if is_root() {
+        command.uid(65534).gid(65534);
+        sleep.id()
+    } else {
+        stranger.unwrap_or_default()
+    };
+    let output = outcome(command.args(["kill", "--now", &victim.to_string()]).current_dir("/"));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{} {said}", output.status);
+    assert!(said.starts_with("onejob: ") && said.lines().count() == 1, "{said}");
+    assert!(lives(victim) && lives(sleep.id()));
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+}
+
+/// Whether this is a program (not a kernel thread) that another user runs.
+fn is_a_strangers(pid: &u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = format!("/proc/{pid}");
+    let owner = std::fs::metadata(&folder).map(|folder| folder.uid()).ok();
+    *pid != 1
+        && owner.is_some_and(|owner| owner != rustix::process::geteuid().as_raw())
+        && common::stat(*pid, 1).as_deref() != Some("2")
+        && lives(*pid)
+}

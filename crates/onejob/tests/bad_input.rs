@@ -1,0 +1,408 @@
+//! What cannot work gets a clear error, and nothing is left behind.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    fs, io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process,
+    time::Duration,
+};
+
+use common::{alone, for_each_mechanism, is_alone, job};
+use onejob::{
+    Command, Containment, Job, Kill, Mechanism, OwnerDeath, ProcessId, Signal, stop_tree,
+};
+use testkit::eventually;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where cgroup v2 is mounted.
+fn hierarchy() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2");
+    line.split(' ').nth(4).expect("a mount point").into()
+}
+
+/// The cgroup this process is in.
+fn own_cgroup() -> PathBuf {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").expect("cgroups");
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::")).expect("cgroup v2");
+    hierarchy().join(own.trim_start_matches('/'))
+}
+
+/// Guards that watch this process, by their pidfd of it; without any help of the library.
+fn guards() -> usize {
+    let me = format!("Pid:\t{}", process::id());
+    let watches = |pid: &str| {
+        let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+        let mut texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
+        texts.any(|text| text.lines().any(|line| line == me))
+    };
+    let named = |pid: &str| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "onejob-guard\n")
+    };
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    let names = all.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|pid| named(pid) && watches(pid)).count()
+}
+
+/// How many processes a user has.
+fn processes_of(user: u32) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    let numbered = all
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
+    numbered.filter(|entry| entry.metadata().is_ok_and(|data| data.uid() == user)).count()
+}
+
+/// Cgroups of jobs below a cgroup.
+fn jobs_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_ours = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onejob-"))
+    };
+    entries.filter(is_ours).collect()
+}
+
+/// A cgroup for one test, removed with it.
+struct Below(PathBuf);
+
+impl Below {
+    fn new(name: &str) -> Below {
+        let dir = own_cgroup().join(format!("testcell-{name}-{}", process::id()));
+        fs::create_dir(&dir).expect("a cgroup");
+        Below(dir)
+    }
+
+    /// Puts the process that a command starts into it.
+    fn put(&self, command: &mut process::Command) {
+        let procs = fs::File::options().write(true).open(self.0.join("cgroup.procs"));
+        let procs = procs.expect("cgroup.procs");
+        // SAFETY: one write of a descriptor that lives in the closure.
+        unsafe { command.pre_exec(move || io::Write::write_all(&mut &procs, b"0")) };
+    }
+}
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        for _ in 0..1000 {
+            jobs_below(&self.0).iter().for_each(|job| drop(fs::remove_dir(job)));
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Mounts of its own for a command, with changes; to be called once.
+fn with_mounts(command: &mut process::Command, change: fn() -> io::Result<()>) {
+    // SAFETY: system calls only; what `change` does is mounting.
+    unsafe {
+        command.pre_exec(move || {
+            let check = |answer| if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+            check(libc::unshare(libc::CLONE_NEWNS))?;
+            let (none, root) = (std::ptr::null(), c"/".as_ptr());
+            check(libc::mount(none, root, none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
+            change()
+        })
+    };
+}
+
+fn mount(kind: &std::ffi::CStr, at: &std::ffi::CStr, options: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: strings that end with a NUL.
+    let answer = unsafe {
+        libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast())
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[test]
+fn with_any_number_of_free_descriptors_it_works_or_fails_clearly_and_leaves_nothing() {
+    const NAME: &str =
+        "with_any_number_of_free_descriptors_it_works_or_fails_clearly_and_leaves_nothing";
+    if !is_alone(NAME) && is_root() {
+        // A cgroup of its own shows what is left; without one the subreaper leaves nothing anyway.
+        let cgroup = Below::new("descriptors");
+        alone(NAME, |command| cgroup.put(command));
+        eventually("no cgroup is left", || jobs_below(&cgroup.0).is_empty().then_some(()));
+        return;
+    }
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    for_each_mechanism(|mechanism| {
+        let set = |limit: u64| {
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: 4096 };
+            // SAFETY: sets a limit of this process.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        };
+        let (mut failed, mut worked) = (0, 0);
+        for limit in 3..40 {
+            set(limit);
+            let outcome = Job::builder().mechanism(mechanism).build().and_then(|job| {
+                let started = job.spawn(Command::new("sleep").arg("300")).map(drop);
+                let listed = job.processes().map(drop);
+                started.and(listed).and(job.kill().map(drop))
+            });
+            set(1024);
+            match outcome {
+                Ok(()) => worked += 1,
+                Err(error) => {
+                    failed += 1;
+                    assert!(error.to_string().contains("failed to"), "{limit}: {error}");
+                }
+            }
+        }
+        assert!(failed > 0 && worked > 0, "{failed} failed, {worked} worked");
+        if mechanism == Mechanism::Cgroup {
+            assert_eq!(jobs_below(&own_cgroup()), [] as [PathBuf; 0]);
+        }
+        let standing = if mechanism == Mechanism::Cgroup { 2 } else { 0 };
+        eventually("no guard too many", || (guards() <= standing + 2).then_some(()));
+        eventually("nobody left", || {
+            let text = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            text.trim().is_empty().then_some(())
+        });
+    });
+}
+
+#[test]
+fn without_processes_to_spare_it_fails_clearly_and_leaves_nothing() {
+    const NAME: &str = "without_processes_to_spare_it_fails_clearly_and_leaves_nothing";
+    const USER: u32 = 54_323;
+    if !is_root() && !is_alone(NAME) {
+        return testkit::skip("only root can become a user with no other processes");
+    }
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    // SAFETY: changes the user of this process for good; it is the test's own.
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(USER, USER, USER), 0);
+        assert_eq!(libc::setresuid(USER, USER, USER), 0);
+    }
+    let mut refused = 0;
+    // The test program has some threads, which count.
+    for limit in [1, 2, 3, 4, 5, 6, 7, 8, 20] {
+        let set = |limit: u64| {
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: 4096 };
+            // SAFETY: sets a limit of this process.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+        };
+        set(limit);
+        let outcome = Job::builder().mechanism(Mechanism::Subreaper).build().and_then(|job| {
+            job.spawn(Command::new("true")).and_then(|mut child| child.wait()).map(drop)
+        });
+        set(4096);
+        if let Err(error) = outcome {
+            refused += 1;
+            assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{limit}: {error}");
+        }
+        // Zombies count too, and init takes its time.
+        eventually("nobody is left", || (processes_of(USER) == 1).then_some(()));
+    }
+    assert!(refused >= 2, "the limit was felt: {refused}");
+    assert!(refused < 9, "and then it was not");
+}
+
+#[test]
+fn a_full_cgroup_is_a_clear_error() {
+    const NAME: &str = "a_full_cgroup_is_a_clear_error";
+    if !is_root() && !is_alone(NAME) {
+        return testkit::skip("only root can make the cgroup for this test");
+    }
+    if !is_alone(NAME) {
+        let cgroup = Below::new("full");
+        fs::write(cgroup.0.join("cgroup.max.descendants"), "0").expect("a limit");
+        alone(NAME, |command| cgroup.put(command));
+        assert_eq!(jobs_below(&cgroup.0), [] as [PathBuf; 0]);
+        return;
+    }
+    for build in [Job::builder().mechanism(Mechanism::Cgroup).build(), Job::new()] {
+        let error = build.expect_err("full");
+        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
+        assert!(error.remedy().expect("a remedy").contains("cgroup.max"), "{error}");
+    }
+}
+
+#[test]
+fn a_read_only_cgroup_file_system_leads_to_the_next_rung() {
+    const NAME: &str = "a_read_only_cgroup_file_system_leads_to_the_next_rung";
+    if !is_root() && !is_alone(NAME) {
+        return testkit::skip("only root can mount");
+    }
+    fn read_only() -> io::Result<()> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let points = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+        for point in points.filter_map(|line| line.split(' ').nth(4)) {
+            let point = std::ffi::CString::new(point)?;
+            let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+            let none = std::ptr::null();
+            // SAFETY: strings that end with a NUL.
+            if unsafe { libc::mount(none, point.as_ptr(), none, flags, none.cast()) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+    if !alone(NAME, |command| with_mounts(command, read_only)) {
+        return;
+    }
+    let error = Job::builder().mechanism(Mechanism::Cgroup).build().expect_err("read-only");
+    assert!(error.is_unsupported() && error.to_string().contains("read-only"), "{error}");
+    let job = Job::new().expect("the next rung");
+    assert_eq!(job.guarantees().mechanism, Mechanism::Subreaper);
+    let unmet = Job::builder().require(Kill::Atomic).build().expect_err("not to be had");
+    assert!(unmet.is_unmet_requirement() && unmet.to_string().contains("read-only"), "{unmet}");
+}
+
+#[test]
+fn without_proc_it_fails_clearly() {
+    const NAME: &str = "without_proc_it_fails_clearly";
+    if !is_root() && !is_alone(NAME) {
+        return testkit::skip("only root can mount");
+    }
+    if !alone(NAME, |command| with_mounts(command, || mount(c"tmpfs", c"/proc", c""))) {
+        return;
+    }
+    for build in [
+        Job::builder().mechanism(Mechanism::Cgroup).build(),
+        Job::builder().mechanism(Mechanism::Subreaper).build(),
+        Job::builder().mechanism(Mechanism::Subreaper).enclose(),
+        Job::new(),
+    ] {
+        let error = build.expect_err("no /proc");
+        assert!(error.is_unsupported() && error.to_string().contains("/proc"), "{error}");
+    }
+}
+
+#[test]
+fn another_namespace_s_proc_is_not_believed() {
+    const NAME: &str = "another_namespace_s_proc_is_not_believed";
+    if !is_root() && !is_alone(NAME) {
+        return testkit::skip("only root can make a PID namespace without a user namespace");
+    }
+    let own_namespace = |command: &mut process::Command| {
+        // SAFETY: a system call only. The test itself is the first process of the namespace, and
+        // its children are in it too.
+        unsafe {
+            command.pre_exec(|| match libc::unshare(libc::CLONE_NEWPID) {
+                0 => match libc::fork() {
+                    0 => Ok(()),
+                    child => {
+                        let mut status = 0;
+                        libc::waitpid(child, &raw mut status, 0);
+                        libc::_exit(libc::WEXITSTATUS(status) | libc::WTERMSIG(status));
+                    }
+                },
+                _ => Err(io::Error::last_os_error()),
+            })
+        };
+    };
+    if !alone(NAME, own_namespace) {
+        return;
+    }
+    let error = Job::builder().mechanism(Mechanism::Subreaper).build().expect_err("refused");
+    assert!(error.to_string().contains("another PID namespace"), "{error}");
+    // A cgroup tells numbers of our own namespace.
+    let job = Job::builder().mechanism(Mechanism::Cgroup).build().expect("a job");
+    let child = job.spawn(Command::new("sleep").arg("300")).expect("started");
+    let members = job.processes().expect("a list");
+    assert_eq!(members.iter().map(onejob::Process::pid).collect::<Vec<_>>(), [child.pid()]);
+    job.kill().expect("killed");
+}
+
+#[test]
+fn a_proc_that_hides_others_hides_no_member() {
+    const NAME: &str = "a_proc_that_hides_others_hides_no_member";
+    const USER: u32 = 54_324;
+    if !is_root() && !is_alone(NAME) {
+        return testkit::skip("only root can mount");
+    }
+    let hidden = |command: &mut process::Command| {
+        with_mounts(command, || {
+            mount(c"proc", c"/proc", c"hidepid=2")?;
+            // SAFETY: changes the user of the test's own process for good.
+            unsafe {
+                libc::setgroups(0, std::ptr::null());
+                libc::setresgid(USER, USER, USER);
+                libc::setresuid(USER, USER, USER);
+            }
+            Ok(())
+        });
+    };
+    if !alone(NAME, hidden) {
+        return;
+    }
+    assert!(!Path::new("/proc/1/stat").exists(), "others are hidden");
+    let job = job(Mechanism::Subreaper);
+    job.spawn(Command::new("sh").args(["-c", "setsid sleep 300 & exec sleep 300"]))
+        .expect("started");
+    eventually("both are listed", || (job.processes().expect("a list").len() == 2).then_some(()));
+    job.kill().expect("killed");
+    assert!(job.is_empty().expect("observable"));
+}
+
+#[test]
+fn a_requirement_that_cannot_be_met_says_what_is_missing_and_how_to_get_it() {
+    let error = Job::builder().require(Containment::Sealed).build().expect_err("nobody seals yet");
+    assert!(error.is_unmet_requirement(), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("containment=sealed") && text.contains("onejob doctor"), "{text}");
+    for_each_mechanism(|mechanism| {
+        let builder = || Job::builder().mechanism(mechanism);
+        let strong = builder().require(Kill::Atomic).build();
+        assert_eq!(strong.is_ok(), mechanism == Mechanism::Cgroup);
+        builder().require(Kill::Converging).require(OwnerDeath::Guard).build().expect("met");
+        assert!(builder().require(OwnerDeath::Kernel).build().is_err());
+    });
+}
+
+#[test]
+fn adopting_what_cannot_be_adopted_is_refused() {
+    assert!(ProcessId::of(0).unwrap_err().is_invalid_input());
+    assert!(ProcessId::of(u32::MAX).unwrap_err().is_invalid_input());
+    assert!(ProcessId::of(4_194_304).unwrap_err().is_not_found());
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let me = ProcessId::of(process::id()).expect("ourselves");
+        assert!(job.adopt(&me).unwrap_err().is_invalid_input());
+        let mut stranger = process::Command::new("sleep").arg("300").spawn().expect("started");
+        let id = ProcessId::of(stranger.id()).expect("identified");
+        let adopted = job.adopt(&id);
+        if mechanism == Mechanism::Cgroup {
+            adopted.expect("adopted");
+            assert_eq!(job.processes().expect("a list")[0].id, id);
+            assert!(job.adopt(&ProcessId::of(1).expect("init")).unwrap_err().is_invalid_input());
+            job.kill().expect("killed");
+        } else {
+            assert!(adopted.unwrap_err().is_unsupported());
+            stranger.kill().expect("killed");
+        }
+        stranger.wait().expect("a status");
+        assert!(job.adopt(&id).is_err_and(|e| e.is_stale() || e.is_unsupported()));
+    });
+}
+
+#[test]
+fn a_tree_that_is_nobody_s_to_stop_is_refused() {
+    let refused = |pid: u32| {
+        let id = ProcessId::of(pid).expect("identified");
+        stop_tree(&id, Signal::TERM, Duration::ZERO).expect_err("refused")
+    };
+    assert!(refused(1).is_invalid_input());
+    assert!(refused(process::id()).is_invalid_input());
+    let mut gone = process::Command::new("sleep").arg("300").spawn().expect("started");
+    let id = ProcessId::of(gone.id()).expect("identified");
+    gone.kill().expect("killed");
+    gone.wait().expect("reaped");
+    assert!(stop_tree(&id, Signal::TERM, Duration::ZERO).unwrap_err().is_stale());
+}

@@ -1,0 +1,161 @@
+//! What a job says of itself is true: freezing, accounting, and what is not promised.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{fs, time::Duration};
+
+use common::{for_each_mechanism, job};
+use onejob::{Accounting, Command, Freeze, Job, Signal, Stdio};
+use testkit::eventually;
+
+/// The state letter and the CPU ticks of a process, from `/proc` alone.
+fn stat(pid: u32) -> (char, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("alive");
+    let fields: Vec<_> = text.rsplit_once(") ").expect("a name").1.split(' ').collect();
+    let ticks = |index: usize| fields[index].parse::<u64>().expect("ticks");
+    (fields[0].chars().next().expect("a state"), ticks(11) + ticks(12))
+}
+
+/// A tree of a busy member in a session of its own and one that sleeps.
+fn busy_tree(job: &Job) -> Vec<u32> {
+    job.spawn(
+        Command::new("sh").args(["-c", "setsid sh -c 'while :; do :; done' & exec sleep 300"]),
+    )
+    .expect("started");
+    eventually("both run", || {
+        let pids: Vec<_> = job.processes().expect("a list").iter().map(|p| p.pid()).collect();
+        let busy = pids.iter().any(|pid| stat(*pid).1 > 5);
+        (pids.len() == 2 && busy).then_some(pids)
+    })
+}
+
+#[test]
+fn a_frozen_job_does_not_run_and_a_thawed_one_does() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let pids = busy_tree(&job);
+        job.freeze().expect("frozen");
+        let ticks = || pids.iter().map(|pid| stat(*pid).1).sum::<u64>();
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(ticks(), before, "nobody has run");
+        let stopped = pids.iter().filter(|pid| stat(**pid).0 == 'T').count();
+        match job.guarantees().freeze {
+            Freeze::Atomic => assert_eq!(stopped, 0, "the members cannot see it"),
+            _ => assert_eq!(stopped, 2, "a sweep is a stop, and said to be one"),
+        }
+        job.thaw().expect("thawed");
+        eventually("it runs again", || (ticks() > before + 5).then_some(()));
+        job.kill().expect("killed");
+    });
+}
+
+#[test]
+fn who_was_stopped_before_a_freeze_is_stopped_after_the_thaw() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let stopped = job.spawn(Command::new("sleep").arg("300")).expect("started");
+        let running = job.spawn(Command::new("sleep").arg("300")).expect("started");
+        stopped.signal(Signal::STOP).expect("stopped");
+        eventually("it is stopped", || (stat(stopped.pid()).0 == 'T').then_some(()));
+        job.freeze().expect("frozen");
+        job.thaw().expect("thawed");
+        eventually("the other is not", || (stat(running.pid()).0 == 'S').then_some(()));
+        assert_eq!(stat(stopped.pid()).0, 'T');
+        job.kill().expect("killed");
+    });
+}
+
+#[test]
+fn a_frozen_job_can_be_stopped_and_killed() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        for polite in [true, false] {
+            busy_tree(&job);
+            job.freeze().expect("frozen");
+            if polite {
+                let report = job.stop(Duration::from_secs(60)).expect("stopped");
+                assert!(!report.killed, "the signal was heard: {report:?}");
+            } else {
+                job.kill().expect("killed");
+            }
+            assert!(job.is_empty().expect("observable"));
+        }
+        let mut next = job.spawn(Command::new("true")).expect("not frozen any more");
+        assert!(next.wait().expect("a status").success());
+    });
+}
+
+#[test]
+fn cpu_time_includes_the_dead() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let given = job.guarantees();
+        assert!(given.cpu_accounting >= Accounting::Waited, "{given}");
+        // What the shell reports of its own children, to the hundredth of a second.
+        let script = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; (while [ $i -lt 120000 ]; \
+                      do i=$((i+1)); done); wait; times";
+        let mut child = job
+            .spawn(Command::new("bash").args(["-c", script]).stdout(Stdio::piped()))
+            .expect("started");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().expect("piped"), &mut text)
+            .expect("text");
+        child.wait().expect("a status");
+        let seconds = |field: &str| {
+            let (minutes, seconds) = field.trim_end_matches('s').split_once('m').expect("0m0.0s");
+            60.0 * minutes.parse::<f64>().unwrap() + seconds.parse::<f64>().unwrap()
+        };
+        let told: f64 = text.split_whitespace().map(seconds).sum();
+        let stats = job.stats().expect("stats");
+        let ours = (stats.cpu_user.unwrap() + stats.cpu_system.unwrap()).as_secs_f64();
+        assert!(told > 0.05, "something was used: {told}");
+        assert!(ours >= told * 0.95 && ours <= told * 1.5 + 0.05, "{ours} for {told} of the shell");
+        let before = job.stats().expect("stats");
+        job.kill().expect("killed");
+        let after = job.stats().expect("stats");
+        assert!(after.cpu_user >= before.cpu_user, "an ended cgroup's use is not forgotten");
+        assert_eq!(after.processes, 0);
+    });
+}
+
+#[test]
+fn a_released_job_lives_on() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let child = job.spawn(Command::new("sleep").arg("300")).expect("started");
+        job.release().expect("released");
+        assert!(matches!(stat(child.pid()).0, 'S' | 'R' | 'D'));
+        child.kill().expect("killed");
+    });
+}
+
+#[test]
+fn a_released_cgroup_is_removed_by_a_later_job_once_it_is_empty() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let mut child = job.spawn(Command::new("sleep").arg("300")).expect("started");
+        let path = fs::read_to_string(format!("/proc/{}/cgroup", child.pid())).expect("alive");
+        job.release().expect("released");
+        child.kill().expect("killed");
+        let _ = child.wait();
+        // The subreaper has none; for cgroups another process is the later job.
+        if mechanism == onejob::Mechanism::Cgroup {
+            let name =
+                path.lines().find_map(|line| line.strip_prefix("0::")).expect("v2").to_owned();
+            let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+            let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("mounted");
+            let dir = format!("{}{name}", mount.split(' ').nth(4).expect("a mount point"));
+            eventually("a later job has swept it", || {
+                let one = testkit::Bins::get();
+                let output = std::process::Command::new(one.onejob())
+                    .args(["run", "--mechanism", "cgroup", "--", "true"])
+                    .status()
+                    .expect("started");
+                assert!(output.success());
+                (!std::path::Path::new(&dir).exists()).then_some(())
+            });
+        }
+    });
+}

@@ -1,0 +1,110 @@
+//! The actors and the judge themselves, without onejob.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use testkit::{Bins, Cell, Report, Setting, eventually, proc};
+
+fn actor(words: &[&str], report: &Report) -> Command {
+    let mut actor = Command::new(Bins::get().actor());
+    actor.arg(words[0]).arg(report.arg()).args(&words[1..]).stdin(Stdio::null());
+    actor
+}
+
+/// Ends when the test does, however it does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(words: &[&str], report: &Report) -> Running {
+    Running(actor(words, report).spawn().expect("an actor"))
+}
+
+#[test]
+fn every_signal_is_counted_in_a_file() {
+    let report = Report::new();
+    let counter = start(&["signal-counter"], &report);
+    eventually("a counter", || (report.count("counter") == 1).then_some(()));
+    let pid = rustix::process::Pid::from_raw(counter.0.id() as i32).expect("a pid");
+    for expected in 1..=3 {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("our child");
+        eventually("a count", || {
+            let counts = fs::read_to_string(report.beside(".counts")).ok()?;
+            counts.lines().any(|line| line == format!("2 {expected}")).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_program_below_the_filter_cannot_clone3() {
+    for errno in ["ENOSYS", "EPERM"] {
+        let report = Report::new();
+        let mut below = actor(
+            &["no-clone3", errno, "/bin/sh", "-c", "exec grep Seccomp: /proc/self/status"],
+            &report,
+        );
+        let output = below.stdout(Stdio::piped()).spawn().and_then(Child::wait_with_output);
+        let said = String::from_utf8(output.expect("it starts").stdout).expect("text");
+        assert_eq!(said.trim_end(), "Seccomp:\t2", "under a filter ({errno})");
+    }
+}
+
+#[test]
+fn a_fork_bomb_stays_within_its_limit() {
+    let report = Report::new();
+    // A user of its own, whose processes are all the bomb's.
+    let Some(setting) = Setting::here().into_iter().find(|setting| !setting.is_ordinary()) else {
+        return eprintln!("SKIPPED: the limit is per user, and only root can take another");
+    };
+    let mut cell = Cell::new(setting);
+    let mut bomb = cell.start(&Bins::get().actor(), |command| {
+        command.args(["bomb", report.arg(), "50", "54399"]).stdin(Stdio::null());
+    });
+    eventually("an exploded bomb", || (cell.living().len() >= 45).then_some(()));
+    assert!(cell.living().len() <= 50);
+    drop(cell);
+    let _ = bomb.wait();
+}
+
+#[test]
+fn a_cell_sees_who_left_the_session_and_leaves_nobody() {
+    for setting in Setting::here() {
+        let report = Report::new();
+        let mut cell = Cell::new(setting);
+        let mut main = cell.start(&Bins::get().actor(), |command| {
+            command.args(["daemon", report.arg()]).stdin(Stdio::null());
+        });
+        let daemon = report.player(&cell, "escapee");
+        assert!(cell.living_pids().contains(&daemon.pid), "{setting}");
+        let inside = cell.cgroup().map(Path::to_owned);
+        drop(cell);
+        assert!(!proc::is_alive(daemon.pid), "{setting}");
+        assert!(inside.is_none_or(|dir| !dir.exists()), "{setting}");
+        let _: ExitStatus = main.wait().expect("our child");
+    }
+}
+
+#[test]
+fn a_cell_ends_a_process_whose_leader_thread_is_gone() {
+    for setting in Setting::here() {
+        let report = Report::new();
+        let mut cell = Cell::new(setting);
+        let mut main = cell.start(&Bins::get().actor(), |command| {
+            command.args(["leader-gone", report.arg()]).stdin(Stdio::null());
+        });
+        let headless = report.player(&cell, "escapee");
+        headless.awaits_state('Z');
+        assert!(proc::is_alive(headless.pid), "{setting}");
+        drop(cell);
+        assert!(!proc::is_alive(headless.pid), "{setting}");
+        let _ = main.wait();
+    }
+}
