@@ -11,18 +11,12 @@ use std::{
 };
 
 use driven::{Driven, odd_owner};
-use testkit::{
-    Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc, scratch_dir, skip,
-};
+use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc, skip};
 
 /// Beside a bomb nothing else makes progress, a second bomb least of all.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn report() -> Report {
-    Report::at(scratch_dir().join("report"))
 }
 
 fn actor() -> String {
@@ -45,7 +39,7 @@ fn fifty_of_fifty_are_born_alive_from_a_cgroup_that_was_once_killed() {
         fs::write(group.join("cgroup.kill"), "1").expect("Linux 5.14");
         say_whether_the_trap_is_here(&mut cell, group.join("trap"));
 
-        let report = report();
+        let report = Report::new();
         let mut owner = Owner::start(&mut cell, setting);
         let mut bystanders = Bystanders::beside(&cell, owner.group());
         owner.new_job();
@@ -60,7 +54,7 @@ fn fifty_of_fifty_are_born_alive_from_a_cgroup_that_was_once_killed() {
         }
         assert_eq!(owner.ok("list"), "");
         owner.end();
-        cell.awaits_desertion();
+        cell.awaits_desertion(|_| false);
         bystanders.assert_alive();
     }
 }
@@ -108,7 +102,7 @@ fn a_filter_that_forbids_clone3_does_not_keep_a_child_from_being_born_inside() {
 fn under_a_filter(errno: &str) {
     let _alone = one_at_a_time();
     for setting in Setting::here() {
-        let (mut cell, report) = (Cell::new(setting), report());
+        let (mut cell, report) = (Cell::new(setting), Report::new());
         let mut owner = Driven::start(&mut cell, &Bins::get().actor(), |owner| {
             owner.args(["no-clone3", "/dev/null", errno]).arg(Bins::get().owner());
         });
@@ -126,7 +120,7 @@ fn under_a_filter(errno: &str) {
         owner.ok(&format!("spawn {} exit /dev/null 7", actor()));
         assert_eq!(owner.ok("child-wait"), "code 7");
         owner.end();
-        cell.awaits_desertion();
+        cell.awaits_desertion(|_| false);
         bystanders.assert_alive();
     }
 }
@@ -182,7 +176,7 @@ fn bombs(mechanism: &str) {
 
 /// How long it took to empty the job.
 fn defuse(setting: Setting, bomb: usize) -> Duration {
-    let (mut cell, report) = (Cell::new(setting), report());
+    let (mut cell, report) = (Cell::new(setting), Report::new());
     let mut owner = Owner::start(&mut cell, setting);
     let mut bystanders = Bystanders::beside(&cell, owner.group());
     owner.new_job();
@@ -199,7 +193,7 @@ fn defuse(setting: Setting, bomb: usize) -> Duration {
     let took = start.elapsed();
     assert_eq!(cell.living_pids().len(), beside, "SURVIVED the kill");
     owner.end();
-    cell.awaits_desertion();
+    cell.awaits_desertion(|_| false);
     bystanders.assert_alive();
     took
 }
@@ -216,14 +210,10 @@ fn a_member_that_cannot_be_killed_is_named_and_the_call_returns_in_time() {
         }
         return;
     };
-    let (mut cell, report) = (Cell::new(setting), report());
+    let (mut cell, report) = (Cell::new(setting), Report::new());
     let mut owner = Owner::start(&mut cell, setting);
     let mut bystanders = Bystanders::beside(&cell, owner.group());
     owner.new_job();
-    // Root and the user both write to it, whoever is first.
-    fs::write(report.arg(), "").expect("a writable scratch directory");
-    let all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    fs::set_permissions(report.arg(), all).expect("our file");
     owner.ok(&format!("spawn {} setuid {} {}", actor(), report.arg(), setuid.display()));
     let survivor = report.player(&cell, "escapee");
     let mate = report.player(&cell, "mate").pid;
@@ -242,6 +232,6 @@ fn a_member_that_cannot_be_killed_is_named_and_the_call_returns_in_time() {
     owner.ok("wait");
     owner.ok("kill");
     owner.end();
-    cell.awaits_desertion();
+    cell.awaits_desertion(|_| false);
     bystanders.assert_alive();
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{Bins, Report, eventually, proc, scratch_dir};
+use testkit::{Bins, Report, eventually, proc};
 
 /// Catches and counts every signal that can be caught.
 pub(crate) struct Innocent {
@@ -20,7 +20,7 @@ impl Innocent {
     #[track_caller]
     pub(crate) fn with_number(number: i32) -> Innocent {
         await_free(number);
-        let report = Report::at(scratch_dir().join("innocent"));
+        let report = Report::new();
         eventually(&format!("a process with the number {number}"), || {
             fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string())
                 .expect("root can choose");
