@@ -134,12 +134,17 @@ fn run_and_die(setting: Setting, random: &mut Random) -> (Duration, bool) {
     let mut run = Mortal(start(&mut scene, cmd_ends));
     // A whole life is some 30 ms, most of it the wait for who ignores the request to end.
     pause(random.duration(Duration::from_millis(if cmd_ends { 40 } else { 15 })));
-    if let Some(front) = front(&scene) {
-        crate::scene::kill(front);
+    // Our child is the command itself, also before it is called so, unless the cell is a namespace.
+    if scene.cell.cgroup().is_some() {
+        let _ = run.0.kill();
     }
-    let status = run.0.wait().expect("our child");
+    let status = eventually("the end of `onejob run`", || {
+        front(&scene).into_iter().for_each(crate::scene::kill);
+        run.0.try_wait().expect("our child")
+    });
+    let dead = Instant::now();
     scene.stand_by_apart();
-    (scene.is_deserted(), status.signal() == Some(9) || status.code() == Some(128 + 9))
+    (scene.is_deserted_since(dead), status.signal() == Some(9) || status.code() == Some(128 + 9))
 }
 
 /// The process of the command, if it runs.

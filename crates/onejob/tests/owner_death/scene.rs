@@ -149,7 +149,12 @@ impl Scene {
     /// Waits until nothing of the job is left; how long that took. The bystanders live.
     #[track_caller]
     pub(crate) fn is_deserted(&mut self) -> Duration {
-        let start = Instant::now();
+        self.is_deserted_since(Instant::now())
+    }
+
+    /// The same, with a death that was a while ago.
+    #[track_caller]
+    pub(crate) fn is_deserted_since(&mut self, start: Instant) -> Duration {
         self.cell.awaits_desertion(|_| false);
         let took = start.elapsed();
         let left: Vec<_> = runtime_files().difference(&self.files).cloned().collect();

@@ -10,6 +10,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use testkit::{Bins, Setting, eventually, skip};
@@ -127,14 +128,15 @@ fn live(
     program: Program,
     inject: &[&str],
     name: &str,
-) -> (ExitStatus, Option<std::time::Duration>) {
+) -> (ExitStatus, Option<Duration>) {
     let mut scene = Scene::new(setting);
     let trace = format!("trace={name}");
     let words = [&["-o", "/dev/null", "-e", &trace], inject].concat();
     let mut run = start(&mut scene, strace, program, &words);
     let status = eventually("the end of strace", || run.0.try_wait().expect("our child"));
+    let dead = Instant::now();
     scene.stand_by_apart();
-    let took = scene.is_deserted();
+    let took = scene.is_deserted_since(dead);
     (status, is_killed(status).then_some(took))
 }
 
