@@ -45,6 +45,12 @@ impl Player {
     }
 }
 
+impl Default for Report {
+    fn default() -> Report {
+        Report::new()
+    }
+}
+
 impl Report {
     /// A new report in a directory of its own, which players of any user can write to.
     pub fn new() -> Report {

@@ -46,7 +46,7 @@ pub(crate) struct Guards {
 impl Scene {
     pub(crate) fn new(setting: Setting) -> Scene {
         let cell = Cell::new(setting);
-        let report = Report::at(scratch_dir().join("report"));
+        let report = Report::new();
         Scene { bystanders: None, report, setting, files: runtime_files(), cell }
     }
 
@@ -79,7 +79,7 @@ impl Scene {
     /// Answers everybody in it.
     #[track_caller]
     pub(crate) fn tree_of(&mut self, owner: &mut Owner) -> Vec<i32> {
-        self.report = Report::at(scratch_dir().join("report"));
+        self.report = Report::new();
         owner.new_job();
         let before: BTreeSet<_> = self.cell.living_pids().into_iter().collect();
         for scenario in ["daemon-grandchild", "stubborn"] {
@@ -150,7 +150,7 @@ impl Scene {
     #[track_caller]
     pub(crate) fn is_deserted(&mut self) -> Duration {
         let start = Instant::now();
-        self.cell.awaits_desertion();
+        self.cell.awaits_desertion(|_| false);
         let took = start.elapsed();
         let left: Vec<_> = runtime_files().difference(&self.files).cloned().collect();
         assert!(left.is_empty(), "files were left: {left:?}");

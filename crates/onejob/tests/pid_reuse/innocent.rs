@@ -20,7 +20,7 @@ impl Innocent {
     #[track_caller]
     pub(crate) fn with_number(number: i32) -> Innocent {
         await_free(number);
-        let report = Report::at(scratch_dir().join("innocent"));
+        let report = Report::new();
         eventually(&format!("a process with the number {number}"), || {
             fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string())
                 .expect("root can choose");

@@ -72,7 +72,7 @@ fn the_guards_spare_an_innocent_with_their_owners_number() {
         return;
     }
     for setting in [Setting::CgroupRoot, Setting::SubreaperRoot] {
-        let (mut cell, report) = (Cell::new(setting), Report::at(scratch_dir().join("report")));
+        let (mut cell, report) = (Cell::new(setting), Report::new());
         let (mut owner, number) = follower(&mut cell);
         let daemon = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
         let guards = guards(&cell);
@@ -85,7 +85,7 @@ fn the_guards_spare_an_innocent_with_their_owners_number() {
         assert!(proc::is_alive(daemon), "the guards stand still");
         guards.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::CONT));
         owner.end();
-        cell.awaits_desertion();
+        cell.awaits_desertion(|_| false);
         innocent.is_untouched();
         innocent.dies_by_its_number();
     }
@@ -121,7 +121,7 @@ fn the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers() {
         return;
     }
     let setting = Setting::CgroupRoot;
-    let (mut cell, report) = (Cell::new(setting), Report::at(scratch_dir().join("report")));
+    let (mut cell, report) = (Cell::new(setting), Report::new());
     let (mut owner, number) = follower(&mut cell);
     let member = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
     owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), report.arg()));
@@ -137,7 +137,7 @@ fn the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers() {
     await_free(abandoned);
     owner.end();
     next.end();
-    cell.awaits_desertion();
+    cell.awaits_desertion(|_| false);
     innocents.iter_mut().for_each(Innocent::is_untouched);
     innocents.into_iter().for_each(Innocent::dies_by_its_number);
 }

@@ -125,7 +125,7 @@ pub(crate) fn careless_parent() -> (Child, i32) {
 /// The daemon dies while the owner, busy with `request`, is about to open its number.
 fn held_up_at_a_look(setting: Setting, request: &str, judge: impl Fn(i32, Answer)) {
     in_time(|| {
-        let (mut cell, report) = (Cell::new(setting), Report::at(scratch_dir().join("report")));
+        let (mut cell, report) = (Cell::new(setting), Report::new());
         let mut owner = Owner::start(&mut cell, setting);
         let number = daemon(&mut |request| owner.ok(request), setting, &cell, &report);
         let slow = Slow::attach(owner.pid, "pidfd_open");
@@ -330,7 +330,7 @@ fn a_guard_spares_an_innocent_that_takes_a_members_number_while_it_ends_the_job(
         kill(child);
         let mut innocent = Innocent::with_number(child);
         let in_time = !slow.is_past(&look, 1);
-        cell.awaits_desertion();
+        cell.awaits_desertion(|_| false);
         drop(slow);
         innocent.is_untouched();
         innocent.dies_by_its_number();
