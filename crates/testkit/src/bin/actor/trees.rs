@@ -195,7 +195,7 @@ fn explode() -> ! {
     loop {
         match sys::try_fork(|| explode()) {
             // At the limit: wait for a gap, which is there as soon as somebody is killed.
-            Err(_) => thread::sleep(Duration::from_micros(200)),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
             Ok(_) => {
                 // SAFETY: a null status is allowed. Dead children must not fill the limit.
                 while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
