@@ -77,9 +77,13 @@ impl Child {
             if fds[0].fired() {
                 let status = match &self.parent {
                     Parent::Us => self.reap(deadline),
-                    Parent::Guard(socket) => told(socket.as_fd()).map(Some),
+                    Parent::Guard(socket) => match told(socket.as_fd()) {
+                        // It was killed; the other guard ends and reaps what it had started.
+                        Err(_) if !self.is_dead_by(deadline) => return Ok(None),
+                        told => told.map(Some),
+                    },
                 };
-                let status = status.or_else(|e| exit_info(self.pidfd.as_fd()).map(Some).ok_or(e));
+                let status = status.or_else(|e| self.exit_info().map(Some).ok_or(e));
                 self.ended = !matches!(status, Ok(None));
                 return status
                     .map(|status| status.map(ExitStatus::from_raw))
@@ -89,6 +93,29 @@ impl Child {
                 return Ok(None);
             }
         }
+    }
+
+    fn is_dead_by(&self, deadline: Option<Instant>) -> bool {
+        let pidfd = self.pidfd.as_raw_fd();
+        while !call::is_dead(pidfd) && !super::is_past(deadline) {
+            wait_for(&mut [PollFd::new(pidfd, POLLIN)], deadline);
+        }
+        call::is_dead(pidfd)
+    }
+
+    /// The kernel's own record, which it shows once somebody has reaped the process.
+    fn exit_info(&self) -> Option<i32> {
+        const TRIES: usize = 100;
+        for _ in 0..TRIES {
+            if let Some(status) = exit_info(self.pidfd.as_fd()) {
+                return Some(status);
+            }
+            if call::pidfd_send_signal(self.pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        exit_info(self.pidfd.as_fd())
     }
 
     /// Takes the status of our dead child: `None` if a tracer did not let go of it by the deadline.
