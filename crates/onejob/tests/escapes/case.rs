@@ -230,9 +230,11 @@ fn guards(cell: &Cell, holder: i32) -> Vec<i32> {
     inner.chain(&outer).copied().collect()
 }
 
+type Words = dyn Fn(&Report, Setting) -> Vec<String>;
+
 /// A program's words, and whether its output is to be a pipe.
 pub(crate) struct Scenario {
-    words: Box<dyn Fn(&Report, Setting) -> Vec<String>>,
+    words: Box<Words>,
     piped: bool,
 }
 
