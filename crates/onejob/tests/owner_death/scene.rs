@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc, scratch_dir};
+use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc};
 
 pub(crate) const GUARD: &str = "onejob-guard";
 

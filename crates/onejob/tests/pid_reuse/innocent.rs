@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{Bins, Report, eventually, proc, scratch_dir};
+use testkit::{Bins, Report, eventually, proc};
 
 /// Catches and counts every signal that can be caught.
 pub(crate) struct Innocent {

@@ -18,7 +18,7 @@ use driven::Driven;
 use innocent::{Innocent, await_free, kill};
 use onejob::{Command, Job, Mechanism, ProcessId, Signal, Stdio, stop_tree};
 use space::inside;
-use testkit::{Bins, Cell, Owner, Report, Setting, eventually, proc, scratch_dir};
+use testkit::{Bins, Cell, Owner, Report, Setting, eventually, proc};
 
 const GRACE: Duration = Duration::from_millis(100);
 

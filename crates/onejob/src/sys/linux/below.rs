@@ -12,7 +12,7 @@ use super::{
     floor::{
         call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGSTOP},
         proc::Proc,
-        sweep,
+        sweep::{Marks, Sweep},
         walk::{Coverage, Found, Frame, Visitor, Walk},
     },
     identity, is_past, wait_for,
@@ -133,10 +133,14 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     let spare = if root.pid == me { 0 } else { me };
     let start = Instant::now();
     let mut last_death = start;
+    let mut fewest = usize::MAX;
     let mut refusals = 0;
+    let mut marks = vec![0; 1 << 16];
+    let marks: &mut Marks = marks.as_mut_slice().try_into().expect("of that size");
+    let mut sweep = Sweep::new(marks);
     loop {
         let mut walk = Walk { proc, arena: &mut arena, path: &mut path, spare };
-        let round = sweep::round(&mut walk, root.pid, root.pidfd.as_raw_fd());
+        let round = sweep.round(&mut walk, root.pid, root.pidfd.as_raw_fd());
         let round = match round {
             // The root has gone: whoever asks about emptiness knows what that means.
             Err(Errno::NOENT | Errno::SRCH) => return is_empty().map(drop),
@@ -144,6 +148,12 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
         };
         if round.seen == 0 && is_empty()? {
             return Ok(());
+        }
+        // A round among hundreds that all want the processor can take longer than our patience:
+        // only what comes after it can show that nobody dies.
+        if round.seen < fewest {
+            fewest = round.seen;
+            last_death = Instant::now();
         }
         refusals = if round.seen > 0 && round.seen == round.refused { refusals + 1 } else { 0 };
         if refusals > 2 || last_death.elapsed() > PATIENCE {

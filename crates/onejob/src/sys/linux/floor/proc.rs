@@ -109,6 +109,15 @@ impl Proc {
         })
     }
 
+    /// How many tasks the whole system has (`proc_loadavg(5)`).
+    pub(crate) fn tasks(&self) -> Option<usize> {
+        let file = openat(self.dir.raw(), c"loadavg", 0).ok()?;
+        let mut text = [0_u8; 128];
+        let len = read(file.raw(), &mut text).ok()?;
+        let after = text.get(..len)?.split(|byte| *byte == b'/').nth(1)?;
+        number(after.split(|byte| *byte == b' ').next()?).map(|tasks| tasks as usize)
+    }
+
     /// What `/proc/PID/stat` says.
     pub(crate) fn stat(&self, pid: i32) -> Result<Stat> {
         let file = openat(self.dir.raw(), Word::new().number(pid).text(b"/stat").as_c_str(), 0)?;
