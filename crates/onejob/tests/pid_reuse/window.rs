@@ -124,17 +124,33 @@ pub(crate) fn careless_parent() -> (Child, i32) {
 
 /// The daemon dies while the owner, busy with `request`, is about to open its number.
 fn held_up_at_a_look(setting: Setting, request: &str, judge: impl Fn(i32, Answer)) {
+    held_up(setting, request, "pidfd_open", |number| format!("({number},"), judge);
+}
+
+/// The daemon dies while the owner, busy with `request`, is about to send it `signal`.
+fn held_up_at_a_signal(setting: Setting, request: &str, signal: &str, judge: impl Fn(i32, Answer)) {
+    held_up(setting, request, "pidfd_send_signal", |_| format!(", {signal},"), judge);
+}
+
+/// The daemon dies while the owner, busy with `request`, stands at the entry of `call`.
+fn held_up(
+    setting: Setting,
+    request: &str,
+    call: &str,
+    words: impl Fn(i32) -> String,
+    judge: impl Fn(i32, Answer),
+) {
     in_time(|| {
         let (mut cell, report) = (Cell::new(setting), Report::new());
         let mut owner = Owner::start(&mut cell, setting);
         let number = daemon(&mut |request| owner.ok(request), setting, &cell, &report);
-        let slow = Slow::attach(owner.pid, "pidfd_open");
-        let look = format!("pidfd_open({number},");
+        let slow = Slow::attach(owner.pid, call);
+        let words = words(number);
         owner.tell(request);
-        slow.awaits(&look, 1);
+        slow.awaits(&words, 1);
         kill(number);
         let mut innocent = Innocent::with_number(number);
-        let in_time = !slow.is_past(&look, 1);
+        let in_time = !slow.is_past(&words, 1);
         let answer = owner.answer(request);
         drop(slow);
         judge(number, answer);
@@ -149,7 +165,9 @@ fn held_up_at_a_look(setting: Setting, request: &str, judge: impl Fn(i32, Answer
 fn a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
     let name = "a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call";
     every_setting(name, |setting| {
-        held_up_at_a_look(setting, "signal TERM", |_, answer| assert_eq!(answer, Ok("0".into())));
+        let nobody = |_, answer| assert_eq!(answer, Ok("0".into()));
+        held_up_at_a_look(setting, "signal TERM", nobody);
+        held_up_at_a_signal(setting, "signal TERM", "SIGTERM", nobody);
     });
 }
 
@@ -157,7 +175,9 @@ fn a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
 fn a_stop_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
     let name = "a_stop_spares_an_innocent_that_takes_a_members_number_inside_the_call";
     every_setting(name, |setting| {
-        held_up_at_a_look(setting, "stop 1000", |_, answer| drop(answer.expect("empty")));
+        let empty = |_, answer: Answer| drop(answer.expect("an empty job"));
+        held_up_at_a_look(setting, "stop 1000", empty);
+        held_up_at_a_signal(setting, "stop 1000", "SIGTERM", empty);
     });
 }
 
@@ -168,7 +188,9 @@ fn a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
     let numbers = |setting: &Setting| setting.mechanism() == "subreaper";
     every_setting(name, |setting| {
         if numbers(&setting) {
-            held_up_at_a_look(setting, "kill", |_, answer| drop(answer.expect("empty")));
+            let empty = |_, answer: Answer| drop(answer.expect("an empty job"));
+            held_up_at_a_look(setting, "kill", empty);
+            held_up_at_a_signal(setting, "kill", "SIGKILL", empty);
         }
     });
 }

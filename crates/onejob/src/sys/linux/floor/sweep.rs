@@ -5,10 +5,10 @@
 //! is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips through comes
 //! back to the root, which is a subreaper, and is met by the next round.
 //!
-//! That is enough for all but a fork bomb at its limit, for which every process killed is room for
-//! another one. If a round meets more processes than there were, or no fewer than the last, the next
-//! ones are *careful*: first everybody is stopped, in passes until one meets nobody new, and only
-//! then the first is killed.
+//! All are stopped before the first is killed: for a fork bomb at its limit, every death is room for
+//! another one. One pass to stop is enough for nearly all; if the killing then meets more processes
+//! than there were, or no fewer than in the last round, the next rounds are *careful*, and stop in
+//! passes until one meets nobody new.
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, pidfd_send_signal},
@@ -49,6 +49,8 @@ impl<'a> Sweep<'a> {
         if self.careful {
             self.stop_all(walk, root, root_fd)?;
             most = usize::MAX;
+        } else {
+            walk.below(root, root_fd, &mut Stopper)?;
         }
         let mut killer = Killer { root, met: 0, most, seen: 0, refused: 0, last: None };
         let coverage = walk.below(root, root_fd, &mut killer)?;
@@ -61,7 +63,7 @@ impl<'a> Sweep<'a> {
         const PASSES: usize = 100;
         self.marks.fill(0);
         for _ in 0..PASSES {
-            let mut stopper = Stopper { marks: self.marks, anew: 0 };
+            let mut stopper = Marker { marks: self.marks, anew: 0 };
             let coverage = walk.below(root, root_fd, &mut stopper)?;
             if stopper.anew == 0 && coverage == Coverage::Whole {
                 break;
@@ -71,13 +73,22 @@ impl<'a> Sweep<'a> {
     }
 }
 
+/// Stops everybody.
+struct Stopper;
+
+impl Visitor for Stopper {
+    fn enter(&mut self, found: &Found) {
+        let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
+    }
+}
+
 /// Stops everybody and counts those it had not met before.
-struct Stopper<'a> {
+struct Marker<'a> {
     marks: &'a mut Marks,
     anew: usize,
 }
 
-impl Visitor for Stopper<'_> {
+impl Visitor for Marker<'_> {
     fn enter(&mut self, found: &Found) {
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
         let bit = 1_u64 << (found.pid & 63);

@@ -1,0 +1,237 @@
+//! What kernels and sandboxes do to those who start and kill processes.
+
+#[path = "common/driven.rs"]
+mod driven;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use driven::{Driven, odd_owner};
+use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc, skip};
+
+/// Beside a bomb nothing else makes progress, a second bomb least of all.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn actor() -> String {
+    Bins::get().actor().display().to_string()
+}
+
+/// Some kernels kill a child that is born into a cgroup if its parent's has seen another number of
+/// kills. Here the parent's has seen one and the job's none.
+#[test]
+fn fifty_of_fifty_are_born_alive_from_a_cgroup_that_was_once_killed() {
+    let _alone = one_at_a_time();
+    let mut settings = Setting::here();
+    settings.retain(|setting| setting.mechanism() == "cgroup");
+    if settings.is_empty() {
+        eprintln!("SKIPPED: only root has the cgroups for this");
+    }
+    for setting in settings {
+        let mut cell = Cell::new(setting);
+        let group = cell.cgroup().expect("a cgroup").to_owned();
+        fs::write(group.join("cgroup.kill"), "1").expect("Linux 5.14");
+        say_whether_the_trap_is_here(&mut cell, group.join("trap"));
+
+        let report = Report::new();
+        let mut owner = Owner::start(&mut cell, setting);
+        let mut bystanders = Bystanders::beside(&cell, owner.group());
+        owner.new_job();
+        for _ in 0..25 {
+            owner.ok(&format!("spawn {} exit /dev/null 7", actor()));
+            assert_eq!(owner.ok("child-wait"), "code 7");
+        }
+        for _ in 0..25 {
+            // Each in a cgroup of its own, which was never killed.
+            owner.ok(&format!("spawn {} setsid {}", actor(), report.arg()));
+            owner.ok("kill");
+        }
+        assert_eq!(owner.ok("list"), "");
+        owner.end();
+        cell.awaits_desertion(|_| false);
+        bystanders.assert_alive();
+    }
+}
+
+/// The trap itself, without onejob.
+fn say_whether_the_trap_is_here(cell: &mut Cell, trap: PathBuf) {
+    fs::create_dir(&trap).expect("a cgroup of ours");
+    if let Some(uid) = cell_user(cell) {
+        for file in ["", "cgroup.procs"] {
+            std::os::unix::fs::chown(trap.join(file), Some(uid), Some(uid)).expect("we are root");
+        }
+    }
+    const COUNT: &str = "20";
+    let mut launcher = Driven::start(cell, &odd_owner(), |launcher| {
+        launcher.arg("clone-into").arg(&trap).arg(COUNT);
+    });
+    let dead = launcher.answer().expect("a count");
+    launcher.end();
+    fs::remove_dir(&trap).expect("an empty cgroup");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
+    match &*dead {
+        "0" => eprintln!("Linux {} has not the trap: nobody was born dead", release.trim()),
+        dead => eprintln!("Linux {}: {dead} of {COUNT} were born dead", release.trim()),
+    }
+    assert!(["0", COUNT].contains(&&*dead), "neither trap nor none: {dead} of {COUNT}");
+}
+
+/// To whom the cgroup of a cell belongs, if not to us.
+fn cell_user(cell: &Cell) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let uid = fs::metadata(cell.cgroup()?).expect("a cgroup").uid();
+    (uid != 0).then_some(uid)
+}
+
+#[test]
+fn a_filter_that_knows_no_clone3_does_not_keep_a_child_from_being_born_inside() {
+    under_a_filter("ENOSYS");
+}
+
+#[test]
+fn a_filter_that_forbids_clone3_does_not_keep_a_child_from_being_born_inside() {
+    under_a_filter("EPERM");
+}
+
+fn under_a_filter(errno: &str) {
+    let _alone = one_at_a_time();
+    for setting in Setting::here() {
+        let (mut cell, report) = (Cell::new(setting), Report::new());
+        let mut owner = Driven::start(&mut cell, &Bins::get().actor(), |owner| {
+            owner.args(["no-clone3", "/dev/null", errno]).arg(Bins::get().owner());
+        });
+        let pid = owner.answer().expect("a greeting").parse().expect("a pid");
+        let pid = eventually("the owner", || cell.outer_pid(pid));
+        assert_eq!(proc::status(pid, "Seccomp").as_deref(), Some("2"), "it is filtered");
+        let mut bystanders = Bystanders::beside(&cell, proc::stat(pid).expect("alive").pgid);
+        owner.ok(&format!("new {}", setting.mechanism()));
+        owner.ok(&format!("spawn {} daemon-grandchild {}", actor(), report.arg()));
+        for role in ["main", "escapee"] {
+            is_inside(&cell, setting, report.player(&cell, role).pid);
+        }
+        owner.ok("stop 50");
+        assert_eq!(owner.ok("list"), "");
+        owner.ok(&format!("spawn {} exit /dev/null 7", actor()));
+        assert_eq!(owner.ok("child-wait"), "code 7");
+        owner.end();
+        cell.awaits_desertion(|_| false);
+        bystanders.assert_alive();
+    }
+}
+
+/// Proven by the kernel's word on its cgroup, or by a guard among its ancestors.
+#[track_caller]
+fn is_inside(cell: &Cell, setting: Setting, pid: i32) {
+    if setting.mechanism() == "cgroup" {
+        let its = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
+        let own = cell.cgroup().and_then(|dir| dir.file_name()).expect("a cgroup");
+        let job = format!("/{}/onejob-", own.to_str().expect("UTF-8"));
+        assert!(its.contains(&job), "{its} is not below {job}");
+        return;
+    }
+    let parent = |pid: &i32| proc::stat(pid).map(|stat| stat.ppid).filter(|pid| *pid > 0);
+    let mut above = std::iter::successors(parent(&pid), parent);
+    let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
+    assert!(above.any(is_guard), "no guard above {pid}");
+}
+
+const BOMBS: usize = 20;
+const BOMB_SIZE: usize = 500;
+
+#[test]
+fn a_bomb_of_five_hundred_is_emptied_twenty_times_of_twenty_in_a_cgroup_job() {
+    bombs("cgroup");
+}
+
+#[test]
+fn a_bomb_of_five_hundred_is_emptied_twenty_times_of_twenty_in_a_subreaper_job() {
+    bombs("subreaper");
+}
+
+fn bombs(mechanism: &str) {
+    let _alone = one_at_a_time();
+    // The limit is one of the user's: an ordinary owner's other tests would count.
+    let mut settings = Setting::here();
+    settings.retain(|setting| setting.mechanism() == mechanism);
+    if settings.is_empty() {
+        eprintln!("SKIPPED: the {mechanism} mechanism is not to be had by this user here");
+        return;
+    }
+    let root = settings.iter().find(|setting| !setting.is_ordinary());
+    let setting = *root.unwrap_or(&settings[0]);
+    let mut times: Vec<_> = (0..BOMBS).map(|bomb| defuse(setting, bomb)).collect();
+    times.sort_unstable();
+    let (median, most) = (times[BOMBS / 2], times[BOMBS - 1]);
+    eprintln!(
+        "{mechanism}: {BOMBS} bombs of {BOMB_SIZE}, emptied in {median:?} (median), {most:?}"
+    );
+    assert!(median < Duration::from_secs(5), "{median:?}");
+}
+
+/// How long it took to empty the job.
+fn defuse(setting: Setting, bomb: usize) -> Duration {
+    let (mut cell, report) = (Cell::new(setting), Report::new());
+    let mut owner = Owner::start(&mut cell, setting);
+    let mut bystanders = Bystanders::beside(&cell, owner.group());
+    owner.new_job();
+    // Each bomb has a user, hence a limit, of its own.
+    let mechanism = setting.mechanism().len();
+    let user = 600_000 + 1_000 * mechanism + bomb;
+    let beside = cell.living_pids().len();
+    owner.ok(&format!("spawn {} bomb {} {BOMB_SIZE} {user}", actor(), report.arg()));
+    eventually("a grown bomb", || {
+        (cell.living_pids().len() >= beside + BOMB_SIZE * 8 / 10).then_some(())
+    });
+    let start = Instant::now();
+    owner.ok("kill");
+    let took = start.elapsed();
+    assert_eq!(cell.living_pids().len(), beside, "SURVIVED the kill");
+    owner.end();
+    cell.awaits_desertion(|_| false);
+    bystanders.assert_alive();
+    took
+}
+
+#[test]
+fn a_member_that_cannot_be_killed_is_named_and_the_call_returns_in_time() {
+    let _alone = one_at_a_time();
+    let setting = Setting::SubreaperUser;
+    let Some(setuid) = Bins::get().setuid_actor() else {
+        if Setting::here().contains(&Setting::CgroupRoot) {
+            skip("the temporary directory is mounted nosuid");
+        } else {
+            eprintln!("SKIPPED: only root can make a program setuid root");
+        }
+        return;
+    };
+    let (mut cell, report) = (Cell::new(setting), Report::new());
+    let mut owner = Owner::start(&mut cell, setting);
+    let mut bystanders = Bystanders::beside(&cell, owner.group());
+    owner.new_job();
+    owner.ok(&format!("spawn {} setuid {} {}", actor(), report.arg(), setuid.display()));
+    let survivor = report.player(&cell, "escapee");
+    let mate = report.player(&cell, "mate").pid;
+    assert_eq!(proc::status(survivor.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
+    for request in ["kill", "stop 300", "stop 300"] {
+        let start = Instant::now();
+        let error = owner.ask(request).expect_err("a survivor");
+        let took = start.elapsed();
+        assert!(error.starts_with(&format!("survivors {}: ", survivor.inner)), "{error}");
+        assert!(proc::is_alive(survivor.pid) && !proc::is_alive(mate));
+        // The documented end of all patience is ten seconds; who refuses is reported at once.
+        eprintln!("{request}: reported after {took:?}");
+        assert!(took < Duration::from_secs(60), "{request} took {took:?}");
+    }
+    fs::write(report.beside(".end"), "").expect("a writable scratch directory");
+    owner.ok("wait");
+    owner.ok("kill");
+    owner.end();
+    cell.awaits_desertion(|_| false);
+    bystanders.assert_alive();
+}
