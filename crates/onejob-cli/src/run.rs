@@ -349,13 +349,13 @@ fn tell_stats(job: &Job, started: Instant) {
     let given = job.guarantees();
     // Accounting that knows only the living says nothing now.
     let seconds = |time: Option<Duration>| match time {
-        Some(time) if given.cpu_accounting == Accounting::Everyone => {
+        Some(time) if given.cpu_accounting >= Accounting::Waited => {
             format!("{:.3} s", time.as_secs_f64())
         }
         _ => "unknown".to_owned(),
     };
     let memory = match stats.memory_peak {
-        Some(bytes) if given.memory_accounting == Accounting::Everyone => {
+        Some(bytes) if given.memory_accounting >= Accounting::Waited => {
             format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
         }
         _ => "unknown".to_owned(),

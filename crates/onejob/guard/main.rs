@@ -18,7 +18,7 @@ global_asm!(".globl _start", "_start:", "mov x0, sp", "and sp, x0, #-16", "bl {}
 
 /// Gets the initial stack: the number of arguments, then their addresses.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
-    static mut MEMORY: floor::guard::Memory = floor::guard::Memory::new();
+    static mut MEMORY: floor::guard::Memory = floor::guard::Memory::NEW;
     // SAFETY: the kernel lays the stack out so (execve(2)); argument 1 is the prefix, if given.
     let prefix = unsafe {
         match *stack {

@@ -165,8 +165,11 @@ impl Command {
         }
     }
 
-    /// The environment of the child.
-    pub(crate) fn environment(&self) -> BTreeMap<OsString, OsString> {
+    /// The environment of the child: ours in its own order, or sorted where it was changed.
+    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+        if !self.env_cleared && self.env.is_empty() {
+            return std::env::vars_os().collect();
+        }
         let mut vars = BTreeMap::new();
         if !self.env_cleared {
             vars.extend(std::env::vars_os());
@@ -177,7 +180,7 @@ impl Command {
                 None => vars.remove(key),
             };
         }
-        vars
+        vars.into_iter().collect()
     }
 }
 
@@ -338,6 +341,6 @@ mod tests {
     fn the_environment_is_cleared_changed_and_removed_from() {
         let mut command = Command::new("a");
         command.env("A", "1").env_clear().env("B", "2").env("C", "3").env_remove("C");
-        assert_eq!(command.environment(), BTreeMap::from([("B".into(), "2".into())]));
+        assert_eq!(command.environment(), [("B".into(), "2".into())]);
     }
 }

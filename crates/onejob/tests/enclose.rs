@@ -17,7 +17,10 @@ use testkit::eventually;
 /// Runs `test` in a process of its own for each mechanism: enclosing changes a process for good.
 fn enclosed(name: &str, test: impl Fn(Job)) {
     for mechanism in ["cgroup", "subreaper"] {
-        if !alone(name, |command| drop(command.env("MECHANISM", mechanism))) {
+        let chosen = |command: &mut Command| {
+            command.env("MECHANISM", mechanism);
+        };
+        if !alone(name, chosen) {
             continue;
         }
         let mechanism: Mechanism =
@@ -79,6 +82,7 @@ fn every_method_spares_the_caller() {
         deaf.stdout.take().expect("piped").read_exact(&mut [0; 5]).expect("it is deaf now");
         let report = job.stop(Duration::from_millis(300)).expect("stopped");
         assert!(report.killed, "{report:?}");
+        deaf.wait().expect("reaped");
         drop(job);
         assert_eq!(start("exit 4").wait().expect("after the job too").code(), Some(4));
     });
@@ -97,9 +101,10 @@ fn a_drop_kills_the_others() {
 fn a_wait_ends_with_the_last_of_the_others() {
     enclosed("a_wait_ends_with_the_last_of_the_others", |job| {
         let start_time = Instant::now();
-        start("(setsid sleep 0.4 &) ; sleep 0.1");
+        let mut first = start("(setsid sleep 0.4 &) ; sleep 0.1");
         job.wait().expect("waited");
         assert!(start_time.elapsed() >= Duration::from_millis(400));
+        first.wait().expect("reaped");
         assert_eq!(others(&job), []);
     });
 }

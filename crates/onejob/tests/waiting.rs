@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{alone, for_each_mechanism, job};
+use common::{alone, for_each_mechanism, guards, job};
 use onejob::{Command, Signal, Stdio};
 use testkit::eventually;
 
@@ -151,23 +151,6 @@ fn switches(pid: i32) -> u64 {
         lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
     };
     tasks.flatten().map(|task| count(status(task))).sum()
-}
-
-/// The guards that watch this process, found by their open pidfd of it.
-fn guards() -> Vec<i32> {
-    let me = format!("Pid:\t{}", std::process::id());
-    let watches = |pid: i32| {
-        let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
-        infos
-            .filter_map(|info| fs::read_to_string(info.path()).ok())
-            .any(|text| text.lines().any(|line| line == me))
-    };
-    let all = fs::read_dir("/proc").expect("processes").flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let named = |pid: &i32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "onejob-guard\n")
-    };
-    pids.filter(named).filter(|pid| watches(*pid)).collect()
 }
 
 #[test]

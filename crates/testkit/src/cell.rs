@@ -106,6 +106,18 @@ impl Cell {
         }
     }
 
+    /// [`outer_pid`](Cell::outer_pid) for many: who lives here is looked up once.
+    pub(crate) fn outer_pids(&self) -> impl Fn(i32) -> Option<i32> + use<> {
+        let table = match &self.boundary {
+            Boundary::Cgroup { .. } => None,
+            Boundary::Namespace(namespace) => Some(namespace.outer_pids()),
+        };
+        move |inner| match &table {
+            None => proc::stat(inner).map(|_| inner),
+            Some(table) => table.get(&inner).copied(),
+        }
+    }
+
     /// The innocent one that a namespace cell has inside.
     pub(crate) fn bystander(&self) -> Option<i32> {
         match &self.boundary {

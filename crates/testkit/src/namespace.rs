@@ -1,6 +1,7 @@
 //! The cell of an ordinary user: a user and PID namespace.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     process::{Child, Command},
     sync::OnceLock,
@@ -51,6 +52,11 @@ impl Namespace {
 
     pub(crate) fn outer_pid(&self, inner: i32) -> Option<i32> {
         self.everybody().find(|pid| proc::inner_pid(*pid) == Some(inner))
+    }
+
+    /// The numbers here of everybody inside, by their own.
+    pub(crate) fn outer_pids(&self) -> HashMap<i32, i32> {
+        self.everybody().filter_map(|pid| Some((proc::inner_pid(pid)?, pid))).collect()
     }
 
     /// What `cell-init` started, beside the bystander.

@@ -45,6 +45,7 @@ impl Player {
     }
 }
 
+#[expect(clippy::new_without_default, reason = "it makes a file")]
 impl Report {
     /// A new report in a directory of its own, which players of any user can write to.
     pub fn new() -> Report {
@@ -88,9 +89,10 @@ impl Report {
         let what = format!("{least} players in the role {role:?}");
         eventually(&what, || (self.count(role) >= least).then_some(()));
         let lines = self.lines().into_iter().filter(|line| line.role == role);
+        let outer = cell.outer_pids();
         let here = |line: Line| {
-            let pid = cell.outer_pid(line.pid)?;
-            Some(Player { pid, inner: line.pid, starter: cell.outer_pid(line.starter) })
+            let pid = outer(line.pid)?;
+            Some(Player { pid, inner: line.pid, starter: outer(line.starter) })
         };
         lines.filter_map(here).collect()
     }

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::process::{Command, ExitStatus};
+use std::{
+    fs,
+    process::{Command, ExitStatus},
+};
 
 use onejob::{Job, Mechanism};
 
@@ -47,4 +50,21 @@ pub(crate) fn is_alone(test: &str) -> bool {
 /// How a child of std's ends, for comparison.
 pub(crate) fn std_status(program: &str, args: &[&str]) -> ExitStatus {
     Command::new(program).args(args).status().expect("std starts it")
+}
+
+/// The guards that watch this process, found by their open pidfd of it and not by the library.
+pub(crate) fn guards() -> Vec<i32> {
+    let me = format!("Pid:\t{}", std::process::id());
+    let watches = |pid: i32| {
+        let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+        infos
+            .filter_map(|info| fs::read_to_string(info.path()).ok())
+            .any(|text| text.lines().any(|line| line == me))
+    };
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let named = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "onejob-guard\n")
+    };
+    pids.filter(named).filter(|pid| watches(*pid)).collect()
 }

@@ -8,6 +8,8 @@ use std::{
 
 use testkit::{Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually, proc};
 
+use crate::Tracer;
+
 /// How a job comes to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -44,6 +46,8 @@ pub(crate) struct Case {
     pub(crate) report: Report,
     pub(crate) setting: Setting,
     ending: Ending,
+    /// Lives outside; a namespace does not end while it holds a dead member.
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) cell: Cell,
 }
 
@@ -81,7 +85,7 @@ impl Case {
             Holder::Command(run) => run.0.id() as i32,
         };
         let bystanders = Bystanders::beside(&cell, group);
-        Case { holder, bystanders, innocent, report, setting, ending, cell }
+        Case { holder, bystanders, innocent, report, setting, ending, tracer: None, cell }
     }
 
     /// The one living player of a role.
@@ -226,9 +230,11 @@ fn guards(cell: &Cell, holder: i32) -> Vec<i32> {
     inner.chain(&outer).copied().collect()
 }
 
+type Words = dyn Fn(&Report, Setting) -> Vec<String>;
+
 /// A program's words, and whether its output is to be a pipe.
 pub(crate) struct Scenario {
-    words: Box<dyn Fn(&Report, Setting) -> Vec<String>>,
+    words: Box<Words>,
     piped: bool,
 }
 

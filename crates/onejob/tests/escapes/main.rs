@@ -223,17 +223,17 @@ fn a_member_held_by_a_tracer_inside_dies_with_the_job() {
 
 #[test]
 fn a_member_held_by_a_tracer_outside_dies_with_the_job() {
-    every_case(&Scenario::actor("traceable"), |case| {
+    every_case(&Scenario::actor("traceable"), |mut case| {
         let escapee = case.escapee();
         // Never waits for the dead tracee: that zombie is not to hold anybody up.
-        let _tracer = Tracer::of(&case, escapee.pid);
+        case.tracer = Some(Tracer::of(&case, escapee.pid));
         escapee.awaits_state('t');
         case.ends_without_survivors();
     });
 }
 
 /// A process outside of the job that holds a member.
-struct Tracer(Child);
+pub(crate) struct Tracer(Child);
 
 impl Tracer {
     fn of(case: &Case, tracee: i32) -> Tracer {

@@ -12,7 +12,7 @@ use super::{
     floor::{
         call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGSTOP},
         proc::Proc,
-        sweep,
+        sweep::{Marks, Sweep},
         walk::{Coverage, Found, Frame, Visitor, Walk},
     },
     identity, is_past, wait_for,
@@ -135,9 +135,12 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     let mut last_death = start;
     let mut fewest = usize::MAX;
     let mut refusals = 0;
+    let mut marks = vec![0; 1 << 16];
+    let marks: &mut Marks = marks.as_mut_slice().try_into().expect("of that size");
+    let mut sweep = Sweep::new(marks);
     loop {
         let mut walk = Walk { proc, arena: &mut arena, path: &mut path, spare };
-        let round = sweep::round(&mut walk, root.pid, root.pidfd.as_raw_fd());
+        let round = sweep.round(&mut walk, root.pid, root.pidfd.as_raw_fd());
         let round = match round {
             // The root has gone: whoever asks about emptiness knows what that means.
             Err(Errno::NOENT | Errno::SRCH) => return is_empty().map(drop),

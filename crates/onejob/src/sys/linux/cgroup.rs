@@ -119,6 +119,7 @@ impl Cgroup {
                 return Err(Error::still_alive(survivors, start.elapsed()));
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, cgroup));
+            cgroup.has_ended();
         }
         Ok(())
     }
@@ -162,7 +163,7 @@ impl Cgroup {
     /// Without the caller the kernel's own word on emptiness is enough.
     fn wait_populated(&self, deadline: Option<Instant>) -> Result<bool> {
         for cgroup in self.all() {
-            let waited = wait_until_empty(cgroup.dir.as_fd(), deadline);
+            let waited = wait_until_empty(&cgroup, deadline);
             match waited {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
@@ -214,10 +215,10 @@ impl Cgroup {
 
 /// Waits for the kernel to say that nobody is in a cgroup.
 fn wait_until_empty(
-    cgroup: BorrowedFd<'_>,
+    cgroup: &hierarchy::Cgroup,
     deadline: Option<Instant>,
 ) -> std::result::Result<bool, Errno> {
-    let events = Events::open(cgroup.as_raw_fd())?;
+    let events = Events::open(cgroup.dir.as_raw_fd())?;
     loop {
         reap_unwaited();
         if events.is(b"populated 0")? {
@@ -226,7 +227,7 @@ fn wait_until_empty(
         if is_past(deadline) {
             return Ok(false);
         }
-        wait_for(&mut [events.poll_fd()], deadline);
+        wait_for(&mut [events.poll_fd(), cgroup.end_poll_fd()], deadline);
     }
 }
 

@@ -319,7 +319,7 @@ fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
 /// Without an executable memory file: the guards are forked copies of this process that run the
 /// same code. They pin the memory this process has now.
 fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
-    static mut MEMORY: Memory = Memory::new();
+    static mut MEMORY: Memory = Memory::NEW;
     let memory = &raw mut MEMORY;
     let mut pidfd = -1;
     let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);

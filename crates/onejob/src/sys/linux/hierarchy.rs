@@ -16,11 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, flock};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, flock},
+};
 
 use super::{
     floor::{
-        call::{self, Errno},
+        call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor_cgroup},
         proc::entries,
     },
@@ -146,15 +149,16 @@ impl Base {
             }
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(self.dir(), &name, flags, Mode::empty());
+            let ended = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
             // Between the making and the locking it looks abandoned: a sweeper may have taken it,
             // and then it is gone or locked.
             let locked = opened.and_then(|dir| {
                 flock(&dir, FlockOperation::NonBlockingLockShared)?;
                 rustix::fs::accessat(&dir, "cgroup.procs", Access::EXISTS, AtFlags::empty())?;
-                Ok(dir)
+                Ok((dir, ended?))
             });
             match locked {
-                Ok(dir) => return Ok(Cgroup { number, name, dir }),
+                Ok((dir, ended)) => return Ok(Cgroup { number, name, dir, ended }),
                 Err(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                     return Err(failed(e));
@@ -170,6 +174,19 @@ pub(super) struct Cgroup {
     number: u32,
     pub(super) name: CString,
     pub(super) dir: OwnedFd,
+    /// Readable once it has been ended by us. The kernel tells of emptiness with a delay, and not
+    /// any more when the cgroup is removed meanwhile.
+    ended: OwnedFd,
+}
+
+impl Cgroup {
+    pub(super) fn has_ended(&self) {
+        let _ = rustix::io::write(&self.ended, &1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn end_poll_fd(&self) -> PollFd {
+        PollFd::new(self.ended.as_raw_fd(), POLLIN)
+    }
 }
 
 /// Takes down what owners and guards that were all killed have left below a base: whoever holds no

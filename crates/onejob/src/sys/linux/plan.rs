@@ -43,7 +43,8 @@ impl Record {
         let argv = [argv0].into_iter().chain(&command.args);
         let argv: Vec<u64> = argv.map(|arg| record.string(arg.as_bytes())).collect();
         let vars = command.environment();
-        let search = paths(&command.program, vars.get(OsStr::new("PATH")));
+        let path = vars.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value);
+        let search = paths(&command.program, path);
         let envp: Vec<u64> = vars.iter().map(|(key, value)| record.variable(key, value)).collect();
         let paths: Vec<u64> = search.iter().map(|path| record.string(path.as_bytes())).collect();
         let cwd = command.current_dir.as_ref();

@@ -299,7 +299,9 @@ impl Mechanism for Subreaper {
         }
         match &self.parent {
             Parent::Guards { guards, .. } => {
-                guards.dismiss(message::END, PATIENCE);
+                // Survivors are the guards' to watch, for as long as it takes.
+                let patience = if self.kill().is_ok() { PATIENCE } else { Duration::ZERO };
+                guards.dismiss(message::END, patience);
             }
             Parent::Us { .. } => {
                 let _ = self.kill();

@@ -93,9 +93,16 @@ pub(crate) fn close(raw: i32) {
     let _ = unsafe { syscall(nr::CLOSE, [fd(raw), 0, 0, 0, 0, 0]) };
 }
 
-pub(crate) fn close_range(first: u32) {
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_range(first: i32) {
     // SAFETY: only a guard or a child calls this, in a descriptor table of its own.
-    let _ = unsafe { syscall(raw::CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) };
+    let closed =
+        unsafe { syscall(raw::CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) };
+    if closed.is_err() {
+        // Before Linux 5.9: as many as a process usually may have.
+        const USUAL: i32 = 4096;
+        (first..USUAL).for_each(close);
+    }
 }
 
 pub(crate) fn read(from: i32, into: &mut [u8]) -> Result<usize> {

@@ -3,10 +3,10 @@
 
 use super::{
     call::{
-        CStr, Errno, Fd, O_DIRECTORY, O_NOFOLLOW, O_WRONLY, POLLPRI, PollFd, Result, has_xattr,
-        openat, poll, pread, rmdirat, write,
+        CStr, Errno, Fd, O_DIRECTORY, O_NOFOLLOW, O_WRONLY, POLLPRI, PollFd, Result, SIGKILL,
+        has_xattr, openat, pidfd_open, pidfd_send_signal, poll, pread, rmdirat, write,
     },
-    proc::{Word, entries},
+    proc::{Word, entries, read_numbers},
 };
 
 /// Marks the cgroup of a released job: whoever comes by must leave its members alone.
@@ -107,10 +107,14 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
         };
     }
     let mut left = patience;
+    let mut pause = 10;
     loop {
         // Again in every round: a process may have been moved in after the last kill.
         gone_is_done(kill(cgroup.raw()))?;
-        match wait_until_empty(&cgroup, 100) {
+        if pause > 10 {
+            kill_listed(&cgroup, 0);
+        }
+        match wait_until_empty(&cgroup, pause) {
             Ok(true) => match remove(parent, name) {
                 Err(Errno::BUSY) => {}
                 answer => return gone_is_done(answer).map(|()| true),
@@ -119,12 +123,40 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
             Err(error) => return gone_is_done(Err(error)).map(|()| true),
         }
         if patience >= 0 {
-            left -= 100;
+            left -= pause;
             if left <= 0 {
                 return Ok(false);
             }
         }
+        pause = 100;
     }
+}
+
+/// Kills whom `cgroup.kill` overlooks: the kernel sends that signal to the leading thread alone,
+/// which does nothing if that has ended and others live on. A number is acted on only if it is
+/// listed after its pidfd was opened.
+fn kill_listed(cgroup: &Fd, depth: u32) {
+    const DEEPEST: u32 = 64;
+    let listed = |each: &mut dyn FnMut(i32)| {
+        if let Ok(file) = openat(cgroup.raw(), c"cgroup.procs", 0) {
+            let _ = read_numbers(&file, each);
+        }
+    };
+    listed(&mut |pid| {
+        let Ok(pidfd) = pidfd_open(pid) else { return };
+        let mut still = false;
+        listed(&mut |again| still |= again == pid);
+        if still {
+            let _ = pidfd_send_signal(pidfd.raw(), SIGKILL);
+        }
+    });
+    let Ok(fresh) = openat(cgroup.raw(), c".", O_DIRECTORY) else { return };
+    let _ = entries(&fresh, &mut |name, is_dir| {
+        let is_below = is_dir && depth < DEEPEST && !name.to_bytes().starts_with(b".");
+        if let Some(below) = is_below.then(|| open(cgroup.raw(), name).ok()).flatten() {
+            kill_listed(&below, depth + 1);
+        }
+    });
 }
 
 /// A cgroup that somebody else has removed meanwhile had no members left.

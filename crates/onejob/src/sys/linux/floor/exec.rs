@@ -227,14 +227,17 @@ impl Plan {
         let List { at, len } = self.descriptors;
         // SAFETY: the record is ours alone, and holds `len` mappings there.
         let mappings = unsafe { core::slice::from_raw_parts_mut(at as *mut Mapping, len as usize) };
-        let free = mappings.iter().map(|mapping| mapping.to + 1).max().unwrap_or(0);
         let report = self.report.load(Ordering::Relaxed);
-        if report >= 0 && report < free {
-            self.report.store(dup_above(report, free)?, Ordering::Relaxed);
+        if mappings.iter().any(|mapping| mapping.to == report) {
+            self.report.store(clear_of(mappings, report)?, Ordering::Relaxed);
         }
-        for mapping in &mut *mappings {
-            if mapping.from < free && mapping.from != mapping.to {
-                mapping.from = dup_above(mapping.from, free)?;
+        for index in 0..mappings.len() {
+            let Some(&Mapping { from, to }) = mappings.get(index) else { break };
+            if from != to && mappings.iter().any(|mapping| mapping.to == from) {
+                let moved = clear_of(mappings, from)?;
+                if let Some(mapping) = mappings.get_mut(index) {
+                    mapping.from = moved;
+                }
             }
         }
         for mapping in &*mappings {
@@ -304,7 +307,8 @@ impl Plan {
 
     fn signals(&self) {
         if self.set_dispositions != 0 {
-            for signal in 1..=64 {
+            // 32 and 33 are the C library's own, and std passes them on as they are.
+            for signal in (1..=31).chain(34..=64) {
                 set_disposition(signal, self.ignored & (1 << (signal - 1)) != 0);
             }
         } else {
@@ -340,5 +344,18 @@ impl Plan {
             }
         }
         if forbidden { Errno::ACCES } else { why }
+    }
+}
+
+/// A copy of a descriptor at a number, as low as can be, that is nobody's target.
+fn clear_of(mappings: &[Mapping], from: i32) -> Result<i32> {
+    let mut least = 3;
+    loop {
+        let copy = dup_above(from, least)?;
+        if !mappings.iter().any(|mapping| mapping.to == copy) {
+            return Ok(copy);
+        }
+        call::close(copy);
+        least = copy + 1;
     }
 }

@@ -13,11 +13,12 @@ use super::{
         SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll, reap_any,
     },
     cgroup,
+    children::Children,
     exec::Plan,
     message::{self, Message},
     proc::{Proc, Word},
     raw::{nr, syscall},
-    sweep,
+    sweep::{Marks, Sweep},
     walk::{Coverage, Frame, Walk},
 };
 
@@ -33,28 +34,21 @@ pub(crate) const BASE: i32 = 2;
 /// How the inner guard ends when the members are to be left alone.
 const RELEASED: i32 = 3;
 
-/// How many children that are waited for by an owner a guard can have at once.
-const CHILDREN: usize = 8192;
-
 /// The memory of a guard, which is only touched as far as it is used.
 pub(crate) struct Memory {
     arena: [i32; 32768],
     path: [Frame; 512],
-    pids: [i32; CHILDREN],
-    replies: [i32; CHILDREN],
-    children: usize,
+    marks: Marks,
+    children: Children,
 }
 
 impl Memory {
-    pub(crate) const fn new() -> Memory {
-        Memory {
-            arena: [0; 32768],
-            path: [Frame::EMPTY; 512],
-            pids: [0; CHILDREN],
-            replies: [0; CHILDREN],
-            children: 0,
-        }
-    }
+    pub(crate) const NEW: Memory = Memory {
+        arena: [0; 32768],
+        path: [Frame::EMPTY; 512],
+        marks: [0; 1 << 16],
+        children: Children::NONE,
+    };
 }
 
 /// One guard.
@@ -158,7 +152,7 @@ impl Guard<'_> {
             if fds[1].fired() {
                 self.finish();
             }
-            self.drain_signals();
+            drain(&self.signals);
             while let Ok(Some(ended)) = reap_any() {
                 if ended.pid != inner {
                     continue;
@@ -173,58 +167,9 @@ impl Guard<'_> {
         }
     }
 
-    fn drain_signals(&self) {
-        let mut pending = [0_u8; 512];
-        while call::read(self.signals.raw(), &mut pending).is_ok_and(|len| len > 0) {}
-    }
-
-    /// Reaps everybody who has died, and tells those who asked. Whether no child is left.
-    fn reap(&mut self) -> bool {
-        self.drain_signals();
-        let mut told = 0;
-        let mut statuses = [(0, 0); 64];
-        // Statuses are told after all are reaped: whoever knows that the last child has ended may
-        // ask whether the job is empty, and it is.
-        let childless = loop {
-            let ended = match reap_any() {
-                Ok(Some(ended)) => ended,
-                Ok(None) => break false,
-                Err(_) => break true,
-            };
-            let Some(reply) = self.take_reply(ended.pid) else { continue };
-            if let Some(slot) = statuses.get_mut(told) {
-                *slot = (reply, ended.wait_status());
-                told += 1;
-            } else {
-                tell(reply, ended.wait_status());
-            }
-        };
-        for (reply, status) in statuses.iter().take(told) {
-            tell(*reply, *status);
-        }
-        childless
-    }
-
-    fn take_reply(&mut self, pid: i32) -> Option<i32> {
-        let Memory { pids, replies, children, .. } = &mut *self.memory;
-        let at = pids.iter().take(*children).position(|known| *known == pid)?;
-        let reply = *replies.get(at)?;
-        *children -= 1;
-        let (last_pid, last_reply) = (*pids.get(*children)?, *replies.get(*children)?);
-        *pids.get_mut(at)? = last_pid;
-        *replies.get_mut(at)? = last_reply;
-        Some(reply)
-    }
-
-    fn remember(&mut self, pid: i32, reply: i32) {
-        let Memory { pids, replies, children, .. } = &mut *self.memory;
-        if let (Some(pid_slot), Some(reply_slot)) =
-            (pids.get_mut(*children), replies.get_mut(*children))
-        {
-            *pid_slot = pid;
-            *reply_slot = reply;
-            *children += 1;
-        }
+    fn reap(&mut self) {
+        drain(&self.signals);
+        self.memory.children.reap();
     }
 
     fn answer(&mut self) {
@@ -273,7 +218,7 @@ impl Guard<'_> {
                 started.numbers = [pid as u64, 0];
                 let _ = message::send(reply, &started, &[pidfd]);
                 close(pidfd);
-                self.remember(pid, reply);
+                self.memory.children.remember(pid, reply);
             }
             Err(errno) => {
                 let _ = message::send(reply, &Message::error(message::FAILED, errno), &[]);
@@ -285,7 +230,7 @@ impl Guard<'_> {
 
     fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, i32)> {
         let [plan_file, report, own @ ..] = fds else { return Err(Errno::INVAL) };
-        if self.memory.children >= CHILDREN {
+        if self.memory.children.is_full() {
             return Err(Errno::AGAIN);
         }
         let size = request.numbers[0] as usize;
@@ -333,46 +278,47 @@ impl Guard<'_> {
         if !self.prefix.is_empty() {
             cgroup::end_all(BASE, self.prefix);
         }
-        let mut pause = 5;
-        let mut alone = 0;
-        // Without a usable /proc there is no Subreaper job, so nobody is below us.
-        while alone < 2 {
-            let met = self.sweep();
-            if self.reap() {
-                break;
-            }
-            // Zombies that a tracer holds are nobody to wait for.
-            alone = if met { 0 } else { alone + 1 };
-            poll(&mut [PollFd::new(self.signals.raw(), POLLIN)], pause);
-            pause = (pause * 2).min(1000);
-        }
+        self.sweep();
         // An owner that lives and finds both guards gone knows by this that they had finished.
         let _ = message::send(SOCKET, &Message::new(message::DONE), &[]);
         exit(0)
     }
 
-    /// Kills everybody below us once; whether anybody was met alive.
-    fn sweep(&mut self) -> bool {
-        let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return false };
-        let Memory { arena, path, .. } = &mut *self.memory;
+    /// Kills everybody below us, in rounds until nobody is left. Without a usable /proc there is no
+    /// Subreaper job, so nobody is below us.
+    fn sweep(&mut self) {
+        let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return };
+        let Memory { arena, path, marks, children } = &mut *self.memory;
         let mut walk = Walk { proc: &proc, arena, path, spare: 0 };
-        match sweep::round(&mut walk, getpid(), me.raw()) {
-            Ok(round) => {
-                if let Some(last) = &round.last {
-                    poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);
+        let mut sweep = Sweep::new(marks);
+        let mut pause = 5;
+        let mut alone = 0;
+        // Zombies that a tracer holds are nobody to wait for.
+        while alone < 2 {
+            let met = match sweep.round(&mut walk, getpid(), me.raw()) {
+                Ok(round) => {
+                    if let Some(last) = &round.last {
+                        poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);
+                    }
+                    round.seen > 0 || round.coverage == Coverage::Partial
                 }
-                round.seen > 0 || round.coverage == Coverage::Partial
+                Err(_) => true,
+            };
+            drain(&self.signals);
+            if children.reap() {
+                return;
             }
-            Err(_) => true,
+            alone = if met { 0 } else { alone + 1 };
+            poll(&mut [PollFd::new(self.signals.raw(), POLLIN)], pause);
+            pause = (pause * 2).min(1000);
         }
     }
 }
 
-fn tell(reply: i32, status: i32) {
-    let mut ended = Message::new(message::ENDED);
-    ended.numbers = [status as u64, 0];
-    let _ = message::send(reply, &ended, &[]);
-    close(reply);
+/// Takes what is pending, so that the descriptor tells of what comes next.
+fn drain(signals: &Fd) {
+    let mut pending = [0_u8; 512];
+    while call::read(signals.raw(), &mut pending).is_ok_and(|len| len > 0) {}
 }
 
 /// Microseconds of user and system time of all who were reaped, and of whom they had reaped.

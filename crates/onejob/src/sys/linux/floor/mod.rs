@@ -10,6 +10,7 @@
 
 pub(crate) mod call;
 pub(crate) mod cgroup;
+pub(crate) mod children;
 pub(crate) mod exec;
 pub(crate) mod guard;
 pub(crate) mod message;

@@ -109,6 +109,15 @@ impl Proc {
         })
     }
 
+    /// How many tasks the whole system has (`proc_loadavg(5)`).
+    pub(crate) fn tasks(&self) -> Option<usize> {
+        let file = openat(self.dir.raw(), c"loadavg", 0).ok()?;
+        let mut text = [0_u8; 128];
+        let len = read(file.raw(), &mut text).ok()?;
+        let after = text.get(..len)?.split(|byte| *byte == b'/').nth(1)?;
+        number(after.split(|byte| *byte == b' ').next()?).map(|tasks| tasks as usize)
+    }
+
     /// What `/proc/PID/stat` says.
     pub(crate) fn stat(&self, pid: i32) -> Result<Stat> {
         let file = openat(self.dir.raw(), Word::new().number(pid).text(b"/stat").as_c_str(), 0)?;
@@ -202,5 +211,46 @@ pub(crate) fn read_numbers(file: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
             }
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_spaces_and_parentheses() {
+        let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        let stat = parse_stat(text).expect("a stat");
+        assert_eq!(stat.name.get(..stat.name_len), Some(&b"a) b (c"[..]));
+        assert_eq!((stat.state, stat.parent, stat.start), (b'R', 7, 12345));
+        assert!(parse_stat(b"42 (cut off) R 7").is_none());
+        assert!(parse_stat(b"").is_none());
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for value in [0, 7, 10, 4_194_304, i32::MAX] {
+            let word = Word::new().number(value);
+            assert_eq!(word.as_c_str().to_str(), Ok(value.to_string().as_str()));
+            assert_eq!(number(word.as_c_str().to_bytes()), Some(value as u64));
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_children_files_is_scanned() {
+        let mut child = std::process::Command::new("sleep").arg("300").spawn().expect("started");
+        let list = |proc: &Proc| {
+            let mut pids = std::vec::Vec::new();
+            proc.children(getpid(), &mut |pid| pids.push(pid)).expect("a list");
+            pids
+        };
+        let files = Proc::open().expect("a usable /proc");
+        let scan = Proc { has_children_files: false, ..Proc::open().expect("a usable /proc") };
+        let pid = child.id() as i32;
+        assert!(list(&files).contains(&pid) && list(&scan).contains(&pid));
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert!(!list(&scan).contains(&pid));
     }
 }

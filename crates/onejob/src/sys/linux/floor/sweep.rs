@@ -5,8 +5,10 @@
 //! is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips through comes
 //! back to the root, which is a subreaper, and is met by the next round.
 //!
-//! All are stopped before the first is killed: every death would make room for a fork of those not
-//! yet stopped, where a limit on the user's processes is all that holds them back.
+//! All are stopped before the first is killed: for a fork bomb at its limit, every death is room for
+//! another one. One pass to stop is enough for nearly all; if the killing then meets more processes
+//! than there were, or no fewer than in the last round, the next rounds are *careful*, and stop in
+//! passes until one meets nobody new.
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, pidfd_send_signal},
@@ -24,6 +26,54 @@ pub(crate) struct Round {
     pub(crate) coverage: Coverage,
 }
 
+/// A bit for every number a process can have.
+pub(crate) type Marks = [u64; 1 << 16];
+
+/// Rounds against what is below one process.
+pub(crate) struct Sweep<'a> {
+    marks: &'a mut Marks,
+    careful: bool,
+    last_seen: usize,
+}
+
+impl<'a> Sweep<'a> {
+    /// `marks` is scratch memory, of which only what is needed is touched.
+    pub(crate) fn new(marks: &'a mut Marks) -> Sweep<'a> {
+        Sweep { marks, careful: false, last_seen: usize::MAX }
+    }
+
+    /// One round over everybody below `root`: all that are met are killed.
+    pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
+        // More than there are in the whole system have been born while we walked.
+        let mut most = walk.proc.tasks().unwrap_or(1024) + 64;
+        if self.careful {
+            self.stop_all(walk, root, root_fd)?;
+            most = usize::MAX;
+        } else {
+            walk.below(root, root_fd, &mut Stopper)?;
+        }
+        let mut killer = Killer { root, met: 0, most, seen: 0, refused: 0, last: None };
+        let coverage = walk.below(root, root_fd, &mut killer)?;
+        self.careful = killer.met >= most || killer.seen >= self.last_seen;
+        self.last_seen = killer.seen;
+        Ok(Round { seen: killer.seen, refused: killer.refused, last: killer.last, coverage })
+    }
+
+    fn stop_all(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<()> {
+        const PASSES: usize = 100;
+        self.marks.fill(0);
+        for _ in 0..PASSES {
+            let mut stopper = Marker { marks: self.marks, anew: 0 };
+            let coverage = walk.below(root, root_fd, &mut stopper)?;
+            if stopper.anew == 0 && coverage == Coverage::Whole {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stops everybody.
 struct Stopper;
 
 impl Visitor for Stopper {
@@ -32,8 +82,28 @@ impl Visitor for Stopper {
     }
 }
 
+/// Stops everybody and counts those it had not met before.
+struct Marker<'a> {
+    marks: &'a mut Marks,
+    anew: usize,
+}
+
+impl Visitor for Marker<'_> {
+    fn enter(&mut self, found: &Found) {
+        let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
+        let bit = 1_u64 << (found.pid & 63);
+        if let Some(word) = self.marks.get_mut(found.pid as usize >> 6) {
+            self.anew += usize::from(*word & bit == 0);
+            *word |= bit;
+        }
+    }
+}
+
+/// Stops everybody on the way down and kills them on the way up.
 struct Killer {
     root: i32,
+    met: usize,
+    most: usize,
     seen: usize,
     refused: usize,
     last: Option<Fd>,
@@ -41,6 +111,7 @@ struct Killer {
 
 impl Visitor for Killer {
     fn enter(&mut self, found: &Found) {
+        self.met += 1;
         self.seen += 1;
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
     }
@@ -55,12 +126,8 @@ impl Visitor for Killer {
             Err(_) => self.seen = self.seen.saturating_sub(1),
         }
     }
-}
 
-/// One pass over everybody below `root`: all that are met are killed.
-pub(crate) fn round(walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
-    walk.below(root, root_fd, &mut Stopper)?;
-    let mut killer = Killer { root, seen: 0, refused: 0, last: None };
-    let coverage = walk.below(root, root_fd, &mut killer)?;
-    Ok(Round { seen: killer.seen, refused: killer.refused, last: killer.last, coverage })
+    fn goes_on(&self) -> bool {
+        self.met < self.most
+    }
 }

@@ -25,6 +25,10 @@ pub(crate) trait Visitor {
     fn enter(&mut self, found: &Found);
     /// After all below it have been visited.
     fn leave(&mut self, _found: &Found) {}
+    /// Whether anybody else is to be visited.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// A process whose children are being visited: those that are left are `arena[next..end]`.
@@ -72,7 +76,7 @@ impl Walk<'_> {
         let first = Frame { pid: root, pidfd: root_fd, parent: 0, next: 0, end: 0 };
         *self.path.first_mut().ok_or(Errno::NOMEM)? = self.list(first, 0, &mut coverage)?;
         while let Some(top) = depth.checked_sub(1).and_then(|top| self.path.get_mut(top)) {
-            if top.next < top.end {
+            if top.next < top.end && visitor.goes_on() {
                 let at = top.next;
                 top.next += 1;
                 let parent = *top;
