@@ -1,8 +1,11 @@
 //! A PID namespace in which numbers can be chosen.
 
-use std::{env, fs};
+use std::{
+    env, fs,
+    time::{Duration, Instant},
+};
 
-use testkit::{Bins, Bystanders, Cell, Setting, eventually, scratch_dir, skip};
+use testkit::{Bins, Bystanders, Cell, DEADLINE, Setting, scratch_dir, skip};
 
 const INSIDE: &str = "ONEJOB_TEST_INSIDE";
 
@@ -36,8 +39,15 @@ pub(crate) fn inside(test: &str) -> bool {
         init.stdout(file.try_clone().expect("a descriptor")).stderr(file);
     });
     let mut bystanders = Bystanders::beside(&cell, run.id() as i32);
-    let status = eventually("the end of the test inside", || run.try_wait().expect("our child"));
+    // Longer than anything inside waits, so that it can say what it waited for.
+    let start = Instant::now();
+    let mut status = None;
+    while status.is_none() && start.elapsed() < 3 * DEADLINE {
+        std::thread::sleep(Duration::from_millis(5));
+        status = run.try_wait().expect("our child");
+    }
     let said = fs::read_to_string(output).expect("what it said");
+    let status = status.unwrap_or_else(|| panic!("no end of the test inside:\n{said}"));
     assert!(status.success(), "inside: {status}\n{said}");
     bystanders.assert_alive();
     false
