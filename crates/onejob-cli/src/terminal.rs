@@ -7,7 +7,7 @@ use rustix::{
     fd::OwnedFd,
     fs::{Mode, OFlags},
     io::Errno,
-    process::{Pid, getpgrp, test_kill_process_group},
+    process::{Pid, test_kill_process_group},
     termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp},
 };
 
@@ -25,7 +25,9 @@ impl Terminal {
     pub(crate) fn held() -> Option<Terminal> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let tty = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok()?;
-        let group = tcgetpgrp(&tty).ok().filter(|group| *group == getpgrp())?;
+        // SAFETY: asks for a number, which is 0 for a group from outside our PID namespace.
+        let ours = unsafe { libc::getpgrp() };
+        let group = tcgetpgrp(&tty).ok().filter(|group| group.as_raw_pid() == ours)?;
         let modes = tcgetattr(&tty).ok()?;
         Some(Terminal { tty, group, modes })
     }

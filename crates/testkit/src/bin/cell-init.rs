@@ -93,6 +93,10 @@ fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -
         let mut status = 0;
         // SAFETY: status is a local.
         let ended = unsafe { libc::waitpid(-1, &mut status, 0) };
+        if ended < 0 {
+            // Nobody is left, but orphans may still come.
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         if ended == program {
             report.write_all(&status.to_ne_bytes())?;
         }
