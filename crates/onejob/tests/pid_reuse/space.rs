@@ -47,7 +47,11 @@ pub(crate) fn inside(test: &str) -> bool {
         status = run.try_wait().expect("our child");
     }
     let said = fs::read_to_string(output).expect("what it said");
-    let status = status.unwrap_or_else(|| panic!("no end of the test inside:\n{said}"));
+    let Some(status) = status else {
+        let _ = run.kill();
+        let _ = run.wait();
+        panic!("no end of the test inside:\n{said}");
+    };
     assert!(status.success(), "inside: {status}\n{said}");
     bystanders.assert_alive();
     false
