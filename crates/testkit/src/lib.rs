@@ -21,6 +21,7 @@ pub use bins::{Bins, scratch_dir};
 pub use bystanders::Bystanders;
 pub use cell::{Cell, Living};
 pub use eventually::{DEADLINE, eventually, skip};
+pub use namespace::GO as CELL_GO;
 pub use owner::{Answer, Owner, numbers};
 pub use report::{Player, Report};
 pub use setting::Setting;

@@ -7,10 +7,14 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Bins, eventually, proc};
+use crate::{Bins, eventually, proc, scratch_dir};
 
 /// The namespace's first process and the bystander that it starts: they are the cell's, not the case's.
 const OF_THE_CELL: [i32; 2] = [1, 2];
+
+/// Names the file that `cell-init` waits for before it starts the program: one that ends at once
+/// would otherwise be gone before anybody has seen its namespace.
+pub const GO: &str = "TESTKIT_CELL_GO";
 
 /// Ends with its first process, which is killed when this is dropped.
 #[derive(Debug, Default)]
@@ -28,7 +32,8 @@ impl Namespace {
     /// `command` is a `cell-init`.
     pub(crate) fn start(&mut self, command: &mut Command) -> Child {
         assert!(self.link.is_none(), "a namespace cell holds one program");
-        let child = command.spawn().expect("cell-init starts");
+        let go = scratch_dir().join("go");
+        let child = command.env(GO, &go).spawn().expect("cell-init starts");
         let pid = child.id() as i32;
         let own = proc::link(std::process::id() as i32, "ns/pid");
         let inside =
@@ -36,6 +41,7 @@ impl Namespace {
         self.link = Some(eventually("a namespace", inside));
         self.init = Some(eventually("the first process of it", || self.outer_pid(1)));
         eventually("the bystander inside", || self.outer_pid(OF_THE_CELL[1]));
+        std::fs::write(go, "").expect("a writable scratch directory");
         child
     }
 

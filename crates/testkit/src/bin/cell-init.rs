@@ -10,7 +10,7 @@ use std::{
     ptr,
 };
 
-use testkit::mortal;
+use testkit::{CELL_GO as GO, mortal};
 
 fn main() {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
@@ -86,8 +86,13 @@ fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -
     }
     mount_proc()?;
     let quiet = actor.arg("sleep").arg("/dev/null").stdin(Stdio::null()).stdout(Stdio::null());
-    let _bystander = quiet.spawn()?;
-    let program = program.process_group(0).spawn()?.id() as i32;
+    let _bystander = quiet.env_remove(GO).spawn()?;
+    if let Some(go) = std::env::var_os(GO) {
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+    let program = program.env_remove(GO).process_group(0).spawn()?.id() as i32;
     close_stdio();
     loop {
         let mut status = 0;
