@@ -34,6 +34,9 @@ pub(crate) const BASE: i32 = 2;
 /// How the inner guard ends when the members are to be left alone.
 const RELEASED: i32 = 3;
 
+/// How a guard ends that could not begin: the owner knows, and has no job.
+const GAVE_UP: i32 = 1;
+
 /// The memory of a guard, which is only touched as far as it is used.
 pub(crate) struct Memory {
     arena: [i32; 32768],
@@ -107,7 +110,7 @@ fn settle(has_base: bool) {
 
 fn give_up(errno: Errno) -> ! {
     let _ = message::send(SOCKET, &Message::error(message::HELLO, errno), &[]);
-    exit(1)
+    exit(GAVE_UP)
 }
 
 fn greet(outer: i32) -> Result<()> {
@@ -157,10 +160,11 @@ impl Guard<'_> {
                 if ended.pid != inner {
                     continue;
                 }
-                match ended.wait_status() >> 8 {
-                    RELEASED => exit(0),
-                    // With cgroups the inner guard is only the second pair of eyes.
-                    _ if ended.wait_status() != 0 && !self.prefix.is_empty() => {}
+                let status = ended.wait_status();
+                match (status & 0x7f, status >> 8) {
+                    (0, RELEASED | GAVE_UP) => exit(0),
+                    // Killed: with cgroups it was only the second pair of eyes.
+                    (1.., _) if !self.prefix.is_empty() => {}
                     _ => self.finish(),
                 }
             }
