@@ -281,7 +281,7 @@ impl JobBuilder {
             let unmet = promised.unmet(&self.required);
             if !unmet.is_empty() {
                 let unmet: Vec<_> = unmet.iter().map(ToString::to_string).collect();
-                refusals.push(format!("{promised} lacks {}", unmet.join(", ")));
+                refusals.push(format!("{mechanism} lacks {}", unmet.join(", ")));
                 continue;
             }
             match sys::Job::new(mechanism, around) {
