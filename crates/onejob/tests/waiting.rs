@@ -250,14 +250,12 @@ fn children_that_nobody_waits_for_leave_no_zombies() {
         job.wait().expect("waited");
         eventually("no zombies", || {
             job.is_empty().expect("observable");
-            let me = std::process::id();
-            let path = format!("/proc/{me}/task/{me}/children");
-            let children = fs::read_to_string(path).unwrap_or_default();
-            let other = fs::read_dir("/proc/self/task").expect("threads").flatten().any(|task| {
-                let path = task.path().join("children");
-                fs::read_to_string(path).is_ok_and(|children| !children.trim().is_empty())
-            });
-            (children.trim().is_empty() && !other).then_some(())
+            let childless =
+                fs::read_dir("/proc/self/task").expect("threads").flatten().all(|task| {
+                    let children = fs::read_to_string(task.path().join("children"));
+                    children.unwrap_or_default().trim().is_empty()
+                });
+            childless.then_some(())
         });
     });
 }

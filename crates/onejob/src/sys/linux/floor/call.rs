@@ -10,13 +10,13 @@ pub(crate) struct Errno(pub(crate) i32);
 impl Errno {
     pub(crate) const PERM: Errno = Errno(1);      pub(crate) const NOENT: Errno = Errno(2);
     pub(crate) const SRCH: Errno = Errno(3);      pub(crate) const INTR: Errno = Errno(4);
-    pub(crate) const NOEXEC: Errno = Errno(8);    pub(crate) const BADF: Errno = Errno(9);
+    pub(crate) const NOEXEC: Errno = Errno(8);
     pub(crate) const CHILD: Errno = Errno(10);    pub(crate) const AGAIN: Errno = Errno(11);
     pub(crate) const NOMEM: Errno = Errno(12);    pub(crate) const ACCES: Errno = Errno(13);
-    pub(crate) const BUSY: Errno = Errno(16);     pub(crate) const EXIST: Errno = Errno(17);
+    pub(crate) const BUSY: Errno = Errno(16);
     pub(crate) const NODEV: Errno = Errno(19);    pub(crate) const NOTDIR: Errno = Errno(20);
     pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const MFILE: Errno = Errno(24);
-    pub(crate) const NOSYS: Errno = Errno(38);    pub(crate) const NOTEMPTY: Errno = Errno(39);
+    pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
     pub(crate) const OPNOTSUPP: Errno = Errno(95);
 }
@@ -44,7 +44,6 @@ pub(crate) const AT_EMPTY_PATH: usize = 0x1000;
 
 pub(crate) const POLLIN: i16 = 1;
 pub(crate) const POLLPRI: i16 = 2;
-pub(crate) const POLLHUP: i16 = 16;
 
 /// A descriptor that closes itself.
 pub(crate) struct Fd(pub(crate) i32);
@@ -217,14 +216,6 @@ pub(crate) fn poll(fds: &mut [PollFd], milliseconds: i32) -> usize {
 pub(crate) fn is_dead(pidfd: i32) -> bool {
     let mut fds = [PollFd::new(pidfd, POLLIN)];
     poll(&mut fds, 0) == 1 && fds[0].revents & POLLIN != 0
-}
-
-/// Monotonic milliseconds.
-pub(crate) fn now() -> u64 {
-    let mut time = [0_i64; 2];
-    // SAFETY: the kernel writes one timespec into the array. Clock 1 is CLOCK_MONOTONIC.
-    let _ = unsafe { syscall(nr::CLOCK_GETTIME, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
-    (time[0] as u64).wrapping_mul(1000).wrapping_add(time[1] as u64 / 1_000_000)
 }
 
 /// A child that has ended, as `waitid` tells it.
