@@ -44,9 +44,11 @@ pub(crate) fn signal_counter() {
         // SAFETY: the handler only touches an atomic.
         unsafe { libc::signal(signal, count as *const () as libc::sighandler_t) };
     }
+    // The total is read before the counts are written: a signal in between is written once more,
+    // never lost.
+    let mut written = total();
     write_counts();
     say("counter", sys::parent());
-    let mut written = total();
     loop {
         thread::sleep(Duration::from_millis(5));
         let now = total();
