@@ -28,6 +28,7 @@ enum Kind {
     InvalidInput,
     Unmet,
     Stale,
+    NameTaken,
     Survivors(Vec<Process>),
 }
 
@@ -60,6 +61,10 @@ impl Error {
 
     pub(crate) fn stale(what: impl Into<String>) -> Self {
         Self::with(Kind::Stale, what.into(), None)
+    }
+
+    pub(crate) fn name_taken(what: impl Into<String>) -> Self {
+        Self::with(Kind::NameTaken, what.into(), None)
     }
 
     pub(crate) fn still_alive(survivors: Vec<Process>, waited: Duration) -> Self {
@@ -106,6 +111,11 @@ impl Error {
         matches!(self.0.kind, Kind::Stale)
     }
 
+    /// A living job has the name already.
+    pub fn is_name_taken(&self) -> bool {
+        matches!(self.0.kind, Kind::NameTaken)
+    }
+
     /// The program could not be executed; everything before `execve` had worked.
     pub fn is_exec(&self) -> bool {
         matches!(self.0.kind, Kind::Exec)
@@ -134,7 +144,11 @@ impl Error {
         let Inner { kind, what, source, .. } = &*self.0;
         let failed = match kind {
             Kind::Os | Kind::Exec | Kind::Survivors(_) => "failed to ",
-            Kind::Unsupported | Kind::InvalidInput | Kind::Unmet | Kind::Stale => "",
+            Kind::Unsupported
+            | Kind::InvalidInput
+            | Kind::Unmet
+            | Kind::Stale
+            | Kind::NameTaken => "",
         };
         let cause = source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
         format!("{failed}{what}{cause}")
@@ -179,6 +193,7 @@ impl From<Error> for io::Error {
             Kind::Unsupported | Kind::Unmet => io::ErrorKind::Unsupported,
             Kind::InvalidInput => io::ErrorKind::InvalidInput,
             Kind::Stale => io::ErrorKind::NotFound,
+            Kind::NameTaken => io::ErrorKind::AlreadyExists,
             Kind::Survivors(_) => io::ErrorKind::TimedOut,
             Kind::Os | Kind::Exec => error.io_kind().unwrap_or(io::ErrorKind::Other),
         };

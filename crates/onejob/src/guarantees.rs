@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, Result};
+use crate::{Error, Resources, Result};
 
 /// What the operating system gives us to hold a job together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +110,8 @@ pub struct Guarantees {
     pub cpu_accounting: Accounting,
     /// Memory.
     pub memory_accounting: Accounting,
+    /// What can be limited for the whole job.
+    pub limits: Resources,
 }
 
 impl Guarantees {
@@ -123,7 +125,7 @@ impl Guarantees {
 /// [`JobBuilder::require`](crate::JobBuilder::require).
 ///
 /// From a word: `tracked`, `kill=atomic`, `owner-death=guard`, `freeze=sweep`,
-/// `crosses-setuid`. A bare level is a containment.
+/// `limits=memory,processes`, `crosses-setuid`. A bare level is a containment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requirement {
@@ -137,6 +139,8 @@ pub enum Requirement {
     Freeze(Freeze),
     /// Members that changed their user are reached.
     CrossesSetuid,
+    /// All of these can be limited for the whole job.
+    Limits(Resources),
 }
 
 impl Requirement {
@@ -147,6 +151,7 @@ impl Requirement {
             Requirement::OwnerDeath(least) => given.owner_death >= least,
             Requirement::Freeze(least) => given.freeze >= least,
             Requirement::CrossesSetuid => given.crosses_setuid,
+            Requirement::Limits(resources) => given.limits.contains(resources),
         }
     }
 }
@@ -197,8 +202,11 @@ impl FromStr for Requirement {
             ("kill", level) => level.parse().map(Requirement::Kill),
             ("owner-death", level) => level.parse().map(Requirement::OwnerDeath),
             ("freeze", level) => level.parse().map(Requirement::Freeze),
-            _ => Err(Error::invalid(format!("unknown guarantee {name:?}"))
-                .hint("one of: containment=…, kill=…, owner-death=…, freeze=…, crosses-setuid")),
+            ("limits", resources) => resources.parse().map(Requirement::Limits),
+            _ => Err(Error::invalid(format!("unknown guarantee {name:?}")).hint(
+                "one of: containment=…, kill=…, owner-death=…, freeze=…, limits=…, \
+                       crosses-setuid",
+            )),
         }
     }
 }
@@ -211,6 +219,7 @@ impl fmt::Display for Requirement {
             Requirement::OwnerDeath(level) => write!(f, "owner-death={level}"),
             Requirement::Freeze(level) => write!(f, "freeze={level}"),
             Requirement::CrossesSetuid => f.write_str("crosses-setuid"),
+            Requirement::Limits(resources) => write!(f, "limits={resources}"),
         }
     }
 }
@@ -222,8 +231,8 @@ impl fmt::Display for Guarantees {
         write!(
             f,
             "{mechanism}: containment={containment} kill={kill} owner-death={owner_death} \
-             crosses-setuid={setuid} freeze={} cpu={} memory={}",
-            self.freeze, self.cpu_accounting, self.memory_accounting
+             crosses-setuid={setuid} freeze={} cpu={} memory={} limits={}",
+            self.freeze, self.cpu_accounting, self.memory_accounting, self.limits
         )
     }
 }
@@ -252,13 +261,25 @@ impl From<Freeze> for Requirement {
     }
 }
 
+impl From<Resources> for Requirement {
+    fn from(resources: Resources) -> Self {
+        Requirement::Limits(resources)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_requirement_reads_back_as_it_prints() {
-        for text in ["containment=sealed", "kill=atomic", "owner-death=guard", "freeze=none"] {
+        for text in [
+            "containment=sealed",
+            "kill=atomic",
+            "owner-death=guard",
+            "freeze=none",
+            "limits=memory",
+        ] {
             assert_eq!(text.parse::<Requirement>().unwrap().to_string(), text);
         }
         assert_eq!("tracked".parse::<Requirement>().unwrap(), Containment::Tracked.into());

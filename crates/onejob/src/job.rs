@@ -7,8 +7,10 @@ use std::{
 };
 
 use crate::{
-    Child, Command, Error, Guarantees, Mechanism, Process, ProcessId, Requirement, Result, Signal,
-    Stats, StopReport, Tree, stop,
+    Child, Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Requirement, Result,
+    Signal, Stats, StopReport, Tree,
+    name::Name,
+    stop,
     stop::Stoppable as _,
     sys::{self, Mechanism as _},
 };
@@ -38,6 +40,20 @@ impl Job {
     /// Chooses what the job must be like.
     pub fn builder() -> JobBuilder {
         JobBuilder::default()
+    }
+
+    /// A living job of this user: by its name, or by an unambiguous beginning of its id.
+    ///
+    /// What comes is a second view of the job, not a second owner: dropping it changes nothing, and
+    /// it does not keep the job alive.
+    ///
+    /// # Errors
+    /// [`is_not_found`](Error::is_not_found) if there is none;
+    /// [`is_invalid_input`](Error::is_invalid_input) if the text could not be a name or fits several
+    /// ids; [`is_permission_denied`](Error::is_permission_denied) if it is another user's.
+    pub fn open(job: &str) -> Result<Job> {
+        let made_by = sys::ProcessToken::current()?;
+        Ok(Job { sys: sys::open(&Name::new(job)?)?, made_by })
     }
 
     /// Starts a process as a member: it is in the job before its first instruction.
@@ -182,12 +198,36 @@ impl Job {
         self.sys.thaw()
     }
 
+    /// The limits that are set.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn limits(&self) -> Result<Limits> {
+        self.sys.limits()
+    }
+
+    /// Sets these limits instead of those set before, for the members there are and those to come.
+    ///
+    /// # Errors
+    /// [`is_invalid_input`](Error::is_invalid_input) for a limit of nothing;
+    /// [`is_unsupported`](Error::is_unsupported) for one that cannot be enforced on the whole job
+    /// here, with what would help. Nothing has changed then.
+    pub fn set_limits(&self, limits: &Limits) -> Result<()> {
+        limits.check()?;
+        self.sys.set_limits(limits)
+    }
+
     /// What the members have used.
     ///
     /// # Errors
     /// What the system said.
     pub fn stats(&self) -> Result<Stats> {
         self.sys.stats()
+    }
+
+    /// Its name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.sys.name().map(Name::as_str)
     }
 
     /// What this job really promises, now: a guard that was killed is missing here.
@@ -223,6 +263,8 @@ impl fmt::Debug for Job {
 pub struct JobBuilder {
     mechanism: Option<Mechanism>,
     required: Vec<Requirement>,
+    name: Option<String>,
+    limits: Limits,
 }
 
 impl JobBuilder {
@@ -243,9 +285,44 @@ impl JobBuilder {
         self
     }
 
+    /// Names the job, so that other processes of this user can [open](Job::open) it: 1 to 64
+    /// letters, digits, dots, underscores and dashes, no dot or dash in front. A name dies with its
+    /// job.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Limits what the members may use, all together. A mechanism that cannot enforce one of these
+    /// limits is passed over like one that does not meet a requirement.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Limits memory, in bytes.
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.limits.memory_max = Some(bytes);
+        self
+    }
+
+    /// Limits CPU bandwidth, in CPUs.
+    pub fn cpu_max(mut self, cpus: f64) -> Self {
+        self.limits.cpu_max = Some(cpus);
+        self
+    }
+
+    /// Limits how many processes and threads live at once.
+    pub fn processes_max(mut self, count: u32) -> Self {
+        self.limits.processes_max = Some(count);
+        self
+    }
+
     /// Makes an empty job.
     ///
     /// # Errors
+    /// [`is_invalid_input`](Error::is_invalid_input) for a name that is none or a limit of nothing;
+    /// [`is_name_taken`](Error::is_name_taken) if a living job has the name;
     /// [`is_unmet_requirement`](Error::is_unmet_requirement) if no mechanism gives what is
     /// required; [`is_unsupported`](Error::is_unsupported) if none, or not the forced one, is
     /// available. Both say what is missing and how to get it.
@@ -269,7 +346,8 @@ impl JobBuilder {
     }
 
     /// Tries the mechanisms, strongest first, until one is available and meets the requirements.
-    fn climb(self, around: Around) -> Result<Job> {
+    fn climb(mut self, around: Around) -> Result<Job> {
+        let spec = self.spec(around)?;
         let mut ladder = sys::LADDER.to_vec();
         if let Some(forced) = self.mechanism {
             ladder.retain(|mechanism| *mechanism == forced);
@@ -284,7 +362,7 @@ impl JobBuilder {
                 refusals.push(format!("{mechanism} lacks {}", unmet.join(", ")));
                 continue;
             }
-            match sys::Job::new(mechanism, around) {
+            match sys::Job::new(mechanism, &spec) {
                 Ok(sys) => return Ok(Job { sys, made_by }),
                 // Only a mechanism that is not to be had here sends us on: a full table is an error.
                 Err(error) if error.is_unsupported() && self.mechanism.is_none() => {
@@ -294,6 +372,17 @@ impl JobBuilder {
             }
         }
         Err(self.refuse(&refusals))
+    }
+
+    /// What is asked for beyond the guarantees, checked; a limit is also a requirement.
+    fn spec(&mut self, around: Around) -> Result<Spec> {
+        self.limits.check()?;
+        let wanted = self.limits.resources();
+        if !wanted.is_empty() {
+            self.required.push(Requirement::Limits(wanted));
+        }
+        let name = self.name.as_deref().map(Name::new).transpose()?;
+        Ok(Spec { around, name, limits: self.limits })
     }
 
     fn refuse(&self, refusals: &[String]) -> Error {
@@ -308,6 +397,14 @@ impl JobBuilder {
         Error::unmet(format!("no job with {} is to be had here: {why}", wanted.join(", ")))
             .hint("`onejob doctor` explains what this host can give and how to get more")
     }
+}
+
+/// What a new job is to be, whatever holds it together.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) around: Around,
+    pub(crate) name: Option<Name>,
+    pub(crate) limits: Limits,
 }
 
 /// Whom a new job is put around.

@@ -31,6 +31,8 @@ mod error;
 mod guarantees;
 mod host;
 mod job;
+mod limits;
+mod name;
 mod process;
 mod signal;
 mod stats;
@@ -45,6 +47,8 @@ pub use guarantees::{
 };
 pub use host::{Rung, survey};
 pub use job::{Job, JobBuilder};
+pub use limits::{Limits, Resources};
+pub use name::{JobEntry, jobs};
 pub use process::{Process, ProcessId, Tree, TreeNode};
 pub use signal::Signal;
 pub use stats::Stats;

@@ -6,7 +6,9 @@
 //! |---|---|
 //! | `LADDER` | its mechanisms, strongest default first |
 //! | `promise(mechanism, around)` | what a job of it promises if it can be made |
-//! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, around)` and the [`Mechanism`] contract |
+//! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, spec)` and the [`Mechanism`] contract |
+//! | `open(name)` | a second view of a living job, by name or beginning of its id |
+//! | `jobs()` | this user's living jobs |
 //! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
@@ -16,7 +18,10 @@
 //! Operating systems are named here and below, and nowhere else. A mechanism is one file below its
 //! system's folder; adding one touches that folder and the enum [`crate::Mechanism`].
 
-use crate::{Command, Guarantees, Process, ProcessId, Result, Signal, Stats, stop::Stoppable};
+use crate::{
+    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, name::Name,
+    stop::Stoppable,
+};
 
 /// What a mechanism provides. `kill`, `ask` and `wait` come with [`Stoppable`], and like every
 /// method here they spare the calling process.
@@ -33,6 +38,12 @@ pub(crate) trait Mechanism: Stoppable + Send + Sync {
     fn processes(&self) -> Result<Vec<Process>>;
     /// Sends a signal to every member but the caller.
     fn signal(&self, signal: Signal) -> Result<usize>;
+    /// Its name, if it has one.
+    fn name(&self) -> Option<&Name>;
+    /// The limits that are set.
+    fn limits(&self) -> Result<Limits>;
+    /// Replaces them; all of them are among the guaranteed ones, or it is an error.
+    fn set_limits(&self, limits: &Limits) -> Result<()>;
     /// Returns when no member runs.
     fn freeze(&self) -> Result<()>;
     /// The opposite.
@@ -41,7 +52,7 @@ pub(crate) trait Mechanism: Stoppable + Send + Sync {
     fn stats(&self) -> Result<Stats>;
     /// From now on the members live on without us; `close` must then leave them alone.
     fn release(&mut self) -> Result<()>;
-    /// Kills the members unless released, and gives everything back. Called once, last.
+    /// Kills the members unless released or opened, and gives everything back. Called once, last.
     fn close(&mut self);
 }
 
@@ -88,6 +99,15 @@ macro_rules! delegate {
             fn signal(&self, signal: Signal) -> Result<usize> {
                 self.get().signal(signal)
             }
+            fn name(&self) -> Option<&Name> {
+                self.get().name()
+            }
+            fn limits(&self) -> Result<Limits> {
+                self.get().limits()
+            }
+            fn set_limits(&self, limits: &Limits) -> Result<()> {
+                self.get().set_limits(limits)
+            }
             fn freeze(&self) -> Result<()> {
                 self.get().freeze()
             }
@@ -111,9 +131,13 @@ macro_rules! delegate {
 #[cfg(onejob_linux)]
 mod linux;
 #[cfg(onejob_linux)]
-pub(crate) use linux::{Child, Job, LADDER, ProcessToken, identify, promise, survey, tree};
+pub(crate) use linux::{
+    Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
+};
 
 #[cfg(not(onejob_linux))]
 mod unsupported;
 #[cfg(not(onejob_linux))]
-pub(crate) use unsupported::{Child, Job, LADDER, ProcessToken, identify, promise, survey, tree};
+pub(crate) use unsupported::{
+    Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
+};

@@ -4,7 +4,9 @@ use std::{convert::Infallible, process::ExitStatus, time::Instant};
 
 use super::Mechanism;
 use crate::{
-    Command, Error, Guarantees, Process, ProcessId, Result, Rung, Signal, Stats, job::Around,
+    Command, Error, Guarantees, JobEntry, Limits, Process, ProcessId, Result, Rung, Signal, Stats,
+    job::{Around, Spec},
+    name::Name,
     stop::Stoppable,
 };
 
@@ -29,9 +31,17 @@ fn unsupported() -> Error {
 }
 
 impl Job {
-    pub(crate) fn new(_: crate::Mechanism, _: Around) -> Result<Job> {
+    pub(crate) fn new(_: crate::Mechanism, _: &Spec) -> Result<Job> {
         Err(unsupported())
     }
+}
+
+pub(crate) fn open(_: &Name) -> Result<Job> {
+    Err(unsupported())
+}
+
+pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
+    Err(unsupported())
 }
 
 pub(crate) fn promise(mechanism: crate::Mechanism, _: Around) -> Guarantees {
@@ -118,6 +128,15 @@ impl Mechanism for Never {
         match self.0 {}
     }
     fn signal(&self, _: Signal) -> Result<usize> {
+        match self.0 {}
+    }
+    fn name(&self) -> Option<&Name> {
+        match self.0 {}
+    }
+    fn limits(&self) -> Result<Limits> {
+        match self.0 {}
+    }
+    fn set_limits(&self, _: &Limits) -> Result<()> {
         match self.0 {}
     }
     fn freeze(&self) -> Result<()> {

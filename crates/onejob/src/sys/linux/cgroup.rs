@@ -30,8 +30,8 @@ use super::{
     identity, is_past, milliseconds_until, spawn, wait_for,
 };
 use crate::{
-    Command, Error, Guarantees, OwnerDeath, Process, ProcessId, Result, Signal, Stats, job::Around,
-    stop::Stoppable, sys::Mechanism,
+    Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
+    Stats, job::Around, name::Name, stop::Stoppable, sys::Mechanism,
 };
 
 pub(crate) struct Cgroup {
@@ -413,6 +413,21 @@ impl Mechanism for Cgroup {
             }
         }
         reached.count()
+    }
+
+    fn name(&self) -> Option<&Name> {
+        None
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        Ok(Limits::default())
+    }
+
+    fn set_limits(&self, limits: &Limits) -> Result<()> {
+        match limits.resources() {
+            Resources::NONE => Ok(()),
+            wanted => Err(Error::unsupported(format!("this job cannot be limited in {wanted}"))),
+        }
     }
 
     fn freeze(&self) -> Result<()> {

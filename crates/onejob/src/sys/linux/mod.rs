@@ -30,7 +30,8 @@ use std::{io, time::Instant};
 
 use super::Mechanism;
 use crate::{
-    Command, Guarantees, Process, ProcessId, Result, Signal, Stats, job::Around, stop::Stoppable,
+    Command, Error, Guarantees, JobEntry, Limits, Process, ProcessId, Result, Signal, Stats,
+    job::Spec, name::Name, stop::Stoppable,
 };
 
 pub(crate) const LADDER: &[crate::Mechanism] =
@@ -45,12 +46,29 @@ pub(crate) enum Job {
 delegate!(Job { Cgroup, Subreaper });
 
 impl Job {
-    pub(crate) fn new(mechanism: crate::Mechanism, around: Around) -> Result<Job> {
+    pub(crate) fn new(mechanism: crate::Mechanism, spec: &Spec) -> Result<Job> {
+        if spec.name.is_some() {
+            return Err(no_names());
+        }
         match mechanism {
-            crate::Mechanism::Cgroup => cgroup::Cgroup::new(around).map(Job::Cgroup),
-            crate::Mechanism::Subreaper => subreaper::Subreaper::new(around).map(Job::Subreaper),
+            crate::Mechanism::Cgroup => cgroup::Cgroup::new(spec.around).map(Job::Cgroup),
+            crate::Mechanism::Subreaper => {
+                subreaper::Subreaper::new(spec.around).map(Job::Subreaper)
+            }
         }
     }
+}
+
+fn no_names() -> Error {
+    Error::unsupported("jobs cannot have names on Linux yet")
+}
+
+pub(crate) fn open(_: &Name) -> Result<Job> {
+    Err(no_names())
+}
+
+pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
+    Err(no_names())
 }
 
 impl From<floor::call::Errno> for io::Error {

@@ -29,8 +29,8 @@ use super::{
     identity, spawn,
 };
 use crate::{
-    Command, Error, Guarantees, OwnerDeath, Process, ProcessId, Result, Signal, Stats, job::Around,
-    stop::Stoppable, sys::Mechanism,
+    Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
+    Stats, job::Around, name::Name, stop::Stoppable, sys::Mechanism,
 };
 
 pub(crate) struct Subreaper {
@@ -242,6 +242,21 @@ impl Mechanism for Subreaper {
     fn signal(&self, signal: Signal) -> Result<usize> {
         let Some(root) = self.root()? else { return Ok(0) };
         below::signal(&self.proc, root, signal)
+    }
+
+    fn name(&self) -> Option<&Name> {
+        None
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        Ok(Limits::default())
+    }
+
+    fn set_limits(&self, limits: &Limits) -> Result<()> {
+        match limits.resources() {
+            Resources::NONE => Ok(()),
+            wanted => Err(Error::unsupported(format!("this job cannot be limited in {wanted}"))),
+        }
     }
 
     fn freeze(&self) -> Result<()> {

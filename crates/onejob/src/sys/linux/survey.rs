@@ -2,7 +2,9 @@
 
 use super::{Job, LADDER};
 use crate::{
-    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Rung, job::Around,
+    Accounting, Containment, Freeze, Guarantees, Kill, Limits, Mechanism, OwnerDeath, Resources,
+    Rung,
+    job::{Around, Spec},
     sys::Mechanism as _,
 };
 
@@ -18,6 +20,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             freeze: Freeze::Atomic,
             cpu_accounting: Accounting::Everyone,
             memory_accounting: Accounting::None,
+            limits: Resources::NONE,
         },
         Mechanism::Subreaper => Guarantees {
             mechanism,
@@ -35,13 +38,15 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
                 Around::Caller => Accounting::Living,
             },
             memory_accounting: Accounting::None,
+            limits: Resources::NONE,
         },
     }
 }
 
 /// Makes an empty job of each and takes it down again.
 pub(crate) fn survey() -> Vec<Rung> {
-    let probe = |mechanism: &Mechanism| match Job::new(*mechanism, Around::Others) {
+    let spec = Spec { around: Around::Others, name: None, limits: Limits::default() };
+    let probe = |mechanism: &Mechanism| match Job::new(*mechanism, &spec) {
         Ok(mut job) => {
             let guarantees = job.guarantees();
             job.close();

@@ -1,0 +1,191 @@
+//! What a job may use at most.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use crate::{Error, Result};
+
+/// What the members of a job may use at most, all together; `None` where nothing is set.
+///
+/// Every limit is one on the whole job, the members it will have included. A limit that cannot be
+/// enforced so is an error, never ignored and never turned into one on each process: which ones can
+/// be had, a job says itself ([`Guarantees::limits`](crate::Guarantees::limits)).
+///
+/// ```
+/// use onejob::Limits;
+/// let limits = Limits::new().memory_max(2 << 30).cpu_max(1.5).processes_max(200);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory_max: Option<u64>,
+    /// CPU bandwidth, in CPUs: 1.5 is one and a half of them.
+    pub cpu_max: Option<f64>,
+    /// Live processes and threads, as the system counts them.
+    pub processes_max: Option<u32>,
+    /// CPU time in all, of the living and the dead; the job is killed when it is used up.
+    pub cpu_time_max: Option<Duration>,
+}
+
+impl Limits {
+    /// Nothing set.
+    pub fn new() -> Limits {
+        Limits::default()
+    }
+
+    /// Limits memory, in bytes.
+    pub fn memory_max(mut self, bytes: u64) -> Limits {
+        self.memory_max = Some(bytes);
+        self
+    }
+
+    /// Limits CPU bandwidth, in CPUs.
+    pub fn cpu_max(mut self, cpus: f64) -> Limits {
+        self.cpu_max = Some(cpus);
+        self
+    }
+
+    /// Limits how many live at once.
+    pub fn processes_max(mut self, count: u32) -> Limits {
+        self.processes_max = Some(count);
+        self
+    }
+
+    /// Limits CPU time in all.
+    pub fn cpu_time_max(mut self, time: Duration) -> Limits {
+        self.cpu_time_max = Some(time);
+        self
+    }
+
+    /// Which resources are limited here.
+    pub fn resources(&self) -> Resources {
+        let set = [
+            (self.memory_max.is_some(), Resources::MEMORY),
+            (self.cpu_max.is_some(), Resources::CPU),
+            (self.processes_max.is_some(), Resources::PROCESSES),
+            (self.cpu_time_max.is_some(), Resources::CPU_TIME),
+        ];
+        let wanted = set.into_iter().filter(|(wanted, _)| *wanted);
+        wanted.fold(Resources::NONE, |all, (_, resource)| all.with(resource))
+    }
+
+    /// Refuses what no job can live with.
+    pub(crate) fn check(&self) -> Result<()> {
+        let zero = |what: &str| Err(Error::invalid(format!("a limit of 0 for {what}")));
+        match self {
+            Limits { memory_max: Some(0), .. } => zero("memory"),
+            Limits { processes_max: Some(0), .. } => zero("processes"),
+            Limits { cpu_time_max: Some(Duration::ZERO), .. } => zero("CPU time"),
+            Limits { cpu_max: Some(cpus), .. } if !(cpus.is_finite() && *cpus > 0.0) => {
+                Err(Error::invalid(format!("{cpus} is no number of CPUs"))
+                    .hint("a number above 0, like 0.5 or 2"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A set of resources that a job can be limited in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Resources(u8);
+
+impl Resources {
+    /// None of them.
+    pub const NONE: Resources = Resources(0);
+    /// Memory.
+    pub const MEMORY: Resources = Resources(1);
+    /// CPU bandwidth.
+    pub const CPU: Resources = Resources(2);
+    /// Processes and threads alive at once.
+    pub const PROCESSES: Resources = Resources(4);
+    /// CPU time in all.
+    pub const CPU_TIME: Resources = Resources(8);
+
+    const WORDS: &[(&str, Resources)] = &[
+        ("memory", Resources::MEMORY),
+        ("cpu", Resources::CPU),
+        ("processes", Resources::PROCESSES),
+        ("cpu-time", Resources::CPU_TIME),
+    ];
+
+    /// Both sets together.
+    pub const fn with(self, other: Resources) -> Resources {
+        Resources(self.0 | other.0)
+    }
+
+    /// What is in this set and not in the other.
+    pub const fn without(self, other: Resources) -> Resources {
+        Resources(self.0 & !other.0)
+    }
+
+    /// Whether all of another set are in this one.
+    pub const fn contains(self, other: Resources) -> bool {
+        other.without(self).is_empty()
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = Self::WORDS.iter().filter(|(_, resource)| self.contains(*resource));
+        let words: Vec<_> = words.map(|(word, _)| *word).collect();
+        f.pad(&if words.is_empty() { "none".to_owned() } else { words.join(",") })
+    }
+}
+
+impl fmt::Debug for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// From words with commas between them: `memory,cpu`.
+impl FromStr for Resources {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "none" {
+            return Ok(Resources::NONE);
+        }
+        text.split(',').try_fold(Resources::NONE, |all, word| {
+            let found = Self::WORDS.iter().find(|(known, _)| *known == word);
+            found.map(|(_, resource)| all.with(*resource)).ok_or_else(|| {
+                let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
+                Error::invalid(format!("unknown resource {word:?}"))
+                    .hint(format!("one of: {}", words.join(", ")))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_read_back_as_they_print() {
+        for text in ["none", "memory", "cpu,cpu-time", "memory,cpu,processes,cpu-time"] {
+            assert_eq!(text.parse::<Resources>().unwrap().to_string(), text);
+        }
+        assert!("memory,bananas".parse::<Resources>().unwrap_err().is_invalid_input());
+    }
+
+    #[test]
+    fn a_limit_that_lets_nobody_live_is_refused() {
+        let refused = [
+            Limits::new().memory_max(0),
+            Limits::new().processes_max(0),
+            Limits::new().cpu_time_max(Duration::ZERO),
+            Limits::new().cpu_max(0.0),
+            Limits::new().cpu_max(-1.0),
+            Limits::new().cpu_max(f64::NAN),
+            Limits::new().cpu_max(f64::INFINITY),
+        ];
+        assert!(refused.iter().all(|limits| limits.check().is_err()));
+        assert!(Limits::new().check().is_ok() && Limits::new().cpu_max(0.1).check().is_ok());
+    }
+}
