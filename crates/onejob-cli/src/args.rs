@@ -10,6 +10,7 @@ use onejob::{Mechanism, Requirement, Signal};
 
 use crate::{
     exit::Exit,
+    os,
     output::{data, talk},
 };
 
@@ -208,11 +209,12 @@ fn part_of(fraction: &str, unit: u128) -> u128 {
 /// The number of a process that could be meant.
 fn pid(text: &str) -> Result<u32, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse::<u32>() {
+    let number = text.parse::<u32>();
+    if let Some(why) = number.as_ref().ok().and_then(|pid| os::refuse_root(*pid)) {
+        return Err(why.into());
+    }
+    match number {
         Ok(0) => Err("0 is no process (to a system call it would mean this process group)".into()),
-        Ok(1) => Err("that is the system's first process, and everything is below it (name a \
-                      process below it)"
-            .into()),
         Ok(pid) if pid == std::process::id() => {
             Err("that is this onejob itself (name another process)".into())
         }

@@ -11,11 +11,9 @@
 //! | 126 | `run`: CMD was found and could not be executed |
 //! | 127 | `run`: CMD was not found |
 
-use std::{fmt, io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+use std::{fmt, io, process::ExitStatus};
 
-use onejob::Signal;
-
-use crate::{output, signals};
+use crate::{os, output};
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,18 +39,14 @@ impl Exit {
             Exit::Ours => 125,
             Exit::NotExecutable => 126,
             Exit::NotFound => 127,
-            Exit::Like(status) => {
-                status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
-            }
+            Exit::Like(status) => os::code(status),
         }
     }
 
     /// Ends this process. Whatever must be dropped has been dropped.
     pub(crate) fn leave(self) -> ! {
-        if let Exit::Like(status) = self
-            && let Some(signal) = status.signal().and_then(Signal::from_raw)
-        {
-            signals::end_by(signal);
+        if let Exit::Like(status) = self {
+            os::end_like(status);
         }
         std::process::exit(self.code())
     }

@@ -4,10 +4,9 @@ mod args;
 mod doctor;
 mod exit;
 mod kill;
+mod os;
 mod output;
 mod run;
-mod signals;
-mod terminal;
 
 use args::Verb;
 

@@ -5,9 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use onejob::Signal;
-
-use crate::{exit::Exit, signals};
+use crate::{exit::Exit, os};
 
 /// Says one line on stderr.
 ///
@@ -15,7 +13,7 @@ use crate::{exit::Exit, signals};
 /// neither is a reason to abandon a tree.
 pub(crate) fn talk(message: impl fmt::Display) {
     let line = format!("onejob: {message}\n");
-    signals::while_blocked(Signal::TTOU, || {
+    os::quietly(|| {
         let _ = io::stderr().write_all(line.as_bytes());
     });
 }

@@ -1,30 +1,20 @@
 //! `onejob run`: CMD in the foreground, and nothing of it left behind.
 
 use std::{
-    env,
-    ffi::{OsStr, OsString},
-    io::{self, PipeReader},
-    os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    io,
     process::ExitStatus,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use onejob::{Accounting, Child, Command, Job, Signal};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::{Access, access},
-    io::Errno,
-};
+use onejob::{Accounting, Child, Job, Signal};
 
 use crate::{
     args,
     exit::{Exit, Failure},
+    os::{self, Event, Received, Signals, Terminal, Waitable},
     output::talk,
-    signals::{self, Received, Sender, Signals},
-    terminal::Terminal,
 };
 
 pub(crate) fn run(args: &args::Run) -> Exit {
@@ -34,11 +24,11 @@ pub(crate) fn run(args: &args::Run) -> Exit {
 
 fn supervise(args: &args::Run, started: Instant) -> Result<Exit, Failure> {
     let terminal = Terminal::held();
-    signals::keep_statuses();
+    os::keep_statuses();
     let job = build(args)?;
     // Not before the job is made: until CMD is there to get them, signals may end us as usual.
     let signals = Signals::listen().map_err(|e| Failure::os("hear signals", e))?;
-    let child = start(&job, &args.command)?;
+    let child = os::start(&job, &args.command)?;
     let limit = args.timeout.filter(|limit| !limit.is_zero());
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let mut session = Session { job: Arc::new(job), child, signals, deadline, args };
@@ -67,38 +57,6 @@ fn build(args: &args::Run) -> Result<Job, Failure> {
         builder = builder.require(*requirement);
     }
     Ok(builder.build()?)
-}
-
-/// Starts CMD with the signal settings we were started with.
-fn start(job: &Job, command: &[OsString]) -> Result<Child, Failure> {
-    let (program, args) = command.split_first().expect("the definition of CMD requires a value");
-    let spawn = |program: &OsStr, args: &[&OsStr]| {
-        job.spawn(Command::new(program).args(args).signals(signals::inherited()))
-    };
-    let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
-    let refused = match spawn(program, &args) {
-        Ok(child) => return Ok(child),
-        Err(error) => error,
-    };
-    let is_script =
-        refused.is_exec() && refused.raw_os_error() == Some(Errno::NOEXEC.raw_os_error());
-    match is_script.then(|| find(program)).flatten() {
-        // As execvp(3) does: a script need not say which interpreter it is for.
-        Some(script) => {
-            Ok(spawn(OsStr::new("/bin/sh"), &[&[script.as_os_str()], &args[..]].concat())?)
-        }
-        None => Err(refused.into()),
-    }
-}
-
-/// The file that a program's name stands for.
-fn find(program: &OsStr) -> Option<PathBuf> {
-    if program.as_encoded_bytes().contains(&b'/') {
-        return Some(program.into());
-    }
-    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    let mut files = env::split_paths(&path).map(|folder| folder.join(program));
-    files.find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
 }
 
 /// CMD, its job and who watches over them.
@@ -154,7 +112,7 @@ impl Session<'_> {
     /// Waits for CMD and passes signals on; its status, or nothing if the time is over first.
     fn watch(&mut self) -> Result<Option<ExitStatus>, Failure> {
         loop {
-            match wait_for(self.child.as_fd(), self.signals.as_fd(), self.deadline)? {
+            match wait(&self.child, &self.signals, self.deadline)? {
                 Event::First => {
                     let status = self.child.wait()?;
                     // What came before CMD's end was for CMD. A Ctrl-C that ended it has reached us
@@ -173,34 +131,10 @@ impl Session<'_> {
     }
 
     fn forward(&self, received: Received) {
-        if self.is_for_cmd(received)
+        if received.is_for_cmd(&self.job, &self.child)
             && let Err(error) = self.child.signal(received.signal)
         {
             talk(format_args!("{} is not passed on: {error}", received.signal));
-        }
-    }
-
-    /// Whether CMD has not got it by itself.
-    fn is_for_cmd(&self, Received { signal, sender }: Received) -> bool {
-        match (sender, signal) {
-            (Sender::Process(pid), _) => {
-                // A member that signals its process group hits CMD and us alike; our own SIGPIPE
-                // is our own.
-                let members = || self.job.processes().unwrap_or_default();
-                pid != std::process::id()
-                    && pid != self.child.pid()
-                    && !members().iter().any(|member| member.pid() == pid)
-            }
-            // A terminal tells the whole foreground process group, …
-            (Sender::Kernel, Signal::INT | Signal::QUIT | Signal::WINCH) => false,
-            // … but of its end only the session's leader.
-            (Sender::Kernel, Signal::HUP | Signal::CONT) => {
-                // SAFETY: asks for numbers. A session from outside our PID namespace has the
-                // number 0, for which rustix has no value.
-                unsafe { libc::getsid(0) == libc::getpid() }
-            }
-            // A timer: alarm(2) outlives exec, and was meant for CMD.
-            (Sender::Kernel, _) => true,
         }
     }
 }
@@ -236,7 +170,7 @@ impl Rest<'_, '_> {
         loop {
             let deadline = self.session.deadline.filter(|_| !self.end.stopped);
             let event = match &ended {
-                Some(ended) => wait_for(ended.as_fd(), self.session.signals.as_fd(), deadline)?,
+                Some(ended) => wait(ended, &self.session.signals, deadline)?,
                 None => Event::First,
             };
             match event {
@@ -254,8 +188,8 @@ impl Rest<'_, '_> {
         }
     }
 
-    /// Starts a step; what becomes readable when it is done, if it is not done yet.
-    fn begin(&mut self, step: Step) -> Result<Option<PipeReader>, Failure> {
+    /// Starts a step; what tells of its end, if it is not done yet.
+    fn begin(&mut self, step: Step) -> Result<Option<os::Ended>, Failure> {
         self.end.stopped |= matches!(step, Step::Stop(..));
         match Background::start(&self.session.job, step) {
             Ok((thread, ended)) => {
@@ -272,7 +206,7 @@ impl Rest<'_, '_> {
         const ENDS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
         let mut wanted = false;
         while let Some(Received { signal, .. }) = self.session.signals.next() {
-            wanted |= ENDS.contains(&signal) && !signals::is_deaf_to(signal);
+            wanted |= ENDS.contains(&signal) && !os::is_deaf_to(signal);
         }
         wanted
     }
@@ -290,17 +224,11 @@ impl Rest<'_, '_> {
 struct Background(JoinHandle<onejob::Result<()>>);
 
 impl Background {
-    /// Starts it; the pipe hangs up when it is done.
-    fn start(job: &Arc<Job>, step: Step) -> io::Result<(Background, PipeReader)> {
-        let (ended, running) = io::pipe()?;
+    /// Starts it.
+    fn start(job: &Arc<Job>, step: Step) -> io::Result<(Background, os::Ended)> {
         let job = Arc::clone(job);
-        let carry_out = move || {
-            let result = step.carry_out(&job);
-            drop(job);
-            drop(running);
-            result
-        };
-        thread::Builder::new().spawn(carry_out).map(|thread| (Background(thread), ended))
+        let carry_out = move || step.carry_out(&job);
+        os::in_background(carry_out).map(|(thread, ended)| (Background(thread), ended))
     }
 
     fn result(self) -> Result<(), Failure> {
@@ -311,34 +239,12 @@ impl Background {
     }
 }
 
-enum Event {
-    First,
-    Second,
-    Deadline,
-}
-
-/// Sleeps until a descriptor is ready or the time is over; the first one goes first.
-fn wait_for(
-    first: BorrowedFd<'_>,
-    second: BorrowedFd<'_>,
+fn wait(
+    first: &impl Waitable,
+    second: &impl Waitable,
     deadline: Option<Instant>,
 ) -> Result<Event, Failure> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // What does not fit is longer than anybody waits.
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [
-            PollFd::from_borrowed_fd(first, PollFlags::IN),
-            PollFd::from_borrowed_fd(second, PollFlags::IN),
-        ];
-        match poll(&mut fds, timeout.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Failure::os("wait for the command", error)),
-            Ok(_) if !fds[0].revents().is_empty() => return Ok(Event::First),
-            Ok(0) => return Ok(Event::Deadline),
-            Ok(_) => return Ok(Event::Second),
-        }
-    }
+    os::wait_for(first, second, deadline).map_err(|e| Failure::os("wait for the command", e))
 }
 
 /// What time(1) says, for the whole tree.

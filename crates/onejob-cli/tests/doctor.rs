@@ -1,4 +1,5 @@
 //! `onejob doctor` tells the truth, and programs can read it.
+#![cfg(target_os = "linux")]
 
 mod common;
 

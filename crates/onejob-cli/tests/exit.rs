@@ -1,4 +1,5 @@
 //! Every exit status of the table in src/exit.rs, reached for real.
+#![cfg(target_os = "linux")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! CMD finds everything as if onejob had not been there.
+#![cfg(target_os = "linux")]
 
 mod common;
 

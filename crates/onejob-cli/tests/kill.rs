@@ -1,4 +1,5 @@
 //! `onejob kill`: the tree below a pid, and nobody else.
+#![cfg(target_os = "linux")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Signals without a terminal.
+#![cfg(target_os = "linux")]
 
 mod common;
 

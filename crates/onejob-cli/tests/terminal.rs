@@ -1,4 +1,5 @@
 //! A real terminal, mostly with a shell above.
+#![cfg(target_os = "linux")]
 
 mod common;
 

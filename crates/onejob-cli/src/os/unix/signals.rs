@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use onejob::{Signal, SignalState};
+use onejob::{Child, Job, Signal, SignalState};
 use rustix::{io::Errno, process::DumpableBehavior};
 
 /// The signals that were blocked, and those that were ignored, before Rust's runtime ignored
@@ -53,7 +53,7 @@ fn keep_closed_streams_closed() {
 }
 
 /// What CMD is to start with: what we were started with.
-pub(crate) fn inherited() -> SignalState {
+pub(super) fn inherited() -> SignalState {
     let mut state = SignalState::new();
     for signal in Signal::all() {
         if is_in(&BLOCKED, signal) {
@@ -103,11 +103,37 @@ const UNHEARD: [Signal; 12] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) signal: Signal,
-    pub(crate) sender: Sender,
+    sender: Sender,
+}
+
+impl Received {
+    /// Whether CMD has not got it by itself.
+    pub(crate) fn is_for_cmd(self, job: &Job, child: &Child) -> bool {
+        match (self.sender, self.signal) {
+            (Sender::Process(pid), _) => {
+                // A member that signals its process group hits CMD and us alike; our own SIGPIPE
+                // is our own.
+                let members = || job.processes().unwrap_or_default();
+                pid != std::process::id()
+                    && pid != child.pid()
+                    && !members().iter().any(|member| member.pid() == pid)
+            }
+            // A terminal tells the whole foreground process group, …
+            (Sender::Kernel, Signal::INT | Signal::QUIT | Signal::WINCH) => false,
+            // … but of its end only the session's leader.
+            (Sender::Kernel, Signal::HUP | Signal::CONT) => {
+                // SAFETY: asks for numbers. A session from outside our PID namespace has the
+                // number 0, for which rustix has no value.
+                unsafe { libc::getsid(0) == libc::getpid() }
+            }
+            // A timer: alarm(2) outlives exec, and was meant for CMD.
+            (Sender::Kernel, _) => true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sender {
+enum Sender {
     /// A process; 0 if it is outside our PID namespace.
     Process(u32),
     /// The kernel: a terminal, a timer.
@@ -172,7 +198,7 @@ fn sender(info: &libc::signalfd_siginfo) -> Sender {
 }
 
 /// Does something while a signal is held back, in this thread.
-pub(crate) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T {
+pub(super) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T {
     let before = mask(libc::SIG_BLOCK, Some(&set_of([signal].into_iter())));
     let result = action();
     mask(libc::SIG_SETMASK, Some(&before));
@@ -181,7 +207,7 @@ pub(crate) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T 
 
 /// Ends this process by a signal, as that signal ended CMD, so that whoever waits for us sees what
 /// happened: a shell ends its script after an interrupt only if the interrupt ended the command.
-pub(crate) fn end_by(signal: Signal) -> ! {
+pub(super) fn end_by(signal: Signal) -> ! {
     // CMD has left its core already, ours would be of no use to anybody.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // PID 1 cannot be ended by a signal of its own.

@@ -11,7 +11,7 @@ use rustix::{
     termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp},
 };
 
-use crate::signals;
+use super::signals;
 
 /// A controlling terminal whose foreground we held when we started.
 pub(crate) struct Terminal {

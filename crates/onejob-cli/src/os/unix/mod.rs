@@ -1,0 +1,39 @@
+//! Unix: signals by a descriptor, a terminal with a foreground, statuses with signals.
+
+mod signals;
+mod start;
+mod terminal;
+mod wait;
+
+use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
+
+use onejob::Signal;
+
+pub(crate) use signals::{Received, Signals, is_deaf_to, keep_statuses};
+pub(crate) use start::start;
+pub(crate) use terminal::Terminal;
+pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
+
+/// Does something that a terminal may stop a background process for (`stty tostop`).
+pub(crate) fn quietly(write: impl FnOnce()) {
+    signals::while_blocked(Signal::TTOU, write);
+}
+
+/// A shell's number for it: 128+n for signal n.
+pub(crate) fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// Ends by the signal that ended CMD, if one did.
+pub(crate) fn end_like(status: ExitStatus) {
+    if let Some(signal) = status.signal().and_then(Signal::from_raw) {
+        signals::end_by(signal);
+    }
+}
+
+/// Why nobody can mean the tree below this process.
+pub(crate) fn refuse_root(pid: u32) -> Option<&'static str> {
+    let first = "that is the system's first process, and everything is below it (name a \
+                 process below it)";
+    (pid == 1).then_some(first)
+}
