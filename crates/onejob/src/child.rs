@@ -113,6 +113,14 @@ impl std::os::fd::AsFd for Child {
     }
 }
 
+/// Signalled once the process has ended.
+#[cfg(windows)]
+impl std::os::windows::io::AsHandle for Child {
+    fn as_handle(&self) -> std::os::windows::io::BorrowedHandle<'_> {
+        self.sys.as_handle()
+    }
+}
+
 impl fmt::Debug for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Child").field("id", &self.id()).field("status", &self.status).finish()

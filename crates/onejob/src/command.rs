@@ -39,6 +39,9 @@ pub struct Command {
     pub(crate) env: BTreeMap<OsString, Option<OsString>>,
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
+    /// Whether it gets a console group of its own.
+    #[cfg(windows)]
+    pub(crate) new_group: bool,
     #[cfg(unix)]
     pub(crate) unix: UnixExtras,
 }
@@ -69,6 +72,8 @@ impl Command {
             env: BTreeMap::new(),
             current_dir: None,
             stdio: [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()],
+            #[cfg(windows)]
+            new_group: false,
             #[cfg(unix)]
             unix: UnixExtras::default(),
         }
@@ -165,6 +170,7 @@ impl Command {
         }
     }
 
+    #[cfg_attr(windows, allow(dead_code, reason = "names have no case there"))]
     /// The environment of the child: ours in its own order, or sorted where it was changed.
     pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
         if !self.env_cleared && self.env.is_empty() {
@@ -181,6 +187,16 @@ impl Command {
             };
         }
         vars.into_iter().collect()
+    }
+}
+
+#[cfg(windows)]
+impl Command {
+    /// Whether it starts a console process group of its own (`CREATE_NEW_PROCESS_GROUP`): only such
+    /// a one can be asked politely to end, by a break event, and it does not hear Ctrl-C.
+    pub fn new_process_group(&mut self, wanted: bool) -> &mut Command {
+        self.new_group = wanted;
+        self
     }
 }
 
@@ -285,6 +301,8 @@ pub(crate) enum StdioKind {
     Piped,
     #[cfg(unix)]
     Fd(std::os::fd::OwnedFd),
+    #[cfg(windows)]
+    Handle(std::os::windows::io::OwnedHandle),
 }
 
 impl Stdio {
@@ -311,12 +329,22 @@ macro_rules! stdio_from {
             fn from(end: $type) -> Stdio {
                 Stdio(StdioKind::Fd(end.into()))
             }
+        }
+
+        #[cfg(windows)]
+        impl From<$type> for Stdio {
+            fn from(end: $type) -> Stdio {
+                Stdio(StdioKind::Handle(end.into()))
+            }
         })+
     };
 }
 
+#[cfg(unix)]
+stdio_from!(std::os::fd::OwnedFd);
+#[cfg(windows)]
+stdio_from!(std::os::windows::io::OwnedHandle);
 stdio_from!(
-    std::os::fd::OwnedFd,
     std::fs::File,
     std::process::ChildStdin,
     std::process::ChildStdout,

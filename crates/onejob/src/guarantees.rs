@@ -14,6 +14,8 @@ pub enum Mechanism {
     ///
     /// [`PR_SET_CHILD_SUBREAPER(2const)`]: https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
     Subreaper,
+    /// A Windows Job Object (Microsoft Learn: "Job Objects").
+    JobObject,
 }
 
 /// How hard it is to leave the job. Stronger is greater.
@@ -184,7 +186,7 @@ macro_rules! words {
     };
 }
 
-words!(Mechanism, "mechanism", Cgroup => "cgroup", Subreaper => "subreaper");
+words!(Mechanism, "mechanism", Cgroup => "cgroup", Subreaper => "subreaper", JobObject => "job-object");
 words!(Containment, "containment", Grouped => "grouped", Tracked => "tracked", Sealed => "sealed");
 words!(Kill, "kill", BestEffort => "best-effort", Converging => "converging", Atomic => "atomic");
 words!(OwnerDeath, "owner-death", None => "none", Guard => "guard", Kernel => "kernel");

@@ -23,7 +23,10 @@
 //!
 //! A program whose *libraries* start processes encloses itself: [`JobBuilder::enclose`].
 #![deny(missing_docs)]
-#![cfg_attr(not(onejob_linux), allow(dead_code, reason = "nobody starts anything there"))]
+#![cfg_attr(
+    not(any(onejob_linux, windows)),
+    allow(dead_code, reason = "nobody starts anything there")
+)]
 
 mod child;
 mod command;

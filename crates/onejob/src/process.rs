@@ -12,7 +12,8 @@ use crate::{Result, sys};
 ///
 /// A pid alone is not an identity: numbers are recycled within seconds. This is the pid, the start
 /// time ([`proc_pid_stat(5)`] field 22, in clock ticks), the boot id, and where the kernel has it
-/// (Linux 6.9) the unique inode number of its pidfd.
+/// (Linux 6.9) the unique inode number of its pidfd; on Windows the pid and the moment of creation, in
+/// units of 100 ns.
 ///
 /// [`proc_pid_stat(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@
 //! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, spec)` and the [`Mechanism`] contract |
 //! | `open(name)` | a second view of a living job, by name or beginning of its id |
 //! | `jobs()` | this user's living jobs |
-//! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd` |
+//! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd`, on Windows `AsHandle` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
 //! | `survey()` | every mechanism probed for real |
@@ -135,9 +135,16 @@ pub(crate) use linux::{
     Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
 };
 
-#[cfg(not(onejob_linux))]
+#[cfg(all(windows, not(onejob_unsupported)))]
+mod windows;
+#[cfg(all(windows, not(onejob_unsupported)))]
+pub(crate) use windows::{
+    Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
+};
+
+#[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 mod unsupported;
-#[cfg(not(onejob_linux))]
+#[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
     Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
 };

@@ -99,6 +99,13 @@ impl std::os::fd::AsFd for Child {
     }
 }
 
+#[cfg(windows)]
+impl std::os::windows::io::AsHandle for Child {
+    fn as_handle(&self) -> std::os::windows::io::BorrowedHandle<'_> {
+        match self.0 {}
+    }
+}
+
 impl Stoppable for Never {
     fn ask(&self, _: Signal) -> Result<usize> {
         match self.0 {}

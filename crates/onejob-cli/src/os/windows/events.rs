@@ -93,8 +93,10 @@ unsafe extern "system" fn on_event(event: u32) -> BOOL {
     queue.put(signal);
     // Returning from one of these ends us; the system does so anyhow after some seconds, and that
     // takes the job down.
-    while signal == Signal::HUP {
-        thread::park();
+    if signal == Signal::HUP {
+        loop {
+            thread::park();
+        }
     }
     1
 }

@@ -1,0 +1,388 @@
+//! A job: the owner's, or a second view of another's.
+
+use std::{
+    num::NonZero,
+    os::windows::io::{AsHandle as _, OwnedHandle},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use windows_sys::Win32::System::{
+    JobObjects::{
+        JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectCpuRateControlInformation,
+        JobObjectExtendedLimitInformation,
+    },
+    Threading::{PROCESS_SET_QUOTA, PROCESS_SUSPEND_RESUME, PROCESS_TERMINATE},
+};
+
+use super::{
+    PATIENCE,
+    ask::{self, Group},
+    child::no_signal,
+    handles::{is_past, wait_any},
+    host, identity, limits, names,
+    names::Card,
+    nt,
+    object::{Member, Members, Object},
+    spawn,
+};
+use crate::{
+    Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats,
+    job::{Around, Spec},
+    name::Name,
+    stop::Stoppable,
+    sys::Mechanism,
+};
+
+pub(crate) struct JobObject {
+    hold: Hold,
+    card: Card,
+    frozen: Mutex<Vec<OwnedHandle>>,
+    groups: Mutex<Vec<Group>>,
+    limits: Mutex<Limits>,
+}
+
+/// What keeps the job.
+enum Hold {
+    /// The owner's handles. When the last one of the job is closed, the kernel ends the members.
+    Owner {
+        object: Arc<Object>,
+        around: Around,
+        _card: OwnedHandle,
+    },
+    /// None: a handle would keep the job alive when its owner dies, so it is opened for each
+    /// operation alone, and never while waiting. This is the owner.
+    View(OwnedHandle),
+    Nothing,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl JobObject {
+    pub(super) fn new(spec: &Spec) -> Result<JobObject> {
+        let (object, card, event) = names::create(spec.name.as_ref())?;
+        let job = JobObject {
+            hold: Hold::Owner { object: Arc::new(object), around: spec.around, _card: event },
+            card,
+            frozen: Mutex::default(),
+            groups: Mutex::default(),
+            limits: Mutex::new(spec.limits),
+        };
+        let object = job.object()?;
+        job.write_limits(&object, &spec.limits, true)?;
+        if spec.around == Around::Caller {
+            object.assign_caller().map_err(|e| {
+                Error::os("put this process into a Job Object", e)
+                    .hint("a job around this process may refuse to have another nested in it")
+            })?;
+        }
+        Ok(job)
+    }
+
+    pub(super) fn open(name: &Name) -> Result<JobObject> {
+        let card = names::find(name)?;
+        let owner = identity::reopen(&card.owner, 0)?;
+        Ok(JobObject {
+            hold: Hold::View(owner),
+            card,
+            frozen: Mutex::default(),
+            groups: Mutex::default(),
+            limits: Mutex::default(),
+        })
+    }
+
+    /// The kernel's job, for a short time; `None` if it has ended with its owner.
+    fn living(&self) -> Option<Arc<Object>> {
+        match &self.hold {
+            Hold::Owner { object, .. } => Some(Arc::clone(object)),
+            Hold::View(_) => {
+                let object = Object::open(&self.card.object()).ok()?;
+                // Only now: while the card is there, the name is that job's.
+                self.card.is_held().then(|| Arc::new(object))
+            }
+            Hold::Nothing => None,
+        }
+    }
+
+    fn object(&self) -> Result<Arc<Object>> {
+        let ended = || Error::stale(format!("the job {} has ended", self.card.id));
+        self.living().ok_or_else(ended)
+    }
+
+    fn write_limits(&self, object: &Object, limits: &Limits, dies: bool) -> Result<()> {
+        let failed = |e| Error::os("set the limits of the job", e);
+        let used = object.accounting().map_err(failed)?.TotalUserTime;
+        let used = Duration::from_nanos(u64::try_from(used).unwrap_or(0).saturating_mul(100));
+        let whole = limits::extended(limits, used, dies);
+        object.set(JobObjectExtendedLimitInformation, &whole).map_err(failed)?;
+        // Not written where nothing is to be changed: an old system may not know it.
+        if limits.cpu_max.is_some() || lock(&self.limits).cpu_max.is_some() {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get) as u32;
+            let rate = limits::cpu_rate(limits, processors);
+            object.set(JobObjectCpuRateControlInformation, &rate).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn members(&self, rights: u32) -> Result<Members> {
+        self.object()?.members(rights).map_err(|e| Error::os("list the members of the job", e))
+    }
+
+    /// One round: everybody who is listed, but us. A job without us is one operation.
+    fn strike(&self, object: &Object) -> std::io::Result<bool> {
+        if !object.contains_caller()? {
+            object.terminate()?;
+            return Ok(true);
+        }
+        let members = object.members(PROCESS_TERMINATE)?;
+        for member in &members.others {
+            // Proven to be a member, by this very handle.
+            let _ = super::child::terminate(member.process.as_handle());
+        }
+        Ok(!members.others.is_empty() || members.hidden.is_empty())
+    }
+
+    /// Waits until somebody ends. Members are what tells of the end: messages of the kernel's to a
+    /// completion port may be lost, as Microsoft's documentation says, and wake one waiter alone.
+    fn wait_for_an_end(&self, object: Arc<Object>, deadline: Option<Instant>) -> Result<()> {
+        let failed = |e| Error::os("wait for the job", e);
+        let member = object.somebody().map_err(failed)?;
+        drop(object);
+        match (member, &self.hold) {
+            (Some(Member { process, .. }), Hold::View(owner)) => {
+                wait_any(&[process.as_handle(), owner.as_handle()], deadline).map_err(failed)?;
+            }
+            (Some(Member { process, .. }), _) => {
+                wait_any(&[process.as_handle()], deadline).map_err(failed)?;
+            }
+            // Everybody is about to be gone, or may not be opened by us: nothing to wait for.
+            (None, _) => thread::sleep(Duration::from_millis(1)),
+        }
+        Ok(())
+    }
+
+    fn survivors(&self, since: Instant) -> Error {
+        self.processes().map_or_else(
+            |error| error,
+            |mut all| {
+                all.retain(|process| !process.is_caller);
+                Error::still_alive(all, since.elapsed())
+            },
+        )
+    }
+}
+
+impl Stoppable for JobObject {
+    /// SIGTERM stands for what Windows has; nobody else can be asked.
+    fn ask(&self, signal: Signal) -> Result<usize> {
+        match signal {
+            Signal::TERM => {
+                let members = self.members(0)?;
+                Ok(ask::politely(&members.others, &lock(&self.groups)).len())
+            }
+            _ => self.signal(signal),
+        }
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            let Some(object) = self.living() else { return Ok(true) };
+            if object.others().map_err(|e| Error::os("observe the job", e))? == 0 {
+                return Ok(true);
+            }
+            if is_past(deadline) {
+                return Ok(false);
+            }
+            self.wait_for_an_end(object, deadline)?;
+        }
+    }
+
+    fn kill(&self) -> Result<()> {
+        let failed = |e| Error::os("kill the job", e);
+        let start = Instant::now();
+        let (mut fewest, mut last_death) = (u32::MAX, start);
+        loop {
+            let Some(object) = self.living() else { return Ok(()) };
+            let others = object.others().map_err(failed)?;
+            if others == 0 {
+                return Ok(());
+            }
+            if others < fewest {
+                (fewest, last_death) = (others, Instant::now());
+            }
+            let can_be_killed = self.strike(&object).map_err(failed)?;
+            if !can_be_killed || last_death.elapsed() > PATIENCE {
+                return Err(self.survivors(start));
+            }
+            self.wait_for_an_end(object, Instant::now().checked_add(Duration::from_millis(50)))?;
+        }
+    }
+}
+
+impl Mechanism for JobObject {
+    fn guarantees(&self) -> Guarantees {
+        let around = match self.hold {
+            Hold::Owner { around, .. } => around,
+            _ => Around::Others,
+        };
+        host::promise(crate::Mechanism::JobObject, around)
+    }
+
+    fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
+        if !lock(&self.frozen).is_empty() {
+            return Err(Error::unsupported("a frozen job takes no new members").hint("thaw it"));
+        }
+        let child = spawn::spawn(&*self.object()?, command)?;
+        if command.new_group
+            && let Ok(process) = identity::reopen(&child.id(), 0)
+        {
+            let mut groups = lock(&self.groups);
+            groups.retain(|group| !super::handles::is_over(group.process.as_handle()));
+            groups.push(Group { leader: child.pid(), process });
+        }
+        Ok(child)
+    }
+
+    fn join_on_exec(&self, _: &mut std::process::Command) -> Result<()> {
+        let inside = self.object()?.contains_caller();
+        if inside.map_err(|e| Error::os("observe the job", e))? {
+            return Ok(());
+        }
+        Err(Error::unsupported("std's Command cannot start a process inside a Job Object")
+            .hint("Job::spawn can, and an enclosed job holds what std starts"))
+    }
+
+    fn adopt(&self, process: &ProcessId) -> Result<()> {
+        let object = self.object()?;
+        let held = identity::reopen(process, PROCESS_SET_QUOTA | PROCESS_TERMINATE)?;
+        if object.contains(held.as_handle()).unwrap_or(false) {
+            return Ok(());
+        }
+        object.assign(held.as_handle()).map_err(|e| {
+            Error::os(format!("put process {process} into the job"), e)
+                .hint("a process in another job can only join one that is empty or nested in it")
+        })
+    }
+
+    fn processes(&self) -> Result<Vec<Process>> {
+        let members = self.members(0)?;
+        let describe = |member: &Member| identity::describe(member.pid, member.process.as_handle());
+        let mut all: Vec<_> = members.others.iter().map(describe).collect();
+        let unknown = |pid: &u32| Process {
+            id: ProcessId { pid: *pid, start: 0, boot: 0, inode: 0 },
+            parent: None,
+            name: String::new(),
+            is_caller: false,
+        };
+        all.extend(members.hidden.iter().map(unknown));
+        if members.has_caller
+            && let Ok(us) = identity::open(std::process::id(), 0)
+        {
+            all.push(identity::describe(std::process::id(), us.as_handle()));
+        }
+        Ok(all)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<usize> {
+        if signal != Signal::KILL {
+            return Err(no_signal(signal));
+        }
+        let object = self.object()?;
+        let failed = |e| Error::os("kill the job", e);
+        let others = object.others().map_err(failed)?;
+        self.strike(&object).map_err(failed)?;
+        Ok(others as usize)
+    }
+
+    fn name(&self) -> Option<&Name> {
+        self.card.name.as_ref()
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        Ok(*lock(&self.limits))
+    }
+
+    fn set_limits(&self, limits: &Limits) -> Result<()> {
+        let lacking = limits.resources().without(self.guarantees().limits);
+        if !lacking.is_empty() {
+            return Err(Error::unsupported(format!("limits on {lacking} cannot be enforced here")));
+        }
+        if matches!(self.hold, Hold::View(_)) {
+            return Err(Error::unsupported("only the owner sets the limits of a Job Object"));
+        }
+        self.write_limits(&*self.object()?, limits, true)?;
+        *lock(&self.limits) = *limits;
+        Ok(())
+    }
+
+    fn freeze(&self) -> Result<()> {
+        let mut frozen = lock(&self.frozen);
+        let mut known: Vec<u32> = Vec::new();
+        // Who is stopped starts nobody: repeated until a listing shows nobody new.
+        loop {
+            let members = self.members(PROCESS_SUSPEND_RESUME)?;
+            let new = members.others.into_iter().filter(|member| !known.contains(&member.pid));
+            let new: Vec<_> = new.collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for Member { pid, process } in new {
+                known.push(pid);
+                match nt::suspend(process.as_handle()) {
+                    Ok(()) => frozen.push(process),
+                    Err(_) if super::handles::is_over(process.as_handle()) => {}
+                    Err(error) => {
+                        frozen.drain(..).for_each(|one| drop(nt::resume(one.as_handle())));
+                        return Err(Error::os("freeze the job", error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn thaw(&self) -> Result<()> {
+        lock(&self.frozen).drain(..).for_each(|process| drop(nt::resume(process.as_handle())));
+        Ok(())
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        let failed = |e| Error::os("read what the job has used", e);
+        let object = self.object()?;
+        let mut stats = Stats {
+            processes: object.accounting().map_err(failed)?.ActiveProcesses as usize,
+            ..Stats::default()
+        };
+        if !host::is_wine() {
+            let used = object.accounting().map_err(failed)?;
+            let time = |units: i64| Some(Duration::from_nanos(u64::try_from(units).ok()? * 100));
+            let peak: JOBOBJECT_EXTENDED_LIMIT_INFORMATION =
+                object.query(JobObjectExtendedLimitInformation).map_err(failed)?;
+            stats.cpu_user = time(used.TotalUserTime);
+            stats.cpu_system = time(used.TotalKernelTime);
+            stats.memory_peak = Some(peak.PeakJobMemoryUsed as u64);
+        }
+        Ok(stats)
+    }
+
+    fn release(&mut self) -> Result<()> {
+        if matches!(self.hold, Hold::Owner { .. }) {
+            let limits = *lock(&self.limits);
+            self.write_limits(&*self.object()?, &limits, false)?;
+        }
+        self.hold = Hold::Nothing;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if let Hold::Owner { around, .. } = self.hold {
+            let _ = self.kill();
+            // The last handle is closed next, and we are inside.
+            if around == Around::Caller {
+                let _ = self.release();
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A Job Object of the kernel's ("Job Objects" on Microsoft Learn).
+
+use std::{
+    io, mem,
+    os::windows::io::{AsHandle, AsRawHandle as _, BorrowedHandle, OwnedHandle},
+    ptr,
+};
+
+use windows_sys::Win32::{
+    Foundation::{ERROR_ALREADY_EXISTS, ERROR_BAD_LENGTH, ERROR_MORE_DATA, GetLastError},
+    System::{
+        JobObjects::{
+            AssignProcessToJobObject, CreateJobObjectW, IsProcessInJob,
+            JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECTINFOCLASS,
+            JobObjectBasicAccountingInformation, JobObjectBasicProcessIdList, OpenJobObjectW,
+            QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
+        },
+        SystemServices::{JOB_OBJECT_ASSIGN_PROCESS, JOB_OBJECT_QUERY, JOB_OBJECT_TERMINATE},
+        Threading::GetCurrentProcess,
+    },
+};
+
+use super::{
+    handles::{done, is_over, owned, wide},
+    identity,
+};
+
+/// How whoever is killed ends, as `std::process::Child::kill` has it.
+pub(super) const KILLED: u32 = 1;
+
+/// Somebody in the job, held.
+pub(super) struct Member {
+    pub(super) pid: u32,
+    pub(super) process: OwnedHandle,
+}
+
+/// Who is in the job, as far as can be told.
+#[derive(Default)]
+pub(super) struct Members {
+    pub(super) others: Vec<Member>,
+    /// Those that we may not open.
+    pub(super) hidden: Vec<u32>,
+    pub(super) has_caller: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Object(OwnedHandle);
+
+impl Object {
+    /// A new one; `AlreadyExists` if the name is another job's, and no handle of it is kept.
+    pub(super) fn create(name: &str) -> io::Result<Object> {
+        let name = wide(name);
+        // SAFETY: no attributes, hence a handle that no child inherits; the name ends with a NUL.
+        let (object, code) = unsafe {
+            let object = CreateJobObjectW(ptr::null(), name.as_ptr());
+            (object, GetLastError())
+        };
+        let object = owned(object)?;
+        if code == ERROR_ALREADY_EXISTS {
+            return Err(io::Error::from_raw_os_error(code as i32));
+        }
+        Ok(Object(object))
+    }
+
+    /// One without a name.
+    pub(super) fn anonymous() -> io::Result<Object> {
+        // SAFETY: neither attributes nor a name.
+        owned(unsafe { CreateJobObjectW(ptr::null(), ptr::null()) }).map(Object)
+    }
+
+    pub(super) fn open(name: &str) -> io::Result<Object> {
+        let rights = JOB_OBJECT_ASSIGN_PROCESS | JOB_OBJECT_QUERY | JOB_OBJECT_TERMINATE;
+        let name = wide(name);
+        // SAFETY: the name ends with a NUL; no child inherits the handle.
+        owned(unsafe { OpenJobObjectW(rights, 0, name.as_ptr()) }).map(Object)
+    }
+
+    pub(super) fn assign(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
+        // SAFETY: two open handles.
+        done(unsafe { AssignProcessToJobObject(self.raw(), process.as_raw_handle()) })
+    }
+
+    pub(super) fn assign_caller(&self) -> io::Result<()> {
+        // SAFETY: an open handle and the one that always means ourselves.
+        done(unsafe { AssignProcessToJobObject(self.raw(), GetCurrentProcess()) })
+    }
+
+    pub(super) fn contains(&self, process: BorrowedHandle<'_>) -> io::Result<bool> {
+        let mut inside = 0;
+        // SAFETY: two open handles and a place to write to.
+        done(unsafe { IsProcessInJob(process.as_raw_handle(), self.raw(), &raw mut inside) })?;
+        Ok(inside != 0)
+    }
+
+    pub(super) fn contains_caller(&self) -> io::Result<bool> {
+        let mut inside = 0;
+        // SAFETY: as in `contains`, with the handle that always means ourselves.
+        done(unsafe { IsProcessInJob(GetCurrentProcess(), self.raw(), &raw mut inside) })?;
+        Ok(inside != 0)
+    }
+
+    /// Ends everybody in it, at once.
+    pub(super) fn terminate(&self) -> io::Result<()> {
+        // SAFETY: an open handle.
+        done(unsafe { TerminateJobObject(self.raw(), KILLED) })
+    }
+
+    /// What the kernel has as `class`, which must be a plain structure of numbers.
+    pub(super) fn query<T: Copy>(&self, class: JOBOBJECTINFOCLASS) -> io::Result<T> {
+        // SAFETY: a structure of numbers, for which zero is a value.
+        let mut value: T = unsafe { mem::zeroed() };
+        let size = mem::size_of::<T>() as u32;
+        // SAFETY: an open handle, and a structure of the size that is said.
+        done(unsafe {
+            let to = (&raw mut value).cast();
+            QueryInformationJobObject(self.raw(), class, to, size, ptr::null_mut())
+        })?;
+        Ok(value)
+    }
+
+    /// The opposite: the whole structure.
+    pub(super) fn set<T: Copy>(&self, class: JOBOBJECTINFOCLASS, value: &T) -> io::Result<()> {
+        let size = mem::size_of::<T>() as u32;
+        // SAFETY: an open handle, and a structure of the size that is said.
+        done(unsafe {
+            SetInformationJobObject(self.raw(), class, ptr::from_ref(value).cast(), size)
+        })
+    }
+
+    pub(super) fn accounting(&self) -> io::Result<JOBOBJECT_BASIC_ACCOUNTING_INFORMATION> {
+        self.query(JobObjectBasicAccountingInformation)
+    }
+
+    /// How many live in it, the caller left out: what decides about emptiness. A member is counted
+    /// until it is dead.
+    pub(super) fn others(&self) -> io::Result<u32> {
+        let active = self.accounting()?.ActiveProcesses;
+        Ok(active.saturating_sub(u32::from(self.contains_caller()?)))
+    }
+
+    /// The numbers in it; some may be of the dead.
+    pub(super) fn pids(&self) -> io::Result<Vec<u32>> {
+        /// Two counts, then one number a member.
+        const HEAD: usize = 8 / mem::size_of::<usize>();
+        let mut room = 8;
+        loop {
+            let mut list = vec![0_usize; HEAD + room];
+            // SAFETY: an open handle, and a buffer of the size that is said.
+            let listed = done(unsafe {
+                QueryInformationJobObject(
+                    self.raw(),
+                    JobObjectBasicProcessIdList,
+                    list.as_mut_ptr().cast(),
+                    mem::size_of_val(&list[..]) as u32,
+                    ptr::null_mut(),
+                )
+            });
+            // SAFETY: the buffer begins with two numbers of 32 bits.
+            let [assigned, filled] = unsafe { *list.as_ptr().cast::<[u32; 2]>() };
+            match listed.map_err(|error| (error.raw_os_error().unwrap_or(0) as u32, error)) {
+                Ok(()) if filled >= assigned || (filled as usize) < room => {
+                    let pids = list[HEAD..].iter().take(filled as usize);
+                    return Ok(pids.map(|pid| *pid as u32).collect());
+                }
+                Err((code, error)) if code != ERROR_MORE_DATA && code != ERROR_BAD_LENGTH => {
+                    return Err(error);
+                }
+                // More may be born until the next look.
+                _ => room = (room * 2).max(assigned as usize + 16),
+            }
+        }
+    }
+
+    /// Everybody alive in it, held by handles that are proven to be of members: a number that was
+    /// handed on between listing and opening is nobody's here.
+    pub(super) fn members(&self, rights: u32) -> io::Result<Members> {
+        let mut members = Members::default();
+        for pid in self.pids()? {
+            if pid == std::process::id() {
+                members.has_caller = true;
+                continue;
+            }
+            match identity::open(pid, rights) {
+                Ok(process) if self.contains(process.as_handle())? => {
+                    members.others.push(Member { pid, process });
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    members.hidden.push(pid);
+                }
+                _ => {}
+            }
+        }
+        Ok(members)
+    }
+
+    /// Somebody who lives in it, to be waited for.
+    pub(super) fn somebody(&self) -> io::Result<Option<Member>> {
+        let me = std::process::id();
+        for pid in self.pids()?.into_iter().filter(|pid| *pid != me) {
+            if let Ok(process) = identity::open(pid, 0)
+                && self.contains(process.as_handle())?
+                && !is_over(process.as_handle())
+            {
+                return Ok(Some(Member { pid, process }));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn raw(&self) -> windows_sys::Win32::Foundation::HANDLE {
+        self.0.as_raw_handle()
+    }
+}
+
+impl AsHandle for Object {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.0.as_handle()
+    }
+}

@@ -1,0 +1,70 @@
+//! Command lines: one text, which the started program takes apart by itself ("Parsing C++
+//! command-line arguments" on Microsoft Learn).
+
+use std::{ffi::OsStr, iter, os::windows::ffi::OsStrExt as _};
+
+const QUOTE: u16 = b'"' as u16;
+const BACKSLASH: u16 = b'\\' as u16;
+
+/// The command line of a program.
+pub(super) fn of_program(program: &OsStr, args: &[impl AsRef<OsStr>]) -> Vec<u16> {
+    let mut line = vec![QUOTE];
+    line.extend(program.encode_wide());
+    line.push(QUOTE);
+    for arg in args {
+        let arg = arg.as_ref();
+        let is_plain = !arg.is_empty() && !arg.encode_wide().any(|c| c == 32 || c == 9);
+        line.push(b' '.into());
+        append(&mut line, arg, !is_plain, BACKSLASH);
+    }
+    line
+}
+
+/// The command line of the command processor that runs a batch file; `None` for what it cannot be
+/// told. It expands variables and reads operators even between quotes, hence the rules that std
+/// has since CVE-2024-24576.
+pub(super) fn of_batch_file(script: &OsStr, args: &[impl AsRef<OsStr>]) -> Option<Vec<u16>> {
+    let mut line: Vec<u16> = "cmd.exe /e:ON /v:OFF /d /c \"\"".encode_utf16().collect();
+    if script.encode_wide().any(|c| c == QUOTE) || script.encode_wide().last() == Some(BACKSLASH) {
+        return None;
+    }
+    line.extend(script.encode_wide());
+    line.push(QUOTE);
+    for arg in args {
+        let text: Vec<u16> = arg.as_ref().encode_wide().collect();
+        if text.iter().any(|c| [0, 10, 13].contains(c)) {
+            return None;
+        }
+        let is_plain = |c: &u16| {
+            let c = char::from_u32(u32::from(*c)).unwrap_or('x');
+            !c.is_control()
+                && (!c.is_ascii() || c.is_ascii_alphanumeric() || r"#$*+-./:?@\_".contains(c))
+        };
+        let plain =
+            !text.is_empty() && text.iter().all(is_plain) && text.last() != Some(&BACKSLASH);
+        line.push(b' '.into());
+        append(&mut line, arg.as_ref(), !plain, QUOTE);
+    }
+    line.push(QUOTE);
+    Some(line)
+}
+
+/// Backslashes count only before a quote, where each is doubled; the quote itself is escaped by
+/// `escape`. Where that is a quote, the reader is the command processor: an empty cut out of a
+/// variable that is always there keeps a percent sign from starting an expansion.
+fn append(line: &mut Vec<u16>, arg: &OsStr, quoted: bool, escape: u16) {
+    line.extend(quoted.then_some(QUOTE));
+    let mut backslashes = 0;
+    for c in arg.encode_wide() {
+        if c == QUOTE {
+            line.extend(iter::repeat_n(BACKSLASH, backslashes).chain([escape]));
+        } else if c == u16::from(b'%') && escape == QUOTE {
+            line.extend("%%cd:~,".encode_utf16());
+        }
+        backslashes = if c == BACKSLASH { backslashes + 1 } else { 0 };
+        line.push(c);
+    }
+    if quoted {
+        line.extend(iter::repeat_n(BACKSLASH, backslashes).chain([QUOTE]));
+    }
+}

@@ -1,0 +1,202 @@
+//! Whatever is below a process, without a job of its own: caught in one first.
+
+use std::{
+    collections::HashMap,
+    mem,
+    os::windows::io::{AsHandle as _, AsRawHandle as _},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use windows_sys::Win32::System::{
+    Diagnostics::ToolHelp::{
+        CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW,
+        TH32CS_SNAPPROCESS,
+    },
+    Threading::{PROCESS_SET_QUOTA, PROCESS_TERMINATE},
+};
+
+use super::{
+    PATIENCE, ask,
+    child::{no_signal, terminate},
+    handles::{is_over, is_past, owned, wait_any},
+    identity, nt,
+    object::{Member, Object},
+};
+use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
+
+/// A process and who was found below it. Every handle is kept: while it is open, the number stays
+/// this process', and who names it as its parent and is younger is its child.
+pub(crate) struct Below(Mutex<Caught>);
+
+struct Caught {
+    /// What they start from now on is in it as well.
+    object: Option<Object>,
+    held: HashMap<u32, (Member, u64)>,
+}
+
+const RIGHTS: u32 = PROCESS_TERMINATE | PROCESS_SET_QUOTA;
+
+pub(crate) fn tree(root: &ProcessId) -> Result<Below> {
+    if root.pid == std::process::id() {
+        return Err(Error::invalid("a process cannot stop itself and what is below it"));
+    }
+    let process = identity::reopen(root, RIGHTS)?;
+    let mut caught = Caught { object: Object::anonymous().ok(), held: HashMap::new() };
+    caught.add(root.pid, Member { pid: root.pid, process });
+    caught.look();
+    Ok(Below(Mutex::new(caught)))
+}
+
+impl Caught {
+    fn add(&mut self, pid: u32, member: Member) {
+        let Some(created) = identity::creation(member.process.as_handle()) else { return };
+        // Who is in a job that lets no other join is killed one by one.
+        if let Some(object) = &self.object {
+            let _ = object.assign(member.process.as_handle());
+        }
+        self.held.insert(pid, (member, created));
+    }
+
+    /// Finds everybody below who is not held yet, until nobody new is seen.
+    fn look(&mut self) {
+        loop {
+            let before = self.held.len();
+            for pid in all_pids() {
+                if pid != std::process::id() && !self.held.contains_key(&pid) {
+                    self.consider(pid);
+                }
+            }
+            if self.held.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn consider(&mut self, pid: u32) {
+        let Ok(process) = identity::open(pid, RIGHTS) else { return };
+        // Asked of the handle, so it is this process' parent whatever became of the number.
+        let parent = nt::parent_of(process.as_handle());
+        let created = identity::creation(process.as_handle());
+        let is_below = parent.and_then(|parent| self.held.get(&parent));
+        let is_younger = is_below.is_some_and(|(_, parent)| created >= Some(*parent));
+        let is_caught = || {
+            self.object.as_ref().is_some_and(|it| it.contains(process.as_handle()).unwrap_or(false))
+        };
+        if is_younger || is_caught() {
+            self.add(pid, Member { pid, process });
+        }
+    }
+
+    fn living(&mut self) -> Vec<&Member> {
+        self.look();
+        let members = self.held.values().map(|(member, _)| member);
+        members.filter(|member| !is_over(member.process.as_handle())).collect()
+    }
+}
+
+impl Below {
+    fn caught(&self) -> std::sync::MutexGuard<'_, Caught> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_an_end(&self, deadline: Option<Instant>) -> Result<bool> {
+        let failed = |e| Error::os("wait for the tree", e);
+        let first = {
+            let mut caught = self.caught();
+            let living = caught.living();
+            let Some(member) = living.first() else { return Ok(true) };
+            member.process.try_clone().map_err(failed)?
+        };
+        wait_any(&[first.as_handle()], deadline).map_err(failed)?;
+        Ok(false)
+    }
+}
+
+impl Stoppable for Below {
+    fn ask(&self, signal: Signal) -> Result<usize> {
+        let mut caught = self.caught();
+        let living = caught.living();
+        match signal {
+            Signal::TERM => {
+                let copy = |member: &&Member| {
+                    Some(Member { pid: member.pid, process: member.process.try_clone().ok()? })
+                };
+                let members: Vec<_> = living.iter().filter_map(copy).collect();
+                Ok(ask::politely(&members, &[]).len())
+            }
+            Signal::KILL => {
+                living.iter().for_each(|member| drop(terminate(member.process.as_handle())));
+                Ok(living.len())
+            }
+            _ => Err(no_signal(signal)),
+        }
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            if self.caught().living().is_empty() {
+                return Ok(true);
+            }
+            if is_past(deadline) {
+                return Ok(false);
+            }
+            self.wait_for_an_end(deadline)?;
+        }
+    }
+
+    fn kill(&self) -> Result<()> {
+        let start = Instant::now();
+        let (mut fewest, mut last_death) = (usize::MAX, start);
+        loop {
+            {
+                let mut caught = self.caught();
+                let living = caught.living();
+                if living.is_empty() {
+                    return Ok(());
+                }
+                if living.len() < fewest {
+                    (fewest, last_death) = (living.len(), Instant::now());
+                }
+                if last_death.elapsed() > PATIENCE {
+                    let describe = |m: &&Member| identity::describe(m.pid, m.process.as_handle());
+                    let survivors: Vec<Process> = living.iter().map(describe).collect();
+                    return Err(Error::still_alive(survivors, start.elapsed()));
+                }
+                for member in living {
+                    let _ = terminate(member.process.as_handle());
+                }
+                // One operation for those that were caught, and for whom they start meanwhile. We
+                // are never in it: only who is below somebody older than us could put us there.
+                if let Some(object) = &caught.object
+                    && !object.contains_caller().unwrap_or(true)
+                {
+                    let _ = object.terminate();
+                }
+            }
+            self.wait_for_an_end(Instant::now().checked_add(Duration::from_millis(50)))?;
+        }
+    }
+}
+
+/// Every process there is, by number.
+fn all_pids() -> Vec<u32> {
+    let mut pids = Vec::new();
+    // SAFETY: asks for a handle that no child inherits.
+    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
+    if snapshot == windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE {
+        return pids;
+    }
+    let Ok(snapshot) = owned(snapshot) else { return pids };
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut entry: PROCESSENTRY32W = unsafe { mem::zeroed() };
+    entry.dwSize = mem::size_of::<PROCESSENTRY32W>() as u32;
+    // SAFETY: an open snapshot, and a structure that says its size.
+    let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
+    while more != 0 {
+        pids.push(entry.th32ProcessID);
+        // SAFETY: as above.
+        more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
+    }
+    pids
+}

@@ -1,0 +1,262 @@
+//! Scripted processes: this test program again, in a role. And the judge, which knows handles of
+//! processes and nothing of jobs.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use onejob::Job;
+use windows_sys::Win32::{
+    Foundation::WAIT_TIMEOUT,
+    System::{
+        JobObjects::IsProcessInJob,
+        Threading::{
+            CREATE_NEW_CONSOLE, DETACHED_PROCESS, GetCurrentProcess, GetProcessHandleCount,
+            OpenProcess, PROCESS_QUERY_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE,
+            TerminateProcess, WaitForSingleObject,
+        },
+    },
+};
+
+/// A hang detector.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "still waiting for: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Where players announce themselves.
+#[derive(Clone)]
+pub(crate) struct Report(pub(crate) PathBuf);
+
+impl Report {
+    pub(crate) fn new() -> Report {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("onejob-test-{}-{count}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        Report(path)
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn pids(&self, role: &str) -> Vec<u32> {
+        let lines = self.lines();
+        let of_role = lines.iter().filter_map(|line| line.strip_prefix(role)?.strip_prefix(' '));
+        of_role.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
+    }
+
+    /// Waits for that many players of a role, and holds those that live.
+    #[track_caller]
+    pub(crate) fn players(&self, role: &str, least: usize) -> Vec<Held> {
+        let what = format!("{least} players in the role {role}");
+        let pids = eventually(&what, || Some(self.pids(role)).filter(|pids| pids.len() >= least));
+        pids.into_iter().filter_map(Held::open).collect()
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A process, held: its number cannot become another's.
+pub(crate) struct Held(pub(crate) u32, OwnedHandle);
+
+impl Held {
+    pub(crate) fn open(pid: u32) -> Option<Held> {
+        let rights = PROCESS_SYNCHRONIZE | PROCESS_TERMINATE | PROCESS_QUERY_INFORMATION;
+        // SAFETY: asks for a handle, which is ours alone then.
+        let handle = unsafe { OpenProcess(rights, 0, pid) };
+        // SAFETY: checked to be one.
+        (!handle.is_null()).then(|| Held(pid, unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    pub(crate) fn lives(&self) -> bool {
+        // SAFETY: an open handle.
+        unsafe { WaitForSingleObject(self.1.as_raw_handle(), 0) == WAIT_TIMEOUT }
+    }
+
+    pub(crate) fn terminate(&self) {
+        // SAFETY: an open handle.
+        unsafe { TerminateProcess(self.1.as_raw_handle(), 9) };
+    }
+}
+
+pub(crate) fn handle_count() -> u32 {
+    let mut count = 0;
+    // SAFETY: the handle that means ourselves, and a place to write to.
+    unsafe { GetProcessHandleCount(GetCurrentProcess(), &raw mut count) };
+    count
+}
+
+fn me() -> PathBuf {
+    env::current_exe().expect("our own program")
+}
+
+/// The words that start a player.
+pub(crate) fn player(role: &str, report: &Path) -> onejob::Command {
+    let mut command = onejob::Command::new(me());
+    command.args(["play", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
+    command.env("REPORT", report).stdin(onejob::Stdio::null()).stdout(onejob::Stdio::null());
+    command
+}
+
+/// The same for std.
+pub(crate) fn outsider(role: &str, report: &Path) -> Command {
+    let mut command = Command::new(me());
+    command.args(["play", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
+    command.env("REPORT", report).stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::null());
+    command
+}
+
+fn say(role: &str, more: &str) {
+    let path = env::var_os("REPORT").expect("a report");
+    let line = format!("{role} {} {more}\n", std::process::id());
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("a report");
+    file.write_all(line.as_bytes()).expect("written");
+}
+
+fn start(role: &str, flags: u32) {
+    use std::os::windows::process::CommandExt as _;
+    let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
+    let child = outsider(role, &report).creation_flags(flags).spawn();
+    drop(child.expect("a child of ours"));
+}
+
+/// Nobody stays for ever.
+fn rest() -> ! {
+    thread::sleep(Duration::from_secs(300));
+    std::process::exit(0)
+}
+
+/// What this process does if it is a player.
+pub(crate) fn play() {
+    let Some(role) = env::var_os("ROLE") else { return };
+    let role = role.to_str().expect("a role").to_owned();
+    let words: Vec<&str> = role.split('-').collect();
+    match words[..] {
+        // A tree four deep, with and without a console of their own.
+        ["generation", number] => {
+            let number: u32 = number.parse().expect("a number");
+            if number < 4 {
+                let flags = [0, DETACHED_PROCESS, CREATE_NEW_CONSOLE][number as usize % 3];
+                start(&format!("generation-{}", number + 1), flags);
+            }
+            say("generation", "");
+            rest()
+        }
+        ["orphan", "parent"] => start("sleeper", DETACHED_PROCESS),
+        // Each starts the next and ends.
+        ["hopper", number] => {
+            say("hopper", "");
+            let number: u32 = number.parse().expect("a number");
+            if number < 2000 {
+                start(&format!("hopper-{}", number + 1), 0);
+            }
+        }
+        ["crowd", width] => {
+            for _ in 0..width.parse::<u32>().expect("a number") {
+                start("sleeper", DETACHED_PROCESS);
+            }
+            say("crowd", "");
+            rest()
+        }
+        ["inside"] => {
+            let mut inside = 0;
+            // SAFETY: the handle that means ourselves, any job, and a place to write to.
+            unsafe { IsProcessInJob(GetCurrentProcess(), std::ptr::null_mut(), &raw mut inside) };
+            say("inside", &format!("{inside} {}", handle_count()));
+        }
+        // Builds, fills and stops jobs until it is ended.
+        ["owner"] => loop {
+            let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
+            let job = Job::new().expect("a job");
+            say("owner", "");
+            for role in ["generation-1", "orphan-parent"] {
+                job.spawn(player(role, &report)).expect("a member");
+            }
+            thread::sleep(Duration::from_millis(150));
+            job.kill().expect("killed");
+        },
+        ["holder", name] => {
+            let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
+            let job = Job::builder().name(name).build().expect("a job");
+            job.spawn(player("sleeper", &report)).expect("a member");
+            say("holder", "");
+            rest()
+        }
+        ["encloser"] => enclose(),
+        ["busy"] => {
+            let mut count = 0_u64;
+            let path = format!("{}.count", env::var("REPORT").expect("a report"));
+            say("busy", "");
+            loop {
+                count += 1;
+                fs::write(&path, count.to_string()).expect("written");
+            }
+        }
+        ["sleeper"] => {
+            say("sleeper", "");
+            rest()
+        }
+        ["echo"] => {
+            let mut args: Vec<_> = env::args_os().collect();
+            let split = args.iter().position(|arg| arg == "--").expect("a mark");
+            println!("{:?}", args.split_off(split + 1));
+            println!("{:?}", env::current_dir().expect("a directory"));
+            let vars: Vec<_> = env::vars_os().filter(|(key, _)| key != "ROLE").collect();
+            println!("{vars:?}");
+        }
+        ["exit", code] => std::process::exit(code.parse::<u32>().expect("a code") as i32),
+        _ => panic!("no role {role}"),
+    }
+    std::process::exit(0)
+}
+
+fn enclose() {
+    let job = Job::builder().enclose().expect("enclosed");
+    assert!(job.is_empty().expect("observable"));
+    for round in 0..2 {
+        start("generation-1", 0);
+        start("hopper-0", 0);
+        eventually("members", || (job.processes().expect("a list").len() >= 5).then_some(()));
+        let us = job.processes().expect("a list").iter().filter(|p| p.is_caller).count();
+        assert_eq!(us, 1, "we are listed, marked, in round {round}");
+        job.kill().expect("killed");
+        let left = job.processes().expect("a list");
+        assert!(left.len() == 1 && left[0].is_caller, "{left:?}");
+    }
+    let inner = Job::new().expect("a job inside");
+    let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
+    let mut child = inner.spawn(player("sleeper", &report)).expect("a member of both");
+    assert!(job.processes().expect("a list").iter().any(|p| p.pid() == child.pid()));
+    job.kill().expect("killed");
+    assert!(inner.is_empty().expect("observable"));
+    child.wait().expect("a status");
+    start("sleeper", 0);
+    eventually("a sleeper", || (job.processes().expect("a list").len() == 2).then_some(()));
+    drop(job);
+    say("enclosed", "and alive");
+}

@@ -1,0 +1,332 @@
+//! The promises on Windows, judged by handles of the processes and never by our own listing.
+#![cfg(windows)]
+
+mod actor;
+mod spawning;
+
+use std::{
+    collections::HashSet,
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use actor::{Held, Report, eventually, outsider, player};
+use onejob::{Containment, Error, Job, Kill, OwnerDeath, ProcessId, Signal, Stdio};
+
+/// Not a test of its own: what this program does as a player of the others.
+#[test]
+fn play() {
+    actor::play();
+}
+
+/// Somebody of the same program outside of the job, who must live on.
+struct Bystander(std::process::Child, Report);
+
+impl Bystander {
+    fn new() -> Bystander {
+        let report = Report::new();
+        let child = outsider("sleeper", &report.0).spawn().expect("a bystander");
+        Bystander(child, report)
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let alive = matches!(self.0.try_wait(), Ok(None));
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        assert!(alive || thread::panicking(), "HIT a bystander");
+    }
+}
+
+const ENDINGS: [fn(Job); 3] = [
+    |job| drop(job.stop(Duration::from_millis(100)).expect("stopped")),
+    |job| drop(job.kill().expect("killed")),
+    drop,
+];
+
+/// Plays with every ending: all of `role` die with the job, and nobody else.
+fn every_ending(first: &str, role: &str, count: usize) {
+    for end in ENDINGS {
+        let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
+        job.spawn(player(first, &report.0)).expect("a member");
+        let players = report.players(role, count);
+        assert!(players.iter().any(Held::lives), "nobody lives to be ended");
+        end(job);
+        assert_eq!(players.iter().filter(|player| player.lives()).count(), 0, "SURVIVED");
+        let later = report.lines().len();
+        let new = report.pids(role).into_iter().filter_map(Held::open);
+        assert_eq!(new.filter(Held::lives).count(), 0, "SURVIVED, of {later}");
+    }
+}
+
+#[test]
+fn four_generations_die_with_the_job() {
+    every_ending("generation-1", "generation", 4);
+}
+
+#[test]
+fn an_orphan_dies_with_the_job() {
+    every_ending("orphan-parent", "sleeper", 1);
+}
+
+#[test]
+fn hoppers_that_start_the_next_and_end_die_with_the_job() {
+    for end in ENDINGS {
+        let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
+        job.spawn(player("hopper-0", &report.0)).expect("a member");
+        report.players("hopper", 4);
+        end(job);
+        let hops = report.lines().len();
+        assert!(report.pids("hopper").into_iter().filter_map(Held::open).all(|it| !it.lives()));
+        // Were somebody left, it would hop on: a start takes some milliseconds.
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(report.lines().len(), hops, "SURVIVED: somebody hops on");
+    }
+}
+
+#[test]
+fn four_hundred_are_listed_and_die_with_the_job() {
+    let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
+    for _ in 0..4 {
+        job.spawn(player("crowd-99", &report.0)).expect("a member");
+    }
+    let players = report.players("sleeper", 396);
+    report.players("crowd", 4);
+    assert_eq!(job.processes().expect("a list").len(), 400);
+    let listed: HashSet<_> = job.processes().expect("a list").iter().map(|p| p.pid()).collect();
+    assert!(players.iter().all(|player| listed.contains(&player.0)));
+    job.kill().expect("killed");
+    assert!(players.iter().all(|player| !player.lives()), "SURVIVED");
+    assert!(job.is_empty().expect("observable"));
+}
+
+#[test]
+fn at_fifty_random_moments_a_terminated_owner_leaves_nothing() {
+    let mut with_members = 0;
+    let mut moment = 0x2545_f491_u32;
+    for _ in 0..50 {
+        let report = Report::new();
+        let mut owner = outsider("owner", &report.0).spawn().expect("an owner");
+        report.players("owner", 1);
+        moment = moment.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        thread::sleep(Duration::from_millis(u64::from(moment >> 16) % 400));
+        owner.kill().expect("terminated");
+        owner.wait().expect("a status");
+        let members = || {
+            let pids = ["generation", "sleeper"].into_iter().flat_map(|role| report.pids(role));
+            pids.filter_map(Held::open).filter(Held::lives).count()
+        };
+        with_members += usize::from(!report.pids("generation").is_empty());
+        eventually("the members' end", || (members() == 0).then_some(()));
+        let said = report.lines().len();
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!(report.lines().len(), said, "SURVIVED: somebody still speaks");
+    }
+    assert!(with_members > 10, "only {with_members} died with members");
+}
+
+#[test]
+fn nothing_reaches_an_innocent_with_a_dead_members_number() {
+    let report = Report::new();
+    let mut dead = outsider("exit-0", &report.0).spawn().expect("a process");
+    let stale = ProcessId::of(dead.id()).expect("an identity");
+    dead.wait().expect("a status");
+    drop(dead);
+    // The number is handed out again only when nobody holds the dead one.
+    let mut innocent = eventually("the number again", || {
+        let mut next = outsider("sleeper", &report.0).spawn().expect("a process");
+        if next.id() == stale.pid() {
+            return Some(next);
+        }
+        next.kill().expect("ended");
+        next.wait().expect("a status");
+        None
+    });
+    assert_ne!(ProcessId::of(innocent.id()).expect("an identity"), stale, "told apart");
+    let is_stale = |error: Error| assert!(error.is_stale(), "{error}");
+    let job = Job::new().expect("a job");
+    is_stale(job.adopt(&stale).expect_err("refused"));
+    is_stale(onejob::stop_tree(&stale, Signal::TERM, Duration::ZERO).expect_err("refused"));
+    assert!(job.is_empty().expect("observable"));
+    job.kill().expect("nothing to do");
+    assert!(matches!(innocent.try_wait(), Ok(None)), "HIT the innocent");
+    innocent.kill().expect("ended");
+    innocent.wait().expect("a status");
+}
+
+#[test]
+fn an_enclosed_program_kills_all_but_itself() {
+    let (_bystander, report) = (Bystander::new(), Report::new());
+    let outer = Job::new().expect("an outer job");
+    let mut alone = outsider("encloser", &report.0).spawn().expect("a program");
+    assert!(alone.wait().expect("a status").success(), "{:?}", report.lines());
+    // The same inside a job of somebody else's.
+    let mut nested = outer.spawn(player("encloser", &report.0)).expect("a member");
+    assert!(nested.wait().expect("a status").success(), "{:?}", report.lines());
+    assert_eq!(report.pids("enclosed").len(), 2, "alive after the drop");
+    let left = ["generation", "sleeper", "hopper"].into_iter().flat_map(|role| report.pids(role));
+    assert_eq!(left.filter_map(Held::open).filter(Held::lives).count(), 0, "SURVIVED");
+}
+
+#[test]
+fn an_outer_job_takes_the_inner_one_down() {
+    let (_bystander, report) = (Bystander::new(), Report::new());
+    let outer = Job::new().expect("an outer job");
+    outer.spawn(player("holder-nested-in-outer", &report.0)).expect_err_or_wait();
+    outer.spawn(player("owner", &report.0)).expect("an owner inside");
+    let players = report.players("generation", 4);
+    outer.kill().expect("killed");
+    eventually("the inner job's end", || players.iter().all(|it| !it.lives()).then_some(()));
+}
+
+/// A role that does not exist ends by itself: the job does not care.
+trait Ends {
+    fn expect_err_or_wait(self);
+}
+
+impl Ends for onejob::Result<onejob::Child> {
+    fn expect_err_or_wait(self) {
+        assert!(!self.expect("started").wait().expect("a status").success());
+    }
+}
+
+#[test]
+fn a_named_job_is_opened_by_another_process_and_dies_with_its_owner() {
+    let report = Report::new();
+    let name = format!("test{}", std::process::id());
+    let mut owner = outsider(&format!("holder-{name}"), &report.0).spawn().expect("an owner");
+    report.players("holder", 1);
+    let member = report.players("sleeper", 1).remove(0);
+    let view = Job::open(&name).expect("opened");
+    assert_eq!(view.name(), Some(&*name));
+    assert_eq!(view.processes().expect("a list")[0].pid(), member.0);
+    assert!(Job::builder().name(&name).build().expect_err("in use").is_name_taken());
+    let entry = onejob::jobs().expect("a list").find(|it| it.name.as_deref() == Some(&*name));
+    let entry = entry.expect("listed");
+    assert_eq!(entry.owner.expect("known").pid(), owner.id());
+    assert_eq!(Job::open(&entry.id[..8]).expect("by its id").name(), Some(&*name));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| view.wait());
+        owner.kill().expect("terminated");
+        owner.wait().expect("a status");
+        waiter.join().expect("no panic").expect("waited");
+    });
+    eventually("the members' end", || (!member.lives()).then_some(()));
+    assert!(Job::open(&name).expect_err("gone").is_not_found());
+    assert!(Job::open("no-such-job-anywhere").expect_err("missing").is_not_found());
+    eventually("the name is free", || Job::builder().name(&name).build().ok());
+}
+
+#[test]
+fn a_view_kills_the_job_and_its_drop_does_not() {
+    let (report, name) = (Report::new(), format!("view{}", std::process::id()));
+    let job = Job::builder().name(&name).build().expect("a job");
+    job.spawn(player("sleeper", &report.0)).expect("a member");
+    let member = report.players("sleeper", 1).remove(0);
+    drop(Job::open(&name).expect("opened"));
+    assert!(member.lives());
+    Job::open(&name).expect("opened").kill().expect("killed");
+    assert!(!member.lives());
+}
+
+#[test]
+fn a_released_job_lives_on() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    job.spawn(player("sleeper", &report.0)).expect("a member");
+    let member = report.players("sleeper", 1).remove(0);
+    job.release().expect("released");
+    thread::sleep(Duration::from_millis(200));
+    assert!(member.lives());
+    member.terminate();
+}
+
+#[test]
+fn an_adopted_process_and_what_it_starts_are_members() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    let mut child = outsider("crowd-3", &report.0).spawn().expect("a process");
+    job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("adopted");
+    job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("already a member");
+    let players = report.players("crowd", 1);
+    job.kill().expect("killed");
+    assert!(players.iter().all(|player| !player.lives()));
+    child.wait().expect("a status");
+    let stale = ProcessId::of(std::process::id()).expect("an identity");
+    assert!(job.adopt(&stale).expect_err("ourselves").is_invalid_input());
+    report.pids("sleeper").into_iter().filter_map(Held::open).for_each(|it| it.terminate());
+}
+
+#[test]
+fn a_frozen_job_does_not_run_and_can_be_thawed_and_killed() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    job.spawn(player("busy", &report.0)).expect("a member");
+    let count = report
+        .0
+        .with_file_name(format!("{}.count", report.0.file_name().expect("a file").display()));
+    let read = || fs::read_to_string(&count).ok()?.parse::<u64>().ok();
+    let first = eventually("it runs", read);
+    eventually("it runs on", || read().filter(|now| *now > first));
+    job.freeze().expect("frozen");
+    thread::sleep(Duration::from_millis(50));
+    let before = fs::read(&count).expect("a count");
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(fs::read(&count).expect("a count"), before, "it ran");
+    assert!(job.spawn(player("sleeper", &report.0)).is_err(), "nobody new");
+    job.thaw().expect("thawed");
+    eventually("it runs again", || (fs::read(&count).expect("a count") != before).then_some(()));
+    job.freeze().expect("frozen");
+    job.kill().expect("killed");
+    assert!(job.is_empty().expect("observable"));
+    let _ = fs::remove_file(count);
+}
+
+#[test]
+fn a_wait_ends_with_the_last_member_and_a_timeout_is_exact() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    job.wait().expect("nobody to wait for");
+    job.spawn(player("orphan-parent", &report.0)).expect("a member");
+    let orphan = report.players("sleeper", 1).remove(0);
+    let start = Instant::now();
+    assert!(!job.wait_timeout(Duration::from_millis(100)).expect("observable"));
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    thread::scope(|scope| {
+        let waiters: Vec<_> = (0..4).map(|_| scope.spawn(|| job.wait())).collect();
+        orphan.terminate();
+        waiters.into_iter().for_each(|it| it.join().expect("no panic").expect("waited"));
+    });
+    assert!(job.is_empty().expect("observable"));
+}
+
+#[test]
+fn a_tree_below_a_process_is_stopped_without_a_job() {
+    let (_bystander, report) = (Bystander::new(), Report::new());
+    let mut root = outsider("generation-1", &report.0).spawn().expect("a tree");
+    let players = report.players("generation", 4);
+    let id = ProcessId::of(root.id()).expect("an identity");
+    onejob::stop_tree(&id, Signal::TERM, Duration::from_millis(100)).expect("stopped");
+    assert!(players.iter().all(|player| !player.lives()), "SURVIVED");
+    root.wait().expect("a status");
+    let gone = onejob::stop_tree(&id, Signal::TERM, Duration::ZERO).expect_err("gone");
+    assert!(gone.is_stale() || gone.is_not_found(), "{gone}");
+}
+
+#[test]
+fn what_is_promised_and_what_cannot_be_asked_for() {
+    let job = Job::builder().require(Containment::Tracked).require(Kill::Atomic);
+    let job = job.require(OwnerDeath::Kernel).build().expect("all that is to be had");
+    let text = job.guarantees().to_string();
+    assert!(text.starts_with("job-object: containment=tracked kill=atomic owner-death=kernel"));
+    let sealed = Job::builder().require(Containment::Sealed).build().expect_err("not to be had");
+    assert!(sealed.is_unmet_requirement(), "{sealed}");
+    assert!(job.signal(Signal::HUP).expect_err("no signals").is_unsupported());
+    let rungs = onejob::survey();
+    assert!(rungs.len() == 1 && rungs[0].guarantees.is_some(), "{rungs:?}");
+    if rungs[0].reason.contains("Wine") {
+        let error = Job::builder().memory_max(1 << 30).build().expect_err("Wine ignores it");
+        assert!(error.is_unmet_requirement(), "{error}");
+    }
+    assert!(job.spawn_std(&mut Command::new("cmd")).expect_err("no attributes").is_unsupported());
+    let _ = Stdio::null();
+}

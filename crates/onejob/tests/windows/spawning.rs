@@ -1,0 +1,138 @@
+//! A child starts as std would start it, inside the job.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{Read as _, Write as _},
+    os::windows::io::AsHandle as _,
+};
+
+use onejob::{Command, Job, Stdio};
+
+use crate::actor::{Report, handle_count, outsider, player};
+
+const AWKWARD: [&str; 14] = [
+    "",
+    " ",
+    "a b",
+    "\"",
+    "a\"b",
+    r"a\",
+    r"a b\",
+    r#"a\"b"#,
+    r#"\\""#,
+    "\t",
+    "ünïcödé ✓ 🦀",
+    "%PATH%",
+    "a&b|c>d<e^f",
+    "--",
+];
+
+fn output(job: &Job, command: &mut Command) -> String {
+    let mut child = job.spawn(command.stdout(Stdio::piped())).expect("started");
+    let mut text = Vec::new();
+    child.stdout.take().expect("piped").read_to_end(&mut text).expect("read");
+    assert!(child.wait().expect("a status").success());
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn awkward_arguments_the_environment_and_the_directory_arrive_as_with_std() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    let folder = std::env::temp_dir();
+    let mut ours = player("echo", &report.0);
+    ours.arg("--").args(AWKWARD).env("Ünï", "wert ✓").env("onejob_case", "1").env_remove("Temp");
+    let mut stds = outsider("echo", &report.0);
+    stds.arg("--").args(AWKWARD).env("Ünï", "wert ✓").env("onejob_case", "1").env_remove("Temp");
+    let stds = stds.current_dir(&folder).output().expect("std starts it");
+    let stds = String::from_utf8_lossy(&stds.stdout).into_owned();
+    assert_eq!(output(&job, ours.current_dir(&folder)), stds);
+    assert!(stds.contains("🦀") && stds.contains("wert") && !stds.contains("\"TEMP\""), "{stds}");
+}
+
+#[test]
+fn batch_files_get_their_arguments_as_with_std_and_refuse_line_breaks() {
+    let job = Job::new().expect("a job");
+    let script = std::env::temp_dir().join(format!("onejob {} args.bat", std::process::id()));
+    fs::write(&script, "@echo off\r\necho [%1] [%2] [%3]\r\nexit /b 7\r\n").expect("a script");
+    let args = ["%PATH%", "a&echo hit", "plain"];
+    let stds = std::process::Command::new(&script).args(args).output().expect("std starts it");
+    let mut child =
+        job.spawn(Command::new(&script).args(args).stdout(Stdio::piped())).expect("started");
+    let mut text = Vec::new();
+    child.stdout.take().expect("piped").read_to_end(&mut text).expect("read");
+    assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&stds.stdout));
+    assert!(!text.is_empty());
+    assert_eq!(child.wait().expect("a status"), stds.status);
+    let refused = job.spawn(Command::new(&script).arg("a\r\nb")).expect_err("refused");
+    assert!(refused.is_invalid_input(), "{refused}");
+    let _ = fs::remove_file(script);
+}
+
+#[test]
+fn every_exit_code_arrives_whole() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    for code in [0, 1, 259, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff_u32] {
+        let mut child = job.spawn(player(&format!("exit-{code}"), &report.0)).expect("started");
+        assert_eq!(child.wait().expect("a status").code(), Some(code as i32));
+    }
+}
+
+#[test]
+fn what_cannot_be_started_is_an_error_as_with_std_and_leaves_nothing() {
+    let job = Job::new().expect("a job");
+    let dir = std::env::temp_dir();
+    let text = dir.join(format!("onejob-{}.exe", std::process::id()));
+    fs::write(&text, "no program").expect("a file");
+    let programs: [OsString; 4] = [
+        "no-such-program-anywhere".into(),
+        r"C:\nowhere\at\all.exe".into(),
+        dir.clone().into(),
+        text.clone().into(),
+    ];
+    job.spawn(Command::new(&programs[0])).expect_err("missing");
+    let before = handle_count();
+    for program in &programs {
+        let ours = job.spawn(Command::new(program)).expect_err("refused");
+        let stds = std::process::Command::new(program).spawn().expect_err("refused");
+        assert!(ours.is_exec(), "{ours}");
+        assert_eq!(ours.is_not_found(), stds.kind() == std::io::ErrorKind::NotFound, "{ours}");
+    }
+    let absent = job.spawn(Command::new("cmd").current_dir(r"C:\nowhere")).expect_err("absent");
+    assert!(absent.is_not_found() && !absent.is_exec(), "{absent}");
+    assert!(job.spawn(Command::new("")).expect_err("empty").is_invalid_input());
+    assert!(handle_count() <= before + 2, "handles of ours: {before} before, {}", handle_count());
+    assert!(job.is_empty().expect("observable"));
+    let _ = fs::remove_file(text);
+}
+
+#[test]
+fn a_child_is_inside_at_its_first_instruction_and_inherits_no_handle_of_ours() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    let seen = |report: &Report| report.lines().last().cloned().unwrap_or_default();
+    job.spawn(player("inside", &report.0)).expect("started").wait().expect("a status");
+    let first = seen(&report);
+    // Handles that anybody may inherit, which std's children would get.
+    let inheritable: Vec<_> = (0..20).map(|_| std::io::pipe().expect("a pipe")).collect();
+    let others: Vec<_> = (0..10).map(|_| Job::new().expect("a job")).collect();
+    job.spawn(player("inside", &report.0)).expect("started").wait().expect("a status");
+    let second = seen(&report);
+    let words = |line: &str| line.split(' ').skip(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&first)[0], "1", "inside a job: {first}");
+    assert_eq!(words(&first), words(&second), "as many handles as before");
+    assert!(!inheritable.is_empty() && !others.is_empty());
+}
+
+#[test]
+fn streams_are_wired_and_pipes_are_readable() {
+    let job = Job::new().expect("a job");
+    let mut sort = Command::new("cmd");
+    sort.args(["/d", "/c", "set /p x= & call echo got %x%"]).stdin(Stdio::piped());
+    let mut child = job.spawn(sort.stdout(Stdio::piped())).expect("started");
+    assert!(child.as_handle().try_clone_to_owned().is_ok());
+    child.stdin.take().expect("piped").write_all(b"hello\r\n").expect("written");
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("read");
+    child.wait().expect("a status");
+    assert!(!text.is_empty());
+}
