@@ -8,9 +8,10 @@
 //! cargo run -p onejob --example enclose -- subreaper
 //! ```
 
-#[cfg(unix)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut builder = onejob::Job::builder();
+    #[cfg(windows)]
+    some_library::is_one_of_its_children();
     if let Some(mechanism) = std::env::args().nth(1) {
         builder = builder.mechanism(mechanism.parse()?);
     }
@@ -81,7 +82,33 @@ mod some_library {
     }
 }
 
-#[cfg(not(unix))]
-fn main() {
-    println!("this example forks as C libraries do on Unix");
+/// Code that we do not control, on Windows: this program again, as a child that starts another.
+#[cfg(windows)]
+mod some_library {
+    use std::{env, process::Command, thread, time::Duration};
+
+    const DEPTH: &str = "SOME_LIBRARY_DEPTH";
+
+    pub(crate) fn starts_three_children() {
+        let started = (0..3).all(|depth| start(depth).is_ok());
+        assert!(started, "this program can be started again");
+        // The last one starts two more below it.
+        thread::sleep(Duration::from_millis(500));
+    }
+
+    fn start(depth: u32) -> std::io::Result<()> {
+        let mut child = Command::new(env::current_exe()?);
+        child.env(DEPTH, depth.to_string()).stdin(std::process::Stdio::null()).spawn().map(drop)
+    }
+
+    pub(crate) fn is_one_of_its_children() {
+        let Some(depth) = env::var(DEPTH).ok().and_then(|depth| depth.parse::<u32>().ok()) else {
+            return;
+        };
+        if depth > 0 {
+            let _ = start(depth - 1);
+        }
+        thread::sleep(Duration::from_secs(600));
+        std::process::exit(0)
+    }
 }

@@ -1,4 +1,5 @@
 //! Every promise in the documents names a test, and that test exists.
+#![cfg(target_os = "linux")]
 
 use std::{
     fs,

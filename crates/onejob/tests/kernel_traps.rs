@@ -1,4 +1,5 @@
 //! What kernels and sandboxes do to those who start and kill processes.
+#![cfg(target_os = "linux")]
 
 #[path = "common/driven.rs"]
 mod driven;

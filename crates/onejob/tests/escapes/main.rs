@@ -4,6 +4,7 @@
 //! user's subtree, Subreaper as an ordinary user and as root) with every ending (`stop`, `kill`,
 //! drop, the end of `onejob run`), proves from `/proc` that the escapee is alive and in its odd
 //! state, ends the job, and asks the kernel who is left: never the library.
+#![cfg(target_os = "linux")]
 
 mod case;
 mod matrix;

@@ -2,6 +2,7 @@
 //!
 //! Whenever the owner is killed, and whichever guard dies before it, nothing is left of the job:
 //! no member, no guard, no cgroup, no file. The cell says so, never the library.
+#![cfg(target_os = "linux")]
 
 mod copies;
 mod fallback;

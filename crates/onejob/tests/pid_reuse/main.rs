@@ -4,6 +4,7 @@
 //! and has an innocent born with its number: at rest, or inside the very call that is under test,
 //! which `strace` holds up between its look and its action. The innocent counts every signal. That
 //! it does have the number is proven by a plain `kill(2)`, which hits it.
+#![cfg(target_os = "linux")]
 
 mod innocent;
 mod space;

@@ -44,7 +44,11 @@ fn awkward_arguments_the_environment_and_the_directory_arrive_as_with_std() {
     ours.arg("--").args(AWKWARD).env("Ünï", "wert ✓").env("onejob_case", "1").env_remove("Temp");
     let mut stds = outsider("echo", &report.0);
     stds.arg("--").args(AWKWARD).env("Ünï", "wert ✓").env("onejob_case", "1").env_remove("Temp");
-    let stds = stds.current_dir(&folder).output().expect("std starts it");
+    let stds = stds
+        .current_dir(&folder)
+        .stdout(std::process::Stdio::piped())
+        .output()
+        .expect("std starts it");
     let stds = String::from_utf8_lossy(&stds.stdout).into_owned();
     assert_eq!(output(&job, ours.current_dir(&folder)), stds);
     assert!(stds.contains("🦀") && stds.contains("wert") && !stds.contains("\"TEMP\""), "{stds}");

@@ -318,7 +318,7 @@ fn resolve(
     let text = command.program.as_encoded_bytes();
     if text.ends_with(b"/") || text.ends_with(b"\\") {
         return Err(io::Error::new(
-            io::ErrorKind::NotFound,
+            io::ErrorKind::InvalidInput,
             "the path of the program names no file",
         ));
     }
