@@ -271,7 +271,11 @@ mod tests {
         {
             assert!(duration(text).unwrap_err().starts_with("no duration"), "{text:?}");
         }
-        for text in ["18446744073709551616", "18446744073709551615d", "9999999999999999999s"] {
+        // The clock of Windows reaches further than a timespec.
+        let of_a_timespec = cfg!(unix).then_some("9999999999999999999s");
+        for text in
+            ["18446744073709551616", "18446744073709551615d"].into_iter().chain(of_a_timespec)
+        {
             assert!(duration(text).unwrap_err().starts_with("too long"), "{text:?}");
         }
     }
