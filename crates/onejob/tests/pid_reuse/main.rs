@@ -36,7 +36,7 @@ fn nothing_reaches_an_innocent_with_a_dead_members_number() {
     for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
         let job = Job::builder().mechanism(mechanism).build().expect("a job");
         let _mate = job.spawn(member()).expect("a member");
-        let mut victim = job.spawn(member()).expect("a member");
+        let victim = job.spawn(member()).expect("a member");
         let number = victim.pid();
         let listed = job.processes().expect("a list");
         let listed = listed.iter().find(|process| process.pid() == number).expect("listed").id;
