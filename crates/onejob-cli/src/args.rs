@@ -55,7 +55,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) wait_all: bool,
 
-    /// Hold the job together by this mechanism (cgroup, subreaper) instead of the best there is
+    /// Hold the job together by this mechanism (cgroup, subreaper, job-object) instead of the best there is
     #[arg(long, value_name = "M")]
     pub(crate) mechanism: Option<Mechanism>,
 

@@ -77,7 +77,8 @@ impl Job {
     ///
     /// # Errors
     /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`] unless the job is
-    /// enclosed: its members must be started by the guard.
+    /// enclosed: its members must be started by the guard. The same under
+    /// [`Mechanism::JobObject`], which std's command cannot be told of.
     pub fn spawn_std(&self, command: &mut std::process::Command) -> Result<std::process::Child> {
         self.sys.join_on_exec(command)?;
         let program = command.get_program().to_os_string();
@@ -90,7 +91,7 @@ impl Job {
     /// # Errors
     /// [`is_stale`](Error::is_stale) if the process is gone, even if its number is in use again (a
     /// stranger that was moved because it took the number over at that very moment is moved back);
-    /// [`is_unsupported`](Error::is_unsupported) unless the mechanism is [`Mechanism::Cgroup`].
+    /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`].
     pub fn adopt(&self, process: &ProcessId) -> Result<()> {
         if process.pid == std::process::id() {
             return Err(Error::invalid("a process cannot adopt itself")
@@ -145,7 +146,8 @@ impl Job {
     ///
     /// # Errors
     /// [`is_permission_denied`](Error::is_permission_denied) if there are members and none could be
-    /// signalled.
+    /// signalled; [`is_unsupported`](Error::is_unsupported) on Windows for all but
+    /// [`Signal::KILL`].
     pub fn signal(&self, signal: Signal) -> Result<usize> {
         self.sys.signal(signal)
     }
@@ -153,6 +155,9 @@ impl Job {
     /// The ladder: `SIGTERM` (and `SIGCONT`, for those that are stopped) to every member, up to
     /// `grace` to end, then [`kill`](Job::kill). Returns as soon as the job is empty; a zero
     /// `grace` kills at once.
+    ///
+    /// Under [`Mechanism::JobObject`] windows are asked to close and console groups of their own
+    /// get a break event; if there is nobody to ask, the kill follows at once.
     ///
     /// # Errors
     /// As [`kill`](Job::kill).

@@ -55,6 +55,7 @@ impl Job {
             crate::Mechanism::Subreaper => {
                 subreaper::Subreaper::new(spec.around).map(Job::Subreaper)
             }
+            crate::Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             memory_accounting: Accounting::None,
             limits: Resources::NONE,
         },
+        Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),
     }
 }
 
@@ -73,5 +74,6 @@ fn reason(mechanism: Mechanism, given: &Guarantees) -> (String, Option<String>) 
             "needs no privilege".to_owned(),
             Some("members that change their user are out of reach; cgroups reach them".to_owned()),
         ),
+        Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),
     }
 }
