@@ -4,10 +4,11 @@ use std::{
     ffi::OsString,
     fs,
     io::{Read as _, Write as _},
-    os::windows::io::AsHandle as _,
+    os::windows::io::{AsHandle as _, AsRawHandle as _},
 };
 
 use onejob::{Command, Job, Stdio};
+use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, SetHandleInformation};
 
 use crate::actor::{Report, handle_count, outsider, player};
 
@@ -105,7 +106,11 @@ fn what_cannot_be_started_is_an_error_as_with_std_and_leaves_nothing() {
     let absent = job.spawn(Command::new("cmd").current_dir(r"C:\nowhere")).expect_err("absent");
     assert!(absent.is_not_found() && !absent.is_exec(), "{absent}");
     assert!(job.spawn(Command::new("")).expect_err("empty").is_invalid_input());
-    assert!(handle_count() <= before + 2, "handles of ours: {before} before, {}", handle_count());
+    assert!(
+        before > 0 && handle_count() <= before + 2,
+        "handles of ours: {before} before, {}",
+        handle_count()
+    );
     assert!(job.is_empty().expect("observable"));
     let _ = fs::remove_file(text);
 }
@@ -118,12 +123,23 @@ fn a_child_is_inside_at_its_first_instruction_and_inherits_no_handle_of_ours() {
     let first = seen(&report);
     // Handles that anybody may inherit, which std's children would get.
     let inheritable: Vec<_> = (0..20).map(|_| std::io::pipe().expect("a pipe")).collect();
+    for (reader, writer) in &inheritable {
+        for handle in [reader.as_raw_handle(), writer.as_raw_handle()] {
+            // SAFETY: an open handle.
+            let set = unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, 1) };
+            assert_ne!(set, 0);
+        }
+    }
     let others: Vec<_> = (0..10).map(|_| Job::new().expect("a job")).collect();
     job.spawn(player("inside", &report.0)).expect("started").wait().expect("a status");
     let second = seen(&report);
     let words = |line: &str| line.split(' ').skip(2).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(&first)[0], "1", "inside a job: {first}");
-    assert_eq!(words(&first), words(&second), "as many handles as before");
+    let count = |line: &str| words(line)[1].parse::<u32>().expect("a number");
+    assert!(count(&first) > 0 && count(&second) < count(&first) + 20, "{first}, then {second}");
+    // The judge sees what is inherited: std's children get all of it.
+    outsider("inside", &report.0).status().expect("started");
+    assert!(count(&seen(&report)) > count(&first) + 20, "{first}, by std {}", seen(&report));
     assert!(!inheritable.is_empty() && !others.is_empty());
 }
 

@@ -68,3 +68,34 @@ fn append(line: &mut Vec<u16>, arg: &OsStr, quoted: bool, escape: u16) {
         line.extend(iter::repeat_n(BACKSLASH, backslashes).chain([QUOTE]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(args: &[&str]) -> String {
+        String::from_utf16(&of_program(OsStr::new("p q"), args)).unwrap()
+    }
+
+    fn batch(args: &[&str]) -> Option<String> {
+        of_batch_file(OsStr::new(r"C:\a b.bat"), args)
+            .map(|line| String::from_utf16(&line).unwrap())
+    }
+
+    #[test]
+    fn backslashes_are_doubled_before_a_quote_and_nowhere_else() {
+        assert_eq!(program(&["a", "", r"a b\"]), r#""p q" a "" "a b\\""#);
+        assert_eq!(program(&[r#"a\"b"#, r"\\host\x"]), r#""p q" a\\\"b \\host\x"#);
+    }
+
+    #[test]
+    fn nothing_in_an_argument_of_a_batch_file_is_executed_or_expanded() {
+        let line = |args: &str| format!(r#"cmd.exe /e:ON /v:OFF /d /c ""C:\a b.bat" {args}""#);
+        assert_eq!(batch(&["%PATH%"]), Some(line(r#""%%cd:~,%PATH%%cd:~,%""#)));
+        assert_eq!(batch(&["a&b", "c"]), Some(line(r#""a&b" c"#)));
+        assert_eq!(batch(&[r#"a"&b"#, r"x\"]), Some(line(r#""a""&b" "x\\""#)));
+        assert_eq!(batch(&["a\nb"]), None);
+        assert_eq!(batch(&["a\r"]), None);
+        assert!(of_batch_file(OsStr::new("a\"b.bat"), &["x"]).is_none());
+    }
+}
