@@ -232,6 +232,26 @@ pub(crate) fn play() {
             let vars: Vec<_> = env::vars_os().filter(|(key, _)| key != "ROLE").collect();
             println!("{vars:?}");
         }
+        ["handles"] => {
+            let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
+            let round = || {
+                let job = Job::builder().name(format!("handles{}", std::process::id()));
+                let job = job.build().expect("a job");
+                job.spawn(player("exit-0", &report)).expect("started").wait().expect("a status");
+                job.spawn(onejob::Command::new("no-such-program")).expect_err("missing");
+                job.spawn(onejob::Command::new("cmd").current_dir("nowhere")).expect_err("absent");
+                let mut piped = player("sleeper", &report);
+                drop(job.spawn(piped.stdout(onejob::Stdio::piped())).expect("started"));
+                job.freeze().expect("frozen");
+                job.thaw().expect("thawed");
+                job.kill().expect("killed");
+            };
+            (0..3).for_each(|_| round());
+            let before = handle_count();
+            (0..10).for_each(|_| round());
+            say("handles", &format!("{before} {}", handle_count()));
+            assert!(before > 0 && handle_count() <= before + 2, "lost");
+        }
         ["exit", code] => std::process::exit(code.parse::<u32>().expect("a code") as i32),
         _ => panic!("no role {role}"),
     }
