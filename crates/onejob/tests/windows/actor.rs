@@ -14,11 +14,11 @@ use std::{
 
 use onejob::Job;
 use windows_sys::Win32::{
-    Foundation::{GetHandleInformation, WAIT_TIMEOUT},
+    Foundation::{FILETIME, GetHandleInformation, HANDLE, WAIT_TIMEOUT},
     System::{
         JobObjects::IsProcessInJob,
         Threading::{
-            CREATE_NEW_CONSOLE, DETACHED_PROCESS, GetCurrentProcess, OpenProcess,
+            CREATE_NEW_CONSOLE, DETACHED_PROCESS, GetCurrentProcess, GetProcessTimes, OpenProcess,
             PROCESS_QUERY_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, TerminateProcess,
             WaitForSingleObject,
         },
@@ -59,10 +59,14 @@ impl Report {
         whole.lines().map(str::to_owned).collect()
     }
 
-    pub(crate) fn pids(&self, role: &str) -> Vec<u32> {
+    pub(crate) fn pids(&self, role: &str) -> Vec<Id> {
         let lines = self.lines();
         let of_role = lines.iter().filter_map(|line| line.strip_prefix(role)?.strip_prefix(' '));
-        of_role.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
+        let id = |rest: &str| {
+            let (pid, created) = rest.split(' ').next()?.split_once('@')?;
+            Some(Id { pid: pid.parse().ok()?, created: created.parse().ok()? })
+        };
+        of_role.filter_map(id).collect()
     }
 
     /// Waits for that many players of a role, and holds those that live.
@@ -80,16 +84,35 @@ impl Drop for Report {
     }
 }
 
+/// A player as it knows itself: its number may be another's later.
+#[derive(Clone, Copy)]
+pub(crate) struct Id {
+    pid: u32,
+    created: u64,
+}
+
+fn created(process: HANDLE) -> u64 {
+    let mut times = [FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 }; 4];
+    let [created, exited, kernel, user] = &mut times;
+    // SAFETY: an open handle, and four places to write to.
+    assert_ne!(unsafe { GetProcessTimes(process, created, exited, kernel, user) }, 0);
+    u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime)
+}
+
 /// A process, held: its number cannot become another's.
 pub(crate) struct Held(pub(crate) u32, OwnedHandle);
 
 impl Held {
-    pub(crate) fn open(pid: u32) -> Option<Held> {
+    pub(crate) fn open(Id { pid, created: moment }: Id) -> Option<Held> {
         let rights = PROCESS_SYNCHRONIZE | PROCESS_TERMINATE | PROCESS_QUERY_INFORMATION;
         // SAFETY: asks for a handle, which is ours alone then.
         let handle = unsafe { OpenProcess(rights, 0, pid) };
+        if handle.is_null() {
+            return None;
+        }
         // SAFETY: checked to be one.
-        (!handle.is_null()).then(|| Held(pid, unsafe { OwnedHandle::from_raw_handle(handle) }))
+        let held = Held(pid, unsafe { OwnedHandle::from_raw_handle(handle) });
+        (created(handle) == moment).then_some(held)
     }
 
     pub(crate) fn lives(&self) -> bool {
@@ -136,7 +159,9 @@ pub(crate) fn outsider(role: &str, report: &Path) -> Command {
 
 fn say(role: &str, more: &str) {
     let path = env::var_os("REPORT").expect("a report");
-    let line = format!("{role} {} {more}\n", std::process::id());
+    // SAFETY: the handle that always means ourselves.
+    let created = created(unsafe { GetCurrentProcess() });
+    let line = format!("{role} {}@{created} {more}\n", std::process::id());
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("a report");
     file.write_all(line.as_bytes()).expect("written");
 }
@@ -200,7 +225,7 @@ pub(crate) fn play() {
             for role in ["generation-1", "orphan-parent"] {
                 job.spawn(player(role, &report)).expect("a member");
             }
-            thread::sleep(Duration::from_millis(150));
+            thread::sleep(Duration::from_millis(400));
             job.kill().expect("killed");
         },
         ["holder", name] => {
