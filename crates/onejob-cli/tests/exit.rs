@@ -7,7 +7,9 @@ use std::{
     process::{Command, Output},
 };
 
-use common::{Marked as _, ONEJOB, Scratch, mechanisms, onejob, outcome, run, skip, text};
+use common::{
+    Marked as _, ONEJOB, Scratch, mechanisms, onejob, outcome, run, skip, text, with_signals,
+};
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -85,6 +87,7 @@ fn pid_1_ends_with_128_and_the_signal() {
         unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--"]);
         let kill = format!("kill -{signal} $$");
         unshare.args([ONEJOB, "run", "--", "sh", "-c", &kill]);
+        with_signals(&mut unshare, &[], &[]);
         let output = outcome(&mut unshare);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(128 + signal), "{} {stderr}", output.status);

@@ -96,8 +96,8 @@ fn now_kills_without_asking() {
 fn the_signal_to_ask_with_can_be_chosen() {
     let scratch = Scratch::new();
     let mut root = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
-    assert_eq!(says(&["kill", "-s", "INT", &root.id().to_string()], 0), "");
-    assert_eq!(wait(&mut root).signal(), Some(libc::SIGINT));
+    assert_eq!(says(&["kill", "-s", "USR1", &root.id().to_string()], 0), "");
+    assert_eq!(wait(&mut root).signal(), Some(libc::SIGUSR1));
 }
 
 #[test]
