@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Accounting, Child, Command, Job, Signal};
+use onejob::{Accounting, Child, Command, Job, Limits, Signal};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Access, access},
@@ -66,7 +66,11 @@ fn build(args: &args::Run) -> Result<Job, Failure> {
     for requirement in &args.require {
         builder = builder.require(*requirement);
     }
-    Ok(builder.build()?)
+    let mut limits = Limits::new();
+    limits.memory_max = args.memory;
+    limits.cpu_max = args.cpus;
+    limits.processes_max = args.processes;
+    Ok(builder.limits(limits).build()?)
 }
 
 /// Starts CMD with the signal settings we were started with.
