@@ -47,6 +47,18 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) ladder: Ladder,
 
+    /// Limit the memory of the whole tree (bytes, or with K, M, G, T); over it, all of it ends
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
+    pub(crate) memory: Option<u64>,
+
+    /// Limit the whole tree to the power of N CPUs (like 0.5)
+    #[arg(long, value_name = "N", value_parser = cpus, allow_negative_numbers = true)]
+    pub(crate) cpus: Option<f64>,
+
+    /// Limit how many processes and threads of the tree live at once
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) processes: Option<u32>,
+
     /// Leave running what CMD leaves behind
     #[arg(long, conflicts_with = "wait_all")]
     pub(crate) keep: bool,
@@ -197,6 +209,43 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "too long (at most some billion years)".to_owned())
 }
 
+/// A number of bytes, or of the binary unit that follows.
+fn size(text: &str) -> Result<u64, String> {
+    const SIZE: &str = "no size (a whole number of bytes above 0, or with K, M, G or T: 512M)";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(SIZE.to_owned()),
+    };
+    if number.is_empty() || number.bytes().all(|digit| digit == b'0') {
+        return Err(SIZE.to_owned());
+    }
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    // The kernel counts in signed numbers.
+    bytes
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
+        .ok_or_else(|| "too much (at most 8388607T)".to_owned())
+}
+
+fn cpus(text: &str) -> Result<f64, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = text.parse::<f64>().ok().filter(|number| plain && *number > 0.0);
+    number
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| "no number of CPUs (a number above 0, like 0.5 or 2)".to_owned())
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u32>().ok().filter(|number| plain && *number > 0);
+    number.ok_or_else(|| "no number of processes (a whole number above 0)".to_owned())
+}
+
 /// The decimal fraction of a unit, rounded up: what was meant to be something is not nothing.
 fn part_of(fraction: &str, unit: u128) -> u128 {
     let kept = &fraction[..fraction.len().min(18)];
@@ -262,6 +311,24 @@ mod tests {
             ("0.00000000000000000000000001", 1),
         ] {
             assert_eq!(nanos(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_read_or_refused() {
+        for (text, expected) in [("1", 1), ("512M", 512 << 20), ("2G", 2 << 30), ("1K", 1024)] {
+            assert_eq!(size(text), Ok(expected), "{text}");
+        }
+        for text in ["0", "00M", "-1", "2X", "", "G", "1.5G", "+1", "8388608T", "1e3"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+        assert_eq!(cpus("0.5"), Ok(0.5));
+        for text in ["0", "-1", "x", "", "inf", "nan", "1e3", "0.0", "+1"] {
+            assert!(cpus(text).is_err(), "{text:?}");
+        }
+        assert_eq!(count("200"), Ok(200));
+        for text in ["0", "-1", "1.5", "", "4294967296", "+1"] {
+            assert!(count(text).is_err(), "{text:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Accounting, Child, Job, Signal};
+use onejob::{Accounting, Child, Job, Limits, Signal};
 
 use crate::{
     args,
@@ -56,7 +56,11 @@ fn build(args: &args::Run) -> Result<Job, Failure> {
     for requirement in &args.require {
         builder = builder.require(*requirement);
     }
-    Ok(builder.build()?)
+    let mut limits = Limits::new();
+    limits.memory_max = args.memory;
+    limits.cpu_max = args.cpus;
+    limits.processes_max = args.processes;
+    Ok(builder.limits(limits).build()?)
 }
 
 /// CMD, its job and who watches over them.

@@ -28,6 +28,7 @@ enum Kind {
     InvalidInput,
     Unmet,
     Stale,
+    #[allow(dead_code, reason = "not every system has names")]
     NameTaken,
     Survivors(Vec<Process>),
 }
@@ -63,6 +64,7 @@ impl Error {
         Self::with(Kind::Stale, what.into(), None)
     }
 
+    #[allow(dead_code, reason = "not every system has names")]
     pub(crate) fn name_taken(what: impl Into<String>) -> Self {
         Self::with(Kind::NameTaken, what.into(), None)
     }

@@ -22,6 +22,13 @@ pub fn own() -> Option<PathBuf> {
     Some(Path::new(mount).join(below.trim_start_matches('/')))
 }
 
+/// The controllers that our cgroup has in this hierarchy; those of version 1 are not among them.
+pub fn controllers() -> String {
+    let file = own().map(|dir| dir.join("cgroup.controllers"));
+    let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// `dir` and every cgroup below it, deepest first.
 pub fn with_descendants(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -30,8 +30,8 @@ use super::{
     identity, is_past, milliseconds_until, spawn, wait_for,
 };
 use crate::{
-    Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
-    Stats, job::Around, name::Name, stop::Stoppable, sys::Mechanism,
+    Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
+    Result, Signal, Stats, job::Around, name::Name, stop::Stoppable, sys::Mechanism,
 };
 
 pub(crate) struct Cgroup {
@@ -43,19 +43,22 @@ pub(crate) struct Cgroup {
     frozen: AtomicBool,
     /// What the members of ended cgroups had used.
     spent: Mutex<Stats>,
+    limits: Mutex<Limits>,
     released: bool,
 }
 
 impl Cgroup {
-    pub(super) fn new(around: Around) -> Result<Cgroup> {
+    pub(super) fn new(around: Around, limits: &Limits) -> Result<Cgroup> {
         let base = Base::current()?;
-        let first = Arc::new(base.make()?);
+        base.enable(limits.resources())?;
+        let first = Arc::new(make(&base, limits)?);
         let job = Cgroup {
             base,
             around,
             cgroups: Mutex::new(vec![first.clone()]),
             frozen: AtomicBool::new(false),
             spent: Mutex::default(),
+            limits: Mutex::new(*limits),
             released: false,
         };
         if around == Around::Caller
@@ -85,9 +88,13 @@ impl Cgroup {
         if let Some(current) = cgroups.last() {
             return Ok(current.clone());
         }
-        let fresh = Arc::new(self.base.make()?);
+        let fresh = Arc::new(self.make()?);
         cgroups.push(fresh.clone());
         Ok(fresh)
+    }
+
+    fn make(&self) -> Result<hierarchy::Cgroup> {
+        make(&self.base, &self.limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn move_caller_to(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
@@ -97,8 +104,9 @@ impl Cgroup {
 
     /// Takes the caller of an enclosed job out to a fresh cgroup; answers those it left.
     fn step_out(&self) -> Result<Vec<Arc<hierarchy::Cgroup>>> {
-        let fresh = Arc::new(self.base.make()?);
+        // Locked first: limits set meanwhile are for the fresh one, too.
         let mut cgroups = self.lock();
+        let fresh = Arc::new(self.make()?);
         let left = cgroups.clone();
         self.move_caller_to(&fresh)?;
         cgroups.push(fresh);
@@ -210,6 +218,18 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+}
+
+/// A fresh cgroup with these limits.
+fn make(base: &Base, limits: &Limits) -> Result<hierarchy::Cgroup> {
+    let cgroup = base.make()?;
+    match cgroup.set_limits(&Limits::default(), limits) {
+        Ok(()) => Ok(cgroup),
+        Err(error) => {
+            let _ = call::rmdirat(base.dir().as_raw_fd(), &cgroup.name);
+            Err(error)
+        }
     }
 }
 
@@ -326,6 +346,9 @@ impl Mechanism for Cgroup {
         if !self.base.guards().stand() {
             promised.owner_death = OwnerDeath::None;
         }
+        if self.base.limits().contains(Resources::MEMORY) {
+            promised.memory_accounting = Accounting::Everyone;
+        }
         promised
     }
 
@@ -420,14 +443,29 @@ impl Mechanism for Cgroup {
     }
 
     fn limits(&self) -> Result<Limits> {
-        Ok(Limits::default())
+        Ok(*self.limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn set_limits(&self, limits: &Limits) -> Result<()> {
-        match limits.resources() {
-            Resources::NONE => Ok(()),
-            wanted => Err(Error::unsupported(format!("this job cannot be limited in {wanted}"))),
+        let lacking = limits.resources().without(self.guarantees().limits);
+        if !lacking.is_empty() {
+            return Err(Error::unsupported(format!("this job cannot be limited in {lacking}"))
+                .hint("limits need a job made as root in the root of a pure cgroup v2 hierarchy"));
         }
+        self.base.enable(limits.resources())?;
+        // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.
+        let cgroups = self.lock();
+        let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        for (done, cgroup) in cgroups.iter().enumerate() {
+            if let Err(error) = cgroup.set_limits(&set, limits) {
+                for changed in cgroups.iter().take(done + 1) {
+                    let _ = changed.set_limits(limits, &set);
+                }
+                return Err(error);
+            }
+        }
+        *set = *limits;
+        Ok(())
     }
 
     fn freeze(&self) -> Result<()> {

@@ -30,7 +30,7 @@ use super::{
     guards::Guards,
     token::ProcessToken,
 };
-use crate::{Error, Result};
+use crate::{Error, Limits, Resources, Result};
 
 /// What every cgroup of ours is called: this, the owner's own part, and a number.
 const PREFIX: &str = "onejob-";
@@ -169,6 +169,52 @@ impl Base {
     }
 }
 
+impl Base {
+    /// Which limits cgroups below this base can have now.
+    pub(super) fn limits(&self) -> Resources {
+        resources(&read_text(self.dir(), "cgroup.subtree_control").unwrap_or_default())
+    }
+
+    /// Has the kernel hand the controllers for these limits down to our cgroups. Only the root of
+    /// the hierarchy may have members and hand controllers down at once.
+    pub(super) fn enable(&self, wanted: Resources) -> Result<()> {
+        for (resource, controller) in CONTROLLERS {
+            if wanted.contains(resource) && !self.limits().contains(resource) {
+                write_text(self.dir(), "cgroup.subtree_control", &format!("+{controller}"))
+                    .map_err(|e| {
+                        let place = self.path.display();
+                        Error::os(format!("enable the controller {controller} below {place}"), e)
+                    })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What can be limited, and the kernel's controller for it.
+const CONTROLLERS: [(Resources, &str); 3] =
+    [(Resources::MEMORY, "memory"), (Resources::CPU, "cpu"), (Resources::PROCESSES, "pids")];
+
+fn resources(controllers: &str) -> Resources {
+    let has = |name: &str| controllers.split_whitespace().any(|word| word == name);
+    let there = CONTROLLERS.iter().filter(|(_, name)| has(name));
+    there.fold(Resources::NONE, |all, (resource, _)| all.with(*resource))
+}
+
+/// Which limits jobs made from here can have.
+///
+/// Below the root of the hierarchy a cgroup with members hands no controllers down ("no internal
+/// processes"), so there it is what somebody has enabled before, and at the root, which shows no
+/// `cgroup.type`, all that the kernel has in this hierarchy.
+pub(super) fn limits_here() -> Resources {
+    let Ok(path) = own_cgroup() else { return Resources::NONE };
+    let read = |name: &str| resources(&fs::read_to_string(path.join(name)).unwrap_or_default());
+    let control = path.join("cgroup.subtree_control");
+    let is_root = fs::metadata(path.join("cgroup.type")).is_err();
+    let ours = rustix::fs::accessat(CWD, control, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    if is_root && ours { read("cgroup.controllers") } else { read("cgroup.subtree_control") }
+}
+
 /// A cgroup of a job, locked as long as this lives.
 pub(super) struct Cgroup {
     number: u32,
@@ -180,6 +226,32 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
+    /// Writes limits that differ from those of before. The members end together when they are out
+    /// of memory: half a job is of no use.
+    pub(super) fn set_limits(&self, old: &Limits, new: &Limits) -> Result<()> {
+        const PERIOD: f64 = 100_000.0;
+        let number = |value: Option<u64>| value.map_or("max".to_owned(), |value| value.to_string());
+        let bandwidth = |cpus: Option<f64>| {
+            let quota = cpus.map(|cpus| ((cpus * PERIOD).min(1e15) as u64).max(1_000));
+            format!("{} {PERIOD}", number(quota))
+        };
+        let mut texts = Vec::new();
+        if old.memory_max != new.memory_max {
+            texts.push(("memory.oom.group", u32::from(new.memory_max.is_some()).to_string()));
+            texts.push(("memory.max", number(new.memory_max)));
+        }
+        if old.cpu_max != new.cpu_max {
+            texts.push(("cpu.max", bandwidth(new.cpu_max)));
+        }
+        if old.processes_max != new.processes_max {
+            texts.push(("pids.max", number(new.processes_max.map(u64::from))));
+        }
+        texts.iter().try_for_each(|(file, text)| {
+            write_text(self.dir.as_fd(), file, text)
+                .map_err(|e| Error::os(format!("limit the job ({file} = {text})"), e))
+        })
+    }
+
     pub(super) fn has_ended(&self) {
         let _ = rustix::io::write(&self.ended, &1_u64.to_ne_bytes());
     }

@@ -51,7 +51,9 @@ impl Job {
             return Err(no_names());
         }
         match mechanism {
-            crate::Mechanism::Cgroup => cgroup::Cgroup::new(spec.around).map(Job::Cgroup),
+            crate::Mechanism::Cgroup => {
+                cgroup::Cgroup::new(spec.around, &spec.limits).map(Job::Cgroup)
+            }
             crate::Mechanism::Subreaper => {
                 subreaper::Subreaper::new(spec.around).map(Job::Subreaper)
             }

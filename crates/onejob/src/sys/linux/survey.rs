@@ -20,7 +20,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             freeze: Freeze::Atomic,
             cpu_accounting: Accounting::Everyone,
             memory_accounting: Accounting::None,
-            limits: Resources::NONE,
+            limits: super::hierarchy::limits_here(),
         },
         Mechanism::Subreaper => Guarantees {
             mechanism,
