@@ -8,7 +8,7 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{
@@ -293,10 +293,16 @@ fn a_signal_while_waiting_for_all_stops_them_and_another_kills_them() {
         let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
         let pid = actors.ready(1)[0];
         eventually("CMD has ended", || scratch.marked().len() == 2);
+        // One that comes before onejob has seen CMD's end is CMD's. The next must not come while the
+        // stop by an earlier one is only slow: it would kill.
         eventually("the first signal stops", || {
             kill(onejob.id(), libc::SIGINT);
-            thread::sleep(Duration::from_millis(20));
-            actors.got(pid).contains(&libc::SIGTERM)
+            let patience = Instant::now() + Duration::from_secs(5);
+            let asked = || actors.got(pid).contains(&libc::SIGTERM);
+            while !asked() && Instant::now() < patience {
+                thread::sleep(Duration::from_millis(5));
+            }
+            asked()
         });
         kill(onejob.id(), libc::SIGTERM);
         assert_eq!(wait(&mut onejob).code(), Some(3), "{mechanism}");
