@@ -141,7 +141,8 @@ fn nothing_reaches_an_innocent_with_a_dead_members_number() {
     drop(dead);
     // The number is handed out again only when nobody holds the dead one.
     let mut innocent = eventually("the number again", || {
-        let mut next = outsider("sleeper", &report.0).spawn().expect("a process");
+        // Wine cannot always start one under load: error 1359.
+        let mut next = outsider("sleeper", &report.0).spawn().ok()?;
         if next.id() == stale.pid() {
             return Some(next);
         }
