@@ -159,3 +159,21 @@ fn a_released_cgroup_is_removed_by_a_later_job_once_it_is_empty() {
         }
     });
 }
+
+#[test]
+fn the_numbers_alone_are_those_of_the_members() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        assert_eq!(job.pids().expect("a list"), [0_u32; 0]);
+        let mut children: Vec<_> =
+            (0..3).map(|_| job.spawn(Command::new("sleep").arg("300")).expect("started")).collect();
+        let mut expected: Vec<_> = children.iter().map(onejob::Child::pid).collect();
+        let mut pids = job.pids().expect("a list");
+        (expected.sort_unstable(), pids.sort_unstable());
+        assert_eq!(pids, expected, "{mechanism}");
+        children[0].kill().expect("killed");
+        children[0].wait().expect("a status");
+        let dead = children[0].pid();
+        assert!(!job.pids().expect("a list").contains(&dead), "{mechanism}: the dead are none");
+    });
+}

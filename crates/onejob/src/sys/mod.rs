@@ -36,6 +36,8 @@ pub(crate) trait Mechanism: Stoppable + Send + Sync {
     fn adopt(&self, process: &ProcessId) -> Result<()>;
     /// The living members, with the caller marked if it is one.
     fn processes(&self) -> Result<Vec<Process>>;
+    /// Their numbers alone.
+    fn pids(&self) -> Result<Vec<u32>>;
     /// Sends a signal to every member but the caller.
     fn signal(&self, signal: Signal) -> Result<usize>;
     /// Its name, if it has one.
@@ -95,6 +97,9 @@ macro_rules! delegate {
             }
             fn processes(&self) -> Result<Vec<Process>> {
                 self.get().processes()
+            }
+            fn pids(&self) -> Result<Vec<u32>> {
+                self.get().pids()
             }
             fn signal(&self, signal: Signal) -> Result<usize> {
                 self.get().signal(signal)

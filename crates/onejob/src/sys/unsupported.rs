@@ -134,6 +134,9 @@ impl Mechanism for Never {
     fn processes(&self) -> Result<Vec<Process>> {
         match self.0 {}
     }
+    fn pids(&self) -> Result<Vec<u32>> {
+        match self.0 {}
+    }
     fn signal(&self, _: Signal) -> Result<usize> {
         match self.0 {}
     }

@@ -60,21 +60,37 @@ pub(super) fn pidfd_of(found: &Found) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(found.pidfd) }
 }
 
-/// Everybody alive below the root.
-pub(super) fn list(proc: &Proc, root: Root<'_>) -> io::Result<Vec<Process>> {
-    let mut members = Vec::new();
+/// Meets everybody alive below the root once.
+fn meet(proc: &Proc, root: Root<'_>, mut each: impl FnMut(&Found)) -> io::Result<()> {
     let mut known = HashSet::new();
     for _ in 0..ROUNDS {
         let mut visitor = Each(|found: &Found| {
             if known.insert(found.pid) {
-                members.push(identity::describe(found.pid as u32, pidfd_of(found), Some(proc)));
+                each(found);
             }
         });
         if visit(proc, root, &mut visitor)? == Coverage::Whole {
             break;
         }
     }
+    Ok(())
+}
+
+/// Everybody alive below the root.
+pub(super) fn list(proc: &Proc, root: Root<'_>) -> io::Result<Vec<Process>> {
+    let mut members = Vec::new();
+    let describe = |found: &Found| {
+        members.push(identity::describe(found.pid as u32, pidfd_of(found), Some(proc)));
+    };
+    meet(proc, root, describe)?;
     Ok(members)
+}
+
+/// Their numbers alone.
+pub(super) fn pids(proc: &Proc, root: Root<'_>) -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    meet(proc, root, |found| pids.push(found.pid as u32))?;
+    Ok(pids)
 }
 
 /// Sends a signal to everybody below the root, until a walk meets nobody new.

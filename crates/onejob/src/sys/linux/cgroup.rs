@@ -117,7 +117,6 @@ impl Cgroup {
     fn end(&self, cgroups: &[Arc<hierarchy::Cgroup>]) -> Result<()> {
         let start = Instant::now();
         for cgroup in cgroups {
-            self.remember_use(cgroup);
             let patience = PATIENCE.as_millis() as i32;
             let base = self.base.dir().as_raw_fd();
             let ended = floor::end(base, &cgroup.name, patience)
@@ -333,6 +332,7 @@ impl Stoppable for Cgroup {
             Around::Others => self.all(),
             Around::Caller => self.step_out()?,
         };
+        cgroups.iter().for_each(|cgroup| self.remember_use(cgroup));
         self.end(&cgroups)?;
         self.frozen.store(false, Ordering::Relaxed);
         reap_unwaited();
@@ -416,6 +416,10 @@ impl Mechanism for Cgroup {
         members.sort_unstable();
         listed.retain(|process| members.binary_search(&process.pid()).is_ok());
         Ok(listed)
+    }
+
+    fn pids(&self) -> Result<Vec<u32>> {
+        Ok(self.members())
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {

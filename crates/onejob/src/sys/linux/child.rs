@@ -72,9 +72,13 @@ impl Child {
     /// Its status, if it has ended by the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         loop {
+            // Without a deadline the wait for our own child's status is the wait for its end.
+            let at_once = deadline.is_none() && matches!(self.parent, Parent::Us);
             let mut fds = [PollFd::new(self.as_fd().as_raw_fd(), POLLIN)];
-            wait_for(&mut fds, deadline);
-            if fds[0].fired() {
+            if !at_once {
+                wait_for(&mut fds, deadline);
+            }
+            if at_once || fds[0].fired() {
                 let status = match &self.parent {
                     Parent::Us => self.reap(deadline),
                     Parent::Guard(socket) => match told(socket.as_fd()) {

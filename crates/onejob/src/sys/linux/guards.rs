@@ -3,6 +3,7 @@
 use std::{
     ffi::CString,
     io,
+    mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
     sync::{
@@ -380,13 +381,14 @@ impl Drop for Blocked {
 }
 
 /// Memory for the stacks of children that share ours.
-pub(super) struct Stack(Vec<u128>);
+pub(super) struct Stack(Vec<MaybeUninit<u128>>);
 
 impl Stack {
     pub(super) fn new(size: usize) -> std::result::Result<Stack, Errno> {
         let mut words = Vec::new();
         words.try_reserve_exact(size / 16).map_err(|_| Errno::NOMEM)?;
-        words.resize(size / 16, 0);
+        // SAFETY: that much is reserved, and whatever is there will do.
+        unsafe { words.set_len(size / 16) };
         Ok(Stack(words))
     }
 

@@ -28,6 +28,7 @@ use super::{
         proc::entries,
     },
     guards::Guards,
+    read_proc,
     token::ProcessToken,
 };
 use crate::{Error, Limits, Resources, Result};
@@ -37,6 +38,8 @@ const PREFIX: &str = "onejob-";
 
 /// A cgroup of ours that was not a job's: where this process is, and its jobs go.
 pub(super) struct Base {
+    /// How we know that we are still there.
+    place: Place,
     path: PathBuf,
     dir: OwnedFd,
     prefix: String,
@@ -51,24 +54,25 @@ static BASES: Mutex<Vec<Arc<Base>>> = Mutex::new(Vec::new());
 impl Base {
     /// The base for jobs made now, guarded.
     pub(super) fn current() -> Result<Arc<Base>> {
-        let path = own_cgroup()?;
+        let place = Place::current()?;
         let owner = ProcessToken::current()?;
         let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
         // A forked copy of an owner is an owner of its own.
         bases.retain(|base| base.owner == owner);
-        if let Some(base) = bases.iter().find(|base| base.path == path) {
+        if let Some(base) = bases.iter().find(|base| base.place == place) {
             base.revive_guards()?;
             return Ok(base.clone());
         }
+        let path = place.path()?;
         let dir = usable(&path)?;
         // Below a job of ours, its guards take down whatever we make here.
         let around = bases.iter().find(|base| base.holds(&path));
         let base = match around {
             Some(around) => {
                 around.revive_guards()?;
-                Base::new(path, dir, owner, |_, _| Ok(around.guards()))?
+                Base::new(place, path, dir, owner, |_, _| Ok(around.guards()))?
             }
-            None => Base::new(path, dir, owner, |dir, prefix| {
+            None => Base::new(place, path, dir, owner, |dir, prefix| {
                 Guards::start(Some((dir, prefix))).map(Arc::new)
             })?,
         };
@@ -79,6 +83,7 @@ impl Base {
     }
 
     fn new(
+        place: Place,
         path: PathBuf,
         dir: OwnedFd,
         owner: ProcessToken,
@@ -89,7 +94,7 @@ impl Base {
             .map_err(|e| Error::os("get a random number", e))?;
         let prefix = format!("{PREFIX}{:016x}-", u64::from_ne_bytes(random));
         let guards = Mutex::new(guards(dir.as_fd(), &prefix)?);
-        Ok(Base { path, dir, prefix, next: AtomicU32::new(1), guards, owner })
+        Ok(Base { place, path, dir, prefix, next: AtomicU32::new(1), guards, owner })
     }
 
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
@@ -207,7 +212,9 @@ fn resources(controllers: &str) -> Resources {
 /// processes"), so there it is what somebody has enabled before, and at the root, which shows no
 /// `cgroup.type`, all that the kernel has in this hierarchy.
 pub(super) fn limits_here() -> Resources {
-    let Ok(path) = own_cgroup() else { return Resources::NONE };
+    let Ok(path) = Place::current().and_then(|place| place.path()) else {
+        return Resources::NONE;
+    };
     let read = |name: &str| resources(&fs::read_to_string(path.join(name)).unwrap_or_default());
     let control = path.join("cgroup.subtree_control");
     let is_root = fs::metadata(path.join("cgroup.type")).is_err();
@@ -286,27 +293,53 @@ fn sweep(base: BorrowedFd<'_>, own_prefix: &str) {
     }
 }
 
-/// The directory of the cgroup this process is in.
-pub(super) fn own_cgroup() -> Result<PathBuf> {
-    cgroup_of("self")
+/// A cgroup as a process names it: a path that counts from the root of a cgroup namespace.
+#[derive(PartialEq, Eq)]
+struct Place {
+    name: String,
+    /// The inode of our namespace; 0 before there were any.
+    namespace: u64,
+}
+
+impl Place {
+    /// Where this process is.
+    fn current() -> Result<Place> {
+        Place::of("self")
+    }
+
+    fn of(process: impl Display) -> Result<Place> {
+        let cgroups = read_proc(&format!("/proc/{process}/cgroup"))
+            .map_err(|e| no_proc(format!("find the cgroup of process {process}"), e))?;
+        let name = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
+        let name = name.ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))?;
+        let namespace = rustix::fs::stat("/proc/self/ns/cgroup").map_or(0, |stat| stat.st_ino);
+        Ok(Place { name: name.to_owned(), namespace })
+    }
+
+    /// Its directory in a mounted file system.
+    fn path(&self) -> Result<PathBuf> {
+        let name = &self.name;
+        let mounts = read_proc("/proc/self/mountinfo")
+            .map_err(|e| no_proc(format!("find the cgroup {name}"), e))?;
+        locate(Path::new(name), &mounts).ok_or_else(|| {
+            Error::unsupported(format!("no cgroup v2 file system that shows {name} is mounted"))
+                .hint("mount one: mount -t cgroup2 none /sys/fs/cgroup")
+        })
+    }
+}
+
+fn no_proc(what: String, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::unsupported("/proc is not mounted").hint("mount it: mount -t proc proc /proc")
+        }
+        _ => Error::os(what, error),
+    }
 }
 
 /// The directory of the cgroup a process is in.
 pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
-    let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => {
-            Error::unsupported("/proc is not mounted").hint("mount it: mount -t proc proc /proc")
-        }
-        _ => Error::os(format!("find the cgroup of process {process}"), e),
-    };
-    let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup")).map_err(failed)?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
-    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
-    let own = own.ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))?;
-    locate(Path::new(own), &mounts).ok_or_else(|| {
-        Error::unsupported(format!("no cgroup v2 file system that shows {own} is mounted"))
-            .hint("mount one: mount -t cgroup2 none /sys/fs/cgroup")
-    })
+    Place::of(process)?.path()
 }
 
 /// The place of a cgroup in the mounted file systems (`proc_pid_mountinfo(5)`).

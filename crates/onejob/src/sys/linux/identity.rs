@@ -53,6 +53,10 @@ pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
 /// The identity of the process behind a pidfd, as far as it can be read.
 pub(super) fn of_pidfd(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> ProcessId {
     let stat = proc.and_then(|proc| proc.stat(pid as i32).ok());
+    with_start(pid, pidfd, stat.as_ref())
+}
+
+fn with_start(pid: u32, pidfd: BorrowedFd<'_>, stat: Option<&Stat>) -> ProcessId {
     // The number was the pidfd's own while the process was there; if it is not any more, the start
     // time read may be a stranger's.
     let still = call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH);
@@ -82,7 +86,7 @@ fn boot() -> u128 {
 /// A member as it is listed.
 pub(super) fn describe(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> Process {
     let stat = proc.and_then(|proc| proc.stat(pid as i32).ok());
-    let id = of_pidfd(pid, pidfd, proc);
+    let id = with_start(pid, pidfd, stat.as_ref());
     let parent = stat.as_ref().and_then(|stat| u32::try_from(stat.parent).ok());
     let name = stat.as_ref().map(name_of).unwrap_or_default();
     Process { id, parent, name, is_caller: pid == std::process::id() }

@@ -80,6 +80,19 @@ impl From<floor::call::Errno> for io::Error {
     }
 }
 
+/// A whole file of `/proc` in as few reads as it takes: their sizes are not known beforehand.
+fn read_proc(path: &str) -> io::Result<String> {
+    use rustix::fs::{Mode, OFlags};
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    loop {
+        text.reserve(4096);
+        if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? == 0 {
+            return String::from_utf8(text).map_err(io::Error::other);
+        }
+    }
+}
+
 /// How long a kill goes on while nobody dies.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 

@@ -16,7 +16,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-use super::floor::exec::{Limit, List, Mapping, Plan, Stage};
+use super::floor::exec::{self, Limit, List, Mapping, Plan, Stage};
 use crate::{Command, Error, Result, command::StdioKind};
 
 /// A whole record, not yet relocated.
@@ -85,7 +85,7 @@ impl Record {
             report: AtomicI32::new(-1),
             set_groups: u32::from(unix.groups.is_some()),
             set_process_group: u32::from(process_group.is_some()),
-            set_dispositions: u32::from(ignored.is_some()),
+            dispositions: if ignored.is_some() { exec::SET } else { exec::KEEP },
             stage: AtomicU32::new(0),
             errno: AtomicU32::new(0),
         };
@@ -116,6 +116,12 @@ impl Record {
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), 8 * self.words.len()) }
     }
 
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = 8 * self.words.len();
+        // SAFETY: initialised words are initialised bytes, and any bytes are words.
+        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), len) }
+    }
+
     fn list(&mut self, words: &[u64]) -> u64 {
         let at = 8 * self.words.len() as u64;
         self.words.extend(words);
@@ -137,21 +143,17 @@ impl Record {
     }
 
     fn text(&mut self, parts: &[&[u8]]) -> u64 {
-        let at = 8 * self.words.len() as u64;
-        let mut word = [0_u8; 8];
-        let mut filled = 0;
-        for byte in parts.iter().copied().flatten().chain(&[0]) {
-            word[filled] = *byte;
-            filled += 1;
-            if filled == 8 {
-                self.words.push(u64::from_ne_bytes(word));
-                (word, filled) = ([0; 8], 0);
-            }
+        let at = 8 * self.words.len();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        // Zeroes, so that it ends with one.
+        self.words.resize(self.words.len() + len / 8 + 1, 0);
+        let mut rest = self.bytes_mut().get_mut(at..).unwrap_or_default();
+        for part in parts {
+            let (here, after) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = after;
         }
-        if filled > 0 {
-            self.words.push(u64::from_ne_bytes(word));
-        }
-        at
+        at as u64
     }
 }
 

@@ -247,8 +247,21 @@ fn last_report(reader: BorrowedFd<'_>) -> io::Result<(u32, i32)> {
     }
 }
 
-/// Starts a child of the guard. It is inside because everything below the guard is.
-pub(super) fn remote(command: &Command, guards: &Guards) -> Result<crate::Child> {
+/// What a child of ours would have from us, and the guard's would not.
+pub(super) struct Inherited {
+    pub(super) umask: i32,
+    /// The signals we ignore, 1 being the lowest bit.
+    pub(super) ignored: u64,
+}
+
+/// Starts a child of the guard. It is inside because everything below the guard is. It gets our
+/// umask, and our limits where they are not the guard's.
+pub(super) fn remote(
+    command: &Command,
+    guards: &Guards,
+    ours: &Inherited,
+    guards_limits: &[Limit],
+) -> Result<crate::Child> {
     if !command.unix.pre_exec.is_empty() {
         return Err(Error::unsupported("pre_exec steps cannot run in a child of the guard")
             .hint("they need the cgroup mechanism"));
@@ -264,14 +277,17 @@ pub(super) fn remote(command: &Command, guards: &Guards) -> Result<crate::Child>
     let mut own: Vec<RawFd> = inherited.iter().map(|mapping| mapping.from).collect();
     own.push(cwd.as_raw_fd());
     let numbered = inherited.iter().enumerate();
+    let mut limits = limits();
+    // The guard has raised its own limit of descriptors.
+    limits.retain(|limit| limit.resource == NOFILE || !guards_limits.contains(limit));
     let setting = Setting {
         descriptors: numbered.map(|(i, m)| Mapping { from: i as i32, to: m.to }).collect(),
-        limits: limits(),
-        umask: umask().map_err(failed)?,
+        limits,
+        umask: ours.umask,
         cwd_fd: inherited.len() as i32,
         // A group from outside our PID namespace has no number; the guard is in it, too.
         process_group: Some(call::own_group()).filter(|group| *group != 0),
-        ignored: Some(ignored_signals()),
+        ignored: Some(ours.ignored & !(1 << (call::SIGPIPE - 1))),
     };
     let record = Record::new(command, &setting);
     let file = memory_file(record.bytes()).map_err(failed)?;
@@ -282,6 +298,8 @@ pub(super) fn remote(command: &Command, guards: &Guards) -> Result<crate::Child>
     fds.extend(own);
     let reply = guards.request(&request, &fds).map_err(failed)?;
     drop(writer);
+    // The report ends when the program is executed, and the answer is there by then: we sleep once.
+    let report = last_report(reader.as_fd()).map_err(failed)?;
     let (answer, mut pidfds) = guards
         .receive(&reply)
         .and_then(|answer| answer.ok_or_else(|| io::Error::other("the guard was killed")))
@@ -290,7 +308,7 @@ pub(super) fn remote(command: &Command, guards: &Guards) -> Result<crate::Child>
         (message::STARTED, Some(pidfd)) => pidfd,
         _ => return Err(failed(io::Error::from_raw_os_error(answer.errno))),
     };
-    match last_report(reader.as_fd()).map_err(failed)? {
+    match report {
         (0, _) => Err(failed(io::Error::other("it was killed at birth"))),
         (_, 0) => {
             let Wiring { stdin, stdout, stderr, .. } = wiring;
@@ -324,8 +342,11 @@ fn inherited(wiring: &Wiring) -> io::Result<Vec<Mapping>> {
     Ok(all)
 }
 
-/// This process' own limits; the guard has raised one of its own.
-fn limits() -> Vec<Limit> {
+/// The number of the limit of descriptors (`getrlimit(2)`).
+const NOFILE: u64 = 7;
+
+/// This process' own limits.
+pub(super) fn limits() -> Vec<Limit> {
     let read = |resource: usize| {
         let mut values = [0_u64; 2];
         let at = values.as_mut_ptr() as usize;
@@ -334,14 +355,6 @@ fn limits() -> Vec<Limit> {
         read.is_ok().then_some(Limit { resource: resource as u64, values })
     };
     (0..16).filter_map(read).collect()
-}
-
-/// Without changing it, which other threads would notice.
-fn umask() -> io::Result<i32> {
-    let status = fs::read_to_string("/proc/thread-self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    let value = line.and_then(|value| i32::from_str_radix(value.trim(), 8).ok());
-    value.ok_or_else(|| io::Error::other("no umask in /proc/thread-self/status"))
 }
 
 /// What a child would start with ignored: all that this process ignores, but `SIGPIPE`.

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, set_child_subreaper};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    process::{Pid, set_child_subreaper},
+};
 
 use super::{
     PATIENCE,
@@ -22,11 +25,13 @@ use super::{
     child::reap_unwaited,
     floor::{
         call::{self, Errno},
+        exec::Limit,
         message,
         proc::Proc,
     },
     guards::Guards,
-    identity, spawn,
+    identity, read_proc,
+    spawn::{self, Inherited},
 };
 use crate::{
     Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
@@ -46,21 +51,22 @@ enum Parent {
     Guards {
         guards: Guards,
         rights: Rights,
+        /// Ours when the guard was started, hence the guard's.
+        limits: Vec<Limit>,
     },
     /// The caller of an enclosed job.
-    Us {
-        pid: i32,
-        pidfd: OwnedFd,
-    },
+    Us { pid: i32, pidfd: OwnedFd },
 }
 
 impl Subreaper {
     pub(super) fn new(around: Around) -> Result<Subreaper> {
         let proc = usable_proc()?;
         let parent = match around {
-            Around::Others => {
-                Parent::Guards { rights: Rights::current()?, guards: Guards::start(None)? }
-            }
+            Around::Others => Parent::Guards {
+                rights: Rights::current()?.0,
+                limits: spawn::limits(),
+                guards: Guards::start(None)?,
+            },
             Around::Caller => enclose(&proc)?,
         };
         Ok(Subreaper { proc, parent, frozen: Mutex::default(), released: false })
@@ -201,14 +207,14 @@ impl Mechanism for Subreaper {
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         match &self.parent {
             Parent::Us { .. } => spawn::local(command, None),
-            Parent::Guards { guards, rights } => {
+            Parent::Guards { guards, rights, limits } => {
                 if !guards.answer() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
                     ));
                 }
-                rights.check()?;
-                spawn::remote(command, guards)
+                let inherited = rights.check()?;
+                spawn::remote(command, guards, &inherited, limits)
             }
         }
     }
@@ -235,6 +241,16 @@ impl Mechanism for Subreaper {
         if let Parent::Us { pid, pidfd } = &self.parent {
             let us = identity::describe(*pid as u32, pidfd.as_fd(), Some(&self.proc));
             members.insert(0, us);
+        }
+        Ok(members)
+    }
+
+    fn pids(&self) -> Result<Vec<u32>> {
+        let Some(root) = self.root()? else { return Ok(Vec::new()) };
+        let mut members = below::pids(&self.proc, root)
+            .map_err(|e| Error::os("list the members of the job", e))?;
+        if let Parent::Us { pid, .. } = &self.parent {
+            members.insert(0, *pid as u32);
         }
         Ok(members)
     }
@@ -353,7 +369,8 @@ struct Rights {
 }
 
 impl Rights {
-    fn current() -> Result<Rights> {
+    /// Ours, and what else a child is to get of ours that stands in the same file.
+    fn current() -> Result<(Rights, Inherited)> {
         let failed = |e: io::Error| Error::os("read the credentials of this process", e);
         const WORDS: [&str; 11] = [
             "Uid:",
@@ -368,32 +385,37 @@ impl Rights {
             "Seccomp:",
             "Seccomp_filters:",
         ];
-        let status = fs::read_to_string("/proc/thread-self/status").map_err(failed)?;
+        let status = read_proc("/proc/thread-self/status").map_err(failed)?;
         let kept = status.lines().filter(|line| WORDS.iter().any(|word| line.starts_with(word)));
-        const NAMESPACES: [&str; 8] = [
-            "/proc/thread-self/ns/cgroup",
-            "/proc/thread-self/ns/ipc",
-            "/proc/thread-self/ns/mnt",
-            "/proc/thread-self/ns/net",
-            "/proc/thread-self/ns/pid_for_children",
-            "/proc/thread-self/ns/time_for_children",
-            "/proc/thread-self/ns/user",
-            "/proc/thread-self/ns/uts",
-        ];
+        let number = |word: &str, radix: u32| {
+            let value = status.lines().find_map(|line| line.strip_prefix(word));
+            let value = value.and_then(|value| u64::from_str_radix(value.trim(), radix).ok());
+            value.ok_or_else(|| failed(io::Error::other(format!("/proc shows no {word}"))))
+        };
+        let inherited =
+            Inherited { umask: number("Umask:", 8)? as i32, ignored: number("SigIgn:", 16)? };
+        const NAMESPACES: [&str; 8] =
+            ["cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts"];
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open("/proc/thread-self/ns", flags, Mode::empty());
+        let dir = dir.map_err(|e| failed(e.into()))?;
         let namespace = |name: &'static str| {
-            rustix::fs::stat(name).map(|stat| (name, stat.st_ino)).unwrap_or((name, 0))
+            let stat = rustix::fs::statat(&dir, name, AtFlags::empty());
+            (name, stat.map_or(0, |stat| stat.st_ino))
         };
         let root = rustix::fs::stat("/").map_err(|e| failed(e.into()))?;
-        Ok(Rights {
+        let rights = Rights {
             credentials: kept.map(str::to_owned).collect(),
             namespaces: NAMESPACES.into_iter().map(namespace).collect(),
             session: call::own_session(),
             root: (root.st_dev, root.st_ino),
-        })
+        };
+        Ok((rights, inherited))
     }
 
-    fn check(&self) -> Result<()> {
-        let now = Rights::current()?;
+    /// Whether the guard's are still ours.
+    fn check(&self) -> Result<Inherited> {
+        let (now, inherited) = Rights::current()?;
         let changed = if now.credentials != self.credentials {
             "user, groups, capabilities or seccomp filters"
         } else if now.namespaces != self.namespaces {
@@ -403,7 +425,7 @@ impl Rights {
         } else if now.root != self.root {
             "root directory"
         } else {
-            return Ok(());
+            return Ok(inherited);
         };
         Err(Error::unsupported(format!(
             "this process has changed its {changed} since it made the job, and the guard has not"

@@ -267,6 +267,10 @@ impl Mechanism for JobObject {
         })
     }
 
+    fn pids(&self) -> Result<Vec<u32>> {
+        self.object()?.pids().map_err(|e| Error::os("list the members of the job", e))
+    }
+
     fn processes(&self) -> Result<Vec<Process>> {
         let members = self.members(0)?;
         let describe = |member: &Member| identity::describe(member.pid, member.process.as_handle());

@@ -287,6 +287,14 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
     old
 }
 
+/// Sets the disposition of every signal: these ignored, all others default. 32 and 33 are the C
+/// library's own, and std passes them on as they are.
+pub(crate) fn set_dispositions(ignored: u64) {
+    for signal in (1..=31).chain(34..=64) {
+        set_disposition(signal, ignored & (1 << (signal - 1)) != 0);
+    }
+}
+
 /// Makes a signal ignored or gives it its default action. Fails for KILL and STOP, harmlessly.
 pub(crate) fn set_disposition(signal: i32, ignored: bool) {
     let action = [usize::from(ignored), 0, 0, 0];

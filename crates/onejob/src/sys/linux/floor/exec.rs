@@ -8,7 +8,8 @@ use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::{
     call::{
-        self, Errno, Result, SIGPIPE, dup_above, dup_to, set_cloexec, set_disposition, set_mask,
+        self, Errno, Result, SIGPIPE, dup_above, dup_to, set_cloexec, set_disposition,
+        set_dispositions, set_mask,
     },
     raw::{nr, syscall},
 };
@@ -46,7 +47,7 @@ pub(crate) struct Mapping {
 }
 
 /// A resource limit, as `prlimit64` takes it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Limit {
     pub(crate) resource: u64,
@@ -55,6 +56,10 @@ pub(crate) struct Limit {
 
 /// `hook(data)` answers an error number, or 0.
 pub(crate) type Hook = unsafe extern "C" fn(*mut u8) -> i32;
+
+pub(crate) const KEEP: u32 = 0;
+pub(crate) const SET: u32 = 1;
+const DEFAULTS: u32 = 2;
 
 /// The head of the record. "none" is 0 for offsets and -1 for numbers.
 #[repr(C)]
@@ -91,8 +96,9 @@ pub(crate) struct Plan {
     pub(crate) report: AtomicI32,
     pub(crate) set_groups: u32,
     pub(crate) set_process_group: u32,
-    /// Whether `ignored` is the whole truth, or only `SIGPIPE` is reset.
-    pub(crate) set_dispositions: u32,
+    /// Whether only `SIGPIPE` is reset ([`KEEP`]), or `ignored` is the whole truth ([`SET`]), which a
+    /// starter without dispositions of its own makes easy ([`DEFAULTS`]).
+    pub(crate) dispositions: u32,
     /// The outcome, for a parent that shares this memory.
     pub(crate) stage: AtomicU32,
     pub(crate) errno: AtomicU32,
@@ -128,7 +134,7 @@ impl Plan {
     }
 
     /// [`relocate`](Plan::relocate) for a record that came by message: its descriptors count from
-    /// the first of `own`, those that came with it.
+    /// the first of `own`, those that came with it. The guard catches and ignores no signal.
     ///
     /// # Safety
     /// As [`relocate`](Plan::relocate).
@@ -143,6 +149,7 @@ impl Plan {
             let plan = &mut *record.cast::<Plan>();
             let translate = |index: i32| own.get(index as usize).copied().unwrap_or(-1);
             plan.report.store(report, Ordering::Relaxed);
+            plan.dispositions = if plan.dispositions == SET { DEFAULTS } else { KEEP };
             plan.cwd_fd = translate(plan.cwd_fd);
             plan.join = translate(plan.join);
             let List { at, len } = plan.descriptors;
@@ -306,13 +313,13 @@ impl Plan {
     }
 
     fn signals(&self) {
-        if self.set_dispositions != 0 {
-            // 32 and 33 are the C library's own, and std passes them on as they are.
-            for signal in (1..=31).chain(34..=64) {
-                set_disposition(signal, self.ignored & (1 << (signal - 1)) != 0);
+        match self.dispositions {
+            SET => set_dispositions(self.ignored),
+            DEFAULTS => {
+                let ignored = (1..=64).filter(|signal| self.ignored & (1 << (signal - 1)) != 0);
+                ignored.for_each(|signal| set_disposition(signal, true));
             }
-        } else {
-            set_disposition(SIGPIPE, false);
+            _ => set_disposition(SIGPIPE, false),
         }
         set_mask(self.blocked);
     }

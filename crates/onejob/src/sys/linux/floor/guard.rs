@@ -59,6 +59,8 @@ struct Guard<'a> {
     memory: &'a mut Memory,
     prefix: &'a [u8],
     signals: Fd,
+    /// Whether no signal is caught or ignored any more, so that a child need not see to that.
+    has_defaults: bool,
 }
 
 /// Runs as the outer guard, and in a child as the inner one. The descriptors `SOCKET`, `OWNER` and,
@@ -80,12 +82,12 @@ pub(crate) fn run(prefix: &[u8], memory: &mut Memory) -> ! {
             if let Err(errno) = greet(outer) {
                 give_up(errno);
             }
-            Guard { memory, prefix, signals }.serve()
+            Guard { memory, prefix, signals, has_defaults: false }.serve()
         }
         Ok(Some(inner)) => {
             // SAFETY: changes the session of this process, which leads no group.
             let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
-            Guard { memory, prefix, signals }.stand_behind(inner)
+            Guard { memory, prefix, signals, has_defaults: false }.stand_behind(inner)
         }
     }
 }
@@ -236,6 +238,11 @@ impl Guard<'_> {
         let [plan_file, report, own @ ..] = fds else { return Err(Errno::INVAL) };
         if self.memory.children.is_full() {
             return Err(Errno::AGAIN);
+        }
+        if !self.has_defaults {
+            // All are blocked here, so it makes no difference to us.
+            call::set_dispositions(0);
+            self.has_defaults = true;
         }
         let size = request.numbers[0] as usize;
         const READ_WRITE: usize = 3;
