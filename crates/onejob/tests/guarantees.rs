@@ -169,7 +169,8 @@ fn the_numbers_alone_are_those_of_the_members() {
             (0..3).map(|_| job.spawn(Command::new("sleep").arg("300")).expect("started")).collect();
         let mut expected: Vec<_> = children.iter().map(onejob::Child::pid).collect();
         let mut pids = job.pids().expect("a list");
-        (expected.sort_unstable(), pids.sort_unstable());
+        expected.sort_unstable();
+        pids.sort_unstable();
         assert_eq!(pids, expected, "{mechanism}");
         children[0].kill().expect("killed");
         children[0].wait().expect("a status");
