@@ -31,7 +31,7 @@ pub(crate) trait Stoppable {
 pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Result<StopReport> {
     let start = Instant::now();
     let asked = if grace.is_zero() { 0 } else { job.ask(signal)? };
-    // Whom nobody could ask (Windows) nobody waits for.
+    // Whom nobody could ask nobody waits for.
     let patience = if asked == 0 { Duration::ZERO } else { grace };
     let emptied = !grace.is_zero() && job.wait(start.checked_add(patience))?;
     // Also after a polite end: the kill proves the emptiness and costs nothing then.
