@@ -11,6 +11,8 @@ mod floor;
 
 use core::{arch::global_asm, ffi::CStr};
 
+use floor::guard::{Memory, Task, run};
+
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {}", "ud2", sym start);
 #[cfg(target_arch = "aarch64")]
@@ -18,16 +20,13 @@ global_asm!(".globl _start", "_start:", "mov x0, sp", "and sp, x0, #-16", "bl {}
 
 /// Gets the initial stack: the number of arguments, then their addresses.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
-    static mut MEMORY: floor::guard::Memory = floor::guard::Memory::NEW;
-    // SAFETY: the kernel lays the stack out so (execve(2)); argument 1 is the prefix, if given.
-    let prefix = unsafe {
-        match *stack {
-            0 | 1 => c"",
-            _ => CStr::from_ptr(*stack.add(2) as *const _),
-        }
+    static mut MEMORY: Memory = Memory::NEW;
+    // SAFETY: the kernel lays the stack out so (execve(2)): argument 0 is the second word.
+    let word = |number: usize| unsafe {
+        if number < *stack { CStr::from_ptr(*stack.add(1 + number) as *const _) } else { c"" }
     };
     // SAFETY: this runs once, and nothing else refers to the memory.
-    floor::guard::run(prefix.to_bytes(), unsafe { &mut *(&raw mut MEMORY) })
+    run(Task::new([word(1), word(2), word(3)]), unsafe { &mut *(&raw mut MEMORY) })
 }
 
 /// The floor has no reachable panic; whoever finds one ends instead of spinning.

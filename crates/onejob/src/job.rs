@@ -242,7 +242,42 @@ impl Job {
 
     /// Its name, if it was given one.
     pub fn name(&self) -> Option<&str> {
-        self.sys.name().map(Name::as_str)
+        self.sys.record()?.name().map(Name::as_str)
+    }
+
+    /// What tells it apart from every other job of this boot, if it is [listed](JobBuilder::listed).
+    pub fn id(&self) -> Option<&str> {
+        self.sys.record().map(sys::Record::id)
+    }
+
+    /// What its owner has noted on it last. Who opened the job before its end can read it after.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn note(&self) -> Result<Option<String>> {
+        self.sys.record().map_or(Ok(None), sys::Record::note)
+    }
+
+    /// Notes something on it for whoever [opens](Job::open) it. Meant for a few short notes in a
+    /// job's life: how it was started, how its main process ended.
+    ///
+    /// # Errors
+    /// [`is_unsupported`](Error::is_unsupported) if the job is not [listed](JobBuilder::listed) or
+    /// this is not its owner; what the system said.
+    pub fn set_note(&self, note: &str) -> Result<()> {
+        let unlisted = || Error::unsupported("nobody could read the note: the job is not listed");
+        self.sys.record().ok_or_else(unlisted)?.set_note(note)
+    }
+
+    /// For an [opened](Job::open) job: waits until its owner has let go of it, has ended and the
+    /// job with it; `None` waits for as long as that takes. Whether that came in time.
+    ///
+    /// # Errors
+    /// [`is_unsupported`](Error::is_unsupported) for the owner itself.
+    pub fn wait_over(&self, timeout: Option<Duration>) -> Result<bool> {
+        let owners = || Error::unsupported("a job is not over as long as its owner holds it");
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.sys.record().ok_or_else(owners)?.wait_over(deadline)
     }
 
     /// What this job really promises, now: a guard that was killed is missing here.
@@ -279,6 +314,8 @@ pub struct JobBuilder {
     mechanism: Option<Mechanism>,
     required: Vec<Requirement>,
     name: Option<String>,
+    listed: bool,
+    note: Option<String>,
     limits: Limits,
 }
 
@@ -305,6 +342,19 @@ impl JobBuilder {
     /// job.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Has the job found by [`jobs`](crate::jobs) and by its id, although it has no name. A job with
+    /// a name always is. If it cannot be (no runtime directory), it is just not listed.
+    pub fn listed(mut self) -> Self {
+        self.listed = true;
+        self
+    }
+
+    /// The first [note](Job::note) on the job, there as soon as it can be found.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
         self
     }
 
@@ -405,7 +455,8 @@ impl JobBuilder {
             self.required.push(Requirement::Limits(wanted));
         }
         let name = self.name.as_deref().map(Name::new).transpose()?;
-        Ok(Spec { around, name, limits: self.limits })
+        let note = self.note.take();
+        Ok(Spec { around, name, listed: self.listed, note, limits: self.limits })
     }
 
     fn refuse(&self, refusals: &[String]) -> Error {
@@ -427,7 +478,28 @@ impl JobBuilder {
 pub(crate) struct Spec {
     pub(crate) around: Around,
     pub(crate) name: Option<Name>,
+    pub(crate) listed: bool,
+    pub(crate) note: Option<String>,
     pub(crate) limits: Limits,
+}
+
+impl Spec {
+    /// Nothing asked for.
+    pub(crate) fn plain(around: Around) -> Spec {
+        Spec { around, name: None, listed: false, note: None, limits: Limits::default() }
+    }
+
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed || self.name.is_some()
+    }
+
+    /// A job with a name must be found; another one only if it can be.
+    pub(crate) fn published<T>(&self, record: Result<T>) -> Result<Option<T>> {
+        match record {
+            Err(_) if self.name.is_none() => Ok(None),
+            record => record.map(Some),
+        }
+    }
 }
 
 /// Whom a new job is put around.

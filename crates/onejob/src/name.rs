@@ -1,6 +1,6 @@
 //! Names of jobs, and finding jobs by them.
 
-use std::fmt;
+use std::{fmt, time::SystemTime};
 
 use crate::{Error, Job, Mechanism, ProcessId, Result, sys};
 
@@ -45,6 +45,8 @@ pub struct JobEntry {
     pub mechanism: Mechanism,
     /// Who holds it; `None` if that process cannot be told.
     pub owner: Option<ProcessId>,
+    /// When it was made; `None` if that cannot be told.
+    pub started: Option<SystemTime>,
 }
 
 impl JobEntry {

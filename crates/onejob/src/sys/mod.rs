@@ -9,6 +9,7 @@
 //! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, spec)` and the [`Mechanism`] contract |
 //! | `open(name)` | a second view of a living job, by name or beginning of its id |
 //! | `jobs()` | this user's living jobs |
+//! | `Record` | how others find a job that is listed: `id`, `name`, `note`, `set_note`, `wait_over(deadline)` |
 //! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd`, on Windows `AsHandle` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
@@ -19,8 +20,7 @@
 //! system's folder; adding one touches that folder and the enum [`crate::Mechanism`].
 
 use crate::{
-    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, name::Name,
-    stop::Stoppable,
+    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, stop::Stoppable,
 };
 
 /// What a mechanism provides. `kill`, `ask` and `wait` come with [`Stoppable`], and like every
@@ -40,8 +40,8 @@ pub(crate) trait Mechanism: Stoppable + Send + Sync {
     fn pids(&self) -> Result<Vec<u32>>;
     /// Sends a signal to every member but the caller.
     fn signal(&self, signal: Signal) -> Result<usize>;
-    /// Its name, if it has one.
-    fn name(&self) -> Option<&Name>;
+    /// How others find it, if they can.
+    fn record(&self) -> Option<&Record>;
     /// The limits that are set.
     fn limits(&self) -> Result<Limits>;
     /// Replaces them; all of them are among the guaranteed ones, or it is an error.
@@ -104,8 +104,8 @@ macro_rules! delegate {
             fn signal(&self, signal: Signal) -> Result<usize> {
                 self.get().signal(signal)
             }
-            fn name(&self) -> Option<&Name> {
-                self.get().name()
+            fn record(&self) -> Option<&Record> {
+                self.get().record()
             }
             fn limits(&self) -> Result<Limits> {
                 self.get().limits()
@@ -137,19 +137,19 @@ macro_rules! delegate {
 mod linux;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
-    Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, identify, jobs, open, promise, survey, tree,
 };
 
 #[cfg(all(windows, not(onejob_unsupported)))]
 mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
-    Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, identify, jobs, open, promise, survey, tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 mod unsupported;
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
-    Child, Job, LADDER, ProcessToken, identify, jobs, open, promise, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, identify, jobs, open, promise, survey, tree,
 };

@@ -72,6 +72,30 @@ impl ProcessToken {
     }
 }
 
+pub(crate) struct Record(Infallible);
+
+impl Record {
+    pub(crate) fn id(&self) -> &str {
+        match self.0 {}
+    }
+
+    pub(crate) fn name(&self) -> Option<&Name> {
+        match self.0 {}
+    }
+
+    pub(crate) fn note(&self) -> Result<Option<String>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn set_note(&self, _: &str) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn wait_over(&self, _: Option<Instant>) -> Result<bool> {
+        match self.0 {}
+    }
+}
+
 pub(crate) struct Child(Infallible);
 
 impl Child {
@@ -140,7 +164,7 @@ impl Mechanism for Never {
     fn signal(&self, _: Signal) -> Result<usize> {
         match self.0 {}
     }
-    fn name(&self) -> Option<&Name> {
+    fn record(&self) -> Option<&Record> {
         match self.0 {}
     }
     fn limits(&self) -> Result<Limits> {

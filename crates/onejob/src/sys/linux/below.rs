@@ -10,7 +10,7 @@ use std::{
 use super::{
     PATIENCE,
     floor::{
-        call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGSTOP},
+        call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGKILL, SIGSTOP},
         proc::Proc,
         sweep::{Marks, Sweep},
         walk::{Coverage, Found, Frame, Visitor, Walk},
@@ -93,9 +93,17 @@ pub(super) fn pids(proc: &Proc, root: Root<'_>) -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// Sends a signal to everybody below the root, until a walk meets nobody new.
-pub(super) fn signal(proc: &Proc, root: Root<'_>, signal: Signal) -> Result<usize> {
+/// Sends a signal to everybody below the root, until a walk meets nobody new; and to one more.
+pub(super) fn signal(
+    proc: &Proc,
+    root: Root<'_>,
+    also: Option<Root<'_>>,
+    signal: Signal,
+) -> Result<usize> {
     let mut reached = Reached::new(signal);
+    if let Some(also) = also {
+        reached.send(also.pid, also.pidfd.as_raw_fd());
+    }
     for _ in 0..ROUNDS {
         let before = reached.known.len();
         let coverage =
@@ -194,39 +202,73 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     }
 }
 
-/// Stops everybody below the root; answers pidfds of those who were not stopped before.
-pub(super) fn freeze(proc: &Proc, root: Root<'_>) -> Result<Vec<OwnedFd>> {
+/// Kills everybody below the root, then the root. It is stopped meanwhile: with it, whoever is
+/// below would lose its parent.
+pub(super) fn kill_with_root(proc: &Proc, root: Root<'_>) -> Result<()> {
+    let _ = call::pidfd_send_signal(root.pidfd.as_raw_fd(), SIGSTOP);
+    let failed = |e: io::Error| Error::os("watch the members of the job", e);
+    let is_empty = || wait(proc, root, Some(Instant::now()), &|| ()).map_err(failed);
+    let killed = kill(proc, root, &is_empty);
+    let _ = call::pidfd_send_signal(root.pidfd.as_raw_fd(), SIGKILL);
+    killed?;
+    let start = Instant::now();
+    match wait_for_end(root, Some(start + PATIENCE)) {
+        true => Ok(()),
+        false => {
+            let survivor = identity::describe(root.pid as u32, root.pidfd, Some(proc));
+            Err(Error::still_alive(vec![survivor], start.elapsed()))
+        }
+    }
+}
+
+/// Waits until a process is dead; whether that came before the deadline.
+pub(super) fn wait_for_end(process: Root<'_>, deadline: Option<Instant>) -> bool {
+    let pidfd = process.pidfd.as_raw_fd();
+    while !call::is_dead(pidfd) {
+        if is_past(deadline) {
+            return false;
+        }
+        wait_for(&mut [PollFd::new(pidfd, POLLIN)], deadline);
+    }
+    true
+}
+
+/// Stops everybody below the root, and one more; answers those who were not stopped before.
+pub(super) fn freeze(
+    proc: &Proc,
+    root: Root<'_>,
+    also: Option<Root<'_>>,
+) -> Result<Vec<(i32, OwnedFd)>> {
     let failed = |e: io::Error| Error::os("freeze the job", e);
     let mut stopped = Vec::new();
     let mut known = HashSet::new();
     let mut error = None;
+    let mut stop = |pid: i32, pidfd: BorrowedFd<'_>| {
+        if !known.insert(pid) || is_stopped(proc, pid) {
+            return known.len();
+        }
+        match pidfd.try_clone_to_owned() {
+            Ok(kept) => match call::pidfd_send_signal(pidfd.as_raw_fd(), SIGSTOP) {
+                Ok(()) => stopped.push((pid, kept)),
+                Err(Errno::SRCH) => {}
+                Err(errno) => error = Some(errno.into()),
+            },
+            Err(e) => error = Some(e),
+        }
+        known.len()
+    };
+    let mut met = also.map_or(0, |also| stop(also.pid, also.pidfd));
     for _ in 0..ROUNDS {
-        let before = known.len();
-        let coverage = visit(
-            proc,
-            root,
-            &mut Each(|found: &Found| {
-                if !known.insert(found.pid) || is_stopped(proc, found.pid) {
-                    return;
-                }
-                match pidfd_of(found).try_clone_to_owned() {
-                    Ok(pidfd) => match call::pidfd_send_signal(found.pidfd, SIGSTOP) {
-                        Ok(()) => stopped.push(pidfd),
-                        Err(Errno::SRCH) => {}
-                        Err(errno) => error = Some(errno.into()),
-                    },
-                    Err(e) => error = Some(e),
-                }
-            }),
-        )
-        .map_err(failed)?;
-        if error.is_some() || known.len() == before && coverage == Coverage::Whole {
+        let before = met;
+        let mut visitor = Each(|found: &Found| met = stop(found.pid, pidfd_of(found)));
+        let coverage = visit(proc, root, &mut visitor).map_err(failed)?;
+        if met == before && coverage == Coverage::Whole {
             break;
         }
     }
     match error {
         Some(error) => {
-            thaw(&stopped);
+            thaw(stopped.iter().map(|(_, pidfd)| pidfd.as_fd()));
             Err(failed(error))
         }
         None => Ok(stopped),
@@ -237,7 +279,7 @@ fn is_stopped(proc: &Proc, pid: i32) -> bool {
     proc.stat(pid).is_ok_and(|stat| matches!(stat.state, b'T' | b't'))
 }
 
-pub(super) fn thaw(stopped: &[OwnedFd]) {
+pub(super) fn thaw<'a>(stopped: impl Iterator<Item = BorrowedFd<'a>>) {
     for pidfd in stopped {
         let _ = call::pidfd_send_signal(pidfd.as_raw_fd(), SIGCONT);
     }

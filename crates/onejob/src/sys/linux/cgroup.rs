@@ -5,37 +5,43 @@
 //! one; an enclosed job moves the caller to a fresh one first and then kills the others.
 
 use std::{
-    ffi::CStr,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use rustix::fs::{Mode, OFlags, XattrFlags, fsetxattr};
+use rustix::fs::{XattrFlags, fsetxattr};
 
 use super::{
     PATIENCE,
-    below::Reached,
     child::reap_unwaited,
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
-        proc::{self, Proc},
     },
-    hierarchy::{self, Base, is_gone, read_text, write_text},
-    identity, is_past, milliseconds_until, spawn, wait_for,
+    hierarchy::{self, Base, is_gone, write_text},
+    is_past,
+    members::{self, Members, sum},
+    registry::{Card, Record},
+    spawn, wait_for,
 };
 use crate::{
     Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
-    Result, Signal, Stats, job::Around, name::Name, stop::Stoppable, sys::Mechanism,
+    Result, Signal, Stats,
+    job::{Around, Spec},
+    stop::Stoppable,
+    sys::Mechanism,
 };
 
 pub(crate) struct Cgroup {
     base: Arc<Base>,
+    /// Which one of the owner's, and how many cgroups it has had.
+    number: u32,
+    had: AtomicU32,
     around: Around,
     /// The cgroups in use: the last one takes new members; others are being ended or are frozen
     /// around a caller who has left them.
@@ -44,30 +50,55 @@ pub(crate) struct Cgroup {
     /// What the members of ended cgroups had used.
     spent: Mutex<Stats>,
     limits: Mutex<Limits>,
+    record: Option<Record>,
     released: bool,
 }
 
 impl Cgroup {
-    pub(super) fn new(around: Around, limits: &Limits) -> Result<Cgroup> {
+    pub(super) fn new(spec: &Spec) -> Result<Cgroup> {
         let base = Base::current()?;
-        base.enable(limits.resources())?;
-        let first = Arc::new(make(&base, limits)?);
-        let job = Cgroup {
+        base.enable(spec.limits.resources())?;
+        let mut job = Cgroup {
+            number: base.next_job(),
+            had: AtomicU32::new(0),
             base,
-            around,
-            cgroups: Mutex::new(vec![first.clone()]),
+            around: spec.around,
+            cgroups: Mutex::default(),
             frozen: AtomicBool::new(false),
             spent: Mutex::default(),
-            limits: Mutex::new(*limits),
+            limits: Mutex::new(spec.limits),
+            record: None,
             released: false,
         };
-        if around == Around::Caller
-            && let Err(error) = job.move_caller_to(&first)
-        {
-            let _ = job.end(&job.take());
-            return Err(error);
+        let first = job.current()?;
+        let begun = job.publish(spec).and_then(|()| match spec.around {
+            Around::Others => Ok(()),
+            Around::Caller => job.move_caller_to(&first),
+        });
+        match begun {
+            Ok(()) => Ok(job),
+            Err(error) => {
+                job.close();
+                Err(error)
+            }
         }
-        Ok(job)
+    }
+
+    /// Makes the job known if it is to be: with a name it must be possible.
+    fn publish(&mut self, spec: &Spec) -> Result<()> {
+        if !spec.is_listed() {
+            return Ok(());
+        }
+        let id = self.base.id_of(self.number);
+        let card = Card {
+            name: spec.name.clone(),
+            guards: Some(self.base.guards().ids()),
+            base: Some(self.base.path().to_owned()),
+            ..Card::new(id, crate::Mechanism::Cgroup, spec.around)?
+        };
+        self.record =
+            spec.published(Record::publish(self.base.registry(), card, spec.note.as_deref()))?;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<hierarchy::Cgroup>>> {
@@ -94,7 +125,15 @@ impl Cgroup {
     }
 
     fn make(&self) -> Result<hierarchy::Cgroup> {
-        make(&self.base, &self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+        let cgroup = self.base.make(self.number, &self.had)?;
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        match cgroup.set_limits(&Limits::default(), &limits) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                let _ = call::rmdirat(self.base.dir().as_raw_fd(), &cgroup.name);
+                Err(error)
+            }
+        }
     }
 
     fn move_caller_to(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
@@ -122,7 +161,7 @@ impl Cgroup {
             let ended = floor::end(base, &cgroup.name, patience)
                 .map_err(|e| Error::os(format!("end the cgroup {:?}", cgroup.name), e))?;
             if !ended {
-                let survivors = self.list(&members_of(cgroup.dir.as_fd()), None);
+                let survivors = Members(vec![cgroup.dir.as_fd()]).list();
                 return Err(Error::still_alive(survivors, start.elapsed()));
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, cgroup));
@@ -133,38 +172,9 @@ impl Cgroup {
 
     fn remember_use(&self, cgroup: &hierarchy::Cgroup) {
         // After the kill the members' last moments would be missing anyway; a few microseconds.
-        let used = usage(cgroup.dir.as_fd());
+        let used = Members(vec![cgroup.dir.as_fd()]).usage();
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         *spent = sum(*spent, used);
-    }
-
-    /// Everybody in the job, the caller of an enclosed one too.
-    fn members(&self) -> Vec<u32> {
-        self.all().iter().flat_map(|cgroup| members_of(cgroup.dir.as_fd())).collect()
-    }
-
-    fn others(&self) -> Vec<u32> {
-        let me = std::process::id();
-        self.members().into_iter().filter(|pid| *pid != me).collect()
-    }
-
-    fn list(&self, pids: &[u32], proc: Option<&Proc>) -> Vec<Process> {
-        let describe = |pid: &u32| {
-            let pidfd = identity::pidfd_open(*pid).ok()?;
-            Some(identity::describe(*pid, pidfd.as_fd(), proc))
-        };
-        pids.iter().filter_map(describe).collect()
-    }
-
-    /// Opens pidfds of the others and keeps those who are still listed afterwards: whoever has such
-    /// a number now is a member, and a pidfd of somebody before it reaches nobody.
-    fn held(&self, pids: &[u32]) -> Vec<(u32, OwnedFd)> {
-        let open = |pid: &u32| Some((*pid, identity::pidfd_open(*pid).ok()?));
-        let mut held: Vec<_> = pids.iter().filter_map(open).collect();
-        let mut listed = self.others();
-        listed.sort_unstable();
-        held.retain(|(pid, _)| listed.binary_search(pid).is_ok());
-        held
     }
 
     /// Without the caller the kernel's own word on emptiness is enough.
@@ -185,51 +195,26 @@ impl Cgroup {
     fn wait_others(&self, deadline: Option<Instant>) -> Result<bool> {
         loop {
             reap_unwaited();
-            let others = self.others();
+            let cgroups = self.all();
+            let members = members_of(&cgroups);
+            let others = members.others();
             if others.is_empty() {
                 return Ok(true);
             }
-            let first = others.iter().find_map(|pid| self.held(&[*pid]).pop());
+            let first = others.iter().find_map(|pid| members.held(&[*pid]).pop());
             if is_past(deadline) {
-                return Ok(first.is_none() && self.others().is_empty());
+                return Ok(first.is_none() && members.others().is_empty());
             }
             if let Some((_, pidfd)) = first {
                 wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
             }
         }
     }
-
-    fn set_frozen(&self, cgroups: &[Arc<hierarchy::Cgroup>], frozen: bool) -> Result<()> {
-        let what = if frozen { "freeze the job" } else { "thaw the job" };
-        let (word, event): (_, &[u8]) =
-            if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
-        for cgroup in cgroups {
-            let dir = cgroup.dir.as_fd();
-            write_text(dir, "cgroup.freeze", word).map_err(|e| Error::os(what, e))?;
-            let events = Events::open(dir.as_raw_fd()).map_err(|e| Error::os(what, e))?;
-            let deadline = Instant::now() + PATIENCE;
-            while !events.is(event).map_err(|e| Error::os(what, e))? {
-                if is_past(Some(deadline)) {
-                    let slow = io::Error::from(io::ErrorKind::TimedOut);
-                    return Err(Error::os(what, slow).hint("a member is stuck in the kernel"));
-                }
-                events.wait(milliseconds_until(Some(deadline)));
-            }
-        }
-        Ok(())
-    }
 }
 
-/// A fresh cgroup with these limits.
-fn make(base: &Base, limits: &Limits) -> Result<hierarchy::Cgroup> {
-    let cgroup = base.make()?;
-    match cgroup.set_limits(&Limits::default(), limits) {
-        Ok(()) => Ok(cgroup),
-        Err(error) => {
-            let _ = call::rmdirat(base.dir().as_raw_fd(), &cgroup.name);
-            Err(error)
-        }
-    }
+/// Who is in these cgroups.
+fn members_of(cgroups: &[Arc<hierarchy::Cgroup>]) -> Members<'_> {
+    Members(cgroups.iter().map(|cgroup| cgroup.dir.as_fd()).collect())
 }
 
 /// Waits for the kernel to say that nobody is in a cgroup.
@@ -247,64 +232,6 @@ fn wait_until_empty(
             return Ok(false);
         }
         wait_for(&mut [events.poll_fd(), cgroup.end_poll_fd()], deadline);
-    }
-}
-
-/// The members of a cgroup and of everything below it; numbers that are none here (members from
-/// outside our PID namespace) are left out.
-fn members_of(cgroup: BorrowedFd<'_>) -> Vec<u32> {
-    let mut members = Vec::new();
-    collect(cgroup.as_raw_fd(), &mut members, 0);
-    members
-}
-
-fn collect(cgroup: i32, members: &mut Vec<u32>, depth: usize) {
-    if let Ok(file) = call::openat(cgroup, c"cgroup.procs", 0) {
-        let _ = proc::read_numbers(&file, &mut |pid| {
-            members.extend(u32::try_from(pid).ok().filter(|pid| *pid != 0));
-        });
-    }
-    let Ok(listing) = call::openat(cgroup, c".", call::O_DIRECTORY) else { return };
-    let mut below = Vec::new();
-    let _ = proc::entries(&listing, &mut |name: &CStr, is_dir| {
-        if is_dir && !name.to_bytes().starts_with(b".") {
-            below.push(name.to_owned());
-        }
-    });
-    const DEEPEST: usize = 200;
-    for name in below.iter().filter(|_| depth < DEEPEST) {
-        if let Ok(deeper) = floor::open(cgroup, name) {
-            collect(deeper.raw(), members, depth + 1);
-        }
-    }
-}
-
-/// What `cpu.stat` and, with the memory controller, `memory.peak` say.
-fn usage(cgroup: BorrowedFd<'_>) -> Stats {
-    let cpu = read_text(cgroup, "cpu.stat").unwrap_or_default();
-    let microseconds = |key: &str| {
-        let value = cpu.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-        value.map(Duration::from_micros)
-    };
-    let peak = read_text(cgroup, "memory.peak").ok();
-    Stats {
-        cpu_user: microseconds("user_usec "),
-        cpu_system: microseconds("system_usec "),
-        memory_peak: peak.and_then(|text| text.trim().parse().ok()),
-        processes: 0,
-    }
-}
-
-fn sum(a: Stats, b: Stats) -> Stats {
-    let add = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
-        (Some(a), Some(b)) => Some(a + b),
-        (a, b) => a.or(b),
-    };
-    Stats {
-        cpu_user: add(a.cpu_user, b.cpu_user),
-        cpu_system: add(a.cpu_system, b.cpu_system),
-        memory_peak: a.memory_peak.max(b.memory_peak),
-        processes: a.processes + b.processes,
     }
 }
 
@@ -353,21 +280,19 @@ impl Mechanism for Cgroup {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        if self.frozen.load(Ordering::Relaxed) {
-            // A child born frozen never gets to its program, and we would wait for that.
-            return Err(
-                Error::unsupported("a frozen job cannot take new members").hint("thaw it first")
-            );
+        let current = self.current()?;
+        // Another process can have frozen it only if it can find it.
+        let by_others = || Members(vec![current.dir.as_fd()]).are_frozen();
+        if self.frozen.load(Ordering::Relaxed) || self.record.is_some() && by_others() {
+            return Err(members::frozen());
         }
         const TRIES: usize = 8;
         let mut spawned = Err(Error::os("start a process", io::Error::from(Errno::NODEV)));
         for _ in 0..TRIES {
             let current = self.current()?;
             spawned = spawn::local(command, Some(current.dir.as_fd()));
-            let gone = spawned.as_ref().err().filter(|error| !error.is_exec());
-            let gone = gone.and_then(Error::raw_os_error).map(Errno);
             // Killed and removed between our look and the clone: the next one is fresh.
-            if gone != Some(Errno::NODEV) {
+            if !spawned.as_ref().is_err_and(members::is_gone) {
                 break;
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &current));
@@ -376,74 +301,27 @@ impl Mechanism for Cgroup {
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
-        use std::os::unix::process::CommandExt as _;
-        let current = self.current()?;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let procs = rustix::fs::openat(&current.dir, "cgroup.procs", flags, Mode::empty())
-            .map_err(|e| Error::os("open the cgroup of the job", e))?;
-        let join = move || Ok(call::write(procs.as_raw_fd(), b"0").map(drop)?);
-        // SAFETY: one write, which is async-signal-safe.
-        unsafe { command.pre_exec(join) };
-        Ok(())
+        spawn::join_on_exec(command, self.current()?.dir.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
-        if process.pid == 1 {
-            return Err(Error::invalid("process 1 cannot be a member of a job"));
-        }
-        let pidfd = identity::reopen(process)?;
-        let current = self.current()?;
-        let pid = process.pid;
-        write_text(current.dir.as_fd(), "cgroup.procs", &pid.to_string()).map_err(|e| {
-            if e.raw_os_error() == Some(Errno::SRCH.0) {
-                return Error::stale(format!("process {pid} is gone"));
-            }
-            Error::os(format!("move process {pid} into the cgroup of the job"), e)
-        })?;
-        if call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH) {
-            // It was there all the time, so it was it that was moved.
-            return Ok(());
-        }
-        self.give_back(pid, &current);
-        Err(Error::stale(format!("process {pid} is gone")))
+        members::adopt(self.current()?.dir.as_fd(), process)
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
-        let mut listed = self.list(&self.members(), Proc::open().ok().as_ref());
-        // A number read there may have been a stranger's by the time it was opened: only who has
-        // one that is listed afterwards, too, is shown.
-        let mut members = self.members();
-        members.sort_unstable();
-        listed.retain(|process| members.binary_search(&process.pid()).is_ok());
-        Ok(listed)
+        Ok(members_of(&self.all()).list())
     }
 
     fn pids(&self) -> Result<Vec<u32>> {
-        Ok(self.members())
+        Ok(members_of(&self.all()).pids())
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
-        // So that descriptors suffice for any job.
-        const AT_ONCE: usize = 256;
-        const ROUNDS: usize = 16;
-        let mut reached = Reached::new(signal);
-        for _ in 0..ROUNDS {
-            let mut others = self.others();
-            others.retain(|pid| !reached.known.contains(&(*pid as i32)));
-            if others.is_empty() {
-                break;
-            }
-            for some in others.chunks(AT_ONCE) {
-                for (pid, pidfd) in self.held(some) {
-                    reached.send(pid as i32, pidfd.as_raw_fd());
-                }
-            }
-        }
-        reached.count()
+        members_of(&self.all()).signal(signal)
     }
 
-    fn name(&self) -> Option<&Name> {
-        None
+    fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     fn limits(&self) -> Result<Limits> {
@@ -482,19 +360,20 @@ impl Mechanism for Cgroup {
             // What the caller starts from now on is not frozen; all others are left behind.
             Around::Caller => self.step_out()?,
         };
-        self.set_frozen(&cgroups, true)
+        members_of(&cgroups).set_frozen(true)
     }
 
     fn thaw(&self) -> Result<()> {
-        self.set_frozen(&self.all(), false)?;
+        members_of(&self.all()).set_frozen(false)?;
         self.frozen.store(false, Ordering::Relaxed);
         Ok(())
     }
 
     fn stats(&self) -> Result<Stats> {
         let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.all().iter().fold(spent, |all, cgroup| sum(all, usage(cgroup.dir.as_fd())));
-        Ok(Stats { processes: self.members().len(), ..used })
+        let cgroups = self.all();
+        let members = members_of(&cgroups);
+        Ok(Stats { processes: members.pids().len(), ..sum(spent, members.usage()) })
     }
 
     fn release(&mut self) -> Result<()> {
@@ -503,6 +382,7 @@ impl Mechanism for Cgroup {
                 .map_err(|e| Error::os("mark the cgroup of the job as released", e))?;
         }
         self.released = true;
+        self.record.take().inspect(Record::remove);
         Ok(())
     }
 
@@ -527,23 +407,8 @@ impl Mechanism for Cgroup {
             // Out of descriptors, most likely; the guards have their own.
             cgroups.iter().for_each(|cgroup| self.base.have_ended(cgroup, PATIENCE));
         }
+        // Last: a job is over when its record is gone.
+        self.record.take().inspect(Record::remove);
         reap_unwaited();
-    }
-}
-
-impl Cgroup {
-    /// Somebody took the number over just before the move: it goes back to where its parent is,
-    /// which is where it was born.
-    fn give_back(&self, pid: u32, current: &hierarchy::Cgroup) {
-        let moved = members_of(current.dir.as_fd()).contains(&pid);
-        let proc = Proc::open().ok().filter(|_| moved);
-        let parent = proc.and_then(|proc| proc.stat(pid as i32).ok()).map(|stat| stat.parent);
-        let home = parent.and_then(|parent| hierarchy::cgroup_of(parent).ok());
-        let home = home.and_then(|path| {
-            rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
-        });
-        if let Some(home) = home {
-            let _ = write_text(home.as_fd(), "cgroup.procs", &pid.to_string());
-        }
     }
 }

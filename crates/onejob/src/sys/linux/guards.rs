@@ -1,10 +1,14 @@
 //! Starting the guards, and talking to them.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
     ptr,
     sync::{
         OnceLock,
@@ -18,13 +22,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::{
     floor::{
         call::{self, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, POLLIN, PollFd, SIGCHLD, SIGCONT},
-        guard::{self, Memory},
+        guard::{self, Memory, Task},
         message::{self, MAX_FDS, Message},
+        proc::Proc,
         raw::{self, nr},
     },
     identity, wait_for,
 };
-use crate::{Error, Result};
+use crate::{Error, ProcessId, Result};
 
 /// The guard program, as the build script made it; empty where it could not.
 #[cfg(guard_program)]
@@ -32,8 +37,18 @@ static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/onejob-guard")
 #[cfg(not(guard_program))]
 static PROGRAM: &[u8] = &[];
 
-/// A pair of guards that watches this process.
+/// What a pair of guards is to take down when this process is gone, besides whatever it starts.
+#[derive(Clone, Copy)]
+pub(super) struct Charge<'a> {
+    /// The cgroups below this one whose names start so. The guards stay where we are now.
+    pub(super) cgroups: Option<(BorrowedFd<'a>, &'a str)>,
+    /// The records in this directory whose names start so.
+    pub(super) records: Option<(&'a Path, &'a str)>,
+}
+
+/// A pair of guards: of this process, or as it is seen from another one.
 pub(super) struct Guards {
+    /// To the inner guard.
     socket: OwnedFd,
     inner: Process,
     outer: Process,
@@ -43,31 +58,68 @@ pub(super) struct Guards {
 
 struct Process {
     pid: i32,
-    pidfd: OwnedFd,
+    /// `None` if it had ended before we could see it.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Process {
+    fn raw(&self) -> i32 {
+        self.pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
     fn is_dead(&self) -> bool {
-        call::is_dead(self.pidfd.as_raw_fd())
+        self.pidfd.is_none() || call::is_dead(self.raw())
     }
 }
 
 /// A request that has been sent: its answers come on a socket of their own.
 pub(super) struct Reply(pub(super) OwnedFd);
 
+impl Charge<'_> {
+    /// As the guard program gets it. No name of ours has a NUL.
+    fn words(&self) -> [CString; 3] {
+        let word = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+        let (registry, records) =
+            self.records.map_or((&[][..], ""), |(dir, start)| (dir.as_os_str().as_bytes(), start));
+        let prefix = self.cgroups.map_or("", |(_, prefix)| prefix);
+        [word(prefix.as_bytes()), word(records.as_bytes()), word(registry)]
+    }
+}
+
 impl Guards {
-    /// Starts a pair. With a base, they end the cgroups below it whose names start with the prefix
-    /// when this process is gone; they themselves stay in the cgroup we are in now.
-    pub(super) fn start(base: Option<(BorrowedFd<'_>, &str)>) -> Result<Guards> {
+    /// Starts a pair that watches this process.
+    pub(super) fn start(charge: Charge<'_>) -> Result<Guards> {
         let failed = |e: io::Error| Error::os("start the guard of the job", e);
         let (ours, theirs) = pair().map_err(failed)?;
         let owner = identity::pidfd_open(std::process::id()).map_err(|e| failed(e.into()))?;
-        let prefix = CString::new(base.map_or("", |(_, prefix)| prefix)).unwrap_or_default();
         let mut fds = vec![theirs.as_raw_fd(), owner.as_raw_fd()];
-        fds.extend(base.map(|(dir, _)| dir.as_raw_fd()));
-        launch(&fds, &prefix).map_err(failed)?;
+        fds.extend(charge.cgroups.map(|(dir, _)| dir.as_raw_fd()));
+        launch(&fds, &charge.words()).map_err(failed)?;
         drop(theirs);
         Guards::greeted(ours).map_err(failed)
+    }
+
+    /// The pair of another process, which can be asked through this socket.
+    pub(super) fn of_another(ids: [ProcessId; 2], socket: OwnedFd) -> Guards {
+        let [inner, outer] =
+            ids.map(|id| Process { pid: id.pid as i32, pidfd: identity::reopen(&id).ok() });
+        Guards { socket, inner, outer, finished: AtomicBool::new(false) }
+    }
+
+    /// Who they are: the inner one first.
+    pub(super) fn ids(&self) -> [ProcessId; 2] {
+        let proc = Proc::open().ok();
+        [&self.inner, &self.outer].map(|guard| match &guard.pidfd {
+            Some(pidfd) => identity::of_pidfd(guard.pid as u32, pidfd.as_fd(), proc.as_ref()),
+            None => ProcessId { pid: guard.pid as u32, start: 0, boot: 0, inode: 0 },
+        })
+    }
+
+    /// Lets other processes ask through this datagram socket.
+    pub(super) fn listen(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.wake();
+        let request = Message::new(message::LISTEN);
+        Ok(message::send(self.socket.as_raw_fd(), &request, &[socket.as_raw_fd()])?)
     }
 
     fn greeted(socket: OwnedFd) -> io::Result<Guards> {
@@ -80,8 +132,8 @@ impl Guards {
         match (fds.pop(), fds.pop()) {
             (Some(outer_fd), Some(inner_fd)) => Ok(Guards {
                 socket,
-                inner: Process { pid: inner, pidfd: inner_fd },
-                outer: Process { pid: outer, pidfd: outer_fd },
+                inner: Process { pid: inner, pidfd: Some(inner_fd) },
+                outer: Process { pid: outer, pidfd: Some(outer_fd) },
                 finished: AtomicBool::new(false),
             }),
             _ => Err(io::Error::other("its greeting carried no pidfds")),
@@ -98,7 +150,7 @@ impl Guards {
     pub(super) fn root(&self) -> Option<(i32, BorrowedFd<'_>)> {
         let guards = [&self.inner, &self.outer];
         let root = guards.into_iter().find(|guard| !guard.is_dead())?;
-        Some((root.pid, root.pidfd.as_fd()))
+        Some((root.pid, root.pidfd.as_ref()?.as_fd()))
     }
 
     /// Whether the inner guard can still be asked for anything.
@@ -138,14 +190,14 @@ impl Guards {
 
     /// A member can stop the whole process group; that must not hang us.
     fn wake(&self) {
-        let _ = call::pidfd_send_signal(self.inner.pidfd.as_raw_fd(), SIGCONT);
+        let _ = call::pidfd_send_signal(self.inner.raw(), SIGCONT);
     }
 
-    /// Has the cgroup with this number ended without any descriptor of ours.
-    pub(super) fn end_cgroup(&self, number: u32) {
+    /// Has this cgroup of this job ended without any descriptor of ours.
+    pub(super) fn end_cgroup(&self, job: u32, number: u32) {
         self.wake();
         let mut request = Message::new(message::END_CGROUP);
-        request.numbers[0] = u64::from(number);
+        request.numbers = [u64::from(job), u64::from(number)];
         let _ = message::send(self.socket.as_raw_fd(), &request, &[]);
     }
 
@@ -163,7 +215,7 @@ impl Guards {
                 if super::is_past(deadline) {
                     return false;
                 }
-                wait_for(&mut [PollFd::new(guard.pidfd.as_raw_fd(), POLLIN)], deadline);
+                wait_for(&mut [PollFd::new(guard.raw(), POLLIN)], deadline);
             }
         }
         true
@@ -208,11 +260,11 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>
 /// It becomes nobody's child: an intermediate process starts it and ends. So a `waitpid(-1)` of the
 /// owner never meets it, and since the intermediate one has no exit signal, no `SIGCHLD` tells of
 /// it either.
-fn launch(fds: &[i32], prefix: &CString) -> io::Result<()> {
-    match launch_program(fds, prefix) {
+fn launch(fds: &[i32], words: &[CString; 3]) -> io::Result<()> {
+    match launch_program(fds, words) {
         // No memory files, or none that may be executed (vm.memfd_noexec, a security module).
         Err(Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC) => {
-            Ok(launch_fork(fds, prefix)?)
+            Ok(launch_fork(fds, words)?)
         }
         answer => Ok(answer?),
     }
@@ -222,19 +274,25 @@ fn launch(fds: &[i32], prefix: &CString) -> io::Result<()> {
 struct Launch<'a> {
     program: i32,
     fds: &'a [i32],
-    argv: [*const u8; 3],
+    argv: [*const u8; 5],
     inner_stack: *mut u8,
     errno: AtomicI32,
 }
 
 const STACK: usize = 32 * 1024;
 
-fn launch_program(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
+fn launch_program(fds: &[i32], words: &[CString; 3]) -> std::result::Result<(), Errno> {
     let mut stack = Stack::new(2 * STACK)?;
     let launch = Launch {
         program: program()?,
         fds,
-        argv: [guard::NAME.as_ptr().cast(), prefix.as_ptr().cast(), ptr::null()],
+        argv: [
+            guard::NAME.as_ptr().cast(),
+            words[0].as_ptr().cast(),
+            words[1].as_ptr().cast(),
+            words[2].as_ptr().cast(),
+            ptr::null(),
+        ],
         inner_stack: stack.top(STACK),
         errno: AtomicI32::new(0),
     };
@@ -319,7 +377,7 @@ fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
 
 /// Without an executable memory file: the guards are forked copies of this process that run the
 /// same code. They pin the memory this process has now.
-fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> {
+fn launch_fork(fds: &[i32], words: &[CString; 3]) -> std::result::Result<(), Errno> {
     static mut MEMORY: Memory = Memory::NEW;
     let memory = &raw mut MEMORY;
     let mut pidfd = -1;
@@ -332,7 +390,7 @@ fn launch_fork(fds: &[i32], prefix: &CString) -> std::result::Result<(), Errno> 
         if raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])? == 0 {
             if let Ok(None) = call::fork(SIGCHLD) {
                 let _ = place(fds, -1);
-                guard::run(prefix.to_bytes(), &mut *memory);
+                guard::run(Task::new(words.each_ref().map(AsRef::<CStr>::as_ref)), &mut *memory);
             }
             call::exit(0);
         }

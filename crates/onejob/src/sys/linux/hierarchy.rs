@@ -27,13 +27,13 @@ use super::{
         cgroup::{self as floor_cgroup},
         proc::entries,
     },
-    guards::Guards,
-    read_proc,
+    guards::{Charge, Guards},
+    read_proc, registry,
     token::ProcessToken,
 };
 use crate::{Error, Limits, Resources, Result};
 
-/// What every cgroup of ours is called: this, the owner's own part, and a number.
+/// What every cgroup of ours is called: this, the owner's own part, and numbers.
 const PREFIX: &str = "onejob-";
 
 /// A cgroup of ours that was not a job's: where this process is, and its jobs go.
@@ -43,7 +43,9 @@ pub(super) struct Base {
     path: PathBuf,
     dir: OwnedFd,
     prefix: String,
-    next: AtomicU32,
+    /// Where records of jobs below this base go, since its guards look there.
+    registry: PathBuf,
+    next_job: Arc<AtomicU32>,
     guards: Mutex<Arc<Guards>>,
     owner: ProcessToken,
 }
@@ -70,11 +72,19 @@ impl Base {
         let base = match around {
             Some(around) => {
                 around.revive_guards()?;
-                Base::new(place, path, dir, owner, |_, _| Ok(around.guards()))?
+                // One owner, one row of numbers: ids and what the guards look for are the same.
+                let (prefix, registry) = (around.prefix.clone(), around.registry.clone());
+                let guards = Mutex::new(around.guards());
+                let next_job = around.next_job.clone();
+                Base { place, path, dir, prefix, registry, next_job, guards, owner }
             }
-            None => Base::new(place, path, dir, owner, |dir, prefix| {
-                Guards::start(Some((dir, prefix))).map(Arc::new)
-            })?,
+            None => {
+                let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
+                let registry = registry::place();
+                let guards = Guards::start(charge(dir.as_fd(), &prefix, &registry))?;
+                let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
+                Base { place, path, dir, prefix, registry, next_job, guards, owner }
+            }
         };
         sweep(base.dir(), &base.prefix);
         let base = Arc::new(base);
@@ -82,28 +92,31 @@ impl Base {
         Ok(base)
     }
 
-    fn new(
-        place: Place,
-        path: PathBuf,
-        dir: OwnedFd,
-        owner: ProcessToken,
-        guards: impl FnOnce(BorrowedFd<'_>, &str) -> Result<Arc<Guards>>,
-    ) -> Result<Base> {
-        let mut random = [0; 8];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::os("get a random number", e))?;
-        let prefix = format!("{PREFIX}{:016x}-", u64::from_ne_bytes(random));
-        let guards = Mutex::new(guards(dir.as_fd(), &prefix)?);
-        Ok(Base { place, path, dir, prefix, next: AtomicU32::new(1), guards, owner })
-    }
-
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn registry(&self) -> &Path {
+        &self.registry
+    }
+
+    /// A number for another job of this owner.
+    pub(super) fn next_job(&self) -> u32 {
+        1 + self.next_job.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What tells a job apart from every other of this boot.
+    pub(super) fn id_of(&self, job: u32) -> String {
+        format!("{}{job}", self.prefix.strip_prefix(PREFIX).unwrap_or_default())
+    }
+
     /// Has a guard end a cgroup, and waits for that: needs no descriptor.
     pub(super) fn have_ended(&self, cgroup: &Cgroup, patience: Duration) {
-        self.guards().end_cgroup(cgroup.number);
+        self.guards().end_cgroup(cgroup.job, cgroup.number);
         let start = Instant::now();
         while start.elapsed() < patience {
             match rustix::fs::unlinkat(self.dir(), &cgroup.name, AtFlags::REMOVEDIR) {
@@ -121,7 +134,8 @@ impl Base {
     fn revive_guards(&self) -> Result<()> {
         let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
         if !guards.stand() {
-            *guards = Arc::new(Guards::start(Some((self.dir(), &self.prefix)))?);
+            let charge = charge(self.dir(), &self.prefix, &self.registry);
+            *guards = Arc::new(Guards::start(charge)?);
         }
         Ok(())
     }
@@ -133,8 +147,9 @@ impl Base {
         first.is_some_and(|name| name.as_os_str().as_bytes().starts_with(self.prefix.as_bytes()))
     }
 
-    /// Makes and locks a fresh cgroup. A used one must never be used again after a kill.
-    pub(super) fn make(&self) -> Result<Cgroup> {
+    /// Makes and locks a fresh cgroup of a job, the next after those it has had. A used one must
+    /// never be used again after a kill.
+    pub(super) fn make(&self, job: u32, next: &AtomicU32) -> Result<Cgroup> {
         let failed = |e: rustix::io::Errno| {
             let error = Error::os(format!("make a cgroup below {}", self.path.display()), e);
             match e {
@@ -145,8 +160,9 @@ impl Base {
             }
         };
         loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let name = CString::new(format!("{}{number}", self.prefix)).unwrap_or_default();
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let name = floor_cgroup::name_of(self.prefix.as_bytes(), job as i32, number as i32);
+            let name = name.as_c_str().to_owned();
             match rustix::fs::mkdirat(self.dir(), &name, Mode::RWXU) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::EXIST) => continue,
@@ -163,7 +179,7 @@ impl Base {
                 Ok((dir, ended?))
             });
             match locked {
-                Ok((dir, ended)) => return Ok(Cgroup { number, name, dir, ended }),
+                Ok((dir, ended)) => return Ok(Cgroup { job, number, name, dir, ended }),
                 Err(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                     return Err(failed(e));
@@ -174,10 +190,16 @@ impl Base {
     }
 }
 
+/// What the guards of a base are to take down.
+fn charge<'a>(dir: BorrowedFd<'a>, prefix: &'a str, registry: &'a Path) -> Charge<'a> {
+    let records = prefix.strip_prefix(PREFIX).unwrap_or_default();
+    Charge { cgroups: Some((dir, prefix)), records: Some((registry, records)) }
+}
+
 impl Base {
     /// Which limits cgroups below this base can have now.
     pub(super) fn limits(&self) -> Resources {
-        resources(&read_text(self.dir(), "cgroup.subtree_control").unwrap_or_default())
+        limits_below(self.dir())
     }
 
     /// Has the kernel hand the controllers for these limits down to our cgroups. Only the root of
@@ -199,6 +221,11 @@ impl Base {
 /// What can be limited, and the kernel's controller for it.
 const CONTROLLERS: [(Resources, &str); 3] =
     [(Resources::MEMORY, "memory"), (Resources::CPU, "cpu"), (Resources::PROCESSES, "pids")];
+
+/// Which limits cgroups below this one can have now.
+pub(super) fn limits_below(base: BorrowedFd<'_>) -> Resources {
+    resources(&read_text(base, "cgroup.subtree_control").unwrap_or_default())
+}
 
 fn resources(controllers: &str) -> Resources {
     let has = |name: &str| controllers.split_whitespace().any(|word| word == name);
@@ -224,6 +251,7 @@ pub(super) fn limits_here() -> Resources {
 
 /// A cgroup of a job, locked as long as this lives.
 pub(super) struct Cgroup {
+    job: u32,
     number: u32,
     pub(super) name: CString,
     pub(super) dir: OwnedFd,
@@ -291,6 +319,50 @@ fn sweep(base: BorrowedFd<'_>, own_prefix: &str) {
             let _ = floor_cgroup::end(base.as_raw_fd(), &name, 2_000);
         }
     }
+}
+
+/// Ends what is left of a job whose owner and guards are dead. Proof is the lock here, too.
+pub(super) fn end_abandoned(base: &Path, id: &str) {
+    let Ok(base) = open_base(base) else { return };
+    for (name, dir) in cgroups_of(base.as_fd(), id) {
+        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = floor_cgroup::end(base.as_raw_fd(), &name, 2_000);
+        }
+    }
+}
+
+/// The directory below which the cgroups of jobs lie, if it is a cgroup.
+pub(super) fn open_base(path: &Path) -> io::Result<OwnedFd> {
+    const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty())?;
+    match rustix::fs::fstatfs(&dir)?.f_type as u64 {
+        CGROUP2_SUPER_MAGIC => Ok(dir),
+        _ => Err(io::Error::other("it is no cgroup")),
+    }
+}
+
+/// The cgroups of the job with this id that are ours, the latest last.
+pub(super) fn cgroups_of(base: BorrowedFd<'_>, id: &str) -> Vec<(CString, OwnedFd)> {
+    let mut names = Vec::new();
+    let first = format!("{PREFIX}{id}");
+    if let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) {
+        let _ = entries(&listing, &mut |name, is_dir| {
+            let rest = name.to_bytes().strip_prefix(first.as_bytes());
+            if is_dir && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b".")) {
+                names.push(name.to_owned());
+            }
+        });
+    }
+    names.sort_by_key(|name| (name.as_bytes().len(), name.clone()));
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let me = rustix::process::geteuid().as_raw();
+    let open = |name: CString| {
+        let dir = rustix::fs::openat(base, &name, flags, Mode::empty()).ok()?;
+        let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
+        mine.then_some((name, dir))
+    };
+    names.into_iter().filter_map(open).collect()
 }
 
 /// A cgroup as a process names it: a path that counts from the root of a cgroup namespace.

@@ -13,15 +13,20 @@ mod floor;
 mod guards;
 mod hierarchy;
 mod identity;
+mod members;
 mod plan;
+mod registry;
+mod rights;
 mod spawn;
 mod subreaper;
 mod survey;
 mod token;
 mod tree;
+mod view;
 
 pub(crate) use child::Child;
 pub(crate) use identity::identify;
+pub(crate) use registry::{Record, jobs};
 pub(crate) use survey::{promise, survey};
 pub(crate) use token::ProcessToken;
 pub(crate) use tree::tree;
@@ -30,8 +35,8 @@ use std::{io, time::Instant};
 
 use super::Mechanism;
 use crate::{
-    Command, Error, Guarantees, JobEntry, Limits, Process, ProcessId, Result, Signal, Stats,
-    job::Spec, name::Name, stop::Stoppable,
+    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::Spec, name::Name,
+    stop::Stoppable,
 };
 
 pub(crate) const LADDER: &[crate::Mechanism] =
@@ -41,37 +46,28 @@ pub(crate) const LADDER: &[crate::Mechanism] =
 pub(crate) enum Job {
     Cgroup(cgroup::Cgroup),
     Subreaper(subreaper::Subreaper),
+    View(view::View),
 }
 
-delegate!(Job { Cgroup, Subreaper });
+delegate!(Job { Cgroup, Subreaper, View });
 
 impl Job {
     pub(crate) fn new(mechanism: crate::Mechanism, spec: &Spec) -> Result<Job> {
-        if spec.name.is_some() {
-            return Err(no_names());
-        }
         match mechanism {
-            crate::Mechanism::Cgroup => {
-                cgroup::Cgroup::new(spec.around, &spec.limits).map(Job::Cgroup)
-            }
-            crate::Mechanism::Subreaper => {
-                subreaper::Subreaper::new(spec.around).map(Job::Subreaper)
-            }
+            crate::Mechanism::Cgroup => cgroup::Cgroup::new(spec).map(Job::Cgroup),
+            crate::Mechanism::Subreaper => subreaper::Subreaper::new(spec).map(Job::Subreaper),
             crate::Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),
         }
     }
 }
 
-fn no_names() -> Error {
-    Error::unsupported("jobs cannot have names on Linux yet")
-}
-
-pub(crate) fn open(_: &Name) -> Result<Job> {
-    Err(no_names())
-}
-
-pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
-    Err(no_names())
+/// A second view of a living job.
+pub(crate) fn open(name: &Name) -> Result<Job> {
+    let record = registry::find(name)?;
+    match record.card.mechanism {
+        crate::Mechanism::Cgroup => view::View::new(record).map(Job::View),
+        _ => subreaper::Subreaper::open(record).map(Job::Subreaper),
+    }
 }
 
 impl From<floor::call::Errno> for io::Error {

@@ -94,6 +94,21 @@ fn make(
     if hooks.0.is_empty() { share(record, way) } else { copy(record, way, hooks) }
 }
 
+/// Has a std command join a cgroup between `fork` and `exec`.
+pub(super) fn join_on_exec(
+    command: &mut std::process::Command,
+    cgroup: BorrowedFd<'_>,
+) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let procs = rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())
+        .map_err(|e| Error::os("open the cgroup of the job", e))?;
+    let join = move || Ok(call::write(procs.as_raw_fd(), b"0").map(drop)?);
+    // SAFETY: one write, which is async-signal-safe.
+    unsafe { command.pre_exec(join) };
+    Ok(())
+}
+
 unsafe extern "C" fn child(record: *mut u8) -> ! {
     // SAFETY: `share` relocated a whole record; the plan is its head.
     unsafe { (*record.cast::<Plan>()).run() }
@@ -250,6 +265,8 @@ fn last_report(reader: BorrowedFd<'_>) -> io::Result<(u32, i32)> {
 /// What a child of ours would have from us, and the guard's would not.
 pub(super) struct Inherited {
     pub(super) umask: i32,
+    /// 0 for a group of its own.
+    pub(super) group: Option<i32>,
     /// The signals we ignore, 1 being the lowest bit.
     pub(super) ignored: u64,
 }
@@ -285,8 +302,7 @@ pub(super) fn remote(
         limits,
         umask: ours.umask,
         cwd_fd: inherited.len() as i32,
-        // A group from outside our PID namespace has no number; the guard is in it, too.
-        process_group: Some(call::own_group()).filter(|group| *group != 0),
+        process_group: ours.group,
         ignored: Some(ours.ignored & !(1 << (call::SIGPIPE - 1))),
     };
     let record = Record::new(command, &setting);
@@ -347,11 +363,16 @@ const NOFILE: u64 = 7;
 
 /// This process' own limits.
 pub(super) fn limits() -> Vec<Limit> {
+    limits_of(0)
+}
+
+/// The limits of a process, 0 being this one; those that can be read.
+pub(super) fn limits_of(pid: i32) -> Vec<Limit> {
     let read = |resource: usize| {
         let mut values = [0_u64; 2];
         let at = values.as_mut_ptr() as usize;
         // SAFETY: the kernel writes one rlimit pair.
-        let read = unsafe { raw::syscall(nr::PRLIMIT64, [0, resource, 0, at, 0, 0]) };
+        let read = unsafe { raw::syscall(nr::PRLIMIT64, [pid as usize, resource, 0, at, 0, 0]) };
         read.is_ok().then_some(Limit { resource: resource as u64, values })
     };
     (0..16).filter_map(read).collect()

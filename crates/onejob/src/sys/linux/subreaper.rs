@@ -10,40 +10,40 @@
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{AtFlags, Mode, OFlags},
-    process::{Pid, set_child_subreaper},
-};
+use rustix::process::{Pid, set_child_subreaper};
 
 use super::{
     PATIENCE,
     below::{self, Root},
     child::reap_unwaited,
-    floor::{
-        call::{self, Errno},
-        exec::Limit,
-        message,
-        proc::Proc,
-    },
-    guards::Guards,
-    identity, read_proc,
-    spawn::{self, Inherited},
+    floor::{call::Errno, exec::Limit, message, proc::Proc},
+    guards::{Charge, Guards},
+    identity, members,
+    registry::{self, Card, Record},
+    rights::Rights,
+    spawn,
 };
 use crate::{
     Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
-    Stats, job::Around, name::Name, stop::Stoppable, sys::Mechanism,
+    Stats,
+    job::{Around, Spec},
+    stop::Stoppable,
+    sys::Mechanism,
 };
 
 pub(crate) struct Subreaper {
     proc: Proc,
     parent: Parent,
-    /// Those that a freeze has stopped.
+    /// Those that a freeze has stopped; a job that others can find keeps them in its record.
     frozen: Mutex<Vec<OwnedFd>>,
-    released: bool,
+    record: Option<Record>,
+    /// Whether the job is not ours to end: another's, or given up.
+    is_left_alone: bool,
 }
 
 /// Whom orphans come back to.
@@ -54,34 +54,113 @@ enum Parent {
         /// Ours when the guard was started, hence the guard's.
         limits: Vec<Limit>,
     },
-    /// The caller of an enclosed job.
-    Us { pid: i32, pidfd: OwnedFd },
+    /// The owner of an enclosed job, a member itself. It is the caller, unless this is a view.
+    Owner { pid: i32, pidfd: OwnedFd },
 }
 
 impl Subreaper {
-    pub(super) fn new(around: Around) -> Result<Subreaper> {
+    pub(super) fn new(spec: &Spec) -> Result<Subreaper> {
         let proc = usable_proc()?;
-        let parent = match around {
+        let (owner, registry) = match spec.is_listed() {
+            true => (registry::fresh_owner()?, registry::place()),
+            false => Default::default(),
+        };
+        let parent = match spec.around {
             Around::Others => Parent::Guards {
                 rights: Rights::current()?.0,
                 limits: spawn::limits(),
-                guards: Guards::start(None)?,
+                guards: Guards::start(Charge {
+                    cgroups: None,
+                    records: spec.is_listed().then_some((&registry, &owner)),
+                })?,
             },
             Around::Caller => enclose(&proc)?,
         };
-        Ok(Subreaper { proc, parent, frozen: Mutex::default(), released: false })
+        let mut job = Subreaper {
+            proc,
+            parent,
+            frozen: Mutex::default(),
+            record: None,
+            is_left_alone: false,
+        };
+        if spec.is_listed() {
+            match spec.published(job.publish(spec, &registry, format!("{owner}1"))) {
+                Ok(record) => job.record = record,
+                Err(error) => {
+                    job.close();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(job)
+    }
+
+    fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Record> {
+        let mut card = Card::new(id, crate::Mechanism::Subreaper, spec.around)?;
+        card.name = spec.name.clone();
+        if let Parent::Guards { guards, .. } = &self.parent {
+            card.guards = Some(guards.ids());
+            let socket = Record::listener(registry, &card.id)?;
+            guards
+                .listen(socket.as_fd())
+                .map_err(|e| Error::os("have the guard of the job listen", e))?;
+        }
+        Record::publish(registry, card, spec.note.as_deref())
+    }
+
+    /// A view of another process' job.
+    pub(super) fn open(record: Record) -> Result<Subreaper> {
+        let proc = usable_proc()?;
+        let parent = match record.card.around {
+            Around::Others => {
+                let guards = record.connect()?;
+                let inner = guards.ids()[0].pid;
+                Parent::Guards {
+                    rights: Rights::of(inner)?,
+                    limits: spawn::limits_of(inner as i32),
+                    guards,
+                }
+            }
+            Around::Caller => {
+                let owner = &record.card.owner;
+                Parent::Owner { pid: owner.pid as i32, pidfd: identity::reopen(owner)? }
+            }
+        };
+        let frozen = Mutex::default();
+        Ok(Subreaper { proc, parent, frozen, record: Some(record), is_left_alone: true })
     }
 
     /// From where the members are found, at this moment; `None` once they have all been ended.
     fn root(&self) -> Result<Option<Root<'_>>> {
         match &self.parent {
-            Parent::Us { pid, pidfd } => Ok(Some(Root { pid: *pid, pidfd: pidfd.as_fd() })),
+            Parent::Owner { pid, pidfd } => Ok(Some(Root { pid: *pid, pidfd: pidfd.as_fd() })),
             Parent::Guards { guards, .. } => match guards.root() {
                 Some((pid, pidfd)) => Ok(Some(Root { pid, pidfd })),
-                None if guards.had_finished() => Ok(None),
+                None if self.have_finished(guards) => Ok(None),
                 None => Err(lost()),
             },
         }
+    }
+
+    /// Whether the guards are gone because nobody was left. The record tells those who have not
+    /// started them.
+    fn have_finished(&self, guards: &Guards) -> bool {
+        guards.had_finished() || self.record.as_ref().is_some_and(Record::is_over)
+    }
+
+    /// The owner of an enclosed job, if it is a member like any other to us.
+    fn owner(&self) -> Option<Root<'_>> {
+        match &self.parent {
+            Parent::Owner { pid, pidfd } if *pid as u32 != std::process::id() => {
+                Some(Root { pid: *pid, pidfd: pidfd.as_fd() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the job can be seen, but is another's.
+    fn is_view(&self) -> bool {
+        self.is_left_alone && self.record.is_some()
     }
 
     /// Has whoever died reaped by the guard.
@@ -103,7 +182,7 @@ impl Subreaper {
         if !guards.wait_gone(deadline) {
             return Some(Ok(false));
         }
-        Some(if guards.had_finished() { Ok(true) } else { Err(lost()) })
+        Some(if self.have_finished(guards) { Ok(true) } else { Err(lost()) })
     }
 }
 
@@ -142,7 +221,7 @@ fn enclose(proc: &Proc) -> Result<Parent> {
         identity::pidfd_open(pid).map_err(|e| Error::os("open a pidfd of this process", e))?;
     set_child_subreaper(Pid::from_raw(pid as i32))
         .map_err(|e| Error::os("become a child subreaper", e))?;
-    Ok(Parent::Us { pid: pid as i32, pidfd })
+    Ok(Parent::Owner { pid: pid as i32, pidfd })
 }
 
 impl Stoppable for Subreaper {
@@ -156,6 +235,9 @@ impl Stoppable for Subreaper {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        if let Some(owner) = self.owner() {
+            return Ok(below::wait_for_end(owner, deadline));
+        }
         loop {
             if let Some(answer) = self.wait_for_outer(deadline) {
                 return answer;
@@ -183,8 +265,11 @@ impl Stoppable for Subreaper {
             };
         }
         let Some(root) = self.root()? else { return Ok(()) };
-        below::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?;
-        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        match self.owner() {
+            Some(owner) => below::kill_with_root(&self.proc, owner)?,
+            None => below::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?,
+        }
+        self.take_frozen();
         Ok(())
     }
 }
@@ -193,7 +278,7 @@ impl Mechanism for Subreaper {
     fn guarantees(&self) -> Guarantees {
         let around = match &self.parent {
             Parent::Guards { .. } => Around::Others,
-            Parent::Us { .. } => Around::Caller,
+            Parent::Owner { .. } => Around::Caller,
         };
         let mut promised = super::promise(crate::Mechanism::Subreaper, around);
         if let Parent::Guards { guards, .. } = &self.parent
@@ -206,14 +291,17 @@ impl Mechanism for Subreaper {
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         match &self.parent {
-            Parent::Us { .. } => spawn::local(command, None),
+            Parent::Owner { .. } if self.is_view() => Err(Error::unsupported(
+                "the members of a job that encloses its owner are started by that alone",
+            )),
+            Parent::Owner { .. } => spawn::local(command, None),
             Parent::Guards { guards, rights, limits } => {
                 if !guards.answer() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
                     ));
                 }
-                let inherited = rights.check()?;
+                let inherited = rights.check(self.is_view())?;
                 spawn::remote(command, guards, &inherited, limits)
             }
         }
@@ -221,8 +309,8 @@ impl Mechanism for Subreaper {
 
     fn join_on_exec(&self, _: &mut std::process::Command) -> Result<()> {
         match &self.parent {
-            Parent::Us { .. } => Ok(()),
-            Parent::Guards { .. } => Err(Error::unsupported(
+            Parent::Owner { .. } if !self.is_view() => Ok(()),
+            _ => Err(Error::unsupported(
                 "under the subreaper mechanism a std command cannot be started into a job",
             )
             .hint("use onejob::Command, or the cgroup mechanism")),
@@ -238,9 +326,9 @@ impl Mechanism for Subreaper {
         let Some(root) = self.root()? else { return Ok(Vec::new()) };
         let failed = |e: io::Error| Error::os("list the members of the job", e);
         let mut members = below::list(&self.proc, root).map_err(failed)?;
-        if let Parent::Us { pid, pidfd } = &self.parent {
-            let us = identity::describe(*pid as u32, pidfd.as_fd(), Some(&self.proc));
-            members.insert(0, us);
+        if let Parent::Owner { pid, pidfd } = &self.parent {
+            let owner = identity::describe(*pid as u32, pidfd.as_fd(), Some(&self.proc));
+            members.insert(0, owner);
         }
         Ok(members)
     }
@@ -249,7 +337,7 @@ impl Mechanism for Subreaper {
         let Some(root) = self.root()? else { return Ok(Vec::new()) };
         let mut members = below::pids(&self.proc, root)
             .map_err(|e| Error::os("list the members of the job", e))?;
-        if let Parent::Us { pid, .. } = &self.parent {
+        if let Parent::Owner { pid, .. } = &self.parent {
             members.insert(0, *pid as u32);
         }
         Ok(members)
@@ -257,11 +345,11 @@ impl Mechanism for Subreaper {
 
     fn signal(&self, signal: Signal) -> Result<usize> {
         let Some(root) = self.root()? else { return Ok(0) };
-        below::signal(&self.proc, root, signal)
+        below::signal(&self.proc, root, self.owner(), signal)
     }
 
-    fn name(&self) -> Option<&Name> {
-        None
+    fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     fn limits(&self) -> Result<Limits> {
@@ -277,15 +365,28 @@ impl Mechanism for Subreaper {
 
     fn freeze(&self) -> Result<()> {
         let Some(root) = self.root()? else { return Ok(()) };
-        let stopped = below::freeze(&self.proc, root)?;
-        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).extend(stopped);
-        Ok(())
+        let stopped = below::freeze(&self.proc, root, self.owner())?;
+        match &self.record {
+            Some(record) => {
+                let id = |(pid, pidfd): &(i32, OwnedFd)| {
+                    identity::of_pidfd(*pid as u32, pidfd.as_fd(), Some(&self.proc))
+                };
+                let ids: Vec<_> = stopped.iter().map(id).collect();
+                record.remember_frozen(&ids).map_err(|e| {
+                    below::thaw(stopped.iter().map(|(_, pidfd)| pidfd.as_fd()));
+                    Error::os("write down who is frozen", e)
+                })
+            }
+            None => {
+                let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+                frozen.extend(stopped.into_iter().map(|(_, pidfd)| pidfd));
+                Ok(())
+            }
+        }
     }
 
     fn thaw(&self) -> Result<()> {
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        below::thaw(&frozen);
-        frozen.clear();
+        below::thaw(self.take_frozen().iter().map(OwnedFd::as_fd));
         Ok(())
     }
 
@@ -312,6 +413,9 @@ impl Mechanism for Subreaper {
     }
 
     fn release(&mut self) -> Result<()> {
+        if self.is_view() {
+            return Err(members::not_ours());
+        }
         if let Parent::Guards { guards, .. } = &self.parent
             && !guards.dismiss(message::RELEASE, PATIENCE)
         {
@@ -320,12 +424,13 @@ impl Mechanism for Subreaper {
                 io::Error::from(io::ErrorKind::TimedOut),
             ));
         }
-        self.released = true;
+        self.is_left_alone = true;
+        self.record.take().inspect(Record::remove);
         Ok(())
     }
 
     fn close(&mut self) {
-        if self.released {
+        if self.is_left_alone {
             return;
         }
         match &self.parent {
@@ -334,10 +439,25 @@ impl Mechanism for Subreaper {
                 let patience = if self.kill().is_ok() { PATIENCE } else { Duration::ZERO };
                 guards.dismiss(message::END, patience);
             }
-            Parent::Us { .. } => {
+            Parent::Owner { .. } => {
                 let _ = self.kill();
             }
         }
+        // Last: a job is over when its record is gone.
+        self.record.take().inspect(Record::remove);
+    }
+}
+
+impl Subreaper {
+    /// Those that a freeze has stopped, ours now.
+    fn take_frozen(&self) -> Vec<OwnedFd> {
+        let Some(record) = &self.record else {
+            let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+            return std::mem::take(&mut frozen);
+        };
+        let frozen = record.frozen();
+        record.forget_frozen();
+        frozen.iter().filter_map(|id| identity::reopen(id).ok()).collect()
     }
 }
 
@@ -354,82 +474,5 @@ fn times(pid: u32) -> [u64; 2] {
             [(user + children_user) * tick, (system + children_system) * tick]
         }
         _ => [0; 2],
-    }
-}
-
-/// What a child has from its parent without being told: a guard's child would have the guard's, as
-/// they were when the guard was started.
-#[derive(PartialEq, Eq)]
-struct Rights {
-    /// Users, groups, capabilities and seccomp, as `/proc/thread-self/status` shows them.
-    credentials: Vec<String>,
-    namespaces: Vec<(&'static str, u64)>,
-    session: i32,
-    root: (u64, u64),
-}
-
-impl Rights {
-    /// Ours, and what else a child is to get of ours that stands in the same file.
-    fn current() -> Result<(Rights, Inherited)> {
-        let failed = |e: io::Error| Error::os("read the credentials of this process", e);
-        const WORDS: [&str; 11] = [
-            "Uid:",
-            "Gid:",
-            "Groups:",
-            "CapInh:",
-            "CapPrm:",
-            "CapEff:",
-            "CapBnd:",
-            "CapAmb:",
-            "NoNewPrivs:",
-            "Seccomp:",
-            "Seccomp_filters:",
-        ];
-        let status = read_proc("/proc/thread-self/status").map_err(failed)?;
-        let kept = status.lines().filter(|line| WORDS.iter().any(|word| line.starts_with(word)));
-        let number = |word: &str, radix: u32| {
-            let value = status.lines().find_map(|line| line.strip_prefix(word));
-            let value = value.and_then(|value| u64::from_str_radix(value.trim(), radix).ok());
-            value.ok_or_else(|| failed(io::Error::other(format!("/proc shows no {word}"))))
-        };
-        let inherited =
-            Inherited { umask: number("Umask:", 8)? as i32, ignored: number("SigIgn:", 16)? };
-        const NAMESPACES: [&str; 8] =
-            ["cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts"];
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open("/proc/thread-self/ns", flags, Mode::empty());
-        let dir = dir.map_err(|e| failed(e.into()))?;
-        let namespace = |name: &'static str| {
-            let stat = rustix::fs::statat(&dir, name, AtFlags::empty());
-            (name, stat.map_or(0, |stat| stat.st_ino))
-        };
-        let root = rustix::fs::stat("/").map_err(|e| failed(e.into()))?;
-        let rights = Rights {
-            credentials: kept.map(str::to_owned).collect(),
-            namespaces: NAMESPACES.into_iter().map(namespace).collect(),
-            session: call::own_session(),
-            root: (root.st_dev, root.st_ino),
-        };
-        Ok((rights, inherited))
-    }
-
-    /// Whether the guard's are still ours.
-    fn check(&self) -> Result<Inherited> {
-        let (now, inherited) = Rights::current()?;
-        let changed = if now.credentials != self.credentials {
-            "user, groups, capabilities or seccomp filters"
-        } else if now.namespaces != self.namespaces {
-            "namespaces"
-        } else if now.session != self.session {
-            "session"
-        } else if now.root != self.root {
-            "root directory"
-        } else {
-            return Ok(inherited);
-        };
-        Err(Error::unsupported(format!(
-            "this process has changed its {changed} since it made the job, and the guard has not"
-        ))
-        .hint("make a new job"))
     }
 }

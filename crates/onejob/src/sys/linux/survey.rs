@@ -2,8 +2,7 @@
 
 use super::{Job, LADDER};
 use crate::{
-    Accounting, Containment, Freeze, Guarantees, Kill, Limits, Mechanism, OwnerDeath, Resources,
-    Rung,
+    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources, Rung,
     job::{Around, Spec},
     sys::Mechanism as _,
 };
@@ -46,7 +45,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
 
 /// Makes an empty job of each and takes it down again.
 pub(crate) fn survey() -> Vec<Rung> {
-    let spec = Spec { around: Around::Others, name: None, limits: Limits::default() };
+    let spec = Spec::plain(Around::Others);
     let probe = |mechanism: &Mechanism| match Job::new(*mechanism, &spec) {
         Ok(mut job) => {
             let guarantees = job.guarantees();

@@ -41,7 +41,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
 
 pub(crate) fn survey() -> Vec<Rung> {
     let mechanism = Mechanism::JobObject;
-    let spec = Spec { around: Around::Others, name: None, limits: Limits::new() };
+    let spec = Spec::plain(Around::Others);
     let (guarantees, reason) = match JobObject::new(&spec) {
         Ok(_) if is_wine() => {
             (true, "Wine's Job Objects, without limits and accounting".to_owned())

@@ -135,6 +135,18 @@ pub(crate) fn rmdirat(dir: i32, name: &CStr) -> Result<()> {
     unsafe { syscall(nr::UNLINKAT, [fd(dir), path(name), AT_REMOVEDIR, 0, 0, 0]) }.map(drop)
 }
 
+pub(crate) fn unlinkat(dir: i32, name: &CStr) -> Result<()> {
+    // SAFETY: the name ends with NUL.
+    unsafe { syscall(nr::UNLINKAT, [fd(dir), path(name), 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Waits for the exclusive lock on an open file, which goes with its last descriptor.
+pub(crate) fn flock_exclusive(file: i32) -> Result<()> {
+    const LOCK_EX: usize = 2;
+    // SAFETY: no pointer is passed.
+    again(|| unsafe { syscall(nr::FLOCK, [fd(file), LOCK_EX, 0, 0, 0, 0]) }).map(drop)
+}
+
 pub(crate) fn readlinkat(dir: i32, name: &CStr, into: &mut [u8]) -> Result<usize> {
     let (at, len) = (into.as_mut_ptr() as usize, into.len());
     // SAFETY: the name ends with NUL, and at most `len` bytes are written into the buffer.
@@ -168,10 +180,10 @@ pub(crate) fn own_group() -> i32 {
     unsafe { syscall(nr::GETPGID, [0; 6]) }.unwrap_or(0) as i32
 }
 
-/// The calling process' session; 0 if its leader is not of our PID namespace.
-pub(crate) fn own_session() -> i32 {
-    // SAFETY: as above.
-    unsafe { syscall(nr::GETSID, [0; 6]) }.unwrap_or(0) as i32
+/// The session of a process, 0 being the calling one; 0 if its leader is not of our PID namespace.
+pub(crate) fn session_of(pid: i32) -> i32 {
+    // SAFETY: touches nothing.
+    unsafe { syscall(nr::GETSID, [pid as usize, 0, 0, 0, 0, 0]) }.unwrap_or(0) as i32
 }
 
 pub(crate) fn pidfd_open(pid: i32) -> Result<Fd> {

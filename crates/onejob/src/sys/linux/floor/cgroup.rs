@@ -12,6 +12,13 @@ use super::{
 /// Marks the cgroup of a released job: whoever comes by must leave its members alone.
 pub(crate) const RELEASED: &CStr = c"user.onejob.released";
 
+/// What a cgroup is called: the prefix is the owner's, then comes the number of the job, and if it
+/// is not that job's first cgroup, a dot and which one it is.
+pub(crate) fn name_of(prefix: &[u8], job: i32, number: i32) -> Word {
+    let name = Word::new().text(prefix).number(job);
+    if number == 0 { name } else { name.text(b".").number(number) }
+}
+
 /// Opens a cgroup below another.
 pub(crate) fn open(parent: i32, name: &CStr) -> Result<Fd> {
     openat(parent, name, O_DIRECTORY | O_NOFOLLOW)
@@ -110,21 +117,32 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
             _ => Ok(true),
         };
     }
+    loop {
+        if !empty(cgroup.raw(), patience)? {
+            return Ok(false);
+        }
+        match remove(parent, name) {
+            // A process was moved in after the last kill.
+            Err(Errno::BUSY) => {}
+            answer => return gone_is_done(answer).map(|()| true),
+        }
+    }
+}
+
+/// Kills and waits until empty, and leaves the cgroup in place. `Ok(false)` if members are left
+/// after `patience` milliseconds (negative: no limit).
+pub(crate) fn empty(cgroup: i32, patience: i32) -> Result<bool> {
     let mut left = patience;
     let mut pause = 10;
     loop {
         // Again in every round: a process may have been moved in after the last kill.
-        gone_is_done(kill(cgroup.raw()))?;
+        gone_is_done(kill(cgroup))?;
         if pause > 10 {
-            kill_listed(&cgroup, 0);
+            kill_listed(cgroup, 0);
         }
-        match wait_until_empty(&cgroup, pause) {
-            Ok(true) => match remove(parent, name) {
-                Err(Errno::BUSY) => {}
-                answer => return gone_is_done(answer).map(|()| true),
-            },
+        match wait_until_empty(cgroup, pause) {
             Ok(false) => {}
-            Err(error) => return gone_is_done(Err(error)).map(|()| true),
+            answer => return gone_is_done(answer.map(drop)).map(|()| true),
         }
         if patience >= 0 {
             left -= pause;
@@ -139,10 +157,10 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
 /// Kills whom `cgroup.kill` overlooks: the kernel sends that signal to the leading thread alone,
 /// which does nothing if that has ended and others live on. A number is acted on only if it is
 /// listed after its pidfd was opened.
-fn kill_listed(cgroup: &Fd, depth: u32) {
+fn kill_listed(cgroup: i32, depth: u32) {
     const DEEPEST: u32 = 64;
     let listed = |each: &mut dyn FnMut(i32)| {
-        if let Ok(file) = openat(cgroup.raw(), c"cgroup.procs", 0) {
+        if let Ok(file) = openat(cgroup, c"cgroup.procs", 0) {
             let _ = read_numbers(&file, each);
         }
     };
@@ -154,11 +172,11 @@ fn kill_listed(cgroup: &Fd, depth: u32) {
             let _ = pidfd_send_signal(pidfd.raw(), SIGKILL);
         }
     });
-    let Ok(fresh) = openat(cgroup.raw(), c".", O_DIRECTORY) else { return };
+    let Ok(fresh) = openat(cgroup, c".", O_DIRECTORY) else { return };
     let _ = entries(&fresh, &mut |name, is_dir| {
         let is_below = is_dir && depth < DEEPEST && !name.to_bytes().starts_with(b".");
-        if let Some(below) = is_below.then(|| open(cgroup.raw(), name).ok()).flatten() {
-            kill_listed(&below, depth + 1);
+        if let Some(below) = is_below.then(|| open(cgroup, name).ok()).flatten() {
+            kill_listed(below.raw(), depth + 1);
         }
     });
 }
@@ -171,8 +189,8 @@ fn gone_is_done(answer: Result<()>) -> Result<()> {
     }
 }
 
-fn wait_until_empty(cgroup: &Fd, milliseconds: i32) -> Result<bool> {
-    let events = Events::open(cgroup.raw())?;
+fn wait_until_empty(cgroup: i32, milliseconds: i32) -> Result<bool> {
+    let events = Events::open(cgroup)?;
     if events.is(b"populated 0")? {
         return Ok(true);
     }

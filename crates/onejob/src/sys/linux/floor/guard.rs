@@ -9,15 +9,16 @@
 
 use super::{
     call::{
-        self, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
-        SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll, reap_any,
+        self, CStr, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd,
+        Result, SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll, reap_any,
     },
     cgroup,
     children::Children,
     exec::Plan,
     message::{self, Message},
-    proc::{Proc, Word},
+    proc::Proc,
     raw::{nr, syscall},
+    records,
     sweep::{Marks, Sweep},
     walk::{Coverage, Frame, Walk},
 };
@@ -36,6 +37,24 @@ const RELEASED: i32 = 3;
 
 /// How a guard ends that could not begin: the owner knows, and has no job.
 const GAVE_UP: i32 = 1;
+
+/// What a pair of guards is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    /// How the names of the owner's cgroups below `BASE` begin; empty if it has none there.
+    pub(crate) prefix: &'a [u8],
+    /// How the names of its jobs' records begin, …
+    pub(crate) records: &'a [u8],
+    /// … and the directory where they are; empty if there will be none.
+    pub(crate) registry: &'a CStr,
+}
+
+impl<'a> Task<'a> {
+    /// From the words that a guard is started with.
+    pub(crate) fn new([prefix, records, registry]: [&'a CStr; 3]) -> Task<'a> {
+        Task { prefix: prefix.to_bytes(), records: records.to_bytes(), registry }
+    }
+}
 
 /// The memory of a guard, which is only touched as far as it is used.
 pub(crate) struct Memory {
@@ -57,16 +76,18 @@ impl Memory {
 /// One guard.
 struct Guard<'a> {
     memory: &'a mut Memory,
-    prefix: &'a [u8],
+    task: Task<'a>,
     signals: Fd,
+    /// Where other processes of the user may ask.
+    listener: Option<Fd>,
     /// Whether no signal is caught or ignored any more, so that a child need not see to that.
     has_defaults: bool,
 }
 
 /// Runs as the outer guard, and in a child as the inner one. The descriptors `SOCKET`, `OWNER` and,
 /// with a prefix, `BASE` are in place.
-pub(crate) fn run(prefix: &[u8], memory: &mut Memory) -> ! {
-    settle(!prefix.is_empty());
+pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
+    settle(!task.prefix.is_empty());
     let signals = match call::signalfd(1 << (SIGCHLD - 1)) {
         Ok(signals) => signals,
         Err(errno) => give_up(errno),
@@ -82,12 +103,12 @@ pub(crate) fn run(prefix: &[u8], memory: &mut Memory) -> ! {
             if let Err(errno) = greet(outer) {
                 give_up(errno);
             }
-            Guard { memory, prefix, signals, has_defaults: false }.serve()
+            Guard::new(memory, task, signals).serve()
         }
         Ok(Some(inner)) => {
             // SAFETY: changes the session of this process, which leads no group.
             let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
-            Guard { memory, prefix, signals, has_defaults: false }.stand_behind(inner)
+            Guard::new(memory, task, signals).stand_behind(inner)
         }
     }
 }
@@ -127,7 +148,11 @@ fn greet(outer: i32) -> Result<()> {
     message::send(SOCKET, &hello, &[pidfds[0].raw(), pidfds[1].raw()])
 }
 
-impl Guard<'_> {
+impl<'a> Guard<'a> {
+    fn new(memory: &'a mut Memory, task: Task<'a>, signals: Fd) -> Guard<'a> {
+        Guard { memory, task, signals, listener: None, has_defaults: false }
+    }
+
     /// The inner guard: starts what it is asked to, reaps, and finishes when the owner is gone.
     fn serve(&mut self) -> ! {
         loop {
@@ -135,6 +160,7 @@ impl Guard<'_> {
                 PollFd::new(self.signals.raw(), POLLIN),
                 PollFd::new(OWNER, POLLIN),
                 PollFd::new(SOCKET, POLLIN),
+                PollFd::new(self.listener.as_ref().map_or(-1, Fd::raw), POLLIN),
             ];
             poll(&mut fds, -1);
             if fds[0].fired() {
@@ -144,7 +170,10 @@ impl Guard<'_> {
                 self.finish();
             }
             if fds[2].fired() {
-                self.answer();
+                self.answer_owner();
+            }
+            if fds[3].fired() {
+                self.answer_others();
             }
         }
     }
@@ -166,7 +195,7 @@ impl Guard<'_> {
                 match (status & 0x7f, status >> 8) {
                     (0, RELEASED | GAVE_UP) => exit(0),
                     // Killed: with cgroups it was only the second pair of eyes.
-                    (1.., _) if !self.prefix.is_empty() => {}
+                    (1.., _) if !self.task.prefix.is_empty() => {}
                     _ => self.finish(),
                 }
             }
@@ -178,7 +207,7 @@ impl Guard<'_> {
         self.memory.children.reap();
     }
 
-    fn answer(&mut self) {
+    fn answer_owner(&mut self) {
         let mut fds = [-1; message::MAX_FDS];
         let (request, count) = match message::receive(SOCKET, &mut fds) {
             // The owner has dropped the job, or replaced itself by another program.
@@ -190,14 +219,36 @@ impl Guard<'_> {
         match request.kind {
             message::RELEASE => exit(RELEASED),
             message::END => self.finish(),
-            message::SPAWN => return self.spawn(&request, fds),
+            message::END_CGROUP if !self.task.prefix.is_empty() => {
+                let [job, number] = request.numbers.map(|number| number as i32);
+                let name = cgroup::name_of(self.task.prefix, job, number);
+                let _ = cgroup::end(BASE, name.as_c_str(), -1);
+            }
+            message::LISTEN => {
+                if let Some(socket) = fds.first_mut() {
+                    self.listener = Some(Fd(core::mem::replace(socket, -1)));
+                }
+            }
+            _ => return self.answer(&request, fds),
+        }
+        close_all(fds);
+    }
+
+    /// A request from another process of the user's: the socket lies where only they come.
+    fn answer_others(&mut self) {
+        let mut fds = [-1; message::MAX_FDS];
+        let socket = self.listener.as_ref().map_or(-1, Fd::raw);
+        if let Ok(Some((request, count))) = message::receive(socket, &mut fds) {
+            self.answer(&request, fds.get_mut(..count).unwrap_or(&mut []));
+        }
+    }
+
+    fn answer(&mut self, request: &Message, fds: &mut [i32]) {
+        match request.kind {
+            message::SPAWN => return self.spawn(request, fds),
             message::SYNC => {
                 self.reap();
                 self.reply_done(fds, [0; 2]);
-            }
-            message::END_CGROUP if !self.prefix.is_empty() => {
-                let name = Word::new().text(self.prefix).number(request.numbers[0] as i32);
-                let _ = cgroup::end(BASE, name.as_c_str(), -1);
             }
             message::USAGE => {
                 self.reap();
@@ -205,7 +256,7 @@ impl Guard<'_> {
             }
             _ => {}
         }
-        fds.iter().for_each(|fd| close(*fd));
+        close_all(fds);
     }
 
     fn reply_done(&self, fds: &[i32], numbers: [u64; 2]) {
@@ -231,7 +282,7 @@ impl Guard<'_> {
                 close(reply);
             }
         }
-        rest.iter().for_each(|fd| close(*fd));
+        close_all(rest);
     }
 
     fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, i32)> {
@@ -286,10 +337,14 @@ impl Guard<'_> {
 
     /// Ends everything and then itself. Not before: what cannot die keeps us waiting.
     fn finish(&mut self) -> ! {
-        if !self.prefix.is_empty() {
-            cgroup::end_all(BASE, self.prefix);
+        if !self.task.prefix.is_empty() {
+            cgroup::end_all(BASE, self.task.prefix);
         }
         self.sweep();
+        if !self.task.registry.is_empty() {
+            // Last: a job is over when its record is gone.
+            let _ = records::remove(self.task.registry, self.task.records);
+        }
         // An owner that lives and finds both guards gone knows by this that they had finished.
         let _ = message::send(SOCKET, &Message::new(message::DONE), &[]);
         exit(0)
@@ -324,6 +379,10 @@ impl Guard<'_> {
             pause = (pause * 2).min(1000);
         }
     }
+}
+
+fn close_all(fds: &[i32]) {
+    fds.iter().filter(|fd| **fd >= 0).for_each(|fd| close(*fd));
 }
 
 /// Takes what is pending, so that the descriptor tells of what comes next.

@@ -5,7 +5,8 @@
 //! | `SPAWN` | a reply socket, the plan's memory file, the report pipe, then what the plan's descriptors and its `cwd_fd` and `join` count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
 //! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
-//! | `END_CGROUP` | – | the cgroup with this number below the base is ended: for an owner without descriptors to do it |
+//! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
+//! | `LISTEN` | a datagram socket | from now on `SPAWN`, `SYNC` and `USAGE` are answered there, too: for other processes of the user |
 //! | `RELEASE` | – | the guards end and leave the members alone |
 //! | `END` | – | the guards kill the members and end |
 //!
@@ -30,6 +31,7 @@ pub(crate) const RELEASE: u32 = 8;
 pub(crate) const END: u32 = 9;
 pub(crate) const USAGE: u32 = 10;
 pub(crate) const END_CGROUP: u32 = 11;
+pub(crate) const LISTEN: u32 = 12;
 
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;
@@ -41,7 +43,8 @@ pub(crate) struct Message {
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
-    /// Pids, a wait status, the size of a plan, or microseconds of user and system time.
+    /// Pids, a wait status, the size of a plan, microseconds of user and system time, or which
+    /// cgroup of which job.
     pub(crate) numbers: [u64; 2],
 }
 

@@ -16,5 +16,6 @@ pub(crate) mod guard;
 pub(crate) mod message;
 pub(crate) mod proc;
 pub(crate) mod raw;
+pub(crate) mod records;
 pub(crate) mod sweep;
 pub(crate) mod walk;

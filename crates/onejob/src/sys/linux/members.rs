@@ -1,0 +1,227 @@
+//! Everybody in some cgroups: listing, signalling, freezing, counting.
+//!
+//! What the owner of a job and a view of it from another process do alike.
+
+use std::{
+    ffi::CStr,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{
+    PATIENCE,
+    below::Reached,
+    floor::{
+        call::{self, Errno},
+        cgroup::{self as floor, Events},
+        proc::{self, Proc},
+    },
+    hierarchy::{self, read_text, write_text},
+    identity, is_past, milliseconds_until,
+};
+use crate::{Error, Process, ProcessId, Result, Signal, Stats};
+
+/// The cgroups of a job, as they are at this moment.
+pub(super) struct Members<'a>(pub(super) Vec<BorrowedFd<'a>>);
+
+impl Members<'_> {
+    /// Everybody, the calling process too if it is one.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let mut members = Vec::new();
+        self.0.iter().for_each(|cgroup| collect(cgroup.as_raw_fd(), &mut members, 0));
+        members
+    }
+
+    pub(super) fn others(&self) -> Vec<u32> {
+        let me = std::process::id();
+        self.pids().into_iter().filter(|pid| *pid != me).collect()
+    }
+
+    /// Opens pidfds of the others and keeps those who are still listed afterwards: whoever has such
+    /// a number now is a member, and a pidfd of somebody before it reaches nobody.
+    pub(super) fn held(&self, pids: &[u32]) -> Vec<(u32, OwnedFd)> {
+        let open = |pid: &u32| Some((*pid, identity::pidfd_open(*pid).ok()?));
+        let mut held: Vec<_> = pids.iter().filter_map(open).collect();
+        let mut listed = self.others();
+        listed.sort_unstable();
+        held.retain(|(pid, _)| listed.binary_search(pid).is_ok());
+        held
+    }
+
+    pub(super) fn list(&self) -> Vec<Process> {
+        let proc = Proc::open().ok();
+        let describe = |pid: u32| {
+            let pidfd = identity::pidfd_open(pid).ok()?;
+            Some(identity::describe(pid, pidfd.as_fd(), proc.as_ref()))
+        };
+        let mut listed: Vec<_> = self.pids().into_iter().filter_map(describe).collect();
+        // A number read there may have been a stranger's by the time it was opened: only who has
+        // one that is listed afterwards, too, is shown.
+        let mut members = self.pids();
+        members.sort_unstable();
+        listed.retain(|process| members.binary_search(&process.pid()).is_ok());
+        listed
+    }
+
+    /// Sends a signal to everybody else, until a listing shows nobody new.
+    pub(super) fn signal(&self, signal: Signal) -> Result<usize> {
+        // So that descriptors suffice for any job.
+        const AT_ONCE: usize = 256;
+        const ROUNDS: usize = 16;
+        let mut reached = Reached::new(signal);
+        for _ in 0..ROUNDS {
+            let mut others = self.others();
+            others.retain(|pid| !reached.known.contains(&(*pid as i32)));
+            if others.is_empty() {
+                break;
+            }
+            for some in others.chunks(AT_ONCE) {
+                for (pid, pidfd) in self.held(some) {
+                    reached.send(pid as i32, pidfd.as_raw_fd());
+                }
+            }
+        }
+        reached.count()
+    }
+
+    /// Returns when the kernel says that all are.
+    pub(super) fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let what = if frozen { "freeze the job" } else { "thaw the job" };
+        let (word, event): (_, &[u8]) =
+            if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
+        for dir in &self.0 {
+            write_text(*dir, "cgroup.freeze", word).map_err(|e| Error::os(what, e))?;
+            let events = Events::open(dir.as_raw_fd()).map_err(|e| Error::os(what, e))?;
+            let deadline = Instant::now() + PATIENCE;
+            while !events.is(event).map_err(|e| Error::os(what, e))? {
+                if is_past(Some(deadline)) {
+                    let slow = io::Error::from(io::ErrorKind::TimedOut);
+                    return Err(Error::os(what, slow).hint("a member is stuck in the kernel"));
+                }
+                events.wait(milliseconds_until(Some(deadline)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any of them is to be.
+    pub(super) fn are_frozen(&self) -> bool {
+        let frozen = |cgroup: &BorrowedFd<'_>| read_text(*cgroup, "cgroup.freeze");
+        self.0.iter().any(|cgroup| frozen(cgroup).is_ok_and(|word| word.trim() == "1"))
+    }
+
+    /// What they and the dead before them have used.
+    pub(super) fn usage(&self) -> Stats {
+        self.0.iter().fold(Stats::default(), |all, cgroup| sum(all, usage(*cgroup)))
+    }
+}
+
+/// Refusing to start a process in a frozen job: a child born frozen never gets to its program, and
+/// we would wait for that.
+pub(super) fn frozen() -> Error {
+    Error::unsupported("a frozen job cannot take new members").hint("thaw it first")
+}
+
+pub(super) fn would_freeze_us() -> Error {
+    Error::unsupported("a member cannot freeze its own job").hint("from outside it can be frozen")
+}
+
+pub(super) fn not_ours() -> Error {
+    Error::unsupported("only its owner can release a job")
+}
+
+/// Whether a process could not be started because the cgroup for it was removed meanwhile.
+pub(super) fn is_gone(error: &Error) -> bool {
+    !error.is_exec() && error.raw_os_error().map(Errno) == Some(Errno::NODEV)
+}
+
+/// Moves a running process into a cgroup; it is the one that is meant, or it is moved back.
+pub(super) fn adopt(cgroup: BorrowedFd<'_>, process: &ProcessId) -> Result<()> {
+    if process.pid == 1 {
+        return Err(Error::invalid("process 1 cannot be a member of a job"));
+    }
+    let pidfd = identity::reopen(process)?;
+    let pid = process.pid;
+    write_text(cgroup, "cgroup.procs", &pid.to_string()).map_err(|e| {
+        if e.raw_os_error() == Some(Errno::SRCH.0) {
+            return Error::stale(format!("process {pid} is gone"));
+        }
+        Error::os(format!("move process {pid} into the cgroup of the job"), e)
+    })?;
+    if call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH) {
+        // It was there all the time, so it was it that was moved.
+        return Ok(());
+    }
+    give_back(pid, cgroup);
+    Err(Error::stale(format!("process {pid} is gone")))
+}
+
+/// Somebody took the number over just before the move: it goes back to where its parent is, which
+/// is where it was born.
+fn give_back(pid: u32, from: BorrowedFd<'_>) {
+    let moved = Members(vec![from]).pids().contains(&pid);
+    let proc = Proc::open().ok().filter(|_| moved);
+    let parent = proc.and_then(|proc| proc.stat(pid as i32).ok()).map(|stat| stat.parent);
+    let home = parent.and_then(|parent| hierarchy::cgroup_of(parent).ok());
+    let home = home.and_then(|path| {
+        rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+    });
+    if let Some(home) = home {
+        let _ = write_text(home.as_fd(), "cgroup.procs", &pid.to_string());
+    }
+}
+
+/// Gathers who is in a cgroup and in everything below it; numbers that are none here (members from
+/// outside our PID namespace) are left out.
+fn collect(cgroup: i32, members: &mut Vec<u32>, depth: usize) {
+    if let Ok(file) = call::openat(cgroup, c"cgroup.procs", 0) {
+        let _ = proc::read_numbers(&file, &mut |pid| {
+            members.extend(u32::try_from(pid).ok().filter(|pid| *pid != 0));
+        });
+    }
+    let Ok(listing) = call::openat(cgroup, c".", call::O_DIRECTORY) else { return };
+    let mut below = Vec::new();
+    let _ = proc::entries(&listing, &mut |name: &CStr, is_dir| {
+        if is_dir && !name.to_bytes().starts_with(b".") {
+            below.push(name.to_owned());
+        }
+    });
+    const DEEPEST: usize = 200;
+    for name in below.iter().filter(|_| depth < DEEPEST) {
+        if let Ok(deeper) = floor::open(cgroup, name) {
+            collect(deeper.raw(), members, depth + 1);
+        }
+    }
+}
+
+/// What `cpu.stat` and, with the memory controller, `memory.peak` say.
+fn usage(cgroup: BorrowedFd<'_>) -> Stats {
+    let cpu = read_text(cgroup, "cpu.stat").unwrap_or_default();
+    let microseconds = |key: &str| {
+        let value = cpu.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        value.map(Duration::from_micros)
+    };
+    let peak = read_text(cgroup, "memory.peak").ok();
+    Stats {
+        cpu_user: microseconds("user_usec "),
+        cpu_system: microseconds("system_usec "),
+        memory_peak: peak.and_then(|text| text.trim().parse().ok()),
+        processes: 0,
+    }
+}
+
+pub(super) fn sum(a: Stats, b: Stats) -> Stats {
+    let add = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    };
+    Stats {
+        cpu_user: add(a.cpu_user, b.cpu_user),
+        cpu_system: add(a.cpu_system, b.cpu_system),
+        memory_peak: a.memory_peak.max(b.memory_peak),
+        processes: a.processes + b.processes,
+    }
+}

@@ -1,0 +1,274 @@
+//! A Cgroup job as another process sees it.
+//!
+//! All it does is the kernel's to grant, without the owner: the cgroups are found by their names.
+//! They stay in place when they are emptied, since their end is the owner's to see.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use super::{
+    PATIENCE,
+    floor::{
+        call::{Errno, POLLIN, PollFd},
+        cgroup::{self as floor, Events},
+    },
+    hierarchy::{self, is_gone},
+    is_past,
+    members::{self, Members},
+    registry::{Record, Watch},
+    spawn, wait_for,
+};
+use crate::{
+    Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
+    Result, Signal, Stats, stop::Stoppable, sys::Mechanism,
+};
+
+pub(crate) struct View {
+    record: Record,
+    base: OwnedFd,
+}
+
+impl View {
+    pub(super) fn new(record: Record) -> Result<View> {
+        let base = record.card.base.as_deref().unwrap_or("".as_ref());
+        let base = hierarchy::open_base(base).map_err(|e| {
+            Error::os(format!("find the cgroups of job {} in {}", record.id(), base.display()), e)
+        })?;
+        Ok(View { record, base })
+    }
+
+    /// The cgroups of the job, as they are now.
+    fn cgroups(&self) -> Vec<(CString, OwnedFd)> {
+        hierarchy::cgroups_of(self.base.as_fd(), self.record.id())
+    }
+
+    /// Those of a job that is not over.
+    fn living(&self) -> Result<Vec<(CString, OwnedFd)>> {
+        if self.record.is_over() {
+            return Err(Error::stale(format!("the job {} has ended", self.record.id())));
+        }
+        Ok(self.cgroups())
+    }
+
+    /// The one that takes new members.
+    fn current(&self) -> Result<OwnedFd> {
+        let latest = self.living()?.pop().map(|(_, dir)| dir);
+        latest.ok_or_else(|| {
+            Error::unsupported(format!("job {} was emptied by its owner", self.record.id()))
+                .hint("only its owner can start the next member")
+        })
+    }
+
+    /// Somebody besides us, to be waited for.
+    fn somebody(&self) -> Result<Option<Somebody>> {
+        let cgroups = self.cgroups();
+        if !holds_us(&cgroups) {
+            return populated(&cgroups).map(|events| events.map(Somebody::In));
+        }
+        let members = members_of(&cgroups);
+        loop {
+            let others = members.others();
+            match others.iter().find_map(|pid| members.held(&[*pid]).pop()) {
+                Some((_, pidfd)) => return Ok(Some(Somebody::Is(pidfd))),
+                None if others.is_empty() => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// The kernel would kill us, too: everybody else one by one, until nobody is left.
+    fn kill_others(&self) -> Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let cgroups = self.cgroups();
+            let members = members_of(&cgroups);
+            let others = members.others();
+            if others.is_empty() {
+                return Ok(());
+            }
+            members.signal(Signal::KILL)?;
+            if let Some((_, pidfd)) = members.held(&others[..1]).pop() {
+                let soon = Instant::now() + Duration::from_millis(50);
+                wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], Some(soon));
+            }
+        }
+        let mut survivors = members_of(&self.cgroups()).list();
+        survivors.retain(|process| !process.is_caller);
+        Err(Error::still_alive(survivors, start.elapsed()))
+    }
+}
+
+/// Whose end is waited for.
+enum Somebody {
+    In(Events),
+    Is(OwnedFd),
+}
+
+impl Somebody {
+    fn poll_fd(&self) -> PollFd {
+        match self {
+            Somebody::In(events) => events.poll_fd(),
+            Somebody::Is(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
+        }
+    }
+}
+
+fn members_of(cgroups: &[(CString, OwnedFd)]) -> Members<'_> {
+    Members(cgroups.iter().map(|(_, dir)| dir.as_fd()).collect())
+}
+
+/// Whether the calling process is a member.
+fn holds_us(cgroups: &[(CString, OwnedFd)]) -> bool {
+    members_of(cgroups).pids().contains(&std::process::id())
+}
+
+/// What tells of a change in the first cgroup with members.
+fn populated(cgroups: &[(CString, OwnedFd)]) -> Result<Option<Events>> {
+    for (_, dir) in cgroups {
+        let events = Events::open(dir.as_raw_fd());
+        match events.and_then(|events| Ok((events.is(b"populated 0")?, events))) {
+            Ok((true, _)) => {}
+            Ok((false, events)) => return Ok(Some(events)),
+            Err(errno) if is_gone(errno) => {}
+            Err(errno) => return Err(Error::os("watch the cgroup of the job", errno)),
+        }
+    }
+    Ok(None)
+}
+
+impl Stoppable for View {
+    fn ask(&self, signal: Signal) -> Result<usize> {
+        let asked = match self.signal(signal) {
+            Err(error) if error.is_permission_denied() => 0,
+            answer => answer?,
+        };
+        let _ = self.signal(Signal::CONT);
+        self.thaw()?;
+        Ok(asked)
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        let watch = Watch::new(&self.record)?;
+        loop {
+            if self.record.is_over() || watch.finish_if_abandoned(&self.record) {
+                return Ok(true);
+            }
+            let Some(somebody) = self.somebody()? else { return Ok(true) };
+            if is_past(deadline) {
+                return Ok(false);
+            }
+            watch.wait(vec![somebody.poll_fd()], deadline);
+        }
+    }
+
+    fn kill(&self) -> Result<()> {
+        let cgroups = self.cgroups();
+        if holds_us(&cgroups) {
+            return self.kill_others();
+        }
+        let start = Instant::now();
+        for (name, dir) in &cgroups {
+            let emptied = floor::empty(dir.as_raw_fd(), PATIENCE.as_millis() as i32)
+                .map_err(|e| Error::os(format!("end the cgroup {name:?}"), e))?;
+            if !emptied {
+                let survivors = Members(vec![dir.as_fd()]).list();
+                return Err(Error::still_alive(survivors, start.elapsed()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mechanism for View {
+    fn guarantees(&self) -> Guarantees {
+        let mut promised = super::promise(crate::Mechanism::Cgroup, self.record.card.around);
+        if !self.record.is_guarded() {
+            promised.owner_death = OwnerDeath::None;
+        }
+        promised.limits = hierarchy::limits_below(self.base.as_fd());
+        if promised.limits.contains(Resources::MEMORY) {
+            promised.memory_accounting = Accounting::Everyone;
+        }
+        promised
+    }
+
+    fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
+        const TRIES: usize = 8;
+        let mut spawned = Err(Error::os("start a process", io::Error::from(Errno::NODEV)));
+        for _ in 0..TRIES {
+            let current = self.current()?;
+            if Members(vec![current.as_fd()]).are_frozen() {
+                return Err(members::frozen());
+            }
+            spawned = spawn::local(command, Some(current.as_fd()));
+            // Removed by its owner between our look and the clone.
+            if !spawned.as_ref().is_err_and(members::is_gone) {
+                break;
+            }
+        }
+        spawned.map_err(|error| match error.is_permission_denied() && !error.is_exec() {
+            true => error.hint("from here we may not put processes into the cgroup of the job"),
+            false => error,
+        })
+    }
+
+    fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
+        spawn::join_on_exec(command, self.current()?.as_fd())
+    }
+
+    fn adopt(&self, process: &ProcessId) -> Result<()> {
+        members::adopt(self.current()?.as_fd(), process)
+    }
+
+    fn processes(&self) -> Result<Vec<Process>> {
+        Ok(members_of(&self.cgroups()).list())
+    }
+
+    fn pids(&self) -> Result<Vec<u32>> {
+        Ok(members_of(&self.cgroups()).pids())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<usize> {
+        members_of(&self.cgroups()).signal(signal)
+    }
+
+    fn record(&self) -> Option<&Record> {
+        Some(&self.record)
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        Err(Error::unsupported("the limits of a job are its owner's to show"))
+    }
+
+    fn set_limits(&self, _: &Limits) -> Result<()> {
+        Err(Error::unsupported("the limits of a job are its owner's to set"))
+    }
+
+    fn freeze(&self) -> Result<()> {
+        let cgroups = self.living()?;
+        if holds_us(&cgroups) {
+            return Err(members::would_freeze_us());
+        }
+        members_of(&cgroups).set_frozen(true)
+    }
+
+    fn thaw(&self) -> Result<()> {
+        members_of(&self.living()?).set_frozen(false)
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        let cgroups = self.cgroups();
+        let members = members_of(&cgroups);
+        Ok(Stats { processes: members.pids().len(), ..members.usage() })
+    }
+
+    fn release(&mut self) -> Result<()> {
+        Err(members::not_ours())
+    }
+
+    fn close(&mut self) {}
+}
