@@ -1,0 +1,163 @@
+//! What the values of options mean.
+
+use std::time::{Duration, Instant};
+
+use crate::os;
+
+const DURATION: &str = "a number with ms, s, m, h or d, like 1.5, 500ms or 2m";
+
+/// A duration: a decimal number of seconds as in timeout(1), or of the unit that follows.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u128 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        _ => return Err(format!("no duration ({DURATION})")),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        return Err(format!("no duration ({DURATION})"));
+    }
+    let whole = match whole {
+        "" => Some(0),
+        digits => digits.parse::<u64>().ok(),
+    };
+    let nanos = whole.and_then(|whole| u128::from(whole).checked_mul(unit));
+    nanos
+        .map(|nanos| nanos + part_of(fraction, unit))
+        .and_then(|nanos| {
+            let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
+            let rest = (nanos % 1_000_000_000) as u32;
+            Some(Duration::new(seconds, rest))
+        })
+        .filter(|duration| Instant::now().checked_add(*duration).is_some())
+        .ok_or_else(|| "too long (at most some billion years)".to_owned())
+}
+
+/// A number of bytes, or of the binary unit that follows.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const SIZE: &str = "no size (a whole number of bytes above 0, or with K, M, G or T: 512M)";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(SIZE.to_owned()),
+    };
+    if number.is_empty() || number.bytes().all(|digit| digit == b'0') {
+        return Err(SIZE.to_owned());
+    }
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    // The kernel counts in signed numbers.
+    bytes
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
+        .ok_or_else(|| "too much (at most 8388607T)".to_owned())
+}
+
+pub(super) fn cpus(text: &str) -> Result<f64, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = text.parse::<f64>().ok().filter(|number| plain && *number > 0.0);
+    number
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| "no number of CPUs (a number above 0, like 0.5 or 2)".to_owned())
+}
+
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u32>().ok().filter(|number| plain && *number > 0);
+    number.ok_or_else(|| "no number of processes (a whole number above 0)".to_owned())
+}
+
+/// The decimal fraction of a unit, rounded up: what was meant to be something is not nothing.
+fn part_of(fraction: &str, unit: u128) -> u128 {
+    let kept = &fraction[..fraction.len().min(18)];
+    let lost = fraction[kept.len()..].bytes().any(|digit| digit != b'0');
+    let digits = kept.parse::<u128>().unwrap_or(0);
+    let scale = 10u128.pow(kept.len() as u32);
+    (digits * unit).div_ceil(scale) + u128::from(lost && (digits * unit).is_multiple_of(scale))
+}
+
+/// The number of a process that could be meant.
+pub(super) fn pid(text: &str) -> Result<u32, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u32>();
+    if let Some(why) = number.as_ref().ok().and_then(|pid| os::refuse_root(*pid)) {
+        return Err(why.into());
+    }
+    match number {
+        Ok(0) => Err("0 is no process (to a system call it would mean this process group)".into()),
+        Ok(pid) if pid == std::process::id() => {
+            Err("that is this onejob itself (name another process)".into())
+        }
+        Ok(pid) if is_number && i32::try_from(pid).is_ok() => Ok(pid),
+        _ if is_number => Err("no process can have so high a number (see ps)".into()),
+        _ => Err("no process number (signals are given with -s, as in -s KILL)".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_timeout_does() {
+        let nanos = |text: &str| duration(text).map(|duration| duration.as_nanos());
+        for (text, expected) in [
+            ("0", 0),
+            ("10", 10_000_000_000),
+            ("1.5", 1_500_000_000),
+            (".5", 500_000_000),
+            ("5.", 5_000_000_000),
+            ("10s", 10_000_000_000),
+            ("500ms", 500_000_000),
+            ("0.5ms", 500_000),
+            ("2m", 120_000_000_000),
+            ("1h", 3_600_000_000_000),
+            ("1d", 86_400_000_000_000),
+            ("0.0000000001", 1),
+            ("0.00000000000000000000000001", 1),
+        ] {
+            assert_eq!(nanos(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_read_or_refused() {
+        for (text, expected) in [("1", 1), ("512M", 512 << 20), ("2G", 2 << 30), ("1K", 1024)] {
+            assert_eq!(size(text), Ok(expected), "{text}");
+        }
+        for text in ["0", "00M", "-1", "2X", "", "G", "1.5G", "+1", "8388608T", "1e3"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+        assert_eq!(cpus("0.5"), Ok(0.5));
+        for text in ["0", "-1", "x", "", "inf", "nan", "1e3", "0.0", "+1"] {
+            assert!(cpus(text).is_err(), "{text:?}");
+        }
+        assert_eq!(count("200"), Ok(200));
+        for text in ["0", "-1", "1.5", "", "4294967296", "+1"] {
+            assert!(count(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", ".", "-1", "1.2.3", "x", "1x", "s", "1 s", "+1", "1e3", "inf", "nan", "5S"]
+        {
+            assert!(duration(text).unwrap_err().starts_with("no duration"), "{text:?}");
+        }
+        // The clock of Windows reaches further than a timespec.
+        let of_a_timespec = cfg!(unix).then_some("9999999999999999999s");
+        for text in
+            ["18446744073709551616", "18446744073709551615d"].into_iter().chain(of_a_timespec)
+        {
+            assert!(duration(text).unwrap_err().starts_with("too long"), "{text:?}");
+        }
+    }
+}
