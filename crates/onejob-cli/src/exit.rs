@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Failed,
     /// As CMD did.
     Like(ExitStatus),
+    /// As CMD did, in a number: 128+n for signal n.
+    Code(i32),
     TimedOut,
     /// onejob itself failed.
     Ours,
@@ -31,7 +33,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    fn code(self) -> i32 {
+    pub(crate) fn code(self) -> i32 {
         match self {
             Exit::Success => 0,
             Exit::Failed => 1,
@@ -40,6 +42,7 @@ impl Exit {
             Exit::NotExecutable => 126,
             Exit::NotFound => 127,
             Exit::Like(status) => os::code(status),
+            Exit::Code(code) => code,
         }
     }
 
@@ -60,8 +63,20 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), exit: Exit::Ours }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
     pub(crate) fn os(what: impl fmt::Display, source: impl Into<io::Error>) -> Failure {
-        Failure { message: format!("failed to {what}: {}", source.into()), exit: Exit::Ours }
+        Failure::new(format!("failed to {what}: {}", source.into()))
     }
 
     /// Says it.

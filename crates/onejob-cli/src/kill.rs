@@ -1,42 +1,74 @@
-//! `onejob kill`: the ladder on the tree below any process.
+//! `onejob kill`: the ladder on a job, or on the tree below any process.
 
 use std::{thread, time::Duration};
 
-use onejob::{ProcessId, Result, stop_tree};
+use onejob::{Job, ProcessId, Result, Signal, stop_tree};
 
-use crate::{args, exit::Exit, output::talk};
+use crate::{
+    args::{self, Target},
+    exit::{Exit, Failure},
+    output::talk,
+};
 
 pub(crate) fn kill(args: &args::Kill) -> Exit {
     let grace = if args.now { Duration::ZERO } else { args.ladder.grace };
-    let stop = |root: &ProcessId| stop_tree(root, args.ladder.signal, grace);
     // All are identified before the first is signalled: the numbers mean who has them now.
-    let roots: Vec<_> = args.pids.iter().map(|pid| (*pid, ProcessId::of(*pid))).collect();
-    let ended = |(pid, root): &(u32, Result<ProcessId>)| match root {
-        Ok(root) => match stop(root) {
+    let mut found: Vec<_> = args.targets.iter().map(|target| (target, Found::of(target))).collect();
+    // A job that is not there is a mistake of whoever asks; a process may just have ended.
+    let mistaken =
+        found.iter().position(|(target, found)| matches!(target, Target::Job(_)) && found.is_err());
+    if let Some((_, Err(error))) = mistaken.map(|at| found.swap_remove(at)) {
+        return Failure::from(error).report();
+    }
+    let ended = |(target, found): &(&Target, Result<Found>)| match found {
+        Ok(found) => match found.stop(args.ladder.signal, grace) {
             // It ended by itself, or with another tree that was named.
             Err(error) if error.is_stale() => true,
-            result => report(*pid, result.map(drop)),
+            result => report(target, result),
         },
         Err(error) => {
-            talk(format_args!("{pid}: {error}"));
+            talk(format_args!("{target}: {error}"));
             false
         }
     };
-    let all_ended = match &roots[..] {
+    let all_ended = match &found[..] {
         [one] => ended(one),
         // Side by side, or each would wait for the grace period of those before it.
         several => thread::scope(|scope| {
             let threads: Vec<_> =
-                several.iter().map(|root| scope.spawn(move || ended(root))).collect();
+                several.iter().map(|one| scope.spawn(move || ended(one))).collect();
             threads.into_iter().all(|thread| thread.join().unwrap_or(false))
         }),
     };
     if all_ended { Exit::Success } else { Exit::Failed }
 }
 
-fn report(pid: u32, result: Result<()>) -> bool {
+/// What a target means now.
+enum Found {
+    Job(Box<Job>),
+    Tree(ProcessId),
+}
+
+impl Found {
+    fn of(target: &Target) -> Result<Found> {
+        match target {
+            Target::Job(name) => Job::open(name).map(Box::new).map(Found::Job),
+            Target::Pid(pid) => ProcessId::of(*pid).map(Found::Tree),
+        }
+    }
+
+    fn stop(&self, signal: Signal, grace: Duration) -> Result<()> {
+        match self {
+            Found::Job(job) => job.stop_with(signal, grace),
+            Found::Tree(root) => stop_tree(root, signal, grace),
+        }
+        .map(drop)
+    }
+}
+
+fn report(target: &Target, result: Result<()>) -> bool {
     if let Err(error) = &result {
-        talk(format_args!("{pid}: {error}"));
+        talk(format_args!("{target}: {error}"));
     }
     result.is_ok()
 }

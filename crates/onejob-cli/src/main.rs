@@ -1,20 +1,42 @@
 //! The command `onejob`: the library is silent, this talks.
 
 mod args;
+mod completions;
+mod detach;
 mod doctor;
+mod exec;
 mod exit;
+mod freeze;
 mod kill;
+mod listing;
+mod logs;
+mod ls;
+mod note;
 mod os;
 mod output;
 mod run;
+mod stats;
+mod table;
+mod tree;
+mod wait;
 
 use args::Verb;
 
 fn main() {
     let exit = match args::parse() {
         Ok(Verb::Run(args)) => run::run(&args),
+        Ok(Verb::Ls(args)) => ls::ls(&args),
+        Ok(Verb::Tree(args)) => tree::tree(&args),
         Ok(Verb::Kill(args)) => kill::kill(&args),
+        Ok(Verb::Wait(args)) => wait::wait(&args),
+        Ok(Verb::Stats(args)) => stats::stats(&args),
+        Ok(Verb::Freeze(args)) => freeze::freeze(&args.jobs),
+        Ok(Verb::Thaw(args)) => freeze::thaw(&args.jobs),
+        Ok(Verb::Exec(args)) => exec::exec(&args),
+        Ok(Verb::Logs(args)) => logs::logs(&args),
         Ok(Verb::Doctor(args)) => doctor::doctor(&args),
+        Ok(Verb::Completions(args)) => completions::completions(&args),
+        Ok(Verb::Man(args)) => completions::man(&args),
         Err(exit) => exit,
     };
     exit.leave()

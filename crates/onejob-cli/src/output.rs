@@ -20,8 +20,13 @@ pub(crate) fn talk(message: impl fmt::Display) {
 
 /// Writes the data a verb was asked for. A reader that has seen enough is no error.
 pub(crate) fn data(text: &str) -> Result<(), Exit> {
+    raw_data(text.as_bytes())
+}
+
+/// The same for what need not be text.
+pub(crate) fn raw_data(bytes: &[u8]) -> Result<(), Exit> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             talk(format_args!("failed to write to standard output: {error}"));
             Err(Exit::Ours)

@@ -12,23 +12,38 @@ use onejob::{Accounting, Child, Job, Limits, Signal};
 
 use crate::{
     args,
+    detach::{Watcher, detach},
     exit::{Exit, Failure},
+    note::Note,
     os::{self, Event, Received, Signals, Terminal, Waitable},
     output::talk,
 };
 
 pub(crate) fn run(args: &args::Run) -> Exit {
-    let started = Instant::now();
-    supervise(args, started).unwrap_or_else(|failure| failure.report())
+    if args.detach { detach(args) } else { attend(args, Watcher::Nobody) }
 }
 
-fn supervise(args: &args::Run, started: Instant) -> Result<Exit, Failure> {
+/// Attends to CMD until nothing of it is left.
+pub(crate) fn attend(args: &args::Run, mut watcher: Watcher) -> Exit {
+    let started = Instant::now();
+    supervise(args, started, &mut watcher).unwrap_or_else(|failure| {
+        if watcher.has_failed(&failure) { failure.exit() } else { failure.report() }
+    })
+}
+
+fn supervise(args: &args::Run, started: Instant, watcher: &mut Watcher) -> Result<Exit, Failure> {
     let terminal = Terminal::held();
     os::keep_statuses();
-    let job = build(args)?;
+    let mut note = Note::of(&args.command);
+    let job = build(args, &note)?;
+    let log = watcher.job_is_made(&job)?;
     // Not before the job is made: until CMD is there to get them, signals may end us as usual.
     let signals = Signals::listen().map_err(|e| Failure::os("hear signals", e))?;
     let child = os::start(&job, &args.command)?;
+    note.pid = Some(child.pid());
+    note.log = log.as_ref().map(|log| log.display().to_string());
+    note.put_on(&job);
+    watcher.cmd_has_started(&job, log.as_ref());
     let limit = args.timeout.filter(|limit| !limit.is_zero());
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let mut session = Session { job: Arc::new(job), child, signals, deadline, args };
@@ -38,6 +53,8 @@ fn supervise(args: &args::Run, started: Instant) -> Result<Exit, Failure> {
     if let Some(terminal) = &terminal {
         terminal.give_back(&session.job, disturbed);
     }
+    note.status = end.as_ref().ok().map(|end| end.exit().code());
+    note.put_on(&session.job);
     if args.stats {
         tell_stats(&session.job, started);
     }
@@ -48,8 +65,11 @@ fn supervise(args: &args::Run, started: Instant) -> Result<Exit, Failure> {
     end.map(|end| end.exit())
 }
 
-fn build(args: &args::Run) -> Result<Job, Failure> {
-    let mut builder = Job::builder();
+fn build(args: &args::Run, note: &Note) -> Result<Job, Failure> {
+    let mut builder = Job::builder().listed().note(note.text());
+    if let Some(name) = &args.name {
+        builder = builder.name(name);
+    }
     if let Some(mechanism) = args.mechanism {
         builder = builder.mechanism(mechanism);
     }

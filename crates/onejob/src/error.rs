@@ -28,6 +28,7 @@ enum Kind {
     InvalidInput,
     Unmet,
     Stale,
+    Missing,
     #[allow(dead_code, reason = "not every system has names")]
     NameTaken,
     Survivors(Vec<Process>),
@@ -58,6 +59,12 @@ impl Error {
 
     pub(crate) fn unmet(what: impl Into<String>) -> Self {
         Self::with(Kind::Unmet, what.into(), None)
+    }
+
+    /// What was named does not exist.
+    #[allow(dead_code, reason = "not every system has names")]
+    pub(crate) fn missing(what: impl Into<String>) -> Self {
+        Self::with(Kind::Missing, what.into(), None)
     }
 
     pub(crate) fn stale(what: impl Into<String>) -> Self {
@@ -93,9 +100,11 @@ impl Error {
         self.io_kind() == Some(io::ErrorKind::PermissionDenied)
     }
 
-    /// A program, directory or process does not exist.
+    /// A program, directory, process or job does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.io_kind() == Some(io::ErrorKind::NotFound) || self.raw_os_error() == Some(ESRCH)
+        matches!(self.0.kind, Kind::Missing)
+            || self.io_kind() == Some(io::ErrorKind::NotFound)
+            || self.raw_os_error() == Some(ESRCH)
     }
 
     /// The input makes no sense anywhere: an empty command, a NUL in an argument, pid 0.
@@ -150,6 +159,7 @@ impl Error {
             | Kind::InvalidInput
             | Kind::Unmet
             | Kind::Stale
+            | Kind::Missing
             | Kind::NameTaken => "",
         };
         let cause = source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
@@ -194,7 +204,7 @@ impl From<Error> for io::Error {
         let kind = match error.0.kind {
             Kind::Unsupported | Kind::Unmet => io::ErrorKind::Unsupported,
             Kind::InvalidInput => io::ErrorKind::InvalidInput,
-            Kind::Stale => io::ErrorKind::NotFound,
+            Kind::Stale | Kind::Missing => io::ErrorKind::NotFound,
             Kind::NameTaken => io::ErrorKind::AlreadyExists,
             Kind::Survivors(_) => io::ErrorKind::TimedOut,
             Kind::Os | Kind::Exec => error.io_kind().unwrap_or(io::ErrorKind::Other),

@@ -52,7 +52,7 @@ pub use host::{Rung, survey};
 pub use job::{Job, JobBuilder};
 pub use limits::{Limits, Resources};
 pub use name::{JobEntry, jobs};
-pub use process::{Process, ProcessId, Tree, TreeNode};
+pub use process::{Process, ProcessId, Tree, TreeNode, tree_below};
 pub use signal::Signal;
 pub use stats::Stats;
 pub use stop::{StopReport, stop_tree};

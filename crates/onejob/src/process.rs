@@ -111,6 +111,15 @@ pub struct Tree {
     pub roots: Vec<TreeNode>,
 }
 
+/// A process and everything below it by parenthood, whoever started it: what can be seen of a tree
+/// without a job. The calling process is left out, unless it is the root.
+///
+/// # Errors
+/// [`is_stale`](crate::Error::is_stale) if `root` is gone; what the system said.
+pub fn tree_below(root: &ProcessId) -> Result<Tree> {
+    sys::descendants(root).map(Tree::of)
+}
+
 /// A member and its children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,5 +1,6 @@
 //! Every argument of every verb, in one place.
 
+mod jobs;
 mod values;
 
 use std::{ffi::OsString, time::Duration};
@@ -11,7 +12,11 @@ use crate::{
     exit::Exit,
     output::{data, talk},
 };
-use values::{count, cpus, duration, pid, size};
+pub(crate) use jobs::{
+    Completions, Exec, Freeze, Kill, Logs, Ls, Man, Shell, Show, Stats, Thaw, Tree, Wait,
+};
+pub(crate) use values::Target;
+use values::{count, cpus, duration, size};
 
 /// Run a command and everything it starts as one job: stop it, kill it, lose nobody.
 #[derive(Parser)]
@@ -24,8 +29,18 @@ struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     Run(Run),
+    Ls(Ls),
+    Tree(Tree),
     Kill(Kill),
+    Wait(Wait),
+    Stats(Stats),
+    Freeze(Freeze),
+    Thaw(Thaw),
+    Exec(Exec),
+    Logs(Logs),
     Doctor(Doctor),
+    Completions(Completions),
+    Man(Man),
 }
 
 /// Run CMD in the foreground, and stop whatever it leaves behind when it ends
@@ -39,6 +54,14 @@ pub(crate) enum Verb {
 /// found. A script without #! is handed to /bin/sh, as execvp(3) does.
 #[derive(Args)]
 pub(crate) struct Run {
+    /// Name the job, so that the other verbs find it: 1 to 64 letters, digits, dots, dashes, underscores
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Run in the background, without a terminal; what CMD writes goes to a log (see onejob logs)
+    #[arg(short, long, conflicts_with = "stats")]
+    pub(crate) detach: bool,
+
     /// Stop the whole tree after DUR (10, 1.5, 500ms, 10s, 2m, 1h, 1d; 0 is no limit) and exit 124
     #[arg(short, long, value_name = "DUR", value_parser = duration, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Duration>,
@@ -82,28 +105,6 @@ pub(crate) struct Run {
     // The first value ends our own options: the rest is CMD's, dashes and all.
     #[arg(value_name = "CMD", required = true, num_args = 1.., trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
-}
-
-/// Stop the process PID and everything below it
-///
-/// Asks politely, waits, then kills what is left. No stranger is ever hit, even if a number is in
-/// use again; what daemonised away from the tree before cannot be found. Nothing is signalled
-/// unless every argument makes sense.
-///
-/// The exit status is 0 if all have ended, 1 if some have not, 125 for an argument that makes no
-/// sense.
-#[derive(Args)]
-pub(crate) struct Kill {
-    /// Kill at once, without asking
-    #[arg(long, conflicts_with_all = ["signal", "grace"])]
-    pub(crate) now: bool,
-
-    #[command(flatten)]
-    pub(crate) ladder: Ladder,
-
-    /// The processes, by number
-    #[arg(value_name = "PID", required = true, value_parser = pid, allow_negative_numbers = true)]
-    pub(crate) pids: Vec<u32>,
 }
 
 /// Say what this host can guarantee, why, and how to get more
@@ -151,8 +152,13 @@ pub(crate) fn parse() -> Result<Verb, Exit> {
     })
 }
 
+/// The definitions themselves, for completions and manual pages.
+pub(crate) fn definitions() -> clap::Command {
+    Cli::command()
+}
+
 fn verbs() -> String {
-    let cli = Cli::command();
+    let cli = definitions();
     cli.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ")
 }
 
@@ -190,7 +196,7 @@ mod tests {
             one_line(&error.unwrap_or_default(), &format!("one of: {}", verbs()))
         };
         assert!(answer("docter").ends_with("(a similar subcommand exists: 'doctor')"));
-        assert!(answer("rnu").ends_with("(one of: run, kill, doctor)"), "{}", answer("rnu"));
+        assert!(answer("rnu").ends_with("(one of: run, ls, tree, kill, wait, stats, freeze, thaw, exec, logs, doctor, completions, man)"), "{}", answer("rnu"));
     }
 
     #[test]

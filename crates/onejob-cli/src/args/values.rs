@@ -1,6 +1,9 @@
 //! What the values of options mean.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use crate::os;
 
@@ -82,6 +85,51 @@ fn part_of(fraction: &str, unit: u128) -> u128 {
     let digits = kept.parse::<u128>().unwrap_or(0);
     let scale = 10u128.pow(kept.len() as u32);
     (digits * unit).div_ceil(scale) + u128::from(lost && (digits * unit).is_multiple_of(scale))
+}
+
+/// Whom a verb is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Job(String),
+    Pid(u32),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Job(name) => f.write_str(name),
+            Target::Pid(pid) => pid.fmt(f),
+        }
+    }
+}
+
+/// A number is a process, anything else a job; a name of digits is written with `=` in front.
+pub(super) fn target(text: &str) -> Result<Target, String> {
+    let digits = text.trim_start_matches('-');
+    match text.strip_prefix('=') {
+        Some(name) => Ok(Target::Job(name.to_owned())),
+        None if digits.is_empty() || digits.bytes().any(|byte| !byte.is_ascii_digit()) => {
+            Ok(Target::Job(text.to_owned()))
+        }
+        None => match text.parse::<u32>() {
+            Ok(pid) if pid > 0 && i32::try_from(pid).is_ok() => Ok(Target::Pid(pid)),
+            _ => Err("no process can have that number (see ps)".into()),
+        },
+    }
+}
+
+/// The same for who is to end.
+pub(super) fn target_to_end(text: &str) -> Result<Target, String> {
+    let is_number = text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { pid(text).map(Target::Pid) } else { target(text) }
+}
+
+/// How long between two looks.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("that is no pause (a number of seconds above 0)".into()),
+        pause => Ok(pause),
+    }
 }
 
 /// The number of a process that could be meant.

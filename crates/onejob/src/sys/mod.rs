@@ -12,6 +12,7 @@
 //! | `Record` | how others find a job that is listed: `id`, `name`, `note`, `set_note`, `wait_over(deadline)` |
 //! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd`, on Windows `AsHandle` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
+//! | `descendants(root)` | a process and all that are below it, to be looked at |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
 //! | `survey()` | every mechanism probed for real |
 //! | `ProcessToken` | tells the process that made a job from its forked copies |
@@ -137,19 +138,22 @@ macro_rules! delegate {
 mod linux;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
-    Child, Job, LADDER, ProcessToken, Record, identify, jobs, open, promise, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, open, promise, survey,
+    tree,
 };
 
 #[cfg(all(windows, not(onejob_unsupported)))]
 mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
-    Child, Job, LADDER, ProcessToken, Record, identify, jobs, open, promise, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, open, promise, survey,
+    tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 mod unsupported;
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
-    Child, Job, LADDER, ProcessToken, Record, identify, jobs, open, promise, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, open, promise, survey,
+    tree,
 };

@@ -56,6 +56,10 @@ pub(crate) fn identify(_: u32) -> Result<ProcessId> {
     Err(unsupported())
 }
 
+pub(crate) fn descendants(_: &ProcessId) -> Result<Vec<Process>> {
+    Err(unsupported())
+}
+
 pub(crate) fn tree(_: &ProcessId) -> Result<Never> {
     Err(unsupported())
 }

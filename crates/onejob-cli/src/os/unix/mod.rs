@@ -1,5 +1,8 @@
 //! Unix: signals by a descriptor, a terminal with a foreground, statuses with signals.
 
+mod background;
+mod details;
+mod follow;
 mod signals;
 mod start;
 mod terminal;
@@ -9,6 +12,9 @@ use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use onejob::Signal;
 
+pub(crate) use background::{Side, log_folder, make_log, redirect, split};
+pub(crate) use details::{Details, ancestors, details};
+pub(crate) use follow::Changes;
 pub(crate) use signals::{Received, Signals, is_deaf_to, keep_statuses};
 pub(crate) use start::start;
 pub(crate) use terminal::Terminal;
@@ -17,6 +23,16 @@ pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
 /// Does something that a terminal may stop a background process for (`stty tostop`).
 pub(crate) fn quietly(write: impl FnOnce()) {
     signals::while_blocked(Signal::TTOU, write);
+}
+
+/// Where what must be told in front is written.
+pub(crate) type Reporter = std::io::PipeWriter;
+
+/// How wide the terminal is that standard output goes to, if it goes to one.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    // A terminal that does not say is as wide as most were.
+    Some(if size.ws_col == 0 { 80 } else { size.ws_col.into() })
 }
 
 /// A shell's number for it: 128+n for signal n.

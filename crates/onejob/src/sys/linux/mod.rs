@@ -29,7 +29,7 @@ pub(crate) use identity::identify;
 pub(crate) use registry::{Record, jobs};
 pub(crate) use survey::{promise, survey};
 pub(crate) use token::ProcessToken;
-pub(crate) use tree::tree;
+pub(crate) use tree::{descendants, tree};
 
 use std::{io, time::Instant};
 

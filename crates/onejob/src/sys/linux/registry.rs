@@ -652,8 +652,10 @@ pub(super) fn find(job: &Name) -> Result<Record> {
         }
     }
     match fitting.len() {
-        0 => Err(Error::os(format!("find a job {job}"), io::Error::from(io::ErrorKind::NotFound))
-            .hint("onejob ls lists those that run")),
+        0 => {
+            Err(Error::missing(format!("there is no job {job}"))
+                .hint("onejob ls lists those that run"))
+        }
         1 => Ok(fitting.remove(0)),
         _ => Err(Error::invalid(format!("{job} is the beginning of several ids"))
             .hint("more of the id, or the name")),

@@ -63,6 +63,17 @@ pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
     Ok(Tree { proc, met: Mutex::new(vec![Met { pid, pidfd }]) })
 }
 
+/// A process and everybody below it but the calling one, to be looked at.
+pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
+    let failed = |e| Error::os(format!("list the processes below {root}"), e);
+    let pidfd = identity::reopen(root)?;
+    let proc = Proc::open().map_err(|e| failed(e.into()))?;
+    let mut found = vec![identity::describe(root.pid, pidfd.as_fd(), Some(&proc))];
+    let root = Root { pid: root.pid as i32, pidfd: pidfd.as_fd() };
+    found.extend(below::list(&proc, root).map_err(failed)?);
+    Ok(found)
+}
+
 impl Tree {
     fn lock(&self) -> MutexGuard<'_, Vec<Met>> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)

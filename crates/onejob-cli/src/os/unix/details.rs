@@ -1,0 +1,90 @@
+//! What a listing shows of a process beyond its membership: what `/proc` says.
+
+use std::{collections::HashMap, ffi::CStr, fs, sync::Mutex, time::Duration};
+
+use onejob::{Process, ProcessId};
+
+/// One process at one moment.
+pub(crate) struct Details {
+    pub(crate) user: String,
+    pub(crate) cpu: Duration,
+    /// Resident, in bytes; pages shared with others count for each.
+    pub(crate) memory: u64,
+    pub(crate) age: Duration,
+    pub(crate) command: String,
+    pub(crate) leads_its_group: bool,
+}
+
+/// The details of a process that still is the one that was listed.
+pub(crate) fn details(process: &Process) -> Option<Details> {
+    let pid = process.pid();
+    let stat = Stat::of(pid)?;
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let time = |ticks_used: u64| Duration::from_millis(ticks_used.saturating_mul(1000) / ticks);
+    let details = Details {
+        user: user_of(pid)?,
+        cpu: time(stat.number(14)? + stat.number(15)?),
+        memory: stat.number(24)? * rustix::param::page_size() as u64,
+        age: uptime()?.saturating_sub(time(stat.number(22)?)),
+        command: command_of(pid).unwrap_or_else(|| format!("[{}]", process.name)),
+        leads_its_group: stat.number(5)? == u64::from(pid),
+    };
+    // All of it was read by number.
+    (ProcessId::of(pid).ok()? == process.id).then_some(details)
+}
+
+/// The parents of a process up to the first one.
+pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
+    const MOST: usize = 1000;
+    let parent = |pid: &u32| Stat::of(*pid)?.number(4)?.try_into().ok().filter(|pid| *pid != 0);
+    std::iter::successors(parent(&pid), parent).take(MOST).collect()
+}
+
+/// The fields of `/proc/PID/stat`, numbered as in proc_pid_stat(5).
+struct Stat(String);
+
+impl Stat {
+    fn of(pid: u32) -> Option<Stat> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may contain anything, a parenthesis too.
+        text.rsplit_once(") ").map(|(_, fields)| Stat(fields.to_owned()))
+    }
+
+    fn number(&self, field: usize) -> Option<u64> {
+        self.0.split(' ').nth(field - 3)?.parse().ok()
+    }
+}
+
+fn uptime() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/uptime").ok()?;
+    Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()
+}
+
+fn command_of(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|byte| *byte == 0);
+    let text = words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+    (!text.is_empty()).then_some(text)
+}
+
+fn user_of(pid: u32) -> Option<String> {
+    static NAMES: Mutex<Option<HashMap<u32, String>>> = Mutex::new(None);
+    let uid = rustix::fs::stat(format!("/proc/{pid}")).ok()?.st_uid;
+    let mut names = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let names = names.get_or_insert_default();
+    Some(names.entry(uid).or_insert_with(|| name_of(uid)).clone())
+}
+
+/// The name of a user, or its number if it has none.
+fn name_of(uid: u32) -> String {
+    let mut entry = std::mem::MaybeUninit::uninit();
+    let mut text = vec![0; 16 * 1024];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: the entry is written if one is found, with strings in the buffer, both of which live
+    // until the name is copied.
+    let name = unsafe {
+        libc::getpwuid_r(uid, entry.as_mut_ptr(), text.as_mut_ptr(), text.len(), &mut found);
+        found.as_ref().map(|entry| CStr::from_ptr(entry.pw_name))
+    };
+    name.map_or(uid.to_string(), |name| name.to_string_lossy().into_owned())
+}
