@@ -7,6 +7,7 @@ mod kill;
 mod os;
 mod output;
 mod run;
+mod stats;
 
 use args::Verb;
 

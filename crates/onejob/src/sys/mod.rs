@@ -80,6 +80,9 @@ macro_rules! delegate {
             fn kill(&self) -> Result<()> {
                 self.get().kill()
             }
+            fn reason(&self) -> crate::StopReason {
+                self.get().reason()
+            }
         }
 
         impl Mechanism for $enum {
