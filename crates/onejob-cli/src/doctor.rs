@@ -39,6 +39,8 @@ struct Promises {
     freeze: String,
     cpu_accounting: String,
     memory_accounting: String,
+    io_accounting: String,
+    limits: String,
 }
 
 pub(crate) fn doctor(args: &args::Doctor) -> Exit {
@@ -90,6 +92,8 @@ impl Promises {
             freeze: given.freeze.to_string(),
             cpu_accounting: given.cpu_accounting.to_string(),
             memory_accounting: given.memory_accounting.to_string(),
+            io_accounting: given.io_accounting.to_string(),
+            limits: given.limits.to_string(),
         }
     }
 }
@@ -120,12 +124,14 @@ fn describe(text: &mut String, given: &Guarantees) {
     let _ = write!(
         text,
         "  containment    {}\n  kill           {}\n  owner-death    {}\n  crosses-setuid {setuid}\n  \
-         freeze         {}\n  accounting     cpu {}, memory {}\n",
+         freeze         {}\n  accounting     cpu {}, memory {}, io {}\n  limits         {}\n",
         given.containment,
         given.kill,
         given.owner_death,
         given.freeze,
         given.cpu_accounting,
         given.memory_accounting,
+        given.io_accounting,
+        given.limits,
     );
 }

@@ -6,7 +6,7 @@
 //! | CMD's signal | `run`: a signal ended CMD, and now us, without a core dump; 128+n as PID 1 |
 //! | 0 | the other verbs: done |
 //! | 1 | `kill`: a tree could not be ended · `doctor`: no mechanism is available |
-//! | 124 | `run`: the time of `-t` was over, and the tree was stopped |
+//! | 124 | `run`: the time of `-t` was over, and the tree was stopped · the CPU time of `--cpu-time` was used up, and it was killed |
 //! | 125 | onejob itself failed: bad usage, a guarantee not to be had, a tree that cannot be ended |
 //! | 126 | `run`: CMD was found and could not be executed |
 //! | 127 | `run`: CMD was not found |

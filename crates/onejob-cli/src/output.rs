@@ -18,6 +18,14 @@ pub(crate) fn talk(message: impl fmt::Display) {
     });
 }
 
+/// Writes one line of data to stderr, where CMD's own data cannot meet it.
+pub(crate) fn line(text: &str) {
+    let line = format!("{text}\n");
+    os::quietly(|| {
+        let _ = io::stderr().write_all(line.as_bytes());
+    });
+}
+
 /// Writes the data a verb was asked for. A reader that has seen enough is no error.
 pub(crate) fn data(text: &str) -> Result<(), Exit> {
     raw_data(text.as_bytes())

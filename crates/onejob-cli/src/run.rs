@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Accounting, Child, Job, Limits, Signal};
+use onejob::{Child, Job, Signal, StopReason};
 
 use crate::{
     args,
@@ -17,6 +17,7 @@ use crate::{
     note::Note,
     os::{self, Event, Received, Signals, Terminal, Waitable},
     output::talk,
+    stats,
 };
 
 pub(crate) fn run(args: &args::Run) -> Exit {
@@ -48,15 +49,23 @@ fn supervise(args: &args::Run, started: Instant, watcher: &mut Watcher) -> Resul
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let mut session = Session { job: Arc::new(job), child, signals, deadline, args };
 
-    let end = session.until_the_end();
+    let mut end = session.until_the_end();
     let disturbed = end.as_ref().map_or(true, End::has_disturbed);
     if let Some(terminal) = &terminal {
         terminal.give_back(&session.job, disturbed);
     }
+    let mut reason = session.job.reason();
+    stats::tell_reason(reason);
+    if let Ok(end) = &mut end {
+        if end.timed_out && matches!(reason, StopReason::Asked | StopReason::Processes) {
+            reason = StopReason::Timeout;
+        }
+        end.timed_out |= reason == StopReason::CpuTime;
+    }
     note.status = end.as_ref().ok().map(|end| end.exit().code());
     note.put_on(&session.job);
-    if args.stats {
-        tell_stats(&session.job, started);
+    if let Some(form) = args.stats {
+        stats::tell(&session.job, form, started, reason);
     }
     if args.keep && matches!(end, Ok(End { timed_out: false, .. })) {
         // No thread was started, so the job is ours alone.
@@ -76,11 +85,10 @@ fn build(args: &args::Run, note: &Note) -> Result<Job, Failure> {
     for requirement in &args.require {
         builder = builder.require(*requirement);
     }
-    let mut limits = Limits::new();
-    limits.memory_max = args.memory;
-    limits.cpu_max = args.cpus;
-    limits.processes_max = args.processes;
-    Ok(builder.limits(limits).build()?)
+    if args.stats.is_some() {
+        builder = builder.account();
+    }
+    Ok(builder.limits(args.limits.limits()).build()?)
 }
 
 /// CMD, its job and who watches over them.
@@ -269,33 +277,4 @@ fn wait(
     deadline: Option<Instant>,
 ) -> Result<Event, Failure> {
     os::wait_for(first, second, deadline).map_err(|e| Failure::os("wait for the command", e))
-}
-
-/// What time(1) says, for the whole tree.
-fn tell_stats(job: &Job, started: Instant) {
-    let real = started.elapsed();
-    let stats = match job.stats() {
-        Ok(stats) => stats,
-        Err(error) => return talk(error),
-    };
-    let given = job.guarantees();
-    // Accounting that knows only the living says nothing now.
-    let seconds = |time: Option<Duration>| match time {
-        Some(time) if given.cpu_accounting >= Accounting::Waited => {
-            format!("{:.3} s", time.as_secs_f64())
-        }
-        _ => "unknown".to_owned(),
-    };
-    let memory = match stats.memory_peak {
-        Some(bytes) if given.memory_accounting >= Accounting::Waited => {
-            format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-        }
-        _ => "unknown".to_owned(),
-    };
-    talk(format_args!(
-        "real {:.3} s, user {}, system {}, peak memory {memory}",
-        real.as_secs_f64(),
-        seconds(stats.cpu_user),
-        seconds(stats.cpu_system),
-    ));
 }

@@ -34,7 +34,9 @@ fn the_json_has_the_promised_keys() {
                 "cpu_accounting",
                 "crosses_setuid",
                 "freeze",
+                "io_accounting",
                 "kill",
+                "limits",
                 "memory_accounting",
                 "owner_death",
             ];

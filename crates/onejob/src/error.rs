@@ -31,6 +31,7 @@ enum Kind {
     Missing,
     #[allow(dead_code, reason = "not every system has names")]
     NameTaken,
+    LimitReached,
     Survivors(Vec<Process>),
 }
 
@@ -74,6 +75,12 @@ impl Error {
     #[allow(dead_code, reason = "not every system has names")]
     pub(crate) fn name_taken(what: impl Into<String>) -> Self {
         Self::with(Kind::NameTaken, what.into(), None)
+    }
+
+    /// "failed to {what}: {source}", because of a limit that the job was given.
+    #[allow(dead_code, reason = "not every system tells")]
+    pub(crate) fn limit_reached(what: impl Into<String>, source: Option<io::Error>) -> Self {
+        Self::with(Kind::LimitReached, what.into(), source)
     }
 
     pub(crate) fn still_alive(survivors: Vec<Process>, waited: Duration) -> Self {
@@ -127,6 +134,12 @@ impl Error {
         matches!(self.0.kind, Kind::NameTaken)
     }
 
+    /// A limit that the job was given stands against it: a process too many, no CPU time left, or
+    /// more memory in use than it is to have.
+    pub fn is_limit_reached(&self) -> bool {
+        matches!(self.0.kind, Kind::LimitReached)
+    }
+
     /// The program could not be executed; everything before `execve` had worked.
     pub fn is_exec(&self) -> bool {
         matches!(self.0.kind, Kind::Exec)
@@ -154,7 +167,7 @@ impl Error {
     pub(crate) fn reason(&self) -> String {
         let Inner { kind, what, source, .. } = &*self.0;
         let failed = match kind {
-            Kind::Os | Kind::Exec | Kind::Survivors(_) => "failed to ",
+            Kind::Os | Kind::Exec | Kind::LimitReached | Kind::Survivors(_) => "failed to ",
             Kind::Unsupported
             | Kind::InvalidInput
             | Kind::Unmet
@@ -207,6 +220,7 @@ impl From<Error> for io::Error {
             Kind::Stale | Kind::Missing => io::ErrorKind::NotFound,
             Kind::NameTaken => io::ErrorKind::AlreadyExists,
             Kind::Survivors(_) => io::ErrorKind::TimedOut,
+            Kind::LimitReached => error.io_kind().unwrap_or(io::ErrorKind::QuotaExceeded),
             Kind::Os | Kind::Exec => error.io_kind().unwrap_or(io::ErrorKind::Other),
         };
         io::Error::new(kind, error)

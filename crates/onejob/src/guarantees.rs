@@ -112,6 +112,8 @@ pub struct Guarantees {
     pub cpu_accounting: Accounting,
     /// Memory.
     pub memory_accounting: Accounting,
+    /// Bytes from and to devices.
+    pub io_accounting: Accounting,
     /// What can be limited for the whole job.
     pub limits: Resources,
 }
@@ -233,8 +235,12 @@ impl fmt::Display for Guarantees {
         write!(
             f,
             "{mechanism}: containment={containment} kill={kill} owner-death={owner_death} \
-             crosses-setuid={setuid} freeze={} cpu={} memory={} limits={}",
-            self.freeze, self.cpu_accounting, self.memory_accounting, self.limits
+             crosses-setuid={setuid} freeze={} cpu={} memory={} io={} limits={}",
+            self.freeze,
+            self.cpu_accounting,
+            self.memory_accounting,
+            self.io_accounting,
+            self.limits
         )
     }
 }

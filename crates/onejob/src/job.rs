@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Child, Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Requirement, Result,
-    Signal, Stats, StopReport, Tree,
+    Signal, Stats, StopReason, StopReport, Tree,
     name::Name,
     stop,
     stop::Stoppable as _,
@@ -183,6 +183,20 @@ impl Job {
         stop::stop(&self.sys, signal, grace)
     }
 
+    /// Waits until all members have ended, and [stops](Job::stop) those that are left after
+    /// `timeout`; the report says which it was.
+    ///
+    /// # Errors
+    /// As [`wait`](Job::wait) and [`kill`](Job::kill).
+    pub fn stop_after(&self, timeout: Duration, grace: Duration) -> Result<StopReport> {
+        stop::stop_after(&self.sys, timeout, Signal::TERM, grace)
+    }
+
+    /// What limits have done to the members so far; [`StopReason::Asked`] for nothing.
+    pub fn reason(&self) -> StopReason {
+        self.sys.reason()
+    }
+
     /// Kills every member, and returns when they are dead. The job can be used again.
     ///
     /// On an enclosed job, all who were members at entry and their descendants are dead on return;
@@ -225,6 +239,8 @@ impl Job {
     ///
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input) for a limit of nothing;
+    /// [`is_limit_reached`](Error::is_limit_reached) for less memory than the members use and can
+    /// do without (they are not killed for that);
     /// [`is_unsupported`](Error::is_unsupported) for one that cannot be enforced on the whole job
     /// here, with what would help. Nothing has changed then.
     pub fn set_limits(&self, limits: &Limits) -> Result<()> {
@@ -317,6 +333,7 @@ pub struct JobBuilder {
     listed: bool,
     note: Option<String>,
     limits: Limits,
+    account: bool,
 }
 
 impl JobBuilder {
@@ -380,6 +397,13 @@ impl JobBuilder {
     /// Limits how many processes and threads live at once.
     pub fn processes_max(mut self, count: u32) -> Self {
         self.limits.processes_max = Some(count);
+        self
+    }
+
+    /// Has memory, devices and processes accounted, too, as far as that can be had: the system is
+    /// told to keep these books where it does not yet, which makes the members a little slower.
+    pub fn account(mut self) -> Self {
+        self.account = true;
         self
     }
 
@@ -456,7 +480,8 @@ impl JobBuilder {
         }
         let name = self.name.as_deref().map(Name::new).transpose()?;
         let note = self.note.take();
-        Ok(Spec { around, name, listed: self.listed, note, limits: self.limits })
+        let JobBuilder { listed, limits, account, .. } = *self;
+        Ok(Spec { around, name, listed, note, limits, account })
     }
 
     fn refuse(&self, refusals: &[String]) -> Error {
@@ -481,12 +506,14 @@ pub(crate) struct Spec {
     pub(crate) listed: bool,
     pub(crate) note: Option<String>,
     pub(crate) limits: Limits,
+    pub(crate) account: bool,
 }
 
 impl Spec {
     /// Nothing asked for.
     pub(crate) fn plain(around: Around) -> Spec {
-        Spec { around, name: None, listed: false, note: None, limits: Limits::default() }
+        let limits = Limits::default();
+        Spec { around, name: None, listed: false, note: None, limits, account: false }
     }
 
     pub(crate) fn is_listed(&self) -> bool {

@@ -50,9 +50,9 @@ pub use guarantees::{
 };
 pub use host::{Rung, survey};
 pub use job::{Job, JobBuilder};
-pub use limits::{Limits, Resources};
+pub use limits::{Limits, OnOom, Resources};
 pub use name::{JobEntry, jobs};
 pub use process::{Process, ProcessId, Tree, TreeNode, tree_below};
 pub use signal::Signal;
 pub use stats::Stats;
-pub use stop::{StopReport, stop_tree};
+pub use stop::{StopReason, StopReport, stop_tree};

@@ -17,14 +17,37 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Memory in bytes.
+    /// Memory in bytes, caches of files included. What does not fit is taken from those caches
+    /// first, then moved to swap space ([`swap_max`](Limits::swap_max)); then members are killed,
+    /// [`on_oom`](Limits::on_oom) says which.
     pub memory_max: Option<u64>,
+    /// Swap space in bytes, on top of [`memory_max`](Limits::memory_max); 0 is none. Unset, it is
+    /// not limited.
+    pub swap_max: Option<u64>,
+    /// Whom the system kills when a member needs memory and there is none.
+    pub on_oom: OnOom,
     /// CPU bandwidth, in CPUs: 1.5 is one and a half of them.
     pub cpu_max: Option<f64>,
+    /// The share of a busy CPU against others beside the job: 1 to 10000, of which others have 100
+    /// unless told otherwise.
+    pub cpu_weight: Option<u32>,
+    /// The share of a busy device, as [`cpu_weight`](Limits::cpu_weight).
+    pub io_weight: Option<u32>,
     /// Live processes and threads, as the system counts them.
     pub processes_max: Option<u32>,
-    /// CPU time in all, of the living and the dead; the job is killed when it is used up.
+    /// CPU time in all, of the living and the dead; the job is killed when it is used up, and takes
+    /// no new members then.
     pub cpu_time_max: Option<Duration>,
+}
+
+/// Whom the system kills when a job is out of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnOom {
+    /// All members together: half a job is of no use.
+    #[default]
+    KillAll,
+    /// The one that the system chooses.
+    KillOne,
 }
 
 impl Limits {
@@ -39,9 +62,33 @@ impl Limits {
         self
     }
 
+    /// Limits swap space, in bytes; 0 is none.
+    pub fn swap_max(mut self, bytes: u64) -> Limits {
+        self.swap_max = Some(bytes);
+        self
+    }
+
+    /// Chooses whom the system kills when memory is out.
+    pub fn on_oom(mut self, whom: OnOom) -> Limits {
+        self.on_oom = whom;
+        self
+    }
+
     /// Limits CPU bandwidth, in CPUs.
     pub fn cpu_max(mut self, cpus: f64) -> Limits {
         self.cpu_max = Some(cpus);
+        self
+    }
+
+    /// Sets the share of a busy CPU, 1 to 10000.
+    pub fn cpu_weight(mut self, weight: u32) -> Limits {
+        self.cpu_weight = Some(weight);
+        self
+    }
+
+    /// Sets the share of a busy device, 1 to 10000.
+    pub fn io_weight(mut self, weight: u32) -> Limits {
+        self.io_weight = Some(weight);
         self
     }
 
@@ -64,6 +111,9 @@ impl Limits {
             (self.cpu_max.is_some(), Resources::CPU),
             (self.processes_max.is_some(), Resources::PROCESSES),
             (self.cpu_time_max.is_some(), Resources::CPU_TIME),
+            (self.swap_max.is_some(), Resources::SWAP),
+            (self.cpu_weight.is_some(), Resources::CPU_WEIGHT),
+            (self.io_weight.is_some(), Resources::IO_WEIGHT),
         ];
         let wanted = set.into_iter().filter(|(wanted, _)| *wanted);
         wanted.fold(Resources::NONE, |all, (_, resource)| all.with(resource))
@@ -71,7 +121,12 @@ impl Limits {
 
     /// Refuses what no job can live with.
     pub(crate) fn check(&self) -> Result<()> {
+        const LEAST_CPUS: f64 = 0.001;
         let zero = |what: &str| Err(Error::invalid(format!("a limit of 0 for {what}")));
+        let weights = [self.cpu_weight, self.io_weight];
+        if let Some(weight) = weights.into_iter().flatten().find(|w| !(1..=10_000).contains(w)) {
+            return Err(Error::invalid(format!("{weight} is no weight")).hint("1 to 10000"));
+        }
         match self {
             Limits { memory_max: Some(0), .. } => zero("memory"),
             Limits { processes_max: Some(0), .. } => zero("processes"),
@@ -79,6 +134,10 @@ impl Limits {
             Limits { cpu_max: Some(cpus), .. } if !(cpus.is_finite() && *cpus > 0.0) => {
                 Err(Error::invalid(format!("{cpus} is no number of CPUs"))
                     .hint("a number above 0, like 0.5 or 2"))
+            }
+            Limits { cpu_max: Some(cpus), .. } if *cpus < LEAST_CPUS => {
+                Err(Error::invalid(format!("{cpus} CPUs are too few to run on"))
+                    .hint(format!("at least {LEAST_CPUS}")))
             }
             _ => Ok(()),
         }
@@ -100,12 +159,21 @@ impl Resources {
     pub const PROCESSES: Resources = Resources(4);
     /// CPU time in all.
     pub const CPU_TIME: Resources = Resources(8);
+    /// Swap space.
+    pub const SWAP: Resources = Resources(16);
+    /// The share of a busy CPU.
+    pub const CPU_WEIGHT: Resources = Resources(32);
+    /// The share of a busy device.
+    pub const IO_WEIGHT: Resources = Resources(64);
 
     const WORDS: &[(&str, Resources)] = &[
         ("memory", Resources::MEMORY),
         ("cpu", Resources::CPU),
         ("processes", Resources::PROCESSES),
         ("cpu-time", Resources::CPU_TIME),
+        ("swap", Resources::SWAP),
+        ("cpu-weight", Resources::CPU_WEIGHT),
+        ("io-weight", Resources::IO_WEIGHT),
     ];
 
     /// Both sets together.
@@ -168,7 +236,9 @@ mod tests {
 
     #[test]
     fn resources_read_back_as_they_print() {
-        for text in ["none", "memory", "cpu,cpu-time", "memory,cpu,processes,cpu-time"] {
+        for text in
+            ["none", "memory", "cpu,cpu-time", "memory,cpu,processes,cpu-time,swap,io-weight"]
+        {
             assert_eq!(text.parse::<Resources>().unwrap().to_string(), text);
         }
         assert!("memory,bananas".parse::<Resources>().unwrap_err().is_invalid_input());
@@ -184,6 +254,9 @@ mod tests {
             Limits::new().cpu_max(-1.0),
             Limits::new().cpu_max(f64::NAN),
             Limits::new().cpu_max(f64::INFINITY),
+            Limits::new().cpu_max(0.0001),
+            Limits::new().cpu_weight(0),
+            Limits::new().io_weight(10_001),
         ];
         assert!(refused.iter().all(|limits| limits.check().is_err()));
         assert!(Limits::new().check().is_ok() && Limits::new().cpu_max(0.1).check().is_ok());

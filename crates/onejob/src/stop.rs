@@ -15,6 +15,28 @@ pub struct StopReport {
     pub killed: bool,
     /// How long it took.
     pub took: Duration,
+    /// What had happened to the members before.
+    pub reason: StopReason,
+}
+
+/// Why members came to their end, or could not do what they wanted.
+///
+/// Of several, the first in this order: what has ended the whole job, what has ended a part of it,
+/// and what was only refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The CPU time that all had together was used up, and they were killed.
+    CpuTime,
+    /// Memory was out, and the system killed them all, or some of them.
+    Memory,
+    /// The time of [`Job::stop_after`](crate::Job::stop_after) was over.
+    Timeout,
+    /// A process too many was refused; the others went on.
+    Processes,
+    /// Nothing of that: they ended by themselves, or somebody asked.
+    #[default]
+    Asked,
 }
 
 /// What the ladder needs from whatever it takes down.
@@ -26,6 +48,10 @@ pub(crate) trait Stoppable {
     fn wait(&self, deadline: Option<Instant>) -> Result<bool>;
     /// The last rung: returns when nobody is left, or with the survivors.
     fn kill(&self) -> Result<()>;
+    /// What the limits of a job have done to its members so far.
+    fn reason(&self) -> StopReason {
+        StopReason::Asked
+    }
 }
 
 pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Result<StopReport> {
@@ -36,7 +62,24 @@ pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Resu
     let emptied = !grace.is_zero() && job.wait(start.checked_add(patience))?;
     // Also after a polite end: the kill proves the emptiness and costs nothing then.
     job.kill()?;
-    Ok(StopReport { asked, killed: !emptied, took: start.elapsed() })
+    Ok(StopReport { asked, killed: !emptied, took: start.elapsed(), reason: job.reason() })
+}
+
+/// Waits for the end of all, and stops those who are left after `timeout`.
+pub(crate) fn stop_after(
+    job: &dyn Stoppable,
+    timeout: Duration,
+    signal: Signal,
+    grace: Duration,
+) -> Result<StopReport> {
+    let start = Instant::now();
+    let emptied = job.wait(start.checked_add(timeout))?;
+    let report = stop(job, signal, if emptied { Duration::ZERO } else { grace })?;
+    let reason = match report.reason {
+        StopReason::Processes | StopReason::Asked if !emptied => StopReason::Timeout,
+        reason => reason,
+    };
+    Ok(StopReport { killed: report.killed && !emptied, took: start.elapsed(), reason, ..report })
 }
 
 /// Stops the process `root` and everything below it, whoever started it, without a job.

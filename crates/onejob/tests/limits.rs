@@ -9,8 +9,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Command, Job, Limits, Mechanism, Resources};
-use testkit::eventually;
+use onejob::{Child, Command, Job, Limits, Mechanism, OnOom, Resources, StopReason};
+use testkit::{Bins, Report, eventually};
+
+/// A job with these limits, or without those that this kernel was built without.
+fn limited_but(mut limits: Limits, without: Resources) -> Option<Job> {
+    if without.contains(Resources::SWAP) && !std::path::Path::new("/proc/swaps").exists() {
+        limits.swap_max = None;
+    }
+    limited(limits)
+}
+
+/// A member that has touched this much memory and keeps it.
+fn hog(job: &Job, report: &Report, bytes: u64) -> Child {
+    let mut command = Command::new(Bins::get().actor());
+    let child = job.spawn(command.args(["hog", report.arg(), &bytes.to_string()]));
+    eventually("memory in use", || (report.count("hog") == 1).then_some(()));
+    child.expect("started")
+}
+
+/// One that never gets to say so.
+fn hog_unannounced(job: &Job, bytes: u64) -> Child {
+    let report = Report::new();
+    let mut command = Command::new(Bins::get().actor());
+    job.spawn(command.args(["hog", report.arg(), &bytes.to_string()])).expect("started")
+}
 
 fn limited(limits: Limits) -> Option<Job> {
     let job = Job::builder().mechanism(Mechanism::Cgroup).limits(limits).build();
@@ -59,6 +82,7 @@ fn a_process_too_many_is_refused_and_the_job_goes_on() {
     let mut three: Vec<_> = (0..3).map(|_| shell(&job, "exec sleep 300")).collect();
     let error = job.spawn(Command::new("true")).expect_err("a fourth");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
+    assert!(error.is_limit_reached() && error.to_string().contains("3 processes"), "{error}");
     assert_eq!(job.processes().expect("a list").len(), 3, "the job goes on");
     three[0].kill().expect("killed");
     three[0].wait().expect("a status");
@@ -69,10 +93,7 @@ fn a_process_too_many_is_refused_and_the_job_goes_on() {
 #[test]
 fn two_busy_loops_in_half_a_cpu_use_half_a_cpu() {
     let Some(job) = limited(Limits::new().cpu_max(0.5)) else { return };
-    let used = || {
-        let stats = job.stats().expect("stats");
-        (stats.cpu_user.unwrap() + stats.cpu_system.unwrap()).as_secs_f64()
-    };
+    let used = || used(&job);
     for _ in 0..2 {
         shell(&job, "while :; do :; done");
     }
@@ -98,11 +119,182 @@ fn limits_change_while_the_job_runs_and_outlive_a_kill() {
 }
 
 #[test]
+fn less_memory_than_the_members_need_is_an_error_and_nobody_dies() {
+    let Some(job) = limited(Limits::new().memory_max(256 << 20)) else { return };
+    let report = Report::new();
+    let mut hog = hog(&job, &report, 64 << 20);
+    let error = job.set_limits(&Limits::new().memory_max(16 << 20)).expect_err("too little");
+    assert!(error.is_limit_reached(), "{error}");
+    assert!(error.to_string().contains("16.0 MiB"), "{error}");
+    assert_eq!(job.limits().expect("limits").memory_max, Some(256 << 20), "nothing has changed");
+    assert!(hog.try_wait().expect("a status").is_none(), "it lives");
+    assert_eq!(job.reason(), StopReason::Asked);
+    // What stands is the old one.
+    let more = self::hog(&job, &Report::new(), 64 << 20);
+    drop(more);
+    job.set_limits(&Limits::new().memory_max(200 << 20)).expect("enough");
+    assert!(hog.try_wait().expect("a status").is_none(), "it lives");
+}
+
+#[test]
+fn out_of_memory_only_one_ends_if_that_is_asked_for() {
+    let limits = Limits::new().memory_max(48 << 20).swap_max(0).on_oom(OnOom::KillOne);
+    let Some(job) = limited_but(limits, Resources::SWAP) else { return };
+    let mut mate = shell(&job, "exec sleep 300");
+    let mut glutton = hog_unannounced(&job, 100 << 20);
+    let status = glutton.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
+    assert_eq!(status.signal(), Some(9));
+    assert!(mate.try_wait().expect("a status").is_none(), "the other one lives");
+    assert_eq!(job.reason(), StopReason::Memory);
+    assert_eq!(job.stats().expect("stats").oom_kills, Some(1));
+}
+
+#[test]
+fn why_a_job_ended_is_told_apart() {
+    let asked = Job::new().expect("a job");
+    shell(&asked, "exec sleep 300");
+    assert_eq!(asked.kill().expect("killed").reason, StopReason::Asked);
+    shell(&asked, "exec sleep 300");
+    let report = asked.stop_after(Duration::from_millis(50), Duration::from_secs(60));
+    let report = report.expect("stopped");
+    assert_eq!((report.reason, report.killed), (StopReason::Timeout, false));
+    shell(&asked, "exit 3");
+    let report = asked.stop_after(testkit::DEADLINE, Duration::ZERO).expect("ended");
+    assert_eq!((report.reason, report.killed), (StopReason::Asked, false));
+
+    let Some(memory) = limited(Limits::new().memory_max(32 << 20)) else { return };
+    hog_unannounced(&memory, 300 << 20);
+    let report = memory.stop_after(testkit::DEADLINE, Duration::ZERO).expect("ended");
+    assert_eq!(report.reason, StopReason::Memory);
+    let stats = memory.stats().expect("stats");
+    assert!(stats.oom_kills.expect("accounted") >= 1, "also of an ended cgroup: {stats:?}");
+
+    let processes = limited(Limits::new().processes_max(2)).expect("as the first");
+    let mut forks = shell(&processes, "sleep 300 & sleep 300 & exit 0");
+    forks.wait().expect("a status");
+    eventually("a refusal", || (processes.reason() == StopReason::Processes).then_some(()));
+    assert_eq!(processes.kill().expect("killed").reason, StopReason::Processes);
+    assert!(processes.stats().expect("stats").processes_refused.expect("accounted") >= 1);
+}
+
+/// CPU time in all, in seconds.
+fn used(job: &Job) -> f64 {
+    let stats = job.stats().expect("stats");
+    (stats.cpu_user.unwrap() + stats.cpu_system.unwrap()).as_secs_f64()
+}
+
+/// A job of the only mechanism that can limit CPU time.
+fn timed(time: Duration) -> Option<Job> {
+    let job = Job::builder().mechanism(Mechanism::Cgroup);
+    match job.limits(Limits::new().cpu_time_max(time)).build() {
+        Ok(job) => Some(job),
+        Err(error) => {
+            testkit::skip(&error.to_string());
+            None
+        }
+    }
+}
+
+#[test]
+fn a_job_ends_when_its_cpu_time_is_used_up() {
+    let Some(job) = timed(Duration::from_secs(2)) else { return };
+    let neighbour = timed(Duration::from_secs(3600)).expect("as the first");
+    let mut beside = shell(&neighbour, "while :; do :; done");
+    // One that has ended counts, too, and one that sleeps does not.
+    let mut short = shell(&job, "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done");
+    shell(&job, "exec setsid sleep 300");
+    short.wait().expect("a status");
+    for _ in 0..2 {
+        shell(&job, "while :; do :; done");
+    }
+    assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "ended as one");
+    let used = used(&job);
+    assert!((1.8..=2.2).contains(&used), "{used}");
+    assert_eq!(job.reason(), StopReason::CpuTime);
+    let error = job.spawn(Command::new("true")).expect_err("nothing left");
+    assert!(error.is_limit_reached(), "{error}");
+    assert_eq!(job.kill().expect("killed").reason, StopReason::CpuTime);
+    assert!(job.spawn(Command::new("true")).is_err(), "a kill gives nothing back");
+    assert!(beside.try_wait().expect("a status").is_none(), "HIT the neighbour");
+    job.set_limits(&Limits::new().cpu_time_max(Duration::from_secs(60))).expect("more");
+    let mut again = job.spawn(Command::new("true")).expect("started");
+    assert!(again.wait().expect("a status").success());
+}
+
+#[test]
+fn cpu_time_counts_on_after_a_kill_and_can_be_changed() {
+    let Some(job) = timed(Duration::from_secs(3600)) else { return };
+    shell(&job, "while :; do :; done");
+    eventually("some use", || (used(&job) > 0.5).then_some(()));
+    job.kill().expect("killed");
+    let so_far = used(&job);
+    shell(&job, "while :; do :; done");
+    let most = Duration::from_secs_f64(so_far + 1.0);
+    job.set_limits(&Limits::new().cpu_time_max(most)).expect("changed");
+    assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "it ended");
+    let (used, most) = (used(&job), most.as_secs_f64());
+    assert!((most * 0.9..=most * 1.1).contains(&used), "{used} of {most}");
+}
+
+#[test]
+fn a_fork_bomb_out_of_cpu_time_is_ended_to_the_last() {
+    let Some(job) = timed(Duration::from_millis(400)) else { return };
+    let report = Report::new();
+    let mut bomb = Command::new(Bins::get().actor());
+    job.spawn(bomb.args(["hoppers", report.arg()])).expect("started");
+    assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "nobody is left");
+    assert_eq!(job.reason(), StopReason::CpuTime);
+}
+
+#[test]
+fn another_process_of_the_user_can_change_the_limits_of_a_listed_job() {
+    let limits = Limits::new().processes_max(4);
+    let name = format!("limits-{}", std::process::id());
+    if limited(limits).is_none() {
+        return;
+    }
+    let job = Job::builder().mechanism(Mechanism::Cgroup).limits(limits).name(&name);
+    let job = job.build().expect("as before");
+    let view = Job::open(&name).expect("it is listed");
+    assert_eq!(view.limits().expect("limits"), limits);
+    let error = view.set_limits(&Limits::new().cpu_time_max(Duration::from_secs(9)));
+    assert!(error.expect_err("the owner's alone").is_unsupported());
+    view.set_limits(&Limits::new().processes_max(1).cpu_max(0.5)).expect("changed");
+    assert_eq!(job.limits().expect("limits"), Limits::new().processes_max(1).cpu_max(0.5));
+    let _first = shell(&job, "exec sleep 300");
+    job.spawn(Command::new("true")).expect_err("a second");
+    job.kill().expect("killed");
+    let _first = shell(&job, "exec sleep 300");
+    job.spawn(Command::new("true")).expect_err("a second, in a fresh cgroup");
+}
+
+#[test]
+fn weights_share_a_busy_cpu() {
+    let Some(light) = limited(Limits::new().cpu_weight(100)) else { return };
+    let heavy = limited(Limits::new().cpu_weight(400)).expect("as the first");
+    let one_cpu = "exec taskset -c 0 sh -c 'while :; do :; done' || exit 9";
+    let mut loops = [shell(&light, one_cpu), shell(&heavy, one_cpu)];
+    eventually("both run", || (used(&light) > 0.1 && used(&heavy) > 0.1).then_some(()));
+    let before = [used(&light), used(&heavy)];
+    std::thread::sleep(Duration::from_secs(3));
+    let after = [used(&light), used(&heavy)];
+    let ratio = (after[1] - before[1]) / (after[0] - before[0]);
+    assert!((2.5..6.0).contains(&ratio), "{ratio}");
+    assert!(loops.iter_mut().all(|child| child.try_wait().expect("a status").is_none()));
+}
+
+#[test]
 fn what_cannot_be_limited_is_refused_and_nothing_changes() {
     let cpu_time = Limits::new().cpu_time_max(Duration::from_secs(1));
-    for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
-        let error = Job::builder().mechanism(mechanism).limits(cpu_time).build().expect_err("none");
-        assert!(error.is_unmet_requirement(), "{error}");
+    let subreaper = Job::builder().mechanism(Mechanism::Subreaper);
+    let error = subreaper.limits(cpu_time).build().expect_err("none");
+    assert!(error.is_unmet_requirement(), "{error}");
+    // Around the caller its end would be the caller's.
+    let error = Job::builder().limits(cpu_time).enclose().expect_err("none");
+    assert!(error.is_unmet_requirement(), "{error}");
+    let weight = Job::builder().limits(Limits::new().io_weight(50)).build();
+    if let Err(error) = weight {
+        assert!(error.is_unmet_requirement() && error.to_string().contains("io-weight"), "{error}");
     }
     let job = Job::builder().mechanism(Mechanism::Subreaper).build().expect("always there");
     let error = job.set_limits(&Limits::new().memory_max(1 << 30)).expect_err("no controllers");

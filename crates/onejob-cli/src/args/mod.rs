@@ -1,11 +1,12 @@
 //! Every argument of every verb, in one place.
 
 mod jobs;
+mod limits;
 mod values;
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use onejob::{Mechanism, Requirement, Signal};
 
 use crate::{
@@ -15,8 +16,9 @@ use crate::{
 pub(crate) use jobs::{
     Completions, Exec, Freeze, Kill, Logs, Ls, Man, Shell, Show, Stats, Thaw, Tree, Wait,
 };
+pub(crate) use limits::LimitArgs;
 pub(crate) use values::Target;
-use values::{count, cpus, duration, size};
+use values::duration;
 
 /// Run a command and everything it starts as one job: stop it, kill it, lose nobody.
 #[derive(Parser)]
@@ -50,7 +52,7 @@ pub(crate) enum Verb {
 /// themselves, and a Ctrl-C while the tree is being stopped kills it at once.
 ///
 /// The exit status is CMD's (if a signal ended it, onejob ends by the same one), 124 if the time of
-/// -t was over, 125 if onejob itself failed, 126 if CMD could not be executed, 127 if it was not
+/// -t or the CPU time of --cpu-time was over, 125 if onejob itself failed, 126 if CMD could not be executed, 127 if it was not
 /// found. A script without #! is handed to /bin/sh, as execvp(3) does.
 #[derive(Args)]
 pub(crate) struct Run {
@@ -69,17 +71,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) ladder: Ladder,
 
-    /// Limit the memory of the whole tree (bytes, or with K, M, G, T); over it, all of it ends
-    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
-    pub(crate) memory: Option<u64>,
-
-    /// Limit the whole tree to the power of N CPUs (like 0.5)
-    #[arg(long, value_name = "N", value_parser = cpus, allow_negative_numbers = true)]
-    pub(crate) cpus: Option<f64>,
-
-    /// Limit how many processes and threads of the tree live at once
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    pub(crate) processes: Option<u32>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 
     /// Leave running what CMD leaves behind
     #[arg(long, conflicts_with = "wait_all")]
@@ -97,14 +90,23 @@ pub(crate) struct Run {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) require: Vec<Requirement>,
 
-    /// Say on stderr what the whole tree used: real, user and system time, peak memory
-    #[arg(long)]
-    pub(crate) stats: bool,
+    /// Say on stderr what the whole tree used, like time(1): one line of text, or of JSON {schema: 1,
+    /// reason, real, user, system, memory_peak, …}
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true,
+          default_missing_value = "text")]
+    pub(crate) stats: Option<StatsForm>,
 
     /// The command and its arguments
     // The first value ends our own options: the rest is CMD's, dashes and all.
     #[arg(value_name = "CMD", required = true, num_args = 1.., trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// How statistics are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatsForm {
+    Text,
+    Json,
 }
 
 /// Say what this host can guarantee, why, and how to get more

@@ -64,6 +64,18 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "too much (at most 8388607T)".to_owned())
 }
 
+/// The same, and nothing at all.
+pub(super) fn size_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
+/// A share against others.
+pub(super) fn weight(text: &str) -> Result<u32, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| plain && (1..=10_000).contains(number));
+    number.ok_or_else(|| "no weight (a whole number from 1 to 10000)".to_owned())
+}
+
 pub(super) fn cpus(text: &str) -> Result<f64, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let number = text.parse::<f64>().ok().filter(|number| plain && *number > 0.0);
@@ -188,6 +200,13 @@ mod tests {
         for text in ["0", "-1", "x", "", "inf", "nan", "1e3", "0.0", "+1"] {
             assert!(cpus(text).is_err(), "{text:?}");
         }
+        assert_eq!(weight("10000"), Ok(10_000));
+        for text in ["0", "-1", "10001", "", "x", "+1"] {
+            assert!(weight(text).is_err(), "{text:?}");
+        }
+        assert_eq!(size_or_none("0"), Ok(0));
+        assert_eq!(size_or_none("1K"), Ok(1024));
+        assert!(size_or_none("-1").is_err());
         assert_eq!(count("200"), Ok(200));
         for text in ["0", "-1", "1.5", "", "4294967296", "+1"] {
             assert!(count(text).is_err(), "{text:?}");

@@ -81,6 +81,9 @@ macro_rules! delegate {
             fn kill(&self) -> Result<()> {
                 self.get().kill()
             }
+            fn reason(&self) -> crate::StopReason {
+                self.get().reason()
+            }
         }
 
         impl Mechanism for $enum {

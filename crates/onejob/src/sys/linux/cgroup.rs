@@ -17,21 +17,22 @@ use std::{
 use rustix::fs::{XattrFlags, fsetxattr};
 
 use super::{
-    PATIENCE,
+    PATIENCE, accounting,
+    budget::Budget,
     child::reap_unwaited,
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
     },
     hierarchy::{self, Base, is_gone, write_text},
-    is_past,
-    members::{self, Members, sum},
+    is_past, limits as files,
+    members::{self, Members},
     registry::{Card, Record},
     spawn, wait_for,
 };
 use crate::{
     Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
-    Result, Signal, Stats,
+    Result, Signal, Stats, StopReason,
     job::{Around, Spec},
     stop::Stoppable,
     sys::Mechanism,
@@ -47,9 +48,11 @@ pub(crate) struct Cgroup {
     /// around a caller who has left them.
     cgroups: Mutex<Vec<Arc<hierarchy::Cgroup>>>,
     frozen: AtomicBool,
-    /// What the members of ended cgroups had used.
-    spent: Mutex<Stats>,
+    /// What the members of ended cgroups had used. Apart, for it is large.
+    spent: Box<Mutex<Stats>>,
     limits: Mutex<Limits>,
+    /// Of the cgroup that takes new members: there is no other one in a job that has this.
+    budget: Mutex<Option<Budget>>,
     record: Option<Record>,
     released: bool,
 }
@@ -58,6 +61,9 @@ impl Cgroup {
     pub(super) fn new(spec: &Spec) -> Result<Cgroup> {
         let base = Base::current()?;
         base.enable(spec.limits.resources())?;
+        if spec.account {
+            base.account();
+        }
         let mut job = Cgroup {
             number: base.next_job(),
             had: AtomicU32::new(0),
@@ -65,8 +71,9 @@ impl Cgroup {
             around: spec.around,
             cgroups: Mutex::default(),
             frozen: AtomicBool::new(false),
-            spent: Mutex::default(),
+            spent: Box::default(),
             limits: Mutex::new(spec.limits),
+            budget: Mutex::default(),
             record: None,
             released: false,
         };
@@ -116,18 +123,89 @@ impl Cgroup {
     /// The cgroup for new members, made anew if the last one was killed.
     fn current(&self) -> Result<Arc<hierarchy::Cgroup>> {
         let mut cgroups = self.lock();
+        if self.has_spent_its_time() {
+            return Err(spent());
+        }
         if let Some(current) = cgroups.last() {
             return Ok(current.clone());
         }
         let fresh = Arc::new(self.make()?);
+        if let Err(error) = self.watch_budget(&fresh) {
+            let _ = call::rmdirat(self.base.dir().as_raw_fd(), &fresh.name);
+            return Err(error);
+        }
         cgroups.push(fresh.clone());
         Ok(fresh)
+    }
+
+    /// Has a guard watch what is left of the CPU time, if that is limited.
+    fn watch_budget(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
+        let most = self.limits.lock().unwrap_or_else(PoisonError::into_inner).cpu_time_max;
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        *budget = None;
+        if let Some(most) = most {
+            let used = accounting::cpu_time(&self.past());
+            let guards = self.base.guards_that_answer()?;
+            let left = most.saturating_sub(used);
+            *budget = Some(Budget::watch(&guards, cgroup.dir.as_fd(), left)?);
+        }
+        Ok(())
+    }
+
+    fn has_spent_its_time(&self) -> bool {
+        let most = self.limits.lock().unwrap_or_else(PoisonError::into_inner).cpu_time_max;
+        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_spent = budget.as_ref().is_some_and(Budget::is_spent);
+        is_spent || most.is_some_and(|most| most <= accounting::cpu_time(&self.past()))
+    }
+
+    /// Another process that can find the job can have changed its limits.
+    fn look_at_limits(&self, cgroup: &hierarchy::Cgroup) {
+        if self.record.is_some() {
+            let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            *limits = files::standing(cgroup.dir.as_fd(), &limits);
+        }
+    }
+
+    /// Has another budget watched, from now on.
+    fn change_budget(&self, cgroups: MutexGuard<'_, Vec<Arc<hierarchy::Cgroup>>>) -> Result<()> {
+        let had_spent = self.budget.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if had_spent.is_some_and(|budget| budget.is_spent()) {
+            // Killed, and never to be used again.
+            drop(cgroups);
+            return self.kill();
+        }
+        match cgroups.last() {
+            Some(current) => self.watch_budget(current),
+            None => Ok(()),
+        }
+    }
+
+    /// What the members of ended cgroups had used.
+    fn past(&self) -> Stats {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A failed spawn that a limit of the job has made fail says so.
+    fn limit_reached(&self, error: Error) -> Error {
+        if self.has_spent_its_time() {
+            return spent();
+        }
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        match (error.raw_os_error().map(Errno), limits.processes_max) {
+            (Some(Errno::AGAIN), Some(most)) if !error.is_exec() => Error::limit_reached(
+                format!("start a process: the job may have {most} processes and threads"),
+                Some(io::Error::from_raw_os_error(Errno::AGAIN.0)),
+            )
+            .hint("wait until one has ended, or set another limit"),
+            _ => error,
+        }
     }
 
     fn make(&self) -> Result<hierarchy::Cgroup> {
         let cgroup = self.base.make(self.number, &self.had)?;
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        match cgroup.set_limits(&Limits::default(), &limits) {
+        match files::write(cgroup.dir.as_fd(), &Limits::default(), &limits) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 let _ = call::rmdirat(self.base.dir().as_raw_fd(), &cgroup.name);
@@ -171,10 +249,10 @@ impl Cgroup {
     }
 
     fn remember_use(&self, cgroup: &hierarchy::Cgroup) {
-        // After the kill the members' last moments would be missing anyway; a few microseconds.
-        let used = Members(vec![cgroup.dir.as_fd()]).usage();
+        let used = accounting::past(accounting::usage(cgroup.dir.as_fd()));
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        *spent = sum(*spent, used);
+        *spent = accounting::sum(*spent, used);
+        self.look_at_limits(cgroup);
     }
 
     /// Without the caller the kernel's own word on emptiness is enough.
@@ -210,6 +288,11 @@ impl Cgroup {
             }
         }
     }
+}
+
+fn spent() -> Error {
+    Error::limit_reached("start a process: the job has used up its CPU time", None)
+        .hint("set another limit, or make another job")
 }
 
 /// Who is in these cgroups.
@@ -259,11 +342,25 @@ impl Stoppable for Cgroup {
             Around::Others => self.all(),
             Around::Caller => self.step_out()?,
         };
-        cgroups.iter().for_each(|cgroup| self.remember_use(cgroup));
+        for cgroup in &cgroups {
+            // Their last moments count, too.
+            if floor::is_empty(cgroup.dir.as_raw_fd()) == Ok(false) {
+                let _ = floor::kill(cgroup.dir.as_raw_fd());
+            }
+            let _ = wait_until_empty(cgroup, Some(Instant::now() + PATIENCE / 10));
+            self.remember_use(cgroup);
+        }
         self.end(&cgroups)?;
         self.frozen.store(false, Ordering::Relaxed);
         reap_unwaited();
         Ok(())
+    }
+
+    fn reason(&self) -> StopReason {
+        match self.has_spent_its_time() {
+            true => StopReason::CpuTime,
+            false => members_of(&self.all()).reason(self.past()),
+        }
     }
 }
 
@@ -273,8 +370,15 @@ impl Mechanism for Cgroup {
         if !self.base.guards().stand() {
             promised.owner_death = OwnerDeath::None;
         }
-        if self.base.limits().contains(Resources::MEMORY) {
+        let controllers = self.base.limits();
+        if controllers.contains(Resources::MEMORY) {
             promised.memory_accounting = Accounting::Everyone;
+        }
+        if self.base.accounts_io() {
+            promised.io_accounting = Accounting::Everyone;
+        }
+        if !self.base.guards().answer() {
+            promised.limits = promised.limits.without(Resources::CPU_TIME);
         }
         promised
     }
@@ -297,7 +401,7 @@ impl Mechanism for Cgroup {
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &current));
         }
-        spawned
+        spawned.map_err(|error| self.limit_reached(error))
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
@@ -325,6 +429,7 @@ impl Mechanism for Cgroup {
     }
 
     fn limits(&self) -> Result<Limits> {
+        self.lock().last().inspect(|current| self.look_at_limits(current));
         Ok(*self.limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -337,17 +442,23 @@ impl Mechanism for Cgroup {
         self.base.enable(limits.resources())?;
         // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.
         let cgroups = self.lock();
-        let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        for (done, cgroup) in cgroups.iter().enumerate() {
-            if let Err(error) = cgroup.set_limits(&set, limits) {
-                for changed in cgroups.iter().take(done + 1) {
-                    let _ = changed.set_limits(limits, &set);
+        cgroups.last().inspect(|current| self.look_at_limits(current));
+        let was = {
+            let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            for (done, cgroup) in cgroups.iter().enumerate() {
+                if let Err(error) = files::write(cgroup.dir.as_fd(), &set, limits) {
+                    for changed in cgroups.iter().take(done) {
+                        let _ = files::write(changed.dir.as_fd(), limits, &set);
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
+            std::mem::replace(&mut *set, *limits)
+        };
+        match was.cpu_time_max == limits.cpu_time_max {
+            true => Ok(()),
+            false => self.change_budget(cgroups),
         }
-        *set = *limits;
-        Ok(())
     }
 
     fn freeze(&self) -> Result<()> {
@@ -370,10 +481,10 @@ impl Mechanism for Cgroup {
     }
 
     fn stats(&self) -> Result<Stats> {
-        let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroups = self.all();
         let members = members_of(&cgroups);
-        Ok(Stats { processes: members.pids().len(), ..sum(spent, members.usage()) })
+        let used = accounting::sum(self.past(), members.usage());
+        Ok(Stats { processes: members.pids().len(), ..used })
     }
 
     fn release(&mut self) -> Result<()> {

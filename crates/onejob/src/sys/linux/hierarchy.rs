@@ -28,10 +28,10 @@ use super::{
         proc::entries,
     },
     guards::{Charge, Guards},
-    read_proc, registry,
+    limits, read_proc, registry,
     token::ProcessToken,
 };
-use crate::{Error, Limits, Resources, Result};
+use crate::{Error, Resources, Result};
 
 /// What every cgroup of ours is called: this, the owner's own part, and numbers.
 const PREFIX: &str = "onejob-";
@@ -130,6 +130,16 @@ impl Base {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Guards of which the one that answers lives: new ones, if somebody has killed it.
+    pub(super) fn guards_that_answer(&self) -> Result<Arc<Guards>> {
+        let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        if !guards.answer() {
+            let charge = charge(self.dir(), &self.prefix, &self.registry);
+            *guards = Arc::new(Guards::start(charge)?);
+        }
+        Ok(guards.clone())
+    }
+
     /// A new job is guarded even if somebody has killed both guards.
     fn revive_guards(&self) -> Result<()> {
         let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,35 +212,43 @@ impl Base {
         limits_below(self.dir())
     }
 
-    /// Has the kernel hand the controllers for these limits down to our cgroups. Only the root of
-    /// the hierarchy may have members and hand controllers down at once.
-    pub(super) fn enable(&self, wanted: Resources) -> Result<()> {
-        for (resource, controller) in CONTROLLERS {
-            if wanted.contains(resource) && !self.limits().contains(resource) {
-                write_text(self.dir(), "cgroup.subtree_control", &format!("+{controller}"))
-                    .map_err(|e| {
-                        let place = self.path.display();
-                        Error::os(format!("enable the controller {controller} below {place}"), e)
-                    })?;
-            }
+    /// Whether our cgroups count what goes to devices and comes from them.
+    pub(super) fn accounts_io(&self) -> bool {
+        enabled_below(self.dir()).split_whitespace().any(|name| name == "io")
+    }
+
+    /// Has the kernel hand a controller down to our cgroups. Only the root of the hierarchy may have
+    /// members and hand controllers down at once.
+    fn hand_down(&self, controller: &str) -> Result<()> {
+        if enabled_below(self.dir()).split_whitespace().any(|enabled| enabled == controller) {
+            return Ok(());
         }
-        Ok(())
+        write_text(self.dir(), "cgroup.subtree_control", &format!("+{controller}")).map_err(|e| {
+            let place = self.path.display();
+            Error::os(format!("enable the controller {controller} below {place}"), e)
+        })
+    }
+
+    /// The same with those for these limits.
+    pub(super) fn enable(&self, wanted: Resources) -> Result<()> {
+        limits::controllers(wanted).into_iter().try_for_each(|name| self.hand_down(name))
+    }
+
+    /// And with those that keep books, as far as that is allowed.
+    pub(super) fn account(&self) {
+        for controller in ["memory", "io", "pids"] {
+            let _ = self.hand_down(controller);
+        }
     }
 }
 
-/// What can be limited, and the kernel's controller for it.
-const CONTROLLERS: [(Resources, &str); 3] =
-    [(Resources::MEMORY, "memory"), (Resources::CPU, "cpu"), (Resources::PROCESSES, "pids")];
+fn enabled_below(base: BorrowedFd<'_>) -> String {
+    read_text(base, "cgroup.subtree_control").unwrap_or_default()
+}
 
 /// Which limits cgroups below this one can have now.
 pub(super) fn limits_below(base: BorrowedFd<'_>) -> Resources {
-    resources(&read_text(base, "cgroup.subtree_control").unwrap_or_default())
-}
-
-fn resources(controllers: &str) -> Resources {
-    let has = |name: &str| controllers.split_whitespace().any(|word| word == name);
-    let there = CONTROLLERS.iter().filter(|(_, name)| has(name));
-    there.fold(Resources::NONE, |all, (resource, _)| all.with(*resource))
+    limits::resources(&enabled_below(base)).with(Resources::CPU_TIME)
 }
 
 /// Which limits jobs made from here can have.
@@ -242,11 +260,12 @@ pub(super) fn limits_here() -> Resources {
     let Ok(path) = Place::current().and_then(|place| place.path()) else {
         return Resources::NONE;
     };
-    let read = |name: &str| resources(&fs::read_to_string(path.join(name)).unwrap_or_default());
+    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
     let control = path.join("cgroup.subtree_control");
     let is_root = fs::metadata(path.join("cgroup.type")).is_err();
     let ours = rustix::fs::accessat(CWD, control, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
-    if is_root && ours { read("cgroup.controllers") } else { read("cgroup.subtree_control") }
+    let controllers = if is_root && ours { "cgroup.controllers" } else { "cgroup.subtree_control" };
+    limits::resources(&read(controllers)).with(Resources::CPU_TIME)
 }
 
 /// A cgroup of a job, locked as long as this lives.
@@ -261,32 +280,6 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Writes limits that differ from those of before. The members end together when they are out
-    /// of memory: half a job is of no use.
-    pub(super) fn set_limits(&self, old: &Limits, new: &Limits) -> Result<()> {
-        const PERIOD: f64 = 100_000.0;
-        let number = |value: Option<u64>| value.map_or("max".to_owned(), |value| value.to_string());
-        let bandwidth = |cpus: Option<f64>| {
-            let quota = cpus.map(|cpus| ((cpus * PERIOD).min(1e15) as u64).max(1_000));
-            format!("{} {PERIOD}", number(quota))
-        };
-        let mut texts = Vec::new();
-        if old.memory_max != new.memory_max {
-            texts.push(("memory.oom.group", u32::from(new.memory_max.is_some()).to_string()));
-            texts.push(("memory.max", number(new.memory_max)));
-        }
-        if old.cpu_max != new.cpu_max {
-            texts.push(("cpu.max", bandwidth(new.cpu_max)));
-        }
-        if old.processes_max != new.processes_max {
-            texts.push(("pids.max", number(new.processes_max.map(u64::from))));
-        }
-        texts.iter().try_for_each(|(file, text)| {
-            write_text(self.dir.as_fd(), file, text)
-                .map_err(|e| Error::os(format!("limit the job ({file} = {text})"), e))
-        })
-    }
-
     pub(super) fn has_ended(&self) {
         let _ = rustix::io::write(&self.ended, &1_u64.to_ne_bytes());
     }

@@ -6,13 +6,13 @@ use std::{
     ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{
-    PATIENCE,
+    PATIENCE, accounting,
     below::Reached,
     floor::{
         call::{self, Errno},
@@ -22,7 +22,7 @@ use super::{
     hierarchy::{self, read_text, write_text},
     identity, is_past, milliseconds_until,
 };
-use crate::{Error, Process, ProcessId, Result, Signal, Stats};
+use crate::{Error, Process, ProcessId, Result, Signal, Stats, StopReason};
 
 /// The cgroups of a job, as they are at this moment.
 pub(super) struct Members<'a>(pub(super) Vec<BorrowedFd<'a>>);
@@ -115,7 +115,17 @@ impl Members<'_> {
 
     /// What they and the dead before them have used.
     pub(super) fn usage(&self) -> Stats {
-        self.0.iter().fold(Stats::default(), |all, cgroup| sum(all, usage(*cgroup)))
+        self.total(accounting::usage)
+    }
+
+    /// What limits have done to them.
+    pub(super) fn reason(&self, before: Stats) -> StopReason {
+        accounting::reason(&accounting::sum(before, self.total(accounting::events)))
+    }
+
+    fn total(&self, of: fn(BorrowedFd<'_>) -> Stats) -> Stats {
+        let each = self.0.iter().map(|cgroup| of(*cgroup));
+        each.fold(Stats::default(), accounting::sum)
     }
 }
 
@@ -194,34 +204,5 @@ fn collect(cgroup: i32, members: &mut Vec<u32>, depth: usize) {
         if let Ok(deeper) = floor::open(cgroup, name) {
             collect(deeper.raw(), members, depth + 1);
         }
-    }
-}
-
-/// What `cpu.stat` and, with the memory controller, `memory.peak` say.
-fn usage(cgroup: BorrowedFd<'_>) -> Stats {
-    let cpu = read_text(cgroup, "cpu.stat").unwrap_or_default();
-    let microseconds = |key: &str| {
-        let value = cpu.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-        value.map(Duration::from_micros)
-    };
-    let peak = read_text(cgroup, "memory.peak").ok();
-    Stats {
-        cpu_user: microseconds("user_usec "),
-        cpu_system: microseconds("system_usec "),
-        memory_peak: peak.and_then(|text| text.trim().parse().ok()),
-        processes: 0,
-    }
-}
-
-pub(super) fn sum(a: Stats, b: Stats) -> Stats {
-    let add = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
-        (Some(a), Some(b)) => Some(a + b),
-        (a, b) => a.or(b),
-    };
-    Stats {
-        cpu_user: add(a.cpu_user, b.cpu_user),
-        cpu_system: add(a.cpu_system, b.cpu_system),
-        memory_peak: a.memory_peak.max(b.memory_peak),
-        processes: a.processes + b.processes,
     }
 }

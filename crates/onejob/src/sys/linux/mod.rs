@@ -6,13 +6,16 @@
 //! them; [`below`] lists, signals and kills whatever is below a process. What must run without a
 //! standard library is in [`floor`].
 
+mod accounting;
 mod below;
+mod budget;
 mod cgroup;
 mod child;
 mod floor;
 mod guards;
 mod hierarchy;
 mod identity;
+mod limits;
 mod members;
 mod plan;
 mod registry;

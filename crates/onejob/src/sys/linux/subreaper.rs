@@ -407,8 +407,8 @@ impl Mechanism for Subreaper {
         Ok(Stats {
             cpu_user: Some(Duration::from_micros(user)),
             cpu_system: Some(Duration::from_micros(system)),
-            memory_peak: None,
             processes: members.len(),
+            ..Stats::default()
         })
     }
 

@@ -19,7 +19,12 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             freeze: Freeze::Atomic,
             cpu_accounting: Accounting::Everyone,
             memory_accounting: Accounting::None,
-            limits: super::hierarchy::limits_here(),
+            io_accounting: Accounting::None,
+            limits: match around {
+                Around::Others => super::hierarchy::limits_here(),
+                // Who has used it up is killed, and the caller is one of them.
+                Around::Caller => super::hierarchy::limits_here().without(Resources::CPU_TIME),
+            },
         },
         Mechanism::Subreaper => Guarantees {
             mechanism,
@@ -37,6 +42,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
                 Around::Caller => Accounting::Living,
             },
             memory_accounting: Accounting::None,
+            io_accounting: Accounting::None,
             limits: Resources::NONE,
         },
         Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),

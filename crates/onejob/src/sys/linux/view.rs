@@ -17,14 +17,14 @@ use super::{
         cgroup::{self as floor, Events},
     },
     hierarchy::{self, is_gone},
-    is_past,
+    is_past, limits,
     members::{self, Members},
     registry::{Record, Watch},
     spawn, wait_for,
 };
 use crate::{
     Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
-    Result, Signal, Stats, stop::Stoppable, sys::Mechanism,
+    Result, Signal, Stats, StopReason, stop::Stoppable, sys::Mechanism,
 };
 
 pub(crate) struct View {
@@ -181,6 +181,10 @@ impl Stoppable for View {
         }
         Ok(())
     }
+
+    fn reason(&self) -> StopReason {
+        members_of(&self.cgroups()).reason(Stats::default())
+    }
 }
 
 impl Mechanism for View {
@@ -189,7 +193,8 @@ impl Mechanism for View {
         if !self.record.is_guarded() {
             promised.owner_death = OwnerDeath::None;
         }
-        promised.limits = hierarchy::limits_below(self.base.as_fd());
+        // The guard that watches CPU time listens to the owner alone.
+        promised.limits = hierarchy::limits_below(self.base.as_fd()).without(Resources::CPU_TIME);
         if promised.limits.contains(Resources::MEMORY) {
             promised.memory_accounting = Accounting::Everyone;
         }
@@ -240,12 +245,22 @@ impl Mechanism for View {
         Some(&self.record)
     }
 
+    /// But for the one of CPU time, which the kernel does not know.
     fn limits(&self) -> Result<Limits> {
-        Err(Error::unsupported("the limits of a job are its owner's to show"))
+        Ok(limits::read(self.current()?.as_fd()))
     }
 
-    fn set_limits(&self, _: &Limits) -> Result<()> {
-        Err(Error::unsupported("the limits of a job are its owner's to set"))
+    /// The owner reads them where they are written, and gives them to the next cgroup.
+    fn set_limits(&self, limits: &Limits) -> Result<()> {
+        let current = self.current()?;
+        let lacking = limits.resources().without(self.guarantees().limits);
+        if !lacking.is_empty() {
+            return Err(Error::unsupported(format!(
+                "this job cannot be limited in {lacking} by us"
+            ))
+            .hint("what its owner cannot have is not to be had, and CPU time is its own to set"));
+        }
+        limits::write(current.as_fd(), &limits::read(current.as_fd()), limits)
     }
 
     fn freeze(&self) -> Result<()> {

@@ -35,6 +35,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
         freeze: Freeze::Sweep,
         cpu_accounting: accounting,
         memory_accounting: accounting,
+        io_accounting: Accounting::None,
         limits,
     }
 }

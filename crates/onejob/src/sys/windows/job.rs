@@ -357,6 +357,7 @@ impl Mechanism for JobObject {
         let object = self.object()?;
         let mut stats = Stats {
             processes: object.accounting().map_err(failed)?.ActiveProcesses as usize,
+            processes_total: Some(object.accounting().map_err(failed)?.TotalProcesses.into()),
             ..Stats::default()
         };
         if !host::is_wine() {

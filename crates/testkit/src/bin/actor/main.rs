@@ -118,6 +118,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("setuid-body", odd::setuid_body),
     ("sleep", tools::sleep),
     ("busy", tools::busy),
+    ("hog", tools::hog),
     ("exit", tools::exit),
     ("signal-counter", tools::signal_counter),
     ("trace", tools::trace),

@@ -25,6 +25,17 @@ pub(crate) fn busy() {
     }
 }
 
+/// `hog REPORT BYTES`: has touched that much memory when it announces itself, and keeps it.
+pub(crate) fn hog() {
+    let mut memory = vec![0_u8; arg(0).parse().expect("a number of bytes")];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
+    say("hog", sys::parent());
+    sys::rest()
+}
+
 /// `exit REPORT STATUS`, at once.
 pub(crate) fn exit() {
     sys::exit(arg(0).parse().expect("a status"))

@@ -224,6 +224,16 @@ pub(crate) fn poll(fds: &mut [PollFd], milliseconds: i32) -> usize {
         .unwrap_or(0)
 }
 
+/// Microseconds of a clock that only goes forward.
+pub(crate) fn now() -> u64 {
+    const CLOCK_MONOTONIC: usize = 1;
+    let mut time = [0_u64; 2];
+    let at = time.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes one timespec.
+    let _ = unsafe { syscall(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, at, 0, 0, 0, 0]) };
+    time[0].wrapping_mul(1_000_000).wrapping_add(time[1] / 1000)
+}
+
 /// Whether a pidfd's process is dead with all its threads. A zombie is.
 pub(crate) fn is_dead(pidfd: i32) -> bool {
     let mut fds = [PollFd::new(pidfd, POLLIN)];

@@ -157,7 +157,7 @@ pub(crate) fn empty(cgroup: i32, patience: i32) -> Result<bool> {
 /// Kills whom `cgroup.kill` overlooks: the kernel sends that signal to the leading thread alone,
 /// which does nothing if that has ended and others live on. A number is acted on only if it is
 /// listed after its pidfd was opened.
-fn kill_listed(cgroup: i32, depth: u32) {
+pub(super) fn kill_listed(cgroup: i32, depth: u32) {
     const DEEPEST: u32 = 64;
     let listed = |each: &mut dyn FnMut(i32)| {
         if let Ok(file) = openat(cgroup, c"cgroup.procs", 0) {

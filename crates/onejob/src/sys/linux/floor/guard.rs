@@ -8,6 +8,7 @@
 //! both: end the owner's cgroups, if it has any, then kill everything below oneself.
 
 use super::{
+    budget::Budgets,
     call::{
         self, CStr, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd,
         Result, SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll, reap_any,
@@ -62,6 +63,7 @@ pub(crate) struct Memory {
     path: [Frame; 512],
     marks: Marks,
     children: Children,
+    budgets: Budgets,
 }
 
 impl Memory {
@@ -70,6 +72,7 @@ impl Memory {
         path: [Frame::EMPTY; 512],
         marks: [0; 1 << 16],
         children: Children::NONE,
+        budgets: Budgets::NONE,
     };
 }
 
@@ -162,7 +165,8 @@ impl<'a> Guard<'a> {
                 PollFd::new(SOCKET, POLLIN),
                 PollFd::new(self.listener.as_ref().map_or(-1, Fd::raw), POLLIN),
             ];
-            poll(&mut fds, -1);
+            let next = self.memory.budgets.look();
+            poll(&mut fds, next);
             if fds[0].fired() {
                 self.reap();
             }
@@ -229,6 +233,7 @@ impl<'a> Guard<'a> {
                     self.listener = Some(Fd(core::mem::replace(socket, -1)));
                 }
             }
+            message::BUDGET => return self.watch(&request, fds),
             _ => return self.answer(&request, fds),
         }
         close_all(fds);
@@ -257,6 +262,25 @@ impl<'a> Guard<'a> {
             _ => {}
         }
         close_all(fds);
+    }
+
+    /// Takes a cgroup's budget of CPU time. `fds`: reply, directory.
+    fn watch(&mut self, request: &Message, fds: &[i32]) {
+        let [most, cpus] = request.numbers;
+        let added = match *fds {
+            [reply, cgroup] => self.memory.budgets.add(cgroup, reply, most, cpus),
+            _ => Err(Errno::INVAL),
+        };
+        let answer = match added {
+            Ok(()) => Message::new(message::DONE),
+            Err(errno) => Message::error(message::FAILED, errno),
+        };
+        if let Some(reply) = fds.first() {
+            let _ = message::send(*reply, &answer, &[]);
+        }
+        if added.is_err() {
+            close_all(fds);
+        }
     }
 
     fn reply_done(&self, fds: &[i32], numbers: [u64; 2]) {
@@ -354,7 +378,7 @@ impl<'a> Guard<'a> {
     /// Subreaper job, so nobody is below us.
     fn sweep(&mut self) {
         let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return };
-        let Memory { arena, path, marks, children } = &mut *self.memory;
+        let Memory { arena, path, marks, children, .. } = &mut *self.memory;
         let mut walk = Walk { proc: &proc, arena, path, spare: 0 };
         let mut sweep = Sweep::new(marks);
         let mut pause = 5;

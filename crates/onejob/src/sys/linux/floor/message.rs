@@ -7,6 +7,7 @@
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
 //! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
 //! | `LISTEN` | a datagram socket | from now on `SPAWN`, `SYNC` and `USAGE` are answered there, too: for other processes of the user |
+//! | `BUDGET` | a reply socket, a cgroup's directory | `DONE`; and `SPENT` once its members have used that much CPU time and are killed, unless the reply socket is closed before |
 //! | `RELEASE` | – | the guards end and leave the members alone |
 //! | `END` | – | the guards kill the members and end |
 //!
@@ -32,6 +33,8 @@ pub(crate) const END: u32 = 9;
 pub(crate) const USAGE: u32 = 10;
 pub(crate) const END_CGROUP: u32 = 11;
 pub(crate) const LISTEN: u32 = 12;
+pub(crate) const BUDGET: u32 = 20;
+pub(crate) const SPENT: u32 = 21;
 
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;
@@ -43,8 +46,8 @@ pub(crate) struct Message {
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
-    /// Pids, a wait status, the size of a plan, microseconds of user and system time, or which
-    /// cgroup of which job.
+    /// Pids, a wait status, the size of a plan, microseconds of user and system time, which
+    /// cgroup of which job, or microseconds and a number of CPUs.
     pub(crate) numbers: [u64; 2],
 }
 

@@ -152,7 +152,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     None
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
     let mut value = 0_u64;
     for byte in digits {

@@ -25,7 +25,7 @@ pub(crate) mod nr {
     pub(crate) const FLOCK: usize = 73;
     pub(crate) const FGETXATTR: usize = 193;     pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const EXIT_GROUP: usize = 231;
-    pub(crate) const WAITID: usize = 247;        pub(crate) const OPENAT: usize = 257;
+    pub(crate) const CLOCK_GETTIME: usize = 228;  pub(crate) const WAITID: usize = 247;        pub(crate) const OPENAT: usize = 257;
     pub(crate) const UNLINKAT: usize = 263;      pub(crate) const READLINKAT: usize = 267;
     pub(crate) const PPOLL: usize = 271;         pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const DUP3: usize = 292;          pub(crate) const PRLIMIT64: usize = 302;
@@ -45,7 +45,7 @@ pub(crate) mod nr {
     pub(crate) const PREAD64: usize = 67;
     pub(crate) const PPOLL: usize = 73;          pub(crate) const SIGNALFD4: usize = 74;
     pub(crate) const READLINKAT: usize = 78;     pub(crate) const EXIT_GROUP: usize = 94;
-    pub(crate) const WAITID: usize = 95;
+    pub(crate) const WAITID: usize = 95;         pub(crate) const CLOCK_GETTIME: usize = 113;
     pub(crate) const RT_SIGACTION: usize = 134;  pub(crate) const RT_SIGPROCMASK: usize = 135;
     pub(crate) const SETGID: usize = 144;        pub(crate) const SETUID: usize = 146;
     pub(crate) const SETPGID: usize = 154;       pub(crate) const SETSID: usize = 157;

@@ -1,0 +1,127 @@
+//! What a cgroup has used and what its limits have done, as the kernel's files say.
+
+use std::{os::fd::BorrowedFd, time::Duration};
+
+use super::hierarchy::read_text;
+use crate::{Stats, StopReason};
+
+/// What the files of a cgroup say; those of a controller that it does not have are not there.
+pub(super) fn usage(cgroup: BorrowedFd<'_>) -> Stats {
+    let file = |name: &str| read_text(cgroup, name).unwrap_or_default();
+    let cpu = file("cpu.stat");
+    let io = read_text(cgroup, "io.stat").ok();
+    Stats {
+        cpu_user: value(&cpu, "user_usec").map(Duration::from_micros),
+        cpu_system: value(&cpu, "system_usec").map(Duration::from_micros),
+        memory: number(&file("memory.current")),
+        memory_peak: number(&file("memory.peak")),
+        io_read: io.as_ref().map(|text| sum_of(text, "rbytes=")),
+        io_written: io.as_ref().map(|text| sum_of(text, "wbytes=")),
+        processes: 0,
+        processes_peak: number(&file("pids.peak")),
+        processes_total: None,
+        stalled_on_cpu: stalled(&file("cpu.pressure")),
+        stalled_on_memory: stalled(&file("memory.pressure")),
+        stalled_on_io: stalled(&file("io.pressure")),
+        ..events(cgroup)
+    }
+}
+
+/// What its limits have done, alone.
+pub(super) fn events(cgroup: BorrowedFd<'_>) -> Stats {
+    let file = |name: &str| read_text(cgroup, name).unwrap_or_default();
+    Stats {
+        oom_kills: value(&file("memory.events"), "oom_kill"),
+        processes_refused: value(&file("pids.events"), "max"),
+        ..Stats::default()
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// The value of a line `key value`.
+fn value(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
+}
+
+/// The values of this key of all lines `device key=value …`.
+fn sum_of(text: &str, key: &str) -> u64 {
+    text.split_whitespace().filter_map(|word| number(word.strip_prefix(key)?)).sum()
+}
+
+/// The total of the line `some avg10=… avg60=… avg300=… total=…`, in microseconds.
+fn stalled(text: &str) -> Option<Duration> {
+    let some = text.lines().find(|line| line.starts_with("some "))?;
+    let total = some.split(' ').find_map(|word| word.strip_prefix("total="))?;
+    number(total).map(Duration::from_micros)
+}
+
+/// Of two cgroups that the same job had, one after the other: what flows is added, and of peaks the
+/// higher one counts.
+pub(super) fn sum(a: Stats, b: Stats) -> Stats {
+    fn add<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        }
+    }
+    Stats {
+        cpu_user: add(a.cpu_user, b.cpu_user),
+        cpu_system: add(a.cpu_system, b.cpu_system),
+        memory: add(a.memory, b.memory),
+        memory_peak: a.memory_peak.max(b.memory_peak),
+        io_read: add(a.io_read, b.io_read),
+        io_written: add(a.io_written, b.io_written),
+        processes: a.processes + b.processes,
+        processes_peak: a.processes_peak.max(b.processes_peak),
+        processes_total: add(a.processes_total, b.processes_total),
+        stalled_on_cpu: add(a.stalled_on_cpu, b.stalled_on_cpu),
+        stalled_on_memory: add(a.stalled_on_memory, b.stalled_on_memory),
+        stalled_on_io: add(a.stalled_on_io, b.stalled_on_io),
+        oom_kills: add(a.oom_kills, b.oom_kills),
+        processes_refused: add(a.processes_refused, b.processes_refused),
+    }
+}
+
+/// What is left to say of a cgroup that is gone: what was in use then is in use no more.
+pub(super) fn past(used: Stats) -> Stats {
+    Stats { memory: used.memory.map(|_| 0), processes: 0, ..used }
+}
+
+/// CPU time in all.
+pub(super) fn cpu_time(used: &Stats) -> Duration {
+    used.cpu_user.unwrap_or_default() + used.cpu_system.unwrap_or_default()
+}
+
+/// What limits have done, but for the one of CPU time, which is ours and not the kernel's.
+pub(super) fn reason(used: &Stats) -> StopReason {
+    if used.oom_kills.unwrap_or(0) > 0 {
+        StopReason::Memory
+    } else if used.processes_refused.unwrap_or(0) > 0 {
+        StopReason::Processes
+    } else {
+        StopReason::Asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_files_are_read_as_documented() {
+        let cpu = "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 0\n";
+        assert_eq!(value(cpu, "user_usec"), Some(10));
+        assert_eq!(value(cpu, "user"), None);
+        let events = "low 0\nhigh 0\nmax 4\noom 1\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!(value(events, "oom_kill"), Some(2));
+        let io = "8:0 rbytes=90 wbytes=5 rios=1\n254:1 rbytes=10 wbytes=6 rios=2\n";
+        assert_eq!((sum_of(io, "rbytes="), sum_of(io, "wbytes=")), (100, 11));
+        let pressure =
+            "some avg10=0.00 avg60=0.00 avg300=0.00 total=150\nfull avg10=0.00 total=7\n";
+        assert_eq!(stalled(pressure), Some(Duration::from_micros(150)));
+        assert_eq!(stalled(""), None);
+    }
+}
