@@ -8,6 +8,7 @@ mod exec;
 mod exit;
 mod freeze;
 mod kill;
+mod limit;
 mod listing;
 mod logs;
 mod ls;
@@ -30,6 +31,7 @@ fn main() {
         Ok(Verb::Kill(args)) => kill::kill(&args),
         Ok(Verb::Wait(args)) => wait::wait(&args),
         Ok(Verb::Stats(args)) => stats::stats(&args),
+        Ok(Verb::Limit(args)) => limit::limit(&args),
         Ok(Verb::Freeze(args)) => freeze::freeze(&args.jobs),
         Ok(Verb::Thaw(args)) => freeze::thaw(&args.jobs),
         Ok(Verb::Exec(args)) => exec::exec(&args),

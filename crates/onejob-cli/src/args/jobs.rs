@@ -3,9 +3,10 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use onejob::Resources;
 
 use super::{
-    Ladder,
+    Ladder, LimitArgs,
     values::{Target, seconds, target, target_to_end},
 };
 
@@ -85,6 +86,27 @@ pub(crate) struct Wait {
 /// Say what a job has used
 #[derive(Args)]
 pub(crate) struct Stats {
+    /// As JSON, with a schema version
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A job by name or by the beginning of its id
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+}
+
+/// Limit a job that runs already, or show its limits
+///
+/// What is given is set, other limits stay as they are. Without any, the limits are printed.
+#[derive(Args)]
+pub(crate) struct Limit {
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    /// Lift these limits: memory, swap, cpu, cpu-weight, io-weight, processes, with commas between them
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) lift: Option<Resources>,
+
     /// As JSON, with a schema version
     #[arg(long)]
     pub(crate) json: bool,

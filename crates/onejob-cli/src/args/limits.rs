@@ -45,15 +45,21 @@ pub(crate) struct LimitArgs {
 
 impl LimitArgs {
     pub(crate) fn limits(&self) -> Limits {
-        let mut limits = Limits::new();
-        limits.memory_max = self.memory;
-        limits.swap_max = self.swap;
-        limits.on_oom = if self.oom_kill_one { OnOom::KillOne } else { OnOom::KillAll };
-        limits.cpu_max = self.cpus;
-        limits.cpu_weight = self.cpu_weight;
-        limits.io_weight = self.io_weight;
-        limits.processes_max = self.processes;
-        limits.cpu_time_max = self.cpu_time;
+        self.on_top_of(Limits::new())
+    }
+
+    /// Those that are given, and of the others what is set already.
+    pub(crate) fn on_top_of(&self, mut limits: Limits) -> Limits {
+        limits.memory_max = self.memory.or(limits.memory_max);
+        limits.swap_max = self.swap.or(limits.swap_max);
+        if self.memory.is_some() {
+            limits.on_oom = if self.oom_kill_one { OnOom::KillOne } else { OnOom::KillAll };
+        }
+        limits.cpu_max = self.cpus.or(limits.cpu_max);
+        limits.cpu_weight = self.cpu_weight.or(limits.cpu_weight);
+        limits.io_weight = self.io_weight.or(limits.io_weight);
+        limits.processes_max = self.processes.or(limits.processes_max);
+        limits.cpu_time_max = self.cpu_time.or(limits.cpu_time_max);
         limits
     }
 }

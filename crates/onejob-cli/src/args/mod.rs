@@ -14,7 +14,7 @@ use crate::{
     output::{data, talk},
 };
 pub(crate) use jobs::{
-    Completions, Exec, Freeze, Kill, Logs, Ls, Man, Shell, Show, Stats, Thaw, Tree, Wait,
+    Completions, Exec, Freeze, Kill, Limit, Logs, Ls, Man, Shell, Show, Stats, Thaw, Tree, Wait,
 };
 pub(crate) use limits::LimitArgs;
 pub(crate) use values::Target;
@@ -36,6 +36,7 @@ pub(crate) enum Verb {
     Kill(Kill),
     Wait(Wait),
     Stats(Stats),
+    Limit(Limit),
     Freeze(Freeze),
     Thaw(Thaw),
     Exec(Exec),
@@ -198,7 +199,7 @@ mod tests {
             one_line(&error.unwrap_or_default(), &format!("one of: {}", verbs()))
         };
         assert!(answer("docter").ends_with("(a similar subcommand exists: 'doctor')"));
-        assert!(answer("rnu").ends_with("(one of: run, ls, tree, kill, wait, stats, freeze, thaw, exec, logs, doctor, completions, man)"), "{}", answer("rnu"));
+        assert!(answer("rnu").ends_with("(one of: run, ls, tree, kill, wait, stats, limit, freeze, thaw, exec, logs, doctor, completions, man)"), "{}", answer("rnu"));
     }
 
     #[test]
