@@ -2,14 +2,10 @@
 
 use std::fmt::Write as _;
 
-use onejob::{Guarantees, Mechanism, Rung};
+use onejob::{Guarantees, Leftover, LeftoverKind, Mechanism, Rung};
 use serde::Serialize;
 
-use crate::{
-    args,
-    exit::Exit,
-    output::{data, talk},
-};
+use crate::{args, exit::Exit, listing::json, output::data};
 
 /// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows.
 #[derive(Serialize)]
@@ -19,6 +15,18 @@ struct Report {
     run_uses: Option<String>,
     /// In the order in which they are tried.
     mechanisms: Vec<Entry>,
+    /// Where other processes find jobs; null, and why not, if they cannot.
+    runtime_directory: Option<String>,
+    runtime_directory_problem: Option<String>,
+    /// What was left of jobs before this doctor came.
+    leftovers: Vec<Left>,
+}
+
+#[derive(Serialize)]
+struct Left {
+    place: String,
+    processes: usize,
+    kind: &'static str,
 }
 
 #[derive(Serialize)]
@@ -44,9 +52,12 @@ struct Promises {
 }
 
 pub(crate) fn doctor(args: &args::Doctor) -> Exit {
+    // Before the probes, which take some of it down.
+    let leftovers = onejob::leftovers();
     let rungs = onejob::survey();
     let chosen = rungs.iter().find(|rung| rung.guarantees.is_some()).map(|rung| rung.mechanism);
-    let text = if args.json { json(&rungs, chosen) } else { prose(&rungs, chosen) };
+    let report = Report::of(&rungs, chosen, &leftovers.unwrap_or_default());
+    let text = if args.json { json(&report) } else { prose(&rungs, &report) };
     match (data(&text), chosen) {
         (Err(exit), _) => exit,
         (Ok(()), Some(_)) => Exit::Success,
@@ -54,18 +65,46 @@ pub(crate) fn doctor(args: &args::Doctor) -> Exit {
     }
 }
 
-fn json(rungs: &[Rung], chosen: Option<Mechanism>) -> String {
-    let report = Report {
-        schema: 1,
-        run_uses: chosen.map(|mechanism| mechanism.to_string()),
-        mechanisms: rungs.iter().map(Entry::of).collect(),
-    };
-    match serde_json::to_string_pretty(&report) {
-        Ok(text) => text + "\n",
-        // Strings, flags and numbers always serialise.
-        Err(error) => {
-            talk(format_args!("failed to write JSON: {error}"));
-            String::new()
+impl Report {
+    fn of(rungs: &[Rung], chosen: Option<Mechanism>, leftovers: &[Leftover]) -> Report {
+        let directory = onejob::runtime_dir();
+        Report {
+            schema: 1,
+            run_uses: chosen.map(|mechanism| mechanism.to_string()),
+            mechanisms: rungs.iter().map(Entry::of).collect(),
+            runtime_directory: directory.as_ref().ok().map(|path| path.display().to_string()),
+            runtime_directory_problem: directory.err().map(|error| error.to_string()),
+            leftovers: leftovers.iter().map(Left::of).collect(),
+        }
+    }
+
+    fn about_jobs(&self) -> String {
+        let mut text = match (&self.runtime_directory, &self.runtime_directory_problem) {
+            (Some(path), _) => format!("Jobs are listed in {path}.\n"),
+            (None, Some(problem)) => format!("Jobs cannot be listed: {problem}\n"),
+            (None, None) => String::new(),
+        };
+        for Left { place, processes, kind } in &self.leftovers {
+            let fate = match *kind {
+                "released" => "was released, its members live on",
+                _ => "was abandoned, and is taken down by the next job below this cgroup",
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "Left over: {place} with {processes} processes {fate}.");
+        }
+        text
+    }
+}
+
+impl Left {
+    fn of(leftover: &Leftover) -> Left {
+        Left {
+            place: leftover.place.display().to_string(),
+            processes: leftover.processes,
+            kind: match leftover.kind {
+                LeftoverKind::Released => "released",
+                _ => "abandoned",
+            },
         }
     }
 }
@@ -98,7 +137,7 @@ impl Promises {
     }
 }
 
-fn prose(rungs: &[Rung], chosen: Option<Mechanism>) -> String {
+fn prose(rungs: &[Rung], report: &Report) -> String {
     let mut text = String::new();
     for rung in rungs {
         let verdict = if rung.guarantees.is_some() { "available" } else { "not available" };
@@ -112,10 +151,11 @@ fn prose(rungs: &[Rung], chosen: Option<Mechanism>) -> String {
         }
         text.push('\n');
     }
-    let _ = match chosen {
+    let _ = match &report.run_uses {
         Some(mechanism) => writeln!(text, "onejob run uses {mechanism}."),
         None => writeln!(text, "onejob run has nothing to use here."),
     };
+    text += &report.about_jobs();
     text
 }
 

@@ -1,6 +1,8 @@
 //! What this host can guarantee, without making a job.
 
-use crate::{Guarantees, Mechanism, sys};
+use std::path::PathBuf;
+
+use crate::{Guarantees, Mechanism, Result, sys};
 
 /// One mechanism, and whether a job could be held together by it from where we stand.
 #[derive(Debug, Clone)]
@@ -20,4 +22,43 @@ pub struct Rung {
 /// tries them. Each is probed for real; nothing stays behind.
 pub fn survey() -> Vec<Rung> {
     sys::survey()
+}
+
+/// What is still there of a job that nobody holds any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Leftover {
+    /// Where: a cgroup or a file.
+    pub place: PathBuf,
+    /// How many processes live there.
+    pub processes: usize,
+    /// Why it is there.
+    pub kind: LeftoverKind,
+}
+
+/// Why something is left of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeftoverKind {
+    /// Owner and guards were all killed. The next job that is made here takes it down.
+    Abandoned,
+    /// It was released: its members live on as their owner wanted it.
+    Released,
+}
+
+/// What is left of this user's jobs below our cgroup and among their records. Looking changes
+/// nothing.
+///
+/// # Errors
+/// If the runtime directory is not to be trusted; says why.
+pub fn leftovers() -> Result<Vec<Leftover>> {
+    sys::leftovers()
+}
+
+/// Where the records of this user's jobs are, by which other processes find them.
+///
+/// # Errors
+/// If there is no such place, or one that is not to be trusted; says why.
+pub fn runtime_dir() -> Result<PathBuf> {
+    sys::runtime_dir()
 }

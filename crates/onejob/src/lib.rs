@@ -48,7 +48,7 @@ pub use error::{Error, Result};
 pub use guarantees::{
     Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Requirement,
 };
-pub use host::{Rung, survey};
+pub use host::{Leftover, LeftoverKind, Rung, leftovers, runtime_dir, survey};
 pub use job::{Job, JobBuilder};
 pub use limits::{Limits, OnOom, Resources};
 pub use name::{JobEntry, jobs};

@@ -15,6 +15,7 @@
 //! | `descendants(root)` | a process and all that are below it, to be looked at |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
 //! | `survey()` | every mechanism probed for real |
+//! | `leftovers()`, `runtime_dir()` | what is left of jobs that nobody holds, and where records are |
 //! | `ProcessToken` | tells the process that made a job from its forked copies |
 //!
 //! Operating systems are named here and below, and nowhere else. A mechanism is one file below its
@@ -141,22 +142,22 @@ macro_rules! delegate {
 mod linux;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, open, promise, survey,
-    tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,
+    promise, runtime_dir, survey, tree,
 };
 
 #[cfg(all(windows, not(onejob_unsupported)))]
 mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, open, promise, survey,
-    tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,
+    promise, runtime_dir, survey, tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 mod unsupported;
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, open, promise, survey,
-    tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,
+    promise, runtime_dir, survey, tree,
 };

@@ -1,10 +1,11 @@
 //! Systems without a mechanism yet: everything compiles, and making a job is a clear error.
 
-use std::{convert::Infallible, process::ExitStatus, time::Instant};
+use std::{convert::Infallible, path::PathBuf, process::ExitStatus, time::Instant};
 
 use super::Mechanism;
 use crate::{
-    Command, Error, Guarantees, JobEntry, Limits, Process, ProcessId, Result, Rung, Signal, Stats,
+    Command, Error, Guarantees, JobEntry, Leftover, Limits, Process, ProcessId, Result, Rung,
+    Signal, Stats,
     job::{Around, Spec},
     name::Name,
     stop::Stoppable,
@@ -50,6 +51,14 @@ pub(crate) fn promise(mechanism: crate::Mechanism, _: Around) -> Guarantees {
 
 pub(crate) fn survey() -> Vec<Rung> {
     Vec::new()
+}
+
+pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
+    Ok(Vec::new())
+}
+
+pub(crate) fn runtime_dir() -> Result<PathBuf> {
+    Err(unsupported())
 }
 
 pub(crate) fn identify(_: u32) -> Result<ProcessId> {

@@ -1,7 +1,7 @@
 //! Where our cgroup is, and the jobs we have made below it.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fmt::Display,
     fs, io,
     os::{
@@ -28,10 +28,12 @@ use super::{
         proc::entries,
     },
     guards::{Charge, Guards},
-    limits, read_proc, registry,
+    limits,
+    members::Members,
+    read_proc, registry,
     token::ProcessToken,
 };
-use crate::{Error, Resources, Result};
+use crate::{Error, Leftover, LeftoverKind, Resources, Result};
 
 /// What every cgroup of ours is called: this, the owner's own part, and numbers.
 const PREFIX: &str = "onejob-";
@@ -293,25 +295,53 @@ impl Cgroup {
 /// lock on its cgroup any more has abandoned it. Proof is the lock and never a number, so that it
 /// also holds between PID namespaces.
 fn sweep(base: BorrowedFd<'_>, own_prefix: &str) {
-    let mut names = Vec::new();
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) else { return };
-    let _ = entries(&listing, &mut |name, is_dir| {
-        let bytes = name.to_bytes();
-        let ours = bytes.starts_with(PREFIX.as_bytes());
-        if is_dir && ours && !bytes.starts_with(own_prefix.as_bytes()) {
-            names.push(name.to_owned());
-        }
-    });
-    let me = rustix::process::geteuid().as_raw();
-    for name in names {
-        let opened = rustix::fs::openat(base, &name, flags | OFlags::NOFOLLOW, Mode::empty());
-        let Ok(dir) = opened else { continue };
-        let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
-        if mine && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+    for (name, _locked) in abandoned(base) {
+        if !name.as_bytes().starts_with(own_prefix.as_bytes()) {
             let _ = floor_cgroup::end(base.as_raw_fd(), &name, 2_000);
         }
     }
+}
+
+/// What is left below a base, each locked by us.
+fn abandoned(base: BorrowedFd<'_>) -> Vec<(CString, OwnedFd)> {
+    let mut cgroups = ours(base, &|name| name.starts_with(PREFIX.as_bytes()));
+    cgroups.retain(|(_, dir)| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok());
+    cgroups
+}
+
+/// What is left of jobs below our cgroup.
+pub(super) fn leftovers() -> Vec<Leftover> {
+    let Ok(path) = Place::current().and_then(|place| place.path()) else { return Vec::new() };
+    let Ok(base) = open_base(&path) else { return Vec::new() };
+    let describe = |(name, dir): (CString, OwnedFd)| Leftover {
+        place: path.join(OsStr::from_bytes(name.as_bytes())),
+        processes: Members(vec![dir.as_fd()]).pids().len(),
+        kind: match call::has_xattr(dir.as_raw_fd(), floor_cgroup::RELEASED) {
+            true => LeftoverKind::Released,
+            false => LeftoverKind::Abandoned,
+        },
+    };
+    abandoned(base.as_fd()).into_iter().map(describe).collect()
+}
+
+/// This user's cgroups below a base whose names fit.
+fn ours(base: BorrowedFd<'_>, fits: &dyn Fn(&[u8]) -> bool) -> Vec<(CString, OwnedFd)> {
+    let mut names = Vec::new();
+    if let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) {
+        let _ = entries(&listing, &mut |name, is_dir| {
+            if is_dir && fits(name.to_bytes()) {
+                names.push(name.to_owned());
+            }
+        });
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let me = rustix::process::geteuid().as_raw();
+    let open = |name: CString| {
+        let dir = rustix::fs::openat(base, &name, flags, Mode::empty()).ok()?;
+        let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
+        mine.then_some((name, dir))
+    };
+    names.into_iter().filter_map(open).collect()
 }
 
 /// Ends what is left of a job whose owner and guards are dead. Proof is the lock here, too.
@@ -337,25 +367,13 @@ pub(super) fn open_base(path: &Path) -> io::Result<OwnedFd> {
 
 /// The cgroups of the job with this id that are ours, the latest last.
 pub(super) fn cgroups_of(base: BorrowedFd<'_>, id: &str) -> Vec<(CString, OwnedFd)> {
-    let mut names = Vec::new();
     let first = format!("{PREFIX}{id}");
-    if let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) {
-        let _ = entries(&listing, &mut |name, is_dir| {
-            let rest = name.to_bytes().strip_prefix(first.as_bytes());
-            if is_dir && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b".")) {
-                names.push(name.to_owned());
-            }
-        });
-    }
-    names.sort_by_key(|name| (name.as_bytes().len(), name.clone()));
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let me = rustix::process::geteuid().as_raw();
-    let open = |name: CString| {
-        let dir = rustix::fs::openat(base, &name, flags, Mode::empty()).ok()?;
-        let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
-        mine.then_some((name, dir))
-    };
-    names.into_iter().filter_map(open).collect()
+    let mut cgroups = ours(base, &|name| {
+        let rest = name.strip_prefix(first.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
+    });
+    cgroups.sort_by_key(|(name, _)| (name.as_bytes().len(), name.clone()));
+    cgroups
 }
 
 /// A cgroup as a process names it: a path that counts from the root of a cgroup namespace.

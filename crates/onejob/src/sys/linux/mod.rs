@@ -29,7 +29,7 @@ mod view;
 
 pub(crate) use child::Child;
 pub(crate) use identity::identify;
-pub(crate) use registry::{Record, jobs};
+pub(crate) use registry::{Record, jobs, leftovers, runtime_dir};
 pub(crate) use survey::{promise, survey};
 pub(crate) use token::ProcessToken;
 pub(crate) use tree::{descendants, tree};

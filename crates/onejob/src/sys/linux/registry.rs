@@ -36,7 +36,9 @@ use super::{
     guards::Guards,
     hierarchy, identity, is_past, wait_for,
 };
-use crate::{Error, JobEntry, Mechanism, ProcessId, Result, job::Around, name::Name};
+use crate::{
+    Error, JobEntry, Leftover, LeftoverKind, Mechanism, ProcessId, Result, job::Around, name::Name,
+};
 
 /// How the ids of a new owner's jobs begin: nobody else's do.
 pub(super) fn fresh_owner() -> Result<String> {
@@ -691,6 +693,31 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
     }
     entries.sort_by_key(|entry| entry.started);
     Ok(entries)
+}
+
+/// What is left of jobs: in cgroups, and of those that have records.
+pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
+    let mut leftovers = hierarchy::leftovers();
+    for registry in Registry::all()? {
+        for id in registry.ids()? {
+            if let Ok(Some(record)) = registry.record(&id)
+                && !record.is_held()
+            {
+                let (place, kind) = (registry.path.join(id), LeftoverKind::Abandoned);
+                leftovers.push(Leftover { place, processes: 0, kind });
+            }
+        }
+    }
+    Ok(leftovers)
+}
+
+/// Where this process' records go: made by the first of them.
+pub(crate) fn runtime_dir() -> Result<PathBuf> {
+    let path = place();
+    match Registry::open(&path) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(path),
+    }
 }
 
 /// What tells that something has happened to a job of another process.
