@@ -106,7 +106,8 @@ impl Origin {
             return false;
         }
         match self.is_guarded {
-            true => details.is_some_and(|details| !details.leads_its_group),
+            // As the guard starts processes for others than the owner.
+            true => details.is_some_and(|details| !details.leads_a_mere_group),
             false => process.parent.is_some_and(|parent| self.reapers.contains(&parent)),
         }
     }

@@ -12,7 +12,8 @@ pub(crate) struct Details {
     pub(crate) memory: u64,
     pub(crate) age: Duration,
     pub(crate) command: String,
-    pub(crate) leads_its_group: bool,
+    /// Whether it leads a process group in a session that it does not lead.
+    pub(crate) leads_a_mere_group: bool,
 }
 
 /// The details of a process that still is the one that was listed.
@@ -27,7 +28,7 @@ pub(crate) fn details(process: &Process) -> Option<Details> {
         memory: stat.number(24)? * rustix::param::page_size() as u64,
         age: uptime()?.saturating_sub(time(stat.number(22)?)),
         command: command_of(pid).unwrap_or_else(|| format!("[{}]", process.name)),
-        leads_its_group: stat.number(5)? == u64::from(pid),
+        leads_a_mere_group: stat.number(5)? == u64::from(pid) && stat.number(6)? != u64::from(pid),
     };
     // All of it was read by number.
     (ProcessId::of(pid).ok()? == process.id).then_some(details)
