@@ -92,6 +92,25 @@ impl Error {
         Self::with(Kind::Survivors(survivors), what, None)
     }
 
+    /// What stood in the way elsewhere, too; the remedy is the first that is known.
+    #[allow(dead_code, reason = "not every system has an elsewhere")]
+    pub(crate) fn and(mut self, others: Vec<Error>) -> Self {
+        for other in others {
+            self.0.what = format!("{}; {}", self.reason_without_source(), other.reason());
+            self.0.hint = other.0.hint.or(self.0.hint);
+        }
+        self
+    }
+
+    fn reason_without_source(&mut self) -> String {
+        let reason = self.reason();
+        if self.0.source.take().is_some() {
+            // It has become a part of the text.
+            self.0.kind = Kind::Unsupported;
+        }
+        reason
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self

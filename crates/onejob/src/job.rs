@@ -452,7 +452,10 @@ impl JobBuilder {
             match sys::Job::new(mechanism, &spec) {
                 Ok(sys) => return Ok(Job { sys, made_by }),
                 // Only a mechanism that is not to be had here sends us on: a full table is an error.
-                Err(error) if error.is_unsupported() && self.mechanism.is_none() => {
+                Err(error)
+                    if error.is_unmet_requirement()
+                        || error.is_unsupported() && self.mechanism.is_none() =>
+                {
                     refusals.push(format!("{mechanism}: {error}"));
                 }
                 Err(error) => return Err(error),

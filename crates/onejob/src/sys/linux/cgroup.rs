@@ -24,7 +24,7 @@ use super::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
     },
-    hierarchy::{self, Base, is_gone, write_text},
+    hierarchy::{self, Base, Remote, is_gone, write_text},
     is_past, limits as files,
     members::{self, Members},
     registry::{Card, Record},
@@ -59,7 +59,7 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     pub(super) fn new(spec: &Spec) -> Result<Cgroup> {
-        let base = Base::current()?;
+        let base = Base::current(spec.limits.resources(), spec.around)?;
         base.enable(spec.limits.resources())?;
         if spec.account {
             base.account();
@@ -184,6 +184,35 @@ impl Cgroup {
     /// What the members of ended cgroups had used.
     fn past(&self) -> Stats {
         *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a guard start it, which is where we may not put anybody.
+    fn spawn_remote(
+        &self,
+        command: &Command,
+        current: &hierarchy::Cgroup,
+        remote: &Remote,
+    ) -> Result<crate::Child> {
+        let guards = self.base.guards();
+        if !guards.answer() {
+            return Err(Error::unsupported(
+                "the guard of the job, which starts members, was killed",
+            )
+            .hint("make another job"));
+        }
+        let inherited = remote.rights.check(false)?;
+        spawn::remote(command, &guards, &inherited, &remote.limits, Some(current.dir.as_fd()))
+    }
+
+    /// Why a process cannot get into the cgroup by a move, if it cannot.
+    fn can_be_joined(&self) -> Result<()> {
+        match self.base.remote {
+            None => Ok(()),
+            Some(_) => Err(Error::unsupported(
+                "the job is in a scope of systemd's, where nobody can be moved to from here",
+            )
+            .hint("Job::spawn starts processes there")),
+        }
     }
 
     /// A failed spawn that a limit of the job has made fail says so.
@@ -370,11 +399,15 @@ impl Mechanism for Cgroup {
         if !self.base.guards().stand() {
             promised.owner_death = OwnerDeath::None;
         }
-        let controllers = self.base.limits();
-        if controllers.contains(Resources::MEMORY) {
+        let of_caller = match self.around {
+            Around::Others => Resources::NONE,
+            Around::Caller => Resources::CPU_TIME,
+        };
+        promised.limits = self.base.limits().without(of_caller);
+        if self.base.accounts("memory") {
             promised.memory_accounting = Accounting::Everyone;
         }
-        if self.base.accounts_io() {
+        if self.base.accounts("io") {
             promised.io_accounting = Accounting::Everyone;
         }
         if !self.base.guards().answer() {
@@ -394,7 +427,10 @@ impl Mechanism for Cgroup {
         let mut spawned = Err(Error::os("start a process", io::Error::from(Errno::NODEV)));
         for _ in 0..TRIES {
             let current = self.current()?;
-            spawned = spawn::local(command, Some(current.dir.as_fd()));
+            spawned = match &self.base.remote {
+                None => spawn::local(command, Some(current.dir.as_fd())),
+                Some(remote) => self.spawn_remote(command, &current, remote),
+            };
             // Killed and removed between our look and the clone: the next one is fresh.
             if !spawned.as_ref().is_err_and(members::is_gone) {
                 break;
@@ -405,10 +441,12 @@ impl Mechanism for Cgroup {
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
+        self.can_be_joined()?;
         spawn::join_on_exec(command, self.current()?.dir.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
+        self.can_be_joined()?;
         members::adopt(self.current()?.dir.as_fd(), process)
     }
 
@@ -437,7 +475,7 @@ impl Mechanism for Cgroup {
         let lacking = limits.resources().without(self.guarantees().limits);
         if !lacking.is_empty() {
             return Err(Error::unsupported(format!("this job cannot be limited in {lacking}"))
-                .hint("limits need a job made as root in the root of a pure cgroup v2 hierarchy"));
+                .hint("a job that is made with limits is put where they can be had"));
         }
         self.base.enable(limits.resources())?;
         // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.

@@ -44,6 +44,8 @@ pub(super) struct Charge<'a> {
     pub(super) cgroups: Option<(BorrowedFd<'a>, &'a str)>,
     /// The records in this directory whose names start so.
     pub(super) records: Option<(&'a Path, &'a str)>,
+    /// The socket of the bus of a service manager that is to put them into a scope.
+    pub(super) bus: Option<&'a Path>,
 }
 
 /// A pair of guards: of this process, or as it is seen from another one.
@@ -77,12 +79,13 @@ pub(super) struct Reply(pub(super) OwnedFd);
 
 impl Charge<'_> {
     /// As the guard program gets it. No name of ours has a NUL.
-    fn words(&self) -> [CString; 3] {
+    fn words(&self) -> [CString; 4] {
         let word = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
         let (registry, records) =
             self.records.map_or((&[][..], ""), |(dir, start)| (dir.as_os_str().as_bytes(), start));
         let prefix = self.cgroups.map_or("", |(_, prefix)| prefix);
-        [word(prefix.as_bytes()), word(records.as_bytes()), word(registry)]
+        let bus = self.bus.map_or(&[][..], |path| path.as_os_str().as_bytes());
+        [word(prefix.as_bytes()), word(records.as_bytes()), word(registry), word(bus)]
     }
 }
 
@@ -90,13 +93,44 @@ impl Guards {
     /// Starts a pair that watches this process.
     pub(super) fn start(charge: Charge<'_>) -> Result<Guards> {
         let failed = |e: io::Error| Error::os("start the guard of the job", e);
+        Guards::greeted(Guards::launched(charge)?).map_err(failed)
+    }
+
+    /// Starts a pair that is put into a scope first: `scope` gets a connection to the bus, made by the
+    /// process with that number, and answers what they are given when they are inside.
+    #[cfg(feature = "systemd")]
+    pub(super) fn start_in_scope(
+        charge: Charge<'_>,
+        scope: impl FnOnce(OwnedFd, u32) -> Result<[OwnedFd; 2]>,
+    ) -> Result<Guards> {
+        let failed = |e: io::Error| Error::os("start the guard of the job", e);
+        let socket = Guards::launched(charge)?;
+        let (said, mut fds) = receive(socket.as_fd())
+            .and_then(|said| said.ok_or_else(|| io::Error::other("it was killed")))
+            .map_err(failed)?;
+        let connection = match (said.kind, fds.pop()) {
+            (message::CONNECTED, Some(connection)) => connection,
+            _ => {
+                let refused = io::Error::from_raw_os_error(said.errno);
+                return Err(Error::os("connect to the bus of the service manager", refused));
+            }
+        };
+        // Without a scope the socket is closed, and the guard ends.
+        let inside = scope(connection, said.numbers[0] as u32)?;
+        let inside = inside.each_ref().map(|fd| fd.as_raw_fd());
+        message::send(socket.as_raw_fd(), &Message::new(message::ENTER), &inside)
+            .map_err(|e| failed(e.into()))?;
+        Guards::greeted(socket).map_err(failed)
+    }
+
+    fn launched(charge: Charge<'_>) -> Result<OwnedFd> {
+        let failed = |e: io::Error| Error::os("start the guard of the job", e);
         let (ours, theirs) = pair().map_err(failed)?;
         let owner = identity::pidfd_open(std::process::id()).map_err(|e| failed(e.into()))?;
         let mut fds = vec![theirs.as_raw_fd(), owner.as_raw_fd()];
         fds.extend(charge.cgroups.map(|(dir, _)| dir.as_raw_fd()));
         launch(&fds, &charge.words()).map_err(failed)?;
-        drop(theirs);
-        Guards::greeted(ours).map_err(failed)
+        Ok(ours)
     }
 
     /// The pair of another process, which can be asked through this socket.
@@ -260,7 +294,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>
 /// It becomes nobody's child: an intermediate process starts it and ends. So a `waitpid(-1)` of the
 /// owner never meets it, and since the intermediate one has no exit signal, no `SIGCHLD` tells of
 /// it either.
-fn launch(fds: &[i32], words: &[CString; 3]) -> io::Result<()> {
+fn launch(fds: &[i32], words: &[CString; 4]) -> io::Result<()> {
     match launch_program(fds, words) {
         // No memory files, or none that may be executed (vm.memfd_noexec, a security module).
         Err(Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC) => {
@@ -274,14 +308,14 @@ fn launch(fds: &[i32], words: &[CString; 3]) -> io::Result<()> {
 struct Launch<'a> {
     program: i32,
     fds: &'a [i32],
-    argv: [*const u8; 5],
+    argv: [*const u8; 6],
     inner_stack: *mut u8,
     errno: AtomicI32,
 }
 
 const STACK: usize = 32 * 1024;
 
-fn launch_program(fds: &[i32], words: &[CString; 3]) -> std::result::Result<(), Errno> {
+fn launch_program(fds: &[i32], words: &[CString; 4]) -> std::result::Result<(), Errno> {
     let mut stack = Stack::new(2 * STACK)?;
     let launch = Launch {
         program: program()?,
@@ -291,6 +325,7 @@ fn launch_program(fds: &[i32], words: &[CString; 3]) -> std::result::Result<(), 
             words[0].as_ptr().cast(),
             words[1].as_ptr().cast(),
             words[2].as_ptr().cast(),
+            words[3].as_ptr().cast(),
             ptr::null(),
         ],
         inner_stack: stack.top(STACK),
@@ -377,7 +412,7 @@ fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
 
 /// Without an executable memory file: the guards are forked copies of this process that run the
 /// same code. They pin the memory this process has now.
-fn launch_fork(fds: &[i32], words: &[CString; 3]) -> std::result::Result<(), Errno> {
+fn launch_fork(fds: &[i32], words: &[CString; 4]) -> std::result::Result<(), Errno> {
     static mut MEMORY: Memory = Memory::NEW;
     let memory = &raw mut MEMORY;
     let mut pidfd = -1;

@@ -22,21 +22,25 @@ use rustix::{
 };
 
 use super::{
+    floor::exec::Limit,
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor_cgroup},
         proc::entries,
     },
+    ground::{self, Ground},
     guards::{Charge, Guards},
     limits,
     members::Members,
     read_proc, registry,
+    rights::Rights,
+    spawn,
     token::ProcessToken,
 };
-use crate::{Error, Leftover, LeftoverKind, Resources, Result};
+use crate::{Error, Leftover, LeftoverKind, Resources, Result, job::Around};
 
 /// What every cgroup of ours is called: this, the owner's own part, and numbers.
-const PREFIX: &str = "onejob-";
+pub(super) const PREFIX: &str = "onejob-";
 
 /// A cgroup of ours that was not a job's: where this process is, and its jobs go.
 pub(super) struct Base {
@@ -50,48 +54,178 @@ pub(super) struct Base {
     next_job: Arc<AtomicU32>,
     guards: Mutex<Arc<Guards>>,
     owner: ProcessToken,
+    /// If we may not put anybody into our cgroups ourselves: what a guard's children inherit.
+    pub(super) remote: Option<Remote>,
+}
+
+/// What the guards were when they were started.
+pub(super) struct Remote {
+    pub(super) rights: Rights,
+    pub(super) limits: Vec<Limit>,
 }
 
 /// The bases of this process: one, unless it has been moved or has enclosed itself.
 static BASES: Mutex<Vec<Arc<Base>>> = Mutex::new(Vec::new());
 
 impl Base {
-    /// The base for jobs made now, guarded.
-    pub(super) fn current() -> Result<Arc<Base>> {
+    /// The base for jobs made now with these limits, guarded.
+    pub(super) fn current(wanted: Resources, around: Around) -> Result<Arc<Base>> {
         let place = Place::current()?;
         let owner = ProcessToken::current()?;
         let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
         // A forked copy of an owner is an owner of its own.
         bases.retain(|base| base.owner == owner);
-        if let Some(base) = bases.iter().find(|base| base.place == place) {
+        if let Some(base) = bases.iter().find(|base| base.serves(&place, wanted, around)) {
             base.revive_guards()?;
             return Ok(base.clone());
         }
-        let path = place.path()?;
-        let dir = usable(&path)?;
-        // Below a job of ours, its guards take down whatever we make here.
-        let around = bases.iter().find(|base| base.holds(&path));
-        let base = match around {
-            Some(around) => {
-                around.revive_guards()?;
-                // One owner, one row of numbers: ids and what the guards look for are the same.
-                let (prefix, registry) = (around.prefix.clone(), around.registry.clone());
-                let guards = Mutex::new(around.guards());
-                let next_job = around.next_job.clone();
-                Base { place, path, dir, prefix, registry, next_job, guards, owner }
-            }
-            None => {
-                let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
-                let registry = registry::place();
-                let guards = Guards::start(charge(dir.as_fd(), &prefix, &registry))?;
-                let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
-                Base { place, path, dir, prefix, registry, next_job, guards, owner }
-            }
+        let base = match Ground::own(&place) {
+            Ok(own) if own.limits().contains(wanted) => Base::on(own, place, owner, &bases)?,
+            own => Base::elsewhere(own, place, owner, wanted, around, &bases)?,
         };
         sweep(base.dir(), &base.prefix);
         let base = Arc::new(base);
         bases.push(base.clone());
         Ok(base)
+    }
+
+    /// Whether it is still the one for jobs made here.
+    fn serves(&self, place: &Place, wanted: Resources, around: Around) -> bool {
+        // Nobody can be put beside guards that were killed, nor can we ourselves be put there.
+        let is_there = match self.remote {
+            Some(_) => around == Around::Others && self.guards().answer(),
+            None => true,
+        };
+        let needs = wanted.without(Resources::CPU_TIME);
+        self.place == *place && is_there && (needs.is_empty() || self.limits().contains(needs))
+    }
+
+    fn on(
+        Ground { path, dir }: Ground,
+        place: Place,
+        owner: ProcessToken,
+        bases: &[Arc<Base>],
+    ) -> Result<Base> {
+        // Below a job of ours, its guards take down whatever we make here.
+        let around = bases.iter().find(|base| base.holds(&path));
+        if let Some(around) = around {
+            around.revive_guards()?;
+            // One owner, one row of numbers: ids and what the guards look for are the same.
+            let (prefix, registry) = (around.prefix.clone(), around.registry.clone());
+            let guards = Mutex::new(around.guards());
+            let next_job = around.next_job.clone();
+            return Ok(Base {
+                place,
+                path,
+                dir,
+                prefix,
+                registry,
+                next_job,
+                guards,
+                owner,
+                remote: None,
+            });
+        }
+        let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
+        let registry = registry::place();
+        let guards = Guards::start(charge(dir.as_fd(), &prefix, &registry))?;
+        let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
+        Ok(Base { place, path, dir, prefix, registry, next_job, guards, owner, remote: None })
+    }
+
+    /// Where there are the controllers that our own cgroup does not give us, or where we may make
+    /// cgroups at all.
+    fn elsewhere(
+        own: Result<Ground>,
+        place: Place,
+        owner: ProcessToken,
+        wanted: Resources,
+        around: Around,
+        bases: &[Arc<Base>],
+    ) -> Result<Base> {
+        let mut refusals = Vec::new();
+        let refused = match own {
+            Err(error) if !error.is_unsupported() && !error.is_permission_denied() => {
+                return Err(error);
+            }
+            Err(error) => error,
+            Ok(own) => {
+                let lacking = wanted.without(own.limits());
+                let why =
+                    format!("our cgroup {} has no controller for {lacking}", own.path.display());
+                match own.left_for_a_leaf(wanted) {
+                    Ok(own) => return Base::on(own, Place::current()?, owner, bases),
+                    Err(error) => refusals.push(error),
+                }
+                Error::unmet(why)
+            }
+        };
+        if ground::is_in_a_job(&place) {
+            return Err(refused);
+        }
+        match Ground::root(&place) {
+            Ok(root) if root.limits().contains(wanted) => {
+                return Base::on(root, place, owner, bases);
+            }
+            _ => {}
+        }
+        match Base::in_a_scope(place, owner, around) {
+            Ok(base) if ground::limits_below(base.dir()).contains(wanted) => return Ok(base),
+            Ok(base) => {
+                let lacking = wanted.without(ground::limits_below(base.dir()));
+                refusals.push(Error::unsupported(format!(
+                    "a scope of systemd's has no controller for {lacking} either"
+                )));
+            }
+            Err(error) => refusals.push(error),
+        }
+        Err(refused.and(refusals))
+    }
+
+    #[cfg(feature = "systemd")]
+    fn in_a_scope(place: Place, owner: ProcessToken, around: Around) -> Result<Base> {
+        use super::scope::{self, Scope};
+        if around == Around::Caller {
+            return Err(Error::unsupported(
+                "this process cannot be moved into a scope of systemd's",
+            ));
+        }
+        if !place.is_in_the_first_namespace() {
+            return Err(Error::unsupported(
+                "a scope of systemd's would be outside of our cgroup namespace",
+            ));
+        }
+        let bus = scope::bus()?;
+        let (rights, limits) = (Rights::current()?.0, spawn::limits());
+        let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
+        let registry = registry::place();
+        // Until there is the scope itself.
+        let nowhere = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::os("open the root directory", e))?;
+        let charge = Charge { bus: Some(&bus), ..charge(nowhere.as_fd(), &prefix, &registry) };
+        let mut found = None;
+        let guards = Guards::start_in_scope(charge, |connection, guard| {
+            let scope = Scope::around(connection, guard, prefix.trim_end_matches('-'))?;
+            let path = scope.path.clone();
+            let (theirs, dir) = scope.descriptors()?;
+            // Where it is ours by name only, whoever looks for what was abandoned sees this.
+            let _ = flock(&dir, FlockOperation::NonBlockingLockShared);
+            found = Some(Ground { path, dir });
+            Ok(theirs)
+        })?;
+        let Some(Ground { path, dir }) = found else {
+            return Err(Error::unsupported("systemd makes no scope for us"));
+        };
+        sweep_scopes(&path);
+        let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
+        let remote = Some(Remote { rights, limits });
+        Ok(Base { place, path, dir, prefix, registry, next_job, guards, owner, remote })
+    }
+
+    #[cfg(not(feature = "systemd"))]
+    fn in_a_scope(_: Place, _: ProcessToken, _: Around) -> Result<Base> {
+        Err(Error::unsupported("systemd is not asked for a scope")
+            .hint("build onejob with its feature systemd"))
     }
 
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
@@ -205,25 +339,30 @@ impl Base {
 /// What the guards of a base are to take down.
 fn charge<'a>(dir: BorrowedFd<'a>, prefix: &'a str, registry: &'a Path) -> Charge<'a> {
     let records = prefix.strip_prefix(PREFIX).unwrap_or_default();
-    Charge { cgroups: Some((dir, prefix)), records: Some((registry, records)) }
+    Charge { cgroups: Some((dir, prefix)), records: Some((registry, records)), bus: None }
 }
 
 impl Base {
     /// Which limits cgroups below this base can have now.
     pub(super) fn limits(&self) -> Resources {
-        limits_below(self.dir())
+        ground::limits_below(self.dir())
     }
 
-    /// Whether our cgroups count what goes to devices and comes from them.
-    pub(super) fn accounts_io(&self) -> bool {
-        enabled_below(self.dir()).split_whitespace().any(|name| name == "io")
+    /// Whether our cgroups have this controller now.
+    pub(super) fn accounts(&self, controller: &str) -> bool {
+        enabled_below(self.dir()).split_whitespace().any(|name| name == controller)
     }
 
-    /// Has the kernel hand a controller down to our cgroups. Only the root of the hierarchy may have
-    /// members and hand controllers down at once.
+    /// Has the kernel hand a controller down to our cgroups.
     fn hand_down(&self, controller: &str) -> Result<()> {
-        if enabled_below(self.dir()).split_whitespace().any(|enabled| enabled == controller) {
+        if self.accounts(controller) {
             return Ok(());
+        }
+        if !ground::is_free(self.dir()) {
+            let place = self.path.display();
+            return Err(Error::unsupported(format!(
+                "the controller {controller} cannot be enabled below {place}: it has members"
+            )));
         }
         write_text(self.dir(), "cgroup.subtree_control", &format!("+{controller}")).map_err(|e| {
             let place = self.path.display();
@@ -253,21 +392,37 @@ pub(super) fn limits_below(base: BorrowedFd<'_>) -> Resources {
     limits::resources(&enabled_below(base)).with(Resources::CPU_TIME)
 }
 
-/// Which limits jobs made from here can have.
-///
-/// Below the root of the hierarchy a cgroup with members hands no controllers down ("no internal
-/// processes"), so there it is what somebody has enabled before, and at the root, which shows no
-/// `cgroup.type`, all that the kernel has in this hierarchy.
-pub(super) fn limits_here() -> Resources {
-    let Ok(path) = Place::current().and_then(|place| place.path()) else {
-        return Resources::NONE;
-    };
-    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
-    let control = path.join("cgroup.subtree_control");
-    let is_root = fs::metadata(path.join("cgroup.type")).is_err();
-    let ours = rustix::fs::accessat(CWD, control, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
-    let controllers = if is_root && ours { "cgroup.controllers" } else { "cgroup.subtree_control" };
-    limits::resources(&read(controllers)).with(Resources::CPU_TIME)
+/// Which limits jobs made from here can perhaps have: whether a scope is to be had, and with which
+/// controllers, shows only when it is asked for.
+pub(super) fn limits_perhaps() -> Resources {
+    let Ok(place) = Place::current() else { return Resources::NONE };
+    let own = Ground::own(&place).map_or(Resources::NONE, |own| own.limits());
+    if ground::is_in_a_job(&place) { own } else { limits::ALL }
+}
+
+/// What was found by trying.
+pub(super) struct Found {
+    pub(super) limits: Resources,
+    /// Whether jobs are made in a scope even if nothing is limited.
+    pub(super) in_a_scope: bool,
+    /// Why not all can be limited.
+    pub(super) lacking: Option<Error>,
+}
+
+/// Which limits jobs made from here can have, tried.
+pub(super) fn limits_to_be_had() -> Result<Found> {
+    let plain = Base::current(Resources::NONE, Around::Others)?;
+    let in_a_scope = plain.remote.is_some();
+    let mut found = Found { limits: plain.limits(), in_a_scope, lacking: None };
+    for wanted in [Resources::MEMORY, Resources::CPU, Resources::PROCESSES] {
+        if !found.limits.contains(wanted) {
+            match Base::current(wanted, Around::Others) {
+                Ok(base) => found.limits = found.limits.with(base.limits()),
+                Err(error) => found.lacking = Some(error),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A cgroup of a job, locked as long as this lives.
@@ -304,7 +459,7 @@ fn sweep(base: BorrowedFd<'_>, own_prefix: &str) {
 
 /// What is left below a base, each locked by us.
 fn abandoned(base: BorrowedFd<'_>) -> Vec<(CString, OwnedFd)> {
-    let mut cgroups = ours(base, &|name| name.starts_with(PREFIX.as_bytes()));
+    let mut cgroups = ours(base, &ground::is_a_jobs);
     cgroups.retain(|(_, dir)| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok());
     cgroups
 }
@@ -376,9 +531,25 @@ pub(super) fn cgroups_of(base: BorrowedFd<'_>, id: &str) -> Vec<(CString, OwnedF
     cgroups
 }
 
+/// The same in the scopes beside ours: their owners and guards were killed together.
+#[cfg(feature = "systemd")]
+fn sweep_scopes(own: &Path) {
+    let Some(slice) = own.parent().and_then(|slice| open_base(slice).ok()) else { return };
+    let is_scope = |name: &[u8]| {
+        name.starts_with(PREFIX.as_bytes())
+            && name.ends_with(b".scope")
+            && !own.ends_with(OsStr::from_bytes(name))
+    };
+    for (_, dir) in ours(slice.as_fd(), &is_scope) {
+        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            sweep(dir.as_fd(), "none of ours");
+        }
+    }
+}
+
 /// A cgroup as a process names it: a path that counts from the root of a cgroup namespace.
 #[derive(PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     name: String,
     /// The inode of our namespace; 0 before there were any.
     namespace: u64,
@@ -386,7 +557,7 @@ struct Place {
 
 impl Place {
     /// Where this process is.
-    fn current() -> Result<Place> {
+    pub(super) fn current() -> Result<Place> {
         Place::of("self")
     }
 
@@ -399,8 +570,24 @@ impl Place {
         Ok(Place { name: name.to_owned(), namespace })
     }
 
+    /// The root of the hierarchy, as far as we see it.
+    pub(super) fn root(&self) -> Place {
+        Place { name: "/".to_owned(), ..*self }
+    }
+
+    /// The one that the system was started with: the kernel gave it this number for good.
+    #[cfg(feature = "systemd")]
+    fn is_in_the_first_namespace(&self) -> bool {
+        const FIRST: u64 = 0xEFFF_FFFB;
+        self.namespace == FIRST
+    }
+
+    pub(super) fn components(&self) -> impl Iterator<Item = &str> {
+        self.name.split('/')
+    }
+
     /// Its directory in a mounted file system.
-    fn path(&self) -> Result<PathBuf> {
+    pub(super) fn path(&self) -> Result<PathBuf> {
         let name = &self.name;
         let mounts = read_proc("/proc/self/mountinfo")
             .map_err(|e| no_proc(format!("find the cgroup {name}"), e))?;
@@ -445,7 +632,7 @@ fn unescape(field: &str) -> String {
 }
 
 /// Opens our cgroup if jobs can be made below it by us: directories, and moves into them.
-fn usable(path: &Path) -> Result<OwnedFd> {
+pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
     let shown = path.display();
     let lacking = |what: &str, hint: &str| {
         Err(Error::unsupported(format!("our cgroup {shown} {what}")).hint(hint.to_owned()))

@@ -16,6 +16,15 @@ const CONTROLLERS: [(Resources, &str); 6] = [
     (Resources::PROCESSES, "pids"),
 ];
 
+/// All that can be limited anywhere.
+pub(super) const ALL: Resources = Resources::MEMORY
+    .with(Resources::SWAP)
+    .with(Resources::CPU)
+    .with(Resources::CPU_WEIGHT)
+    .with(Resources::IO_WEIGHT)
+    .with(Resources::PROCESSES)
+    .with(Resources::CPU_TIME);
+
 /// What can be limited with these controllers, as `cgroup.controllers` lists them, by this kernel.
 pub(super) fn resources(controllers: &str) -> Resources {
     let has = |name: &str| controllers.split_whitespace().any(|word| word == name);

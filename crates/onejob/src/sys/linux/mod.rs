@@ -12,6 +12,7 @@ mod budget;
 mod cgroup;
 mod child;
 mod floor;
+mod ground;
 mod guards;
 mod hierarchy;
 mod identity;
@@ -20,6 +21,8 @@ mod members;
 mod plan;
 mod registry;
 mod rights;
+#[cfg(feature = "systemd")]
+mod scope;
 mod spawn;
 mod subreaper;
 mod survey;

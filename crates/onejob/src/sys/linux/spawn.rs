@@ -271,14 +271,40 @@ pub(super) struct Inherited {
     pub(super) ignored: u64,
 }
 
-/// Starts a child of the guard. It is inside because everything below the guard is. It gets our
-/// umask, and our limits where they are not the guard's.
+/// Starts a child of the guard. It is inside because everything below the guard is, or in the cgroup
+/// of the job, where we may not put it. It gets our umask, and our limits where they are not the
+/// guard's.
 pub(super) fn remote(
     command: &Command,
     guards: &Guards,
     ours: &Inherited,
     guards_limits: &[Limit],
+    cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<crate::Child> {
+    let ask = |is_born_inside| {
+        remote_once(command, guards, ours, guards_limits, cgroup.map(|dir| (dir, is_born_inside)))
+    };
+    match ask(true)? {
+        Some(child) => Ok(child),
+        // See `judge`.
+        None if cgroup.is_some() => ask(false)?.ok_or_else(killed_at_birth),
+        None => Err(killed_at_birth()),
+    }
+}
+
+fn killed_at_birth() -> Error {
+    Error::os("ask the guard to start a process", io::Error::other("it was killed at birth"))
+}
+
+/// `None` if it was killed before its first instruction. With a cgroup: in it from birth, or joining
+/// by itself.
+fn remote_once(
+    command: &Command,
+    guards: &Guards,
+    ours: &Inherited,
+    guards_limits: &[Limit],
+    cgroup: Option<(BorrowedFd<'_>, bool)>,
+) -> Result<Option<crate::Child>> {
     if !command.unix.pre_exec.is_empty() {
         return Err(Error::unsupported("pre_exec steps cannot run in a child of the guard")
             .hint("they need the cgroup mechanism"));
@@ -305,11 +331,20 @@ pub(super) fn remote(
         process_group: ours.group,
         ignored: Some(ours.ignored & !(1 << (call::SIGPIPE - 1))),
     };
-    let record = Record::new(command, &setting);
+    let mut record = Record::new(command, &setting);
+    let mut request = Message::new(message::SPAWN);
+    let procs;
+    if let Some((dir, is_born_inside)) = cgroup {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        procs = rustix::fs::openat(dir, "cgroup.procs", flags, Mode::empty())
+            .map_err(|e| failed(e.into()))?;
+        record.plan().join = own.len() as i32;
+        own.extend([procs.as_raw_fd(), dir.as_raw_fd()]);
+        request.numbers[1] = if is_born_inside { own.len() as u64 } else { 0 };
+    }
     let file = memory_file(record.bytes()).map_err(failed)?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-    let mut request = Message::new(message::SPAWN);
-    request.numbers = [record.bytes().len() as u64, 0];
+    request.numbers[0] = record.bytes().len() as u64;
     let mut fds = vec![file.as_raw_fd(), writer.as_raw_fd()];
     fds.extend(own);
     let reply = guards.request(&request, &fds).map_err(failed)?;
@@ -325,11 +360,14 @@ pub(super) fn remote(
         _ => return Err(failed(io::Error::from_raw_os_error(answer.errno))),
     };
     match report {
-        (0, _) => Err(failed(io::Error::other("it was killed at birth"))),
+        (0, _) => {
+            let _ = guards.receive(&reply);
+            Ok(None)
+        }
         (_, 0) => {
             let Wiring { stdin, stdout, stderr, .. } = wiring;
             let child = Child::of_guard(answer.numbers[0] as u32, pidfd, reply.0);
-            Ok(crate::Child::new(child, stdin, stdout, stderr))
+            Ok(Some(crate::Child::new(child, stdin, stdout, stderr)))
         }
         (stage, errno) => {
             // Gone when we return: a failed spawn leaves nobody behind.

@@ -72,6 +72,7 @@ impl Subreaper {
                 guards: Guards::start(Charge {
                     cgroups: None,
                     records: spec.is_listed().then_some((&registry, &owner)),
+                    bus: None,
                 })?,
             },
             Around::Caller => enclose(&proc)?,
@@ -302,7 +303,7 @@ impl Mechanism for Subreaper {
                     ));
                 }
                 let inherited = rights.check(self.is_view())?;
-                spawn::remote(command, guards, &inherited, limits)
+                spawn::remote(command, guards, &inherited, limits, None)
             }
         }
     }

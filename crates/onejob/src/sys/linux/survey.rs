@@ -21,9 +21,9 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             memory_accounting: Accounting::None,
             io_accounting: Accounting::None,
             limits: match around {
-                Around::Others => super::hierarchy::limits_here(),
+                Around::Others => super::hierarchy::limits_perhaps(),
                 // Who has used it up is killed, and the caller is one of them.
-                Around::Caller => super::hierarchy::limits_here().without(Resources::CPU_TIME),
+                Around::Caller => super::hierarchy::limits_perhaps().without(Resources::CPU_TIME),
             },
         },
         Mechanism::Subreaper => Guarantees {
@@ -54,9 +54,12 @@ pub(crate) fn survey() -> Vec<Rung> {
     let spec = Spec::plain(Around::Others);
     let probe = |mechanism: &Mechanism| match Job::new(*mechanism, &spec) {
         Ok(mut job) => {
-            let guarantees = job.guarantees();
+            let mut guarantees = job.guarantees();
+            let (reason, remedy) = match mechanism {
+                Mechanism::Cgroup => cgroups(&mut guarantees),
+                _ => subreaper(&guarantees),
+            };
             job.close();
-            let (reason, remedy) = reason(*mechanism, &guarantees);
             Rung { mechanism: *mechanism, guarantees: Some(guarantees), reason, remedy }
         }
         Err(error) => Rung {
@@ -69,16 +72,24 @@ pub(crate) fn survey() -> Vec<Rung> {
     LADDER.iter().map(probe).collect()
 }
 
-fn reason(mechanism: Mechanism, given: &Guarantees) -> (String, Option<String>) {
-    match mechanism {
-        Mechanism::Cgroup => ("we may make cgroups below our own".to_owned(), None),
-        Mechanism::Subreaper if given.crosses_setuid => {
-            ("needs no privilege; as root it reaches every user".to_owned(), None)
-        }
-        Mechanism::Subreaper => (
-            "needs no privilege".to_owned(),
-            Some("members that change their user are out of reach; cgroups reach them".to_owned()),
-        ),
-        Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),
+/// Says how, and what limits are to be had if they are asked for.
+fn cgroups(given: &mut Guarantees) -> (String, Option<String>) {
+    let Ok(found) = super::hierarchy::limits_to_be_had() else {
+        return ("we may make cgroups".to_owned(), None);
+    };
+    given.limits = found.limits;
+    let how = match found.in_a_scope {
+        true => "systemd makes a scope for us, and we make cgroups there",
+        false => "we may make cgroups below our own",
+    };
+    let remedy = found.lacking.map(|error| format!("more limits: {error}"));
+    (how.to_owned(), remedy)
+}
+
+fn subreaper(given: &Guarantees) -> (String, Option<String>) {
+    if given.crosses_setuid {
+        return ("needs no privilege; as root it reaches every user".to_owned(), None);
     }
+    let remedy = "members that change their user are out of reach; cgroups reach them";
+    ("needs no privilege".to_owned(), Some(remedy.to_owned()))
 }

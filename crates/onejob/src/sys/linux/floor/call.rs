@@ -44,6 +44,7 @@ pub(crate) const AT_EMPTY_PATH: usize = 0x1000;
 
 pub(crate) const POLLIN: i16 = 1;
 pub(crate) const POLLPRI: i16 = 2;
+pub(crate) const POLLOUT: i16 = 4;
 
 /// A descriptor that closes itself.
 pub(crate) struct Fd(pub(crate) i32);

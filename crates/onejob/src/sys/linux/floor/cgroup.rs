@@ -199,20 +199,22 @@ fn wait_until_empty(cgroup: i32, milliseconds: i32) -> Result<bool> {
 }
 
 /// Ends every cgroup below `base` whose name starts with `prefix`, however long it takes. Members
-/// that cannot die (stuck in the kernel) keep us waiting: leaving would lose sight of them.
-pub(crate) fn end_all(base: i32, prefix: &[u8]) {
+/// that cannot die (stuck in the kernel) keep us waiting: leaving would lose sight of them. Answers
+/// whether a released one was met, and left alone.
+pub(crate) fn end_all(base: i32, prefix: &[u8]) -> bool {
     loop {
-        let mut found = false;
-        let Ok(dir) = openat(base, c".", O_DIRECTORY) else { return };
+        let (mut found, mut released) = (false, false);
+        let Ok(dir) = openat(base, c".", O_DIRECTORY) else { return false };
         let listed = entries(&dir, &mut |name, is_dir| {
             if is_dir && name.to_bytes().starts_with(prefix) {
                 let kept = open(base, name).is_ok_and(|cgroup| has_xattr(cgroup.raw(), RELEASED));
                 // One that cannot be ended (not ours any more) must not keep us going for ever.
                 found |= end(base, name, -1).is_ok() && !kept;
+                released |= kept;
             }
         });
         if listed.is_err() || !found {
-            return;
+            return released;
         }
     }
 }

@@ -10,8 +10,9 @@
 use super::{
     budget::Budgets,
     call::{
-        self, CStr, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd,
-        Result, SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll, reap_any,
+        self, CLONE_INTO_CGROUP, CStr, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER,
+        PR_SET_NAME, PollFd, Result, SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll,
+        reap_any,
     },
     cgroup,
     children::Children,
@@ -19,7 +20,7 @@ use super::{
     message::{self, Message},
     proc::Proc,
     raw::{nr, syscall},
-    records,
+    records, scope,
     sweep::{Marks, Sweep},
     walk::{Coverage, Frame, Walk},
 };
@@ -48,12 +49,14 @@ pub(crate) struct Task<'a> {
     pub(crate) records: &'a [u8],
     /// … and the directory where they are; empty if there will be none.
     pub(crate) registry: &'a CStr,
+    /// The socket of the service manager's bus, if that is to put us into a scope; or empty.
+    pub(crate) bus: &'a CStr,
 }
 
 impl<'a> Task<'a> {
     /// From the words that a guard is started with.
-    pub(crate) fn new([prefix, records, registry]: [&'a CStr; 3]) -> Task<'a> {
-        Task { prefix: prefix.to_bytes(), records: records.to_bytes(), registry }
+    pub(crate) fn new([prefix, records, registry, bus]: [&'a CStr; 4]) -> Task<'a> {
+        Task { prefix: prefix.to_bytes(), records: records.to_bytes(), registry, bus }
     }
 }
 
@@ -95,6 +98,11 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
         Ok(signals) => signals,
         Err(errno) => give_up(errno),
     };
+    if !task.bus.is_empty()
+        && let Err(errno) = scope::enter(task.bus)
+    {
+        give_up(errno);
+    }
     let outer = getpid();
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     // SAFETY: the child goes on in the floor only.
@@ -327,24 +335,36 @@ impl<'a> Guard<'a> {
             syscall(nr::MMAP, [0, size, READ_WRITE, MAP_PRIVATE, *plan_file as usize, 0])
         }?;
         let mut pidfd = -1_i32;
+        let cgroup = (request.numbers[1] as usize).checked_sub(1).and_then(|at| own.get(at));
+        let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
         let args = CloneArgs {
-            flags: call::CLONE_PIDFD,
+            flags: call::CLONE_PIDFD | into,
             pidfd: &raw mut pidfd as u64,
             exit_signal: SIGCHLD as u64,
+            cgroup: cgroup.map_or(0, |dir| *dir as u64),
             ..CloneArgs::default()
         };
+        let mut is_born_inside = cgroup.is_some();
         // The child gets a copy of our few pages and leaves us free: a program on a file system
         // that hangs must not keep us from the owner's end.
         // SAFETY: the child goes on in the floor only, and does not share our memory.
         let started = match unsafe { call::clone3(&args) } {
-            // SAFETY: as above.
-            Err(Errno::NOSYS | Errno::PERM) => unsafe { call::fork(SIGCHLD) },
+            Err(Errno::NOSYS | Errno::PERM) => {
+                is_born_inside = false;
+                // SAFETY: as above.
+                unsafe { call::fork(SIGCHLD) }
+            }
             started => started,
         };
         match started {
             Ok(None) => {
                 // SAFETY: the owner's record, whole, in a page of our own copy.
-                unsafe { Plan::relocate_received(record as *mut u8, *report, own).run() }
+                unsafe {
+                    if is_born_inside {
+                        (*(record as *mut Plan)).join = -1;
+                    }
+                    Plan::relocate_received(record as *mut u8, *report, own).run()
+                }
             }
             started => {
                 // SAFETY: the mapping made above, which nobody uses any more here.
@@ -361,10 +381,11 @@ impl<'a> Guard<'a> {
 
     /// Ends everything and then itself. Not before: what cannot die keeps us waiting.
     fn finish(&mut self) -> ! {
-        if !self.task.prefix.is_empty() {
-            cgroup::end_all(BASE, self.task.prefix);
+        let has_released = !self.task.prefix.is_empty() && cgroup::end_all(BASE, self.task.prefix);
+        // Whom we have started for a job that was released is below us all the same.
+        if !has_released {
+            self.sweep();
         }
-        self.sweep();
         if !self.task.registry.is_empty() {
             // Last: a job is over when its record is gone.
             let _ = records::remove(self.task.registry, self.task.records);

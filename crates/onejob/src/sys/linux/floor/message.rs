@@ -2,7 +2,7 @@
 //!
 //! | request | carries | answered |
 //! |---|---|---|
-//! | `SPAWN` | a reply socket, the plan's memory file, the report pipe, then what the plan's descriptors and its `cwd_fd` and `join` count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
+//! | `SPAWN` | a reply socket, the plan's memory file, the report pipe, then what the plan's descriptors, its `cwd_fd` and `join`, and the cgroup to be born in count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
 //! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
 //! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
@@ -14,7 +14,9 @@
 //! Every answer goes to the reply socket that came with its request, so threads of the owner never
 //! meet in one queue, and whoever waits for one thing polls one descriptor. A guard greets with
 //! `HELLO` on the main socket once both guards stand: with both their pidfds, or with an error; and
-//! leaves with `DONE` there when it has ended everything.
+//! leaves with `DONE` there when it has ended everything. One that is to be put into a scope first says
+//! `CONNECTED`, with its number and a connection to the bus, and waits for `ENTER`, with the scope's
+//! directory and the `cgroup.procs` of the guards' own place in it.
 
 use super::{
     call::{Errno, Result},
@@ -35,6 +37,8 @@ pub(crate) const END_CGROUP: u32 = 11;
 pub(crate) const LISTEN: u32 = 12;
 pub(crate) const BUDGET: u32 = 20;
 pub(crate) const SPENT: u32 = 21;
+pub(crate) const CONNECTED: u32 = 22;
+pub(crate) const ENTER: u32 = 23;
 
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;
@@ -46,8 +50,8 @@ pub(crate) struct Message {
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
-    /// Pids, a wait status, the size of a plan, microseconds of user and system time, which
-    /// cgroup of which job, or microseconds and a number of CPUs.
+    /// Pids, a wait status, microseconds of user and system time, the size of a plan and one more
+    /// than the index of the cgroup, which cgroup of which job, or microseconds and a number of CPUs.
     pub(crate) numbers: [u64; 2],
 }
 

@@ -18,5 +18,6 @@ pub(crate) mod message;
 pub(crate) mod proc;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod scope;
 pub(crate) mod sweep;
 pub(crate) mod walk;

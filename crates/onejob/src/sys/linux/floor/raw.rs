@@ -24,6 +24,7 @@ pub(crate) mod nr {
     pub(crate) const SETGROUPS: usize = 116;     pub(crate) const PRCTL: usize = 157;
     pub(crate) const FLOCK: usize = 73;
     pub(crate) const FGETXATTR: usize = 193;     pub(crate) const GETDENTS64: usize = 217;
+    pub(crate) const SOCKET: usize = 41;         pub(crate) const CONNECT: usize = 42;
     pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const CLOCK_GETTIME: usize = 228;  pub(crate) const WAITID: usize = 247;        pub(crate) const OPENAT: usize = 257;
     pub(crate) const UNLINKAT: usize = 263;      pub(crate) const READLINKAT: usize = 267;
@@ -57,6 +58,7 @@ pub(crate) mod nr {
     pub(crate) const RECVMSG: usize = 212;       pub(crate) const MUNMAP: usize = 215;
     pub(crate) const CLONE: usize = 220;         pub(crate) const EXECVE: usize = 221;
     pub(crate) const MMAP: usize = 222;          pub(crate) const PRLIMIT64: usize = 261;
+    pub(crate) const SOCKET: usize = 198;        pub(crate) const CONNECT: usize = 203;
     pub(crate) const EXECVEAT: usize = 281;
 }
 

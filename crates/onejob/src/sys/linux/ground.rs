@@ -1,0 +1,159 @@
+//! Where else jobs can be made, if not below our own cgroup or not with the controllers that are
+//! wanted: a leaf of our own, the root of the hierarchy, or a scope of systemd's.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, AtFlags, Mode};
+
+use super::hierarchy::{self, PREFIX, Place, read_text, write_text};
+use crate::{Error, Resources, Result};
+
+/// A directory below which jobs can be made.
+pub(super) struct Ground {
+    pub(super) path: PathBuf,
+    pub(super) dir: OwnedFd,
+}
+
+impl Ground {
+    /// Our own cgroup, if we may use it.
+    pub(super) fn own(place: &Place) -> Result<Ground> {
+        let path = place.path()?;
+        Ok(Ground { dir: hierarchy::usable(&path)?, path })
+    }
+
+    /// Which limits jobs made here can have.
+    ///
+    /// A cgroup with members hands no controllers down ("no internal processes"), but for the root
+    /// of the hierarchy, which shows no `cgroup.type`. So elsewhere it is what somebody has enabled
+    /// before.
+    pub(super) fn limits(&self) -> Resources {
+        limits_below(self.dir.as_fd())
+    }
+
+    /// Our own cgroup, once we have moved from it to a leaf below: allowed if it was handed over to
+    /// us, and we are alone.
+    pub(super) fn left_for_a_leaf(self, wanted: Resources) -> Result<Ground> {
+        const LEAF: &str = "leaf.onejob";
+        let shown = self.path.display().to_string();
+        if !is_delegated(self.dir.as_fd(), &self.path) {
+            return Err(Error::unsupported(format!(
+                "our cgroup {shown} was not handed over to us"
+            )));
+        }
+        let all = read_text(self.dir.as_fd(), "cgroup.controllers").unwrap_or_default();
+        let lacking = wanted.without(super::limits::resources(&all).with(Resources::CPU_TIME));
+        if !lacking.is_empty() || is_root(self.dir.as_fd()) {
+            return Err(Error::unsupported(format!("a leaf below {shown} would not help")));
+        }
+        let me = std::process::id().to_string();
+        let others = procs(self.dir.as_fd()).split_whitespace().any(|pid| pid != me);
+        if others {
+            return Err(Error::unsupported(format!("others are in our cgroup {shown}, too"))
+                .hint("a process that is alone in its cgroup can make room for itself"));
+        }
+        let moved = || -> io::Result<()> {
+            match rustix::fs::mkdirat(&self.dir, LEAF, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            write_text(self.dir.as_fd(), &format!("{LEAF}/cgroup.procs"), "0")
+        };
+        moved().map_err(|e| Error::os(format!("move this process to a leaf below {shown}"), e))?;
+        Ok(self)
+    }
+
+    /// The root of the hierarchy: there members are no hindrance. For root, where no service manager
+    /// thinks it its own.
+    pub(super) fn root(place: &Place) -> Result<Ground> {
+        if !rustix::process::geteuid().is_root() || Path::new("/run/systemd/system").exists() {
+            return Err(Error::unsupported("the root of the hierarchy is not ours"));
+        }
+        let root = place.root().path()?;
+        Ok(Ground { dir: hierarchy::usable(&root)?, path: root })
+    }
+}
+
+/// Whether it is the root of what we see (a container's), or its service manager says so
+/// (systemd.resource-control(5), "Delegate=").
+fn is_delegated(dir: BorrowedFd<'_>, path: &Path) -> bool {
+    let said = |name: &str| {
+        let mut value = [0_u8; 8];
+        rustix::fs::fgetxattr(dir, name, &mut value).is_ok_and(|len| value[..len] == *b"1")
+    };
+    let is_top = path.parent().is_none_or(|above| !above.join("cgroup.procs").exists());
+    is_top || said("user.delegate") || said("trusted.delegate")
+}
+
+/// The root of the whole hierarchy.
+fn is_root(dir: BorrowedFd<'_>) -> bool {
+    rustix::fs::accessat(dir, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
+}
+
+/// Whether controllers can be handed down from here. With members the kernel lets `cpu` and `pids` be
+/// enabled all the same, which makes the cgroup a threaded one, below which there can be no jobs.
+pub(super) fn is_free(dir: BorrowedFd<'_>) -> bool {
+    is_root(dir) || procs(dir).trim().is_empty()
+}
+
+fn procs(dir: BorrowedFd<'_>) -> String {
+    read_text(dir, "cgroup.procs").unwrap_or_default()
+}
+
+/// See [`Ground::limits`].
+pub(super) fn limits_below(dir: BorrowedFd<'_>) -> Resources {
+    let control = "cgroup.subtree_control";
+    let is_ours = rustix::fs::accessat(dir, control, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    let file = if is_ours && is_free(dir) { "cgroup.controllers" } else { control };
+    let controllers = read_text(dir, file).unwrap_or_default();
+    super::limits::resources(&controllers).with(Resources::CPU_TIME)
+}
+
+/// Whether we are a member of somebody's job: who is may not leave it, not even by way of systemd.
+pub(super) fn is_in_a_job(place: &Place) -> bool {
+    place.components().any(|part| is_a_jobs(part.as_bytes()))
+}
+
+/// Whether a cgroup of this name is a job's, or was: prefix, owner, number, and which one of it. A
+/// unit may be called `onejob-something`, too.
+pub(super) fn is_a_jobs(name: &[u8]) -> bool {
+    let Some((owner, number)) =
+        name.strip_prefix(PREFIX.as_bytes()).and_then(|rest| rest.split_at_checked(OWNER))
+    else {
+        return false;
+    };
+    let Some(number) = number.strip_prefix(b"-") else { return false };
+    let has_digit = number.first().is_some_and(u8::is_ascii_digit);
+    let is_number = number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    owner.iter().all(u8::is_ascii_hexdigit) && has_digit && is_number
+}
+
+/// How long the owner's part of a name is.
+const OWNER: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_cgroups_of_jobs_are_taken_for_such() {
+        for name in ["onejob-0123456789abcdef-1", "onejob-0123456789abcdef-12.3"] {
+            assert!(is_a_jobs(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "onejob-tests.service",
+            "onejob-0123456789abcdef.scope",
+            "onejob-0123456789abcdef-1.service",
+            "onejob-0123456789abcdef-",
+            "onejob-0123456789abcdeg-1",
+            "onejob-1",
+            "user.slice",
+            "",
+        ] {
+            assert!(!is_a_jobs(name.as_bytes()), "{name}");
+        }
+    }
+}
