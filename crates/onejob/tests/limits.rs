@@ -248,7 +248,7 @@ fn a_fork_bomb_out_of_cpu_time_is_ended_to_the_last() {
 
 #[test]
 fn another_process_of_the_user_can_change_the_limits_of_a_listed_job() {
-    let limits = Limits::new().processes_max(4);
+    let limits = Limits::new().processes_max(4).cpu_max(2.0);
     let name = format!("limits-{}", std::process::id());
     if limited(limits).is_none() {
         return;

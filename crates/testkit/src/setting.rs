@@ -18,6 +18,9 @@ pub enum Setting {
     SubreaperUser,
     /// Subreaper as root.
     SubreaperRoot,
+    /// Cgroup as an ordinary user, in a scope that the user's service manager makes. Only where
+    /// `ONEJOB_SCOPE` says that there is one, and nowhere else to go.
+    CgroupScope,
 }
 
 impl Setting {
@@ -35,6 +38,9 @@ impl Setting {
             }
             return if writable { Self::ALL.to_vec() } else { Vec::new() };
         }
+        if std::env::var_os("ONEJOB_SCOPE").is_some() {
+            return vec![Setting::CgroupScope];
+        }
         if !crate::namespace::is_available() {
             skip("no user and PID namespaces for an ordinary user here, hence no judge");
             return Vec::new();
@@ -48,7 +54,7 @@ impl Setting {
     /// The mechanism's name, as the library and the command spell it.
     pub fn mechanism(self) -> &'static str {
         match self {
-            Setting::CgroupRoot | Setting::CgroupUser => "cgroup",
+            Setting::CgroupRoot | Setting::CgroupUser | Setting::CgroupScope => "cgroup",
             Setting::SubreaperUser | Setting::SubreaperRoot => "subreaper",
         }
     }
@@ -60,7 +66,12 @@ impl Setting {
 
     /// Whether the owner is an ordinary user.
     pub fn is_ordinary(self) -> bool {
-        matches!(self, Setting::CgroupUser | Setting::SubreaperUser)
+        !matches!(self, Setting::CgroupRoot | Setting::SubreaperRoot)
+    }
+
+    /// Whether a guard has to be there to start members, and to take them to the job's cgroup.
+    pub fn needs_guard(self) -> bool {
+        !matches!(self, Setting::CgroupRoot | Setting::CgroupUser)
     }
 
     /// The user that the owner becomes; `None` to stay who we are.
@@ -72,6 +83,7 @@ impl Setting {
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = if self.is_ordinary() { "an ordinary user" } else { "root" };
-        write!(f, "{} as {who}", self.mechanism())
+        let place = if *self == Setting::CgroupScope { " in a scope" } else { "" };
+        write!(f, "{} as {who}{place}", self.mechanism())
     }
 }

@@ -221,9 +221,11 @@ impl Case {
 fn guards(cell: &Cell, holder: i32) -> Vec<i32> {
     let living = cell.living_pids();
     let group = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    // Or beside it, in their own place in a scope.
+    let is_beside = |pid: i32| group(pid).is_some_and(|path| path.trim().ends_with("/guards"));
     let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
     let parent = |pid: i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
-    let outside = |pid: i32| is_guard(pid) && group(pid) == group(holder);
+    let outside = |pid: i32| is_guard(pid) && (group(pid) == group(holder) || is_beside(pid));
     let outer = living.iter().filter(|pid| outside(**pid) && !living.contains(&parent(**pid)));
     let outer: Vec<_> = outer.copied().collect();
     let inner = living.iter().filter(|pid| outside(**pid) && outer.contains(&parent(**pid)));

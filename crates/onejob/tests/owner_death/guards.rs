@@ -41,7 +41,10 @@ fn with_the_inner_guard_killed_the_outer_one_ends_the_tree() {
             owner.ask(&scene.spawn("setsid")).expect_err("no new member");
         } else {
             assert!(is_guarded(&mut owner), "by the outer one");
-            owner.ok(&scene.spawn("setsid"));
+            match setting.needs_guard() {
+                true => drop(owner.ask(&scene.spawn("setsid")).expect_err("nobody to start it")),
+                false => drop(owner.ok(&scene.spawn("setsid"))),
+            }
             assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
         }
         owner.murder();

@@ -1,0 +1,72 @@
+//! A service manager that cannot be asked for a scope is no hindrance.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
+    path::Path,
+    thread,
+};
+
+use common::{ONEJOB, Scratch, onejob, outcome, text};
+
+/// An ordinary user, without a service manager.
+const USER: u32 = 54_324;
+
+/// What `onejob doctor` says of cgroups to an ordinary user whose runtime directory is this one.
+fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
+    let mut doctor = onejob(&["doctor", "--json"]);
+    if rustix::process::geteuid().is_root() {
+        doctor = std::process::Command::new(program);
+        doctor.args(["doctor", "--json"]).uid(USER).gid(USER);
+    }
+    doctor.env("XDG_RUNTIME_DIR", runtime).env_remove("DBUS_SESSION_BUS_ADDRESS");
+    let output = outcome(&mut doctor);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["mechanisms"][0]["mechanism"], "cgroup");
+    report
+}
+
+#[test]
+fn a_bus_that_is_absent_hangs_refuses_or_talks_nonsense_is_told_and_passed_over() {
+    let scratch = Scratch::new();
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Where that user may execute it.
+    let program = scratch.path().join("onejob");
+    let copied = std::process::Command::new("cp").arg(ONEJOB).arg(&program).status();
+    assert!(copied.unwrap().success());
+    let bus = scratch.path().join("bus");
+    for (answer, told) in [
+        (None, "no bus at"),
+        (Some(&b""[..]), "does not answer"),
+        (Some(b"REJECTED EXTERNAL\r\n"), "refuses"),
+        (Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak D-Bus"),
+        (Some(b"OK 1\r\nl\x02\xff\x01garbage of all kinds, garbage of all kinds"), "D-Bus"),
+    ] {
+        if let Some(answer) = answer {
+            let _ = fs::remove_file(&bus);
+            let listener = UnixListener::bind(&bus).unwrap();
+            fs::set_permissions(&bus, fs::Permissions::from_mode(0o777)).unwrap();
+            thread::spawn(move || {
+                for mut stream in listener.incoming().map_while(Result::ok) {
+                    let _ = stream.write_all(answer);
+                    // Holds it open until the other end has had enough.
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            });
+        }
+        let report = doctor(&program, scratch.path());
+        let cgroup = &report["mechanisms"][0];
+        if cgroup["available"] == true {
+            common::skip!("this user may make cgroups without a scope");
+        }
+        let reason = cgroup["reason"].as_str().unwrap();
+        assert!(reason.contains("systemd makes no scope") && reason.contains(told), "{reason}");
+        assert!(cgroup["remedy"].as_str().unwrap().contains("linger"), "{cgroup}");
+        assert_eq!(report["run_uses"], "subreaper", "the next one");
+    }
+}
