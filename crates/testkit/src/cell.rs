@@ -43,8 +43,10 @@ pub struct Living {
 impl Cell {
     /// A cell for one case.
     pub fn new(setting: Setting) -> Cell {
-        let root = rustix::process::geteuid().is_root();
-        let boundary = if root { cgroups(setting) } else { Boundary::Namespace(Namespace::new()) };
+        let boundary = match rustix::process::geteuid().is_root() && cgroup_is_writable() {
+            true => cgroups(setting),
+            false => Boundary::Namespace(Namespace::new()),
+        };
         Cell { boundary, setting }
     }
 

@@ -32,11 +32,16 @@ impl Setting {
     /// to the leg that runs as root, and are not counted as skipped here.
     pub fn here() -> Vec<Setting> {
         if rustix::process::geteuid().is_root() {
-            let writable = crate::cell::cgroup_is_writable();
-            if !writable {
-                skip("no writable cgroup v2 here: neither the cgroup settings nor the judge");
+            if crate::cell::cgroup_is_writable() {
+                return Self::ALL.to_vec();
             }
-            return if writable { Self::ALL.to_vec() } else { Vec::new() };
+            // As in most containers. A namespace is judge enough.
+            if crate::namespace::is_available() {
+                eprintln!("SKIPPED: without a writable cgroup v2, all but Subreaper as root");
+                return vec![Setting::SubreaperRoot];
+            }
+            skip("neither a writable cgroup v2 here nor namespaces, hence no judge");
+            return Vec::new();
         }
         if std::env::var_os("ONEJOB_SCOPE").is_some() {
             return vec![Setting::CgroupScope];
@@ -67,6 +72,12 @@ impl Setting {
     /// Whether the owner is an ordinary user.
     pub fn is_ordinary(self) -> bool {
         !matches!(self, Setting::CgroupRoot | Setting::SubreaperRoot)
+    }
+
+    /// Whether members can make cgroups, and the cell sees them.
+    pub fn has_cgroups(self) -> bool {
+        let in_a_namespace = [Setting::SubreaperUser, Setting::CgroupScope].contains(&self);
+        !in_a_namespace && crate::cell::cgroup_is_writable()
     }
 
     /// Whether a guard has to be there to start members, and to take them to the job's cgroup.

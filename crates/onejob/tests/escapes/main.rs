@@ -167,9 +167,7 @@ fn a_member_that_collects_orphans_and_its_orphan_die_with_the_job() {
 
 #[test]
 fn a_sub_cgroup_that_a_member_made_and_froze_dies_with_the_job() {
-    // In the ones that are left out a member cannot make a cgroup, or the cell does not see it.
-    let possible = |setting| ![Setting::SubreaperUser, Setting::CgroupScope].contains(&setting);
-    every_case_where(possible, &Scenario::actor("subcgroup"), |case| {
+    every_case_where(Setting::has_cgroups, &Scenario::actor("subcgroup"), |case| {
         let escapee = case.escapee();
         let file = format!("/proc/{}/cgroup", escapee.pid);
         eventually("a member in a cgroup of its own", || {

@@ -34,7 +34,6 @@ use super::{
     members::Members,
     read_proc, registry,
     rights::Rights,
-    spawn,
     token::ProcessToken,
 };
 use crate::{Error, Leftover, LeftoverKind, Resources, Result, job::Around};
@@ -196,7 +195,7 @@ impl Base {
             ));
         }
         let bus = scope::bus()?;
-        let (rights, limits) = (Rights::current()?.0, spawn::limits());
+        let (rights, limits) = (Rights::current()?.0, super::spawn::limits());
         let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
         let registry = registry::place();
         // Until there is the scope itself.
