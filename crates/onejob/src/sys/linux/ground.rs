@@ -34,6 +34,11 @@ impl Ground {
         limits_below(self.dir.as_fd())
     }
 
+    /// Whether jobs made here can have these limits.
+    pub(super) fn suffices(&self, wanted: Resources) -> bool {
+        wanted.without(Resources::CPU_TIME).is_empty() || self.limits().contains(wanted)
+    }
+
     /// Our own cgroup, once we have moved from it to a leaf below: allowed if it was handed over to
     /// us, and we are alone.
     pub(super) fn left_for_a_leaf(self, wanted: Resources) -> Result<Ground> {

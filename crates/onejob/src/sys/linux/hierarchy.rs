@@ -79,7 +79,7 @@ impl Base {
             return Ok(base.clone());
         }
         let base = match Ground::own(&place) {
-            Ok(own) if own.limits().contains(wanted) => Base::on(own, place, owner, &bases)?,
+            Ok(own) if own.suffices(wanted) => Base::on(own, place, owner, &bases)?,
             own => Base::elsewhere(own, place, owner, wanted, around, &bases)?,
         };
         sweep(base.dir(), &base.prefix);
@@ -417,7 +417,11 @@ pub(super) fn limits_to_be_had() -> Result<Found> {
         if !found.limits.contains(wanted) {
             match Base::current(wanted, Around::Others) {
                 Ok(base) => found.limits = found.limits.with(base.limits()),
-                Err(error) => found.lacking = Some(error),
+                Err(error) => {
+                    // Nor would another one be there, and who does not answer is not asked again.
+                    found.lacking = Some(error);
+                    break;
+                }
             }
         }
     }

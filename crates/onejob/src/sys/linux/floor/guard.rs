@@ -207,7 +207,10 @@ impl<'a> Guard<'a> {
                 match (status & 0x7f, status >> 8) {
                     (0, RELEASED | GAVE_UP) => exit(0),
                     // Killed: with cgroups it was only the second pair of eyes.
-                    (1.., _) if !self.task.prefix.is_empty() => {}
+                    (1.., _) if !self.task.prefix.is_empty() => {
+                        // Whoever waits for an answer to what it can read no more is told so.
+                        close(SOCKET);
+                    }
                     _ => self.finish(),
                 }
             }
