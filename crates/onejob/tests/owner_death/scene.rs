@@ -184,7 +184,13 @@ pub(crate) fn runtime_files() -> BTreeSet<PathBuf> {
     let ours = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().contains("onejob"))
     };
-    let mut found: BTreeSet<_> = entries.map(|entry| entry.path()).filter(ours).collect();
+    // Where records are kept stays; what counts is what is in there.
+    let what_counts = |path: PathBuf| match fs::read_dir(&path) {
+        Ok(inside) => inside.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => vec![path],
+    };
+    let named = entries.map(|entry| entry.path()).filter(ours);
+    let mut found: BTreeSet<_> = named.flat_map(what_counts).collect();
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     found.extend(sockets.lines().filter_map(|line| {
         line.split_whitespace().nth(7).filter(|name| name.contains("onejob")).map(PathBuf::from)
