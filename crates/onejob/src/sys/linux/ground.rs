@@ -9,7 +9,10 @@ use std::{
 
 use rustix::fs::{Access, AtFlags, Mode};
 
-use super::hierarchy::{self, PREFIX, Place, read_text, write_text};
+use super::{
+    hierarchy::{self, PREFIX, read_text, write_text},
+    place::Place,
+};
 use crate::{Error, Resources, Result};
 
 /// A directory below which jobs can be made.

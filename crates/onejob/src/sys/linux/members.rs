@@ -19,8 +19,8 @@ use super::{
         cgroup::{self as floor, Events},
         proc::{self, Proc},
     },
-    hierarchy::{self, read_text, write_text},
-    identity, is_past, milliseconds_until,
+    hierarchy::{read_text, write_text},
+    identity, is_past, milliseconds_until, place,
 };
 use crate::{Error, Process, ProcessId, Result, Signal, Stats, StopReason};
 
@@ -175,7 +175,7 @@ fn give_back(pid: u32, from: BorrowedFd<'_>) {
     let moved = Members(vec![from]).pids().contains(&pid);
     let proc = Proc::open().ok().filter(|_| moved);
     let parent = proc.and_then(|proc| proc.stat(pid as i32).ok()).map(|stat| stat.parent);
-    let home = parent.and_then(|parent| hierarchy::cgroup_of(parent).ok());
+    let home = parent.and_then(|parent| place::cgroup_of(parent).ok());
     let home = home.and_then(|path| {
         rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     });

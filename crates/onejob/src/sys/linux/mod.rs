@@ -18,6 +18,7 @@ mod hierarchy;
 mod identity;
 mod limits;
 mod members;
+mod place;
 mod plan;
 mod registry;
 mod rights;

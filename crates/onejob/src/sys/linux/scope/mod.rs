@@ -24,7 +24,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::hierarchy;
+use super::{hierarchy, place};
 use crate::{Error, Result};
 
 /// How long all that talking may take.
@@ -100,7 +100,7 @@ impl Scope {
                 bus.start_scope(&unit, &owner)
             })
             .map_err(failed)?;
-        let path = hierarchy::cgroup_of(guard)?;
+        let path = place::cgroup_of(guard)?;
         // Whatever the number means by now: the name is random.
         if path.file_name() != Some(OsStr::new(&unit)) {
             return Err(lacking(format!("the guard is in {} instead of {unit}", path.display())));

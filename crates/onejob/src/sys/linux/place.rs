@@ -1,0 +1,119 @@
+//! Where a process is in the hierarchy, and where that is mounted.
+
+use std::{
+    fmt::Display,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::read_proc;
+use crate::{Error, Result};
+
+/// A cgroup as a process names it: a path that counts from the root of a cgroup namespace.
+#[derive(PartialEq, Eq)]
+pub(super) struct Place {
+    name: String,
+    /// The inode of our namespace; 0 before there were any.
+    namespace: u64,
+}
+
+impl Place {
+    /// Where this process is.
+    pub(super) fn current() -> Result<Place> {
+        Place::of("self")
+    }
+
+    fn of(process: impl Display) -> Result<Place> {
+        let cgroups = read_proc(&format!("/proc/{process}/cgroup"))
+            .map_err(|e| no_proc(format!("find the cgroup of process {process}"), e))?;
+        let name = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
+        let name = name.ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))?;
+        let namespace = rustix::fs::stat("/proc/self/ns/cgroup").map_or(0, |stat| stat.st_ino);
+        Ok(Place { name: name.to_owned(), namespace })
+    }
+
+    /// The root of the hierarchy, as far as we see it.
+    pub(super) fn root(&self) -> Place {
+        Place { name: "/".to_owned(), ..*self }
+    }
+
+    /// The one that the system was started with: the kernel gave it this number for good.
+    #[cfg(feature = "systemd")]
+    pub(super) fn is_in_the_first_namespace(&self) -> bool {
+        const FIRST: u64 = 0xEFFF_FFFB;
+        self.namespace == FIRST
+    }
+
+    pub(super) fn components(&self) -> impl Iterator<Item = &str> {
+        self.name.split('/')
+    }
+
+    /// Its directory in a mounted file system.
+    pub(super) fn path(&self) -> Result<PathBuf> {
+        let name = &self.name;
+        let mounts = read_proc("/proc/self/mountinfo")
+            .map_err(|e| no_proc(format!("find the cgroup {name}"), e))?;
+        locate(Path::new(name), &mounts).ok_or_else(|| {
+            Error::unsupported(format!("no cgroup v2 file system that shows {name} is mounted"))
+                .hint("mount one: mount -t cgroup2 none /sys/fs/cgroup")
+        })
+    }
+}
+
+fn no_proc(what: String, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::unsupported("/proc is not mounted").hint("mount it: mount -t proc proc /proc")
+        }
+        _ => Error::os(what, error),
+    }
+}
+
+/// The directory of the cgroup a process is in.
+pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
+    Place::of(process)?.path()
+}
+
+/// The place of a cgroup in the mounted file systems (`proc_pid_mountinfo(5)`).
+fn locate(own: &Path, mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut fields = place.split(' ').skip(3);
+        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+        let below = own.strip_prefix(&root).ok()?;
+        (kind.split(' ').next()? == "cgroup2").then(|| {
+            if below.as_os_str().is_empty() { point.into() } else { Path::new(&point).join(below) }
+        })
+    })
+}
+
+/// Spaces and the like stand there as octal numbers.
+fn unescape(field: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+25 30 0:23 / /sys/fs/cgroup ro - tmpfs tmpfs ro
+26 25 0:24 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+27 25 0:25 / /sys/fs/cgroup/uni\\040fied rw shared:9 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn our_cgroup_is_found_below_its_mount() {
+        let at = |own: &str| locate(Path::new(own), MOUNTS);
+        assert_eq!(at("/"), Some("/sys/fs/cgroup/uni fied".into()));
+        assert_eq!(at("/a/b"), Some("/sys/fs/cgroup/uni fied/a/b".into()));
+    }
+
+    #[test]
+    fn a_bind_mount_of_a_part_shows_only_that_part() {
+        let mounts = "27 25 0:25 /docker/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        assert_eq!(locate(Path::new("/docker/x/y"), mounts), Some("/sys/fs/cgroup/y".into()));
+        assert_eq!(locate(Path::new("/other"), mounts), None);
+    }
+}
