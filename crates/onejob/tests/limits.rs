@@ -269,6 +269,19 @@ fn another_process_of_the_user_can_change_the_limits_of_a_listed_job() {
 }
 
 #[test]
+fn a_job_without_limits_is_no_hindrance_for_one_with() {
+    let plain = Job::builder().mechanism(Mechanism::Cgroup).build();
+    let Some(job) = limited(Limits::new().processes_max(1)) else { return };
+    let _first = shell(&job, "exec sleep 300");
+    job.spawn(Command::new("true")).expect_err("a second");
+    let plain = plain.expect("a limited one is to be had");
+    let mut free = [shell(&plain, "exec sleep 300"), shell(&plain, "exec sleep 300")];
+    assert!(free.iter_mut().all(|child| child.try_wait().expect("a status").is_none()));
+    let next = Job::builder().mechanism(Mechanism::Cgroup).build().expect("as before");
+    assert!(shell(&next, "exit 0").wait().expect("a status").success());
+}
+
+#[test]
 fn weights_share_a_busy_cpu() {
     let Some(light) = limited(Limits::new().cpu_weight(100)) else { return };
     let heavy = limited(Limits::new().cpu_weight(400)).expect("as the first");

@@ -5,12 +5,15 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use rustix::fs::{Access, AtFlags, Mode};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use super::{
+    guards::Guards,
     hierarchy::{self, PREFIX, read_text, write_text},
+    members,
     place::Place,
 };
 use crate::{Error, Resources, Result};
@@ -42,9 +45,13 @@ impl Ground {
         wanted.without(Resources::CPU_TIME).is_empty() || self.limits().contains(wanted)
     }
 
-    /// Our own cgroup, once we have moved from it to a leaf below: allowed if it was handed over to
-    /// us, and we are alone.
-    pub(super) fn left_for_a_leaf(self, wanted: Resources) -> Result<Ground> {
+    /// Our own cgroup, once we have moved from it to a leaf below, with guards that we have already:
+    /// allowed if it was handed over to us, and nobody else is there.
+    pub(super) fn left_for_a_leaf(
+        self,
+        wanted: Resources,
+        guards: &[Arc<Guards>],
+    ) -> Result<Ground> {
         const LEAF: &str = "leaf.onejob";
         let shown = self.path.display().to_string();
         if !is_delegated(self.dir.as_fd(), &self.path) {
@@ -57,9 +64,13 @@ impl Ground {
         if !lacking.is_empty() || is_root(self.dir.as_fd()) {
             return Err(Error::unsupported(format!("a leaf below {shown} would not help")));
         }
-        let me = std::process::id().to_string();
-        let others = procs(self.dir.as_fd()).split_whitespace().any(|pid| pid != me);
-        if others {
+        let guards: Vec<_> = guards.iter().flat_map(|guards| guards.living()).collect();
+        let is_ours =
+            |pid: u32| pid == std::process::id() || guards.iter().any(|guard| guard.pid == pid);
+        let listed = procs(self.dir.as_fd());
+        let listed: Vec<u32> =
+            listed.split_whitespace().map(|pid| pid.parse().unwrap_or(0)).collect();
+        if !listed.iter().all(|pid| is_ours(*pid)) {
             return Err(Error::unsupported(format!("others are in our cgroup {shown}, too"))
                 .hint("a process that is alone in its cgroup can make room for itself"));
         }
@@ -68,7 +79,13 @@ impl Ground {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            write_text(self.dir.as_fd(), &format!("{LEAF}/cgroup.procs"), "0")
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let leaf = rustix::fs::openat(&self.dir, LEAF, flags, Mode::empty())?;
+            for guard in guards.iter().filter(|guard| listed.contains(&guard.pid)) {
+                // One that has died meanwhile is not needed there.
+                let _ = members::adopt(leaf.as_fd(), guard);
+            }
+            write_text(leaf.as_fd(), "cgroup.procs", "0")
         };
         moved().map_err(|e| Error::os(format!("move this process to a leaf below {shown}"), e))?;
         Ok(self)

@@ -174,6 +174,12 @@ impl Guards {
         }
     }
 
+    /// Those that live.
+    pub(super) fn living(&self) -> Vec<ProcessId> {
+        let both = self.ids().into_iter().zip([&self.inner, &self.outer]);
+        both.filter(|(_, guard)| !guard.is_dead()).map(|(id, _)| id).collect()
+    }
+
     /// Whether at least one of them is there to finish when we are gone.
     pub(super) fn stand(&self) -> bool {
         !(self.inner.is_dead() && self.outer.is_dead())

@@ -152,7 +152,8 @@ impl Base {
                 let lacking = wanted.without(own.limits());
                 let why =
                     format!("our cgroup {} has no controller for {lacking}", own.path.display());
-                match own.left_for_a_leaf(wanted) {
+                let guards: Vec<_> = bases.iter().map(|base| base.guards()).collect();
+                match own.left_for_a_leaf(wanted, &guards) {
                     Ok(own) => return Base::on(own, Place::current()?, owner, bases),
                     Err(error) => refusals.push(error),
                 }
