@@ -377,6 +377,10 @@ impl JobBuilder {
 
     /// Limits what the members may use, all together. A mechanism that cannot enforce one of these
     /// limits is passed over like one that does not meet a requirement.
+    ///
+    /// On Linux that needs controllers. Where our own cgroup has none the job is made elsewhere, in a
+    /// scope of systemd's for example (feature `systemd`); the first job that needs one waits for it,
+    /// two seconds at most.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

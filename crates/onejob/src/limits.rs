@@ -36,7 +36,7 @@ pub struct Limits {
     /// Live processes and threads, as the system counts them.
     pub processes_max: Option<u32>,
     /// CPU time in all, of the living and the dead; the job is killed when it is used up, and takes
-    /// no new members then.
+    /// no new members then. Not to be had by an enclosed job, whose caller would be killed, too.
     pub cpu_time_max: Option<Duration>,
 }
 
