@@ -51,7 +51,6 @@ impl Cell {
     }
 
     /// Starts `program` inside, as the user of the setting and in a process group of its own.
-    /// A namespace is made by its first program and holds no second one.
     pub fn start(&mut self, program: &Path, change: impl FnOnce(&mut Command)) -> Child {
         match &mut self.boundary {
             Boundary::Cgroup { inside, .. } => {
@@ -61,14 +60,14 @@ impl Cell {
             }
             Boundary::Namespace(namespace) => {
                 let mut command = Command::new(Bins::get().cell_init());
-                command.arg(Bins::get().actor()).arg(program);
+                command.args(namespace.way_in(Bins::get().actor())).arg(program);
                 change(&mut command);
                 namespace.start(command.process_group(0))
             }
         }
     }
 
-    /// The number here of the program that [`start`](Cell::start) started as `child`.
+    /// The number here of the program that [`start`](Cell::start) started first, as `child`.
     #[track_caller]
     pub fn program(&self, child: &Child) -> i32 {
         match &self.boundary {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     path::PathBuf,
     process::{Child, Command},
     sync::OnceLock,
@@ -29,9 +30,19 @@ impl Namespace {
         Namespace::default()
     }
 
+    /// The arguments with which a `cell-init` makes the namespace, or enters it once it is there.
+    pub(crate) fn way_in(&self, actor: PathBuf) -> Vec<OsString> {
+        match self.init {
+            Some(init) => vec!["--enter".into(), init.to_string().into()],
+            None => vec![actor.into()],
+        }
+    }
+
     /// `command` is a `cell-init`.
     pub(crate) fn start(&mut self, command: &mut Command) -> Child {
-        assert!(self.link.is_none(), "a namespace cell holds one program");
+        if self.link.is_some() {
+            return command.spawn().expect("cell-init starts");
+        }
         let go = scratch_dir().join("go");
         let child = command.env(GO, &go).spawn().expect("cell-init starts");
         let pid = child.id() as i32;

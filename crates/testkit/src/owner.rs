@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::Duration,
@@ -31,8 +31,19 @@ impl Owner {
     /// Starts one. It holds no job yet.
     #[track_caller]
     pub fn start(cell: &mut Cell, setting: Setting) -> Owner {
+        Owner::start_with(cell, setting, |_| ())
+    }
+
+    /// Starts one with another environment, say.
+    #[track_caller]
+    pub fn start_with(
+        cell: &mut Cell,
+        setting: Setting,
+        change: impl FnOnce(&mut Command),
+    ) -> Owner {
         let mut process = cell.start(&Bins::get().owner(), |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            change(command);
         });
         let requests = process.stdin.take();
         let answers = lines(process.stdout.take().expect("piped"));

@@ -1,11 +1,17 @@
 //! `cell-init ACTOR PROGRAM ARGS…`: makes a user, PID and mount namespace, starts a bystander (ACTOR)
 //! and PROGRAM in it, and ends as PROGRAM ends. The namespace stays, for whoever is to judge what
-//! lives there, until its first process is killed. `cell-init --probe` tries and leaves nothing.
+//! lives there, until its first process is killed. `cell-init --enter PID PROGRAM ARGS…` starts another
+//! program in the namespaces of PID. `cell-init --probe` tries and leaves nothing.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, Read, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::AsRawFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    path::Path,
     process::{Command, ExitStatus, Stdio},
     ptr,
 };
@@ -16,6 +22,11 @@ fn main() {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     if args == ["--probe"] {
         std::process::exit(i32::from(!probe()));
+    }
+    if let [enter, init, program, args @ ..] = &*args
+        && enter == "--enter"
+    {
+        self::enter(init, Command::new(program).args(args));
     }
     let [actor, program, args @ ..] = &*args else {
         eprintln!("usage: cell-init ACTOR PROGRAM ARGS…");
@@ -45,6 +56,21 @@ fn main() {
     let code =
         ended.map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
     std::process::exit(code.unwrap_or(125));
+}
+
+/// Runs a program in the namespaces of another cell's first process, and ends as it does.
+fn enter(init: &OsStr, program: &mut Command) -> ! {
+    for name in ["user", "mnt", "pid"] {
+        let file = fs::File::open(Path::new("/proc").join(init).join("ns").join(name));
+        let file = file.expect("a namespace of the cell");
+        // SAFETY: plain numbers; this process has one thread.
+        let entered = unsafe { libc::setns(file.as_raw_fd(), 0) };
+        assert!(entered == 0, "enter {name}: {}", io::Error::last_os_error());
+    }
+    let mut child = program.process_group(0).spawn().expect("a program that starts");
+    close_stdio();
+    let status = child.wait().expect("our child");
+    std::process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
 fn probe() -> bool {

@@ -10,7 +10,7 @@ use std::{
 use super::{
     PATIENCE,
     floor::{
-        call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGKILL, SIGSTOP},
+        call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGSTOP},
         proc::Proc,
         sweep::{Marks, Sweep},
         walk::{Coverage, Found, Frame, Visitor, Walk},
@@ -202,25 +202,6 @@ pub(super) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     }
 }
 
-/// Kills everybody below the root, then the root. It is stopped meanwhile: with it, whoever is
-/// below would lose its parent.
-pub(super) fn kill_with_root(proc: &Proc, root: Root<'_>) -> Result<()> {
-    let _ = call::pidfd_send_signal(root.pidfd.as_raw_fd(), SIGSTOP);
-    let failed = |e: io::Error| Error::os("watch the members of the job", e);
-    let is_empty = || wait(proc, root, Some(Instant::now()), &|| ()).map_err(failed);
-    let killed = kill(proc, root, &is_empty);
-    let _ = call::pidfd_send_signal(root.pidfd.as_raw_fd(), SIGKILL);
-    killed?;
-    let start = Instant::now();
-    match wait_for_end(root, Some(start + PATIENCE)) {
-        true => Ok(()),
-        false => {
-            let survivor = identity::describe(root.pid as u32, root.pidfd, Some(proc));
-            Err(Error::still_alive(vec![survivor], start.elapsed()))
-        }
-    }
-}
-
 /// Waits until a process is dead; whether that came before the deadline.
 pub(super) fn wait_for_end(process: Root<'_>, deadline: Option<Instant>) -> bool {
     let pidfd = process.pidfd.as_raw_fd();
@@ -233,12 +214,14 @@ pub(super) fn wait_for_end(process: Root<'_>, deadline: Option<Instant>) -> bool
     true
 }
 
-/// Stops everybody below the root, and one more; answers those who were not stopped before.
+/// Stops everybody below the root, and one more; answers those who were not stopped before. Each is
+/// noted before it is stopped.
 pub(super) fn freeze(
     proc: &Proc,
     root: Root<'_>,
     also: Option<Root<'_>>,
-) -> Result<Vec<(i32, OwnedFd)>> {
+    note: &mut dyn FnMut(i32, BorrowedFd<'_>) -> io::Result<()>,
+) -> Result<Vec<OwnedFd>> {
     let failed = |e: io::Error| Error::os("freeze the job", e);
     let mut stopped = Vec::new();
     let mut known = HashSet::new();
@@ -247,9 +230,10 @@ pub(super) fn freeze(
         if !known.insert(pid) || is_stopped(proc, pid) {
             return known.len();
         }
-        match pidfd.try_clone_to_owned() {
+        let kept = pidfd.try_clone_to_owned().and_then(|kept| note(pid, pidfd).map(|()| kept));
+        match kept {
             Ok(kept) => match call::pidfd_send_signal(pidfd.as_raw_fd(), SIGSTOP) {
-                Ok(()) => stopped.push((pid, kept)),
+                Ok(()) => stopped.push(kept),
                 Err(Errno::SRCH) => {}
                 Err(errno) => error = Some(errno.into()),
             },
@@ -268,7 +252,7 @@ pub(super) fn freeze(
     }
     match error {
         Some(error) => {
-            thaw(stopped.iter().map(|(_, pidfd)| pidfd.as_fd()));
+            thaw(stopped.iter().map(OwnedFd::as_fd));
             Err(failed(error))
         }
         None => Ok(stopped),

@@ -103,8 +103,12 @@ impl Cgroup {
             base: Some(self.base.path().to_owned()),
             ..Card::new(id, crate::Mechanism::Cgroup, spec.around)?
         };
-        self.record =
-            spec.published(Record::publish(self.base.registry(), card, spec.note.as_deref()))?;
+        self.record = spec.published(Record::publish(
+            self.base.registry(),
+            card,
+            spec.note.as_deref(),
+            || Ok(()),
+        ))?;
         Ok(())
     }
 
@@ -319,6 +323,16 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// Others can freeze and thaw a job that they can find.
+    fn is_frozen(&self, current: &hierarchy::Cgroup) -> bool {
+        match self.record {
+            Some(_) => Members(vec![current.dir.as_fd()]).are_frozen(),
+            None => self.frozen.load(Ordering::Relaxed),
+        }
+    }
+}
+
 fn spent() -> Error {
     Error::limit_reached("start a process: the job has used up its CPU time", None)
         .hint("set another limit, or make another job")
@@ -417,10 +431,7 @@ impl Mechanism for Cgroup {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        let current = self.current()?;
-        // Another process can have frozen it only if it can find it.
-        let by_others = || Members(vec![current.dir.as_fd()]).are_frozen();
-        if self.frozen.load(Ordering::Relaxed) || self.record.is_some() && by_others() {
+        if self.is_frozen(&*self.current()?) {
             return Err(members::frozen());
         }
         const TRIES: usize = 8;

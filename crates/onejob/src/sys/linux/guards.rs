@@ -149,6 +149,11 @@ impl Guards {
         })
     }
 
+    /// The number of the one that starts what is asked for.
+    pub(super) fn inner(&self) -> u32 {
+        self.inner.pid as u32
+    }
+
     /// Lets other processes ask through this datagram socket.
     pub(super) fn listen(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.wake();

@@ -1,7 +1,7 @@
 //! Where our cgroup is, and the jobs we have made below it.
 
 use std::{
-    ffi::{CString, OsStr},
+    ffi::{CStr, CString, OsStr},
     fs, io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -17,7 +17,7 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, eventfd},
-    fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, flock},
+    fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, XattrFlags, flock, fsetxattr},
 };
 
 use super::{
@@ -40,6 +40,9 @@ use crate::{Error, Leftover, LeftoverKind, Resources, Result, job::Around};
 
 /// What every cgroup of ours is called: this, the owner's own part, and numbers.
 pub(super) const PREFIX: &str = "onejob-";
+
+/// Marks the first cgroup of a job that has another one.
+const FOLLOWED: &CStr = c"user.onejob.followed";
 
 /// A cgroup of ours that was not a job's: where this process is, and its jobs go.
 pub(super) struct Base {
@@ -293,6 +296,18 @@ impl Base {
         first.is_some_and(|name| name.as_os_str().as_bytes().starts_with(self.prefix.as_bytes()))
     }
 
+    /// Has whoever looks for the cgroups of a job look for more than the first one, if that is
+    /// still there.
+    fn mark_followed(&self, job: u32) -> std::result::Result<(), rustix::io::Errno> {
+        let name = floor_cgroup::name_of(self.prefix.as_bytes(), job as i32, 0);
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat(self.dir(), name.as_c_str(), flags, Mode::empty()) {
+            Ok(first) => fsetxattr(&first, FOLLOWED, b"", XattrFlags::empty()),
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Makes and locks a fresh cgroup of a job, the next after those it has had. A used one must
     /// never be used again after a kill.
     pub(super) fn make(&self, job: u32, next: &AtomicU32) -> Result<Cgroup> {
@@ -307,6 +322,9 @@ impl Base {
         };
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
+            if number > 0 {
+                self.mark_followed(job).map_err(failed)?;
+            }
             let name = floor_cgroup::name_of(self.prefix.as_bytes(), job as i32, number as i32);
             let name = name.as_c_str().to_owned();
             match rustix::fs::mkdirat(self.dir(), &name, Mode::RWXU) {
@@ -493,14 +511,16 @@ fn ours(base: BorrowedFd<'_>, fits: &dyn Fn(&[u8]) -> bool) -> Vec<(CString, Own
             }
         });
     }
+    names.into_iter().filter_map(|name| our_own(base, name)).collect()
+}
+
+/// A cgroup below a base if it is this user's.
+fn our_own(base: BorrowedFd<'_>, name: CString) -> Option<(CString, OwnedFd)> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(base, &name, flags, Mode::empty()).ok()?;
     let me = rustix::process::geteuid().as_raw();
-    let open = |name: CString| {
-        let dir = rustix::fs::openat(base, &name, flags, Mode::empty()).ok()?;
-        let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
-        mine.then_some((name, dir))
-    };
-    names.into_iter().filter_map(open).collect()
+    let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
+    mine.then_some((name, dir))
 }
 
 /// Ends what is left of a job whose owner and guards are dead. Proof is the lock here, too.
@@ -527,6 +547,12 @@ pub(super) fn open_base(path: &Path) -> io::Result<OwnedFd> {
 /// The cgroups of the job with this id that are ours, the latest last.
 pub(super) fn cgroups_of(base: BorrowedFd<'_>, id: &str) -> Vec<(CString, OwnedFd)> {
     let first = format!("{PREFIX}{id}");
+    // Most jobs have but one, which costs nothing to find however many jobs there are.
+    let only = CString::new(&*first).ok().and_then(|first| our_own(base, first));
+    let only = only.filter(|(_, dir)| !call::has_xattr(dir.as_raw_fd(), FOLLOWED));
+    if only.is_some() {
+        return only.into_iter().collect();
+    }
     let mut cgroups = ours(base, &|name| {
         let rest = name.strip_prefix(first.as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))

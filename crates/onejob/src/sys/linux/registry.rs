@@ -21,7 +21,8 @@ use std::{
 use rustix::{
     fs::{
         Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, accessat, flock, fstat,
-        inotify, mkdirat, openat, readlinkat, renameat, stat, symlinkat, unlinkat,
+        ftruncate, inotify, mkdirat, openat, readlinkat, renameat, stat, statat, symlinkat,
+        unlinkat,
     },
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with},
@@ -90,16 +91,20 @@ struct Registry {
 }
 
 impl Registry {
-    /// Every one that exists.
+    /// Every one that exists. What a stranger has put where we keep no records hides none of them.
     fn all() -> Result<Vec<Registry>> {
+        let ours = place();
         let opened = places().into_iter().map(|path| match Registry::open(&path) {
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_not_found() || path != ours => Ok(None),
             opened => opened.map(Some),
         });
         opened.filter_map(Result::transpose).collect()
     }
 
     fn made(path: &Path) -> Result<Registry> {
+        if !path.is_absolute() {
+            return Err(refused(path, "is no absolute path"));
+        }
         match mkdirat(CWD, path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Registry::open(path),
             Err(e) => Err(Error::os(format!("make the runtime directory {}", path.display()), e)
@@ -108,16 +113,12 @@ impl Registry {
     }
 
     fn open(path: &Path) -> Result<Registry> {
-        let refused = |why: &str| {
-            let what = format!("the runtime directory {} {why}", path.display());
-            Error::unsupported(what).hint("ONEJOB_RUNTIME_DIR can name another one")
-        };
         if !path.is_absolute() {
-            return Err(refused("is no absolute path"));
+            return Err(refused(path, "is no absolute path"));
         }
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused("is no directory")),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(path, "is no directory")),
             opened => opened.map_err(|e| {
                 Error::os(format!("open the runtime directory {}", path.display()), e)
             })?,
@@ -125,26 +126,52 @@ impl Registry {
         let stat = fstat(&dir)
             .map_err(|e| Error::os(format!("look at the directory {}", path.display()), e))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(refused("belongs to another user"));
+            return Err(refused(path, "belongs to another user"));
         }
         if stat.st_mode & 0o077 != 0 {
-            return Err(refused("is open to other users (chmod 700 closes it)"));
+            return Err(refused(path, "is open to other users (chmod 700 closes it)"));
         }
         Ok(Registry { path: path.to_owned(), dir })
     }
 
-    /// The ids that are there. Whether their jobs live is not known yet.
-    fn ids(&self) -> Result<Vec<String>> {
+    /// The names of all files in it that are text, as ours are.
+    fn files(&self) -> Result<Vec<String>> {
         let failed = |e| Error::os(format!("list the directory {}", self.path.display()), e);
-        let mut ids = Vec::new();
+        let mut files = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_bytes();
-            if is_id(name) {
-                ids.extend(String::from_utf8(name.to_owned()));
+            files.extend(entry.file_name().to_str().map(str::to_owned));
+        }
+        Ok(files)
+    }
+
+    /// The ids that are there. Whether their jobs live is not known yet.
+    fn ids(&self) -> Result<Vec<String>> {
+        let mut files = self.files()?;
+        files.retain(|file| is_id(file.as_bytes()));
+        Ok(files)
+    }
+
+    /// Removes what lies beside a record that is not there: its owner and the guards were killed
+    /// before it was whole. A living owner has locked its draft.
+    fn sweep(&self, files: &[String]) {
+        for file in files {
+            let Some((id, _)) = file.split_once('.').filter(|(id, _)| is_id(id.as_bytes())) else {
+                continue;
+            };
+            let is_there = || statat(&self.dir, id, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if is_there() {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let draft = openat(&self.dir, draft_of(id), flags, Mode::empty());
+            let lock = |draft: &OwnedFd| flock(draft, FlockOperation::NonBlockingLockExclusive);
+            let is_being_made = draft.as_ref().is_ok_and(|draft| lock(draft).is_err());
+            // Looked for again, after the draft: that may have become the record.
+            if !is_being_made && !is_there() {
+                let _ = unlinkat(&self.dir, file, AtFlags::empty());
             }
         }
-        Ok(ids)
     }
 
     /// The id that a name leads to. The link is never followed, so it can lead nowhere else.
@@ -197,8 +224,13 @@ impl Registry {
 fn locked<T>(registry: &Path, action: impl FnOnce() -> T) -> T {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(registry, flags, Mode::empty());
-    let _locked = dir.map(|dir| flock(&dir, FlockOperation::LockExclusive).map(|()| dir));
+    let _locked = dir.map(|dir| lock(&dir).map(|()| dir));
     action()
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    Error::unsupported(format!("the runtime directory {} {why}", path.display()))
+        .hint("ONEJOB_RUNTIME_DIR can name another one")
 }
 
 fn link_of(name: &Name) -> String {
@@ -250,17 +282,16 @@ impl Card {
     }
 
     fn text(&self) -> String {
-        let process = |id: &ProcessId| format!("{} {} {} {}", id.pid, id.start, id.boot, id.inode);
         let around = if self.around == Around::Caller { "caller" } else { "others" };
         let mut text = format!(
             "mechanism {}\naround {around}\nowner {}\npid-namespace {}\nstarted {}\n",
             self.mechanism,
-            process(&self.owner),
+            text_of(&self.owner),
             self.pid_namespace,
             self.started.as_nanos(),
         );
         if let Some([inner, outer]) = &self.guards {
-            text += &format!("inner-guard {}\nouter-guard {}\n", process(inner), process(outer));
+            text += &format!("inner-guard {}\nouter-guard {}\n", text_of(inner), text_of(outer));
         }
         if let Some(base) = &self.base {
             text += &format!("below {}\n", escape(base.as_os_str().as_bytes()));
@@ -275,15 +306,7 @@ impl Card {
         let said: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once(' ')).collect();
         let number = |key: &str| said.get(key)?.parse::<u64>().ok();
-        let process = |key: &str| {
-            let mut words = said.get(key)?.split(' ');
-            Some(ProcessId {
-                pid: words.next()?.parse().ok()?,
-                start: words.next()?.parse().ok()?,
-                boot: words.next()?.parse().ok()?,
-                inode: words.next()?.parse().ok()?,
-            })
-        };
+        let process = |key: &str| process_of(said.get(key)?);
         Some(Card {
             id: id.to_owned(),
             name: said.get("name").and_then(|name| Name::new(name).ok()),
@@ -346,43 +369,37 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Makes the job known. From now on it can be found, and its name is taken.
-    pub(super) fn publish(registry: &Path, card: Card, note: Option<&str>) -> Result<Record> {
+    /// Makes the job known, after whatever else it needs in the directory has been prepared. From
+    /// now on it can be found, and its name is taken.
+    pub(super) fn publish(
+        registry: &Path,
+        card: Card,
+        note: Option<&str>,
+        prepare: impl FnOnce() -> Result<()>,
+    ) -> Result<Record> {
         let registry = Registry::made(registry)?;
         let failed = |e: Errno| {
             Error::os(format!("write the record of the job into {}", registry.path.display()), e)
         };
-        let draft = format!("{}.new", card.id);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = openat(&registry.dir, &draft, flags, mode).map_err(failed)?;
-        // Locked and complete before anybody sees it.
-        let publish = || -> std::result::Result<(), Errno> {
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            rustix::io::write(&file, card.text().as_bytes())?;
-            Ok(())
-        };
-        let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e));
-        let done = publish().map_err(failed);
-        let done = done.and_then(|()| {
-            let mut record =
-                Record { registry: registry.path.clone(), dir: dir?, file, card, is_owners: true };
+        let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
+        let file = draft(&registry, &card.id).map_err(failed)?;
+        let record = Record { registry: registry.path.clone(), dir, file, card, is_owners: true };
+        let publish = || {
+            record.add(&record.card.text()).map_err(failed)?;
             note.map_or(Ok(()), |note| record.set_note(note))?;
-            renameat(&registry.dir, &draft, &registry.dir, &record.card.id).map_err(failed)?;
-            if let Some(name) = record.card.name.clone()
-                && let Err(error) = claim(&registry, &name, &record.card.id)
-            {
-                // Not ours, so not ours to remove.
-                record.card.name = None;
+            prepare()?;
+            let (draft, id) = (draft_of(record.id()), record.id());
+            renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
+            record.name().map_or(Ok(()), |name| claim(&registry, name, id))
+        };
+        match publish() {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                // Where the name leads to another job it is not ours to remove.
                 record.remove();
-                return Err(error);
+                Err(error)
             }
-            Ok(record)
-        });
-        if done.is_err() {
-            let _ = unlinkat(&registry.dir, &draft, AtFlags::empty());
         }
-        done
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -417,8 +434,24 @@ impl Record {
         if size + line.len() as u64 > MOST {
             return Err(failed(io::ErrorKind::FileTooLarge.into()));
         }
-        let written = rustix::io::write(&self.file, line.as_bytes());
-        written.map(drop).map_err(|e| failed(e.into()))
+        self.add(&line).map_err(|e| failed(e.into()))
+    }
+
+    /// Appends whole lines, all or nothing: half a line would spoil the next one.
+    fn add(&self, lines: &str) -> std::result::Result<(), Errno> {
+        let size = fstat(&self.file)?.st_size as u64;
+        let mut rest = lines.as_bytes();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.file, rest) {
+                Ok(len) => rest = rest.get(len..).unwrap_or(&[]),
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let _ = ftruncate(&self.file, size);
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the owner holds the job no more.
@@ -445,14 +478,21 @@ impl Record {
         }
     }
 
-    /// Takes it back: the job is over.
+    /// Takes it back: the job is over. The name may be another job's by now, if the guards have
+    /// taken it back before.
     pub(super) fn remove(&self) {
-        if let Some(name) = &self.card.name {
-            let _ = unlinkat(&self.dir, link_of(name), AtFlags::empty());
-        }
-        for file in [self.socket(), self.frozen_file(), self.card.id.clone()] {
-            let _ = unlinkat(&self.dir, file, AtFlags::empty());
-        }
+        locked(&self.registry, || {
+            let leads_here = |name: &Name| {
+                let target = readlinkat(&self.dir, link_of(name), Vec::new());
+                target.is_ok_and(|target| target.to_bytes() == self.card.id.as_bytes())
+            };
+            let name = self.name().filter(|name| leads_here(name)).map(link_of);
+            // The record goes last: whoever finds it removes what is left.
+            let files = [draft_of(self.id()), self.socket(), self.frozen_file()];
+            for file in name.into_iter().chain(files).chain([self.card.id.clone()]) {
+                let _ = unlinkat(&self.dir, file, AtFlags::empty());
+            }
+        });
     }
 
     /// Whether its owner lives: only that keeps the lock.
@@ -496,19 +536,7 @@ impl Record {
         if let Some(base) = &self.card.base {
             hierarchy::end_abandoned(base, &self.card.id);
         }
-        locked(&self.registry, || {
-            let leads_here = |name: &Name| {
-                let target = readlinkat(&self.dir, link_of(name), Vec::new());
-                target.is_ok_and(|target| target.to_bytes() == self.card.id.as_bytes())
-            };
-            if let Some(name) = self.card.name.as_ref().filter(|name| leads_here(name)) {
-                let _ = unlinkat(&self.dir, link_of(name), AtFlags::empty());
-            }
-            let nameless = Card { name: None, ..self.card.clone() };
-            for file in [self.socket(), self.frozen_file(), nameless.id] {
-                let _ = unlinkat(&self.dir, file, AtFlags::empty());
-            }
-        });
+        self.remove();
         true
     }
 
@@ -549,45 +577,87 @@ impl Record {
         format!("{}.frozen", self.card.id)
     }
 
-    /// Writes down whom a freeze has stopped, for whoever thaws.
-    pub(super) fn remember_frozen(&self, stopped: &[ProcessId]) -> io::Result<()> {
-        let text: String = self
-            .frozen()
-            .iter()
-            .chain(stopped)
-            .map(|id| format!("{} {} {} {}\n", id.pid, id.start, id.boot, id.inode))
-            .collect();
-        let draft = format!("{}.frozen.new", self.card.id);
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(&self.dir, &draft, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR)?;
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let len = rustix::io::write(&file, rest)?;
-            rest = rest.get(len..).unwrap_or(&[]);
-        }
-        Ok(renameat(&self.dir, &draft, &self.dir, self.frozen_file())?)
+    /// The list of whom a freeze stops, for whoever thaws.
+    pub(super) fn freezing(&self) -> Result<Freezing> {
+        let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        openat(&self.dir, self.frozen_file(), flags | OFlags::NOFOLLOW, mode)
+            .map(Freezing)
+            .map_err(|e| Error::os("write down who is frozen", e))
     }
 
-    /// Whom a freeze has stopped.
-    pub(super) fn frozen(&self) -> Vec<ProcessId> {
+    /// Hands everybody whom a freeze has stopped to `thaw`, and forgets them then: killed in
+    /// between, we leave the list to the next one.
+    pub(super) fn thaw(&self, thaw: impl Fn(&[ProcessId])) {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.dir, self.frozen_file(), flags, Mode::empty());
-        let text = file.ok().and_then(|file| read(file.as_fd()).ok()).unwrap_or_default();
-        let id = |line: &str| {
-            let mut words = line.split(' ');
-            Some(ProcessId {
-                pid: words.next()?.parse().ok()?,
-                start: words.next()?.parse().ok()?,
-                boot: words.next()?.parse().ok()?,
-                inode: words.next()?.parse().ok()?,
-            })
+        let Ok(list) = openat(&self.dir, self.frozen_file(), flags, Mode::empty()) else { return };
+        let listed = || {
+            let text = read(list.as_fd()).unwrap_or_default();
+            text.lines().filter_map(process_of).collect::<Vec<_>>()
         };
-        text.lines().filter_map(id).collect()
+        let before = listed();
+        thaw(&before);
+        let _ = unlinkat(&self.dir, self.frozen_file(), AtFlags::empty());
+        // What a freeze has added meanwhile.
+        thaw(listed().get(before.len()..).unwrap_or(&[]));
+    }
+}
+
+/// The list of whom a freeze under way stops.
+pub(super) struct Freezing(OwnedFd);
+
+impl Freezing {
+    /// Before it is stopped: who is listed and runs is thawed without harm, who is stopped and not
+    /// listed never.
+    pub(super) fn add(&self, process: &ProcessId) -> io::Result<()> {
+        let line = text_of(process) + "\n";
+        match rustix::io::write(&self.0, line.as_bytes())? {
+            len if len == line.len() => Ok(()),
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        }
     }
 
-    pub(super) fn forget_frozen(&self) {
-        let _ = unlinkat(&self.dir, self.frozen_file(), AtFlags::empty());
+    /// Whether nobody has thawed the job meanwhile.
+    pub(super) fn stands(&self) -> bool {
+        fstat(&self.0).is_ok_and(|stat| stat.st_nlink > 0)
     }
+}
+
+/// A process in one line.
+fn text_of(id: &ProcessId) -> String {
+    format!("{} {} {} {}", id.pid, id.start, id.boot, id.inode)
+}
+
+fn process_of(line: &str) -> Option<ProcessId> {
+    let mut words = line.split(' ');
+    Some(ProcessId {
+        pid: words.next()?.parse().ok()?,
+        start: words.next()?.parse().ok()?,
+        boot: words.next()?.parse().ok()?,
+        inode: words.next()?.parse().ok()?,
+    })
+}
+
+/// A fresh record that only its owner knows of, locked.
+fn draft(registry: &Registry, id: &str) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
+    loop {
+        let file = openat(&registry.dir, draft_of(id), flags, Mode::RUSR | Mode::WUSR)?;
+        lock(&file)?;
+        // Before it was locked it looked abandoned: a sweeper may have taken it.
+        if fstat(&file)?.st_nlink > 0 {
+            return Ok(file);
+        }
+    }
+}
+
+/// Waits for the exclusive lock, whatever signals come.
+fn lock(file: &OwnedFd) -> std::result::Result<(), Errno> {
+    rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive))
+}
+
+fn draft_of(id: &str) -> String {
+    format!("{id}.new")
 }
 
 fn socket_of(id: &str) -> String {
@@ -600,7 +670,7 @@ fn datagrams() -> std::result::Result<OwnedFd, Errno> {
 
 /// An address has room for 107 bytes only, whatever the path to the directory is.
 fn address(dir: BorrowedFd<'_>, file: &str) -> std::result::Result<SocketAddrUnix, Errno> {
-    SocketAddrUnix::new(format!("/proc/self/fd/{}/{file}", dir.as_raw_fd()))
+    SocketAddrUnix::new(format!("{}/{file}", path_of(dir)))
 }
 
 /// Takes a name for a job whose record is there already.
@@ -641,6 +711,7 @@ pub(super) fn find(job: &Name) -> Result<Record> {
         let by_name = registry.id_of(job)?;
         let ids = match &by_name {
             Some(id) => vec![id.clone()],
+            None if is_id(job.as_str().as_bytes()) => vec![job.as_str().to_owned()],
             None => registry.ids()?,
         };
         let fits = |id: &String| by_name.is_some() || id.starts_with(job.as_str());
@@ -667,7 +738,7 @@ pub(super) fn find(job: &Name) -> Result<Record> {
 impl Record {
     /// Whether its owner lives. If not, what is left of the job goes, unless its guards are still
     /// at it.
-    fn is_held_or_cleared(&self) -> bool {
+    pub(super) fn is_held_or_cleared(&self) -> bool {
         let held = self.is_held();
         if !held {
             self.clear(Duration::ZERO);
@@ -679,7 +750,9 @@ impl Record {
 pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
     let mut entries = Vec::new();
     for registry in Registry::all()? {
-        for id in registry.ids()? {
+        let files = registry.files()?;
+        registry.sweep(&files);
+        for id in files.into_iter().filter(|file| is_id(file.as_bytes())) {
             // One that is not ours to believe hides no other.
             let Ok(Some(mut record)) = registry.record(&id) else { continue };
             if !record.is_held_or_cleared() {
@@ -720,6 +793,11 @@ pub(crate) fn runtime_dir() -> Result<PathBuf> {
     }
 }
 
+/// The very file that is open, wherever it lies by now.
+fn path_of(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
 /// What tells that something has happened to a job of another process.
 pub(super) struct Watch {
     changes: OwnedFd,
@@ -734,14 +812,20 @@ impl Watch {
         let wanted = inotify::WatchFlags::ATTRIB
             | inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::DELETE_SELF;
-        match inotify::add_watch(&changes, record.registry.join(record.id()), wanted) {
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(failed(e)),
-        }
+        inotify::add_watch(&changes, path_of(record.file.as_fd()), wanted).map_err(failed)?;
         let owner = record.is_of_our_namespace().then_some(&record.card.owner);
         let owner = owner.and_then(|id| identity::reopen(id).ok());
         let keepers = owner.into_iter().chain(record.guards()).collect();
         Ok(Watch { changes, keepers })
+    }
+
+    /// Tells when something in this directory is removed, too. A cgroup's own files do not tell of
+    /// its removal, and of its emptiness with a delay that a removal cuts off.
+    pub(super) fn also(self, dir: BorrowedFd<'_>) -> Result<Watch> {
+        let wanted = inotify::WatchFlags::DELETE;
+        inotify::add_watch(&self.changes, path_of(dir), wanted)
+            .map_err(|e| Error::os("watch the cgroups of the job", e))?;
+        Ok(self)
     }
 
     /// Owner and guards are dead, and so it is ours to take down what is left. Whether we did.
@@ -799,7 +883,7 @@ mod tests {
     #[test]
     fn the_last_whole_note_counts() {
         let dir = tempdir();
-        let record = Record::publish(&dir, card(), Some("first")).unwrap();
+        let record = Record::publish(&dir, card(), Some("first"), || Ok(())).unwrap();
         record.set_note("second\nline %").unwrap();
         rustix::io::write(&record.file, b"note thi").unwrap();
         assert_eq!(record.note().unwrap().as_deref(), Some("second\nline %"));

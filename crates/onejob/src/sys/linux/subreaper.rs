@@ -9,9 +9,9 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ use super::{
     registry::{self, Card, Record},
     rights::Rights,
     spawn,
+    tree::Tree,
 };
 use crate::{
     Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
@@ -42,6 +43,9 @@ pub(crate) struct Subreaper {
     /// Those that a freeze has stopped; a job that others can find keeps them in its record.
     frozen: Mutex<Vec<OwnedFd>>,
     record: Option<Record>,
+    /// In a view of an enclosed job: whom a stop has asked. With its owner's end the others can no
+    /// longer be found.
+    asked: Mutex<Option<Arc<Tree>>>,
     /// Whether the job is not ours to end: another's, or given up.
     is_left_alone: bool,
 }
@@ -50,12 +54,17 @@ pub(crate) struct Subreaper {
 enum Parent {
     Guards {
         guards: Guards,
-        rights: Rights,
-        /// Ours when the guard was started, hence the guard's.
-        limits: Vec<Limit>,
+        /// Ours when the guard was started; a view looks once it starts somebody.
+        bequest: OnceLock<Bequest>,
     },
     /// The owner of an enclosed job, a member itself. It is the caller, unless this is a view.
     Owner { pid: i32, pidfd: OwnedFd },
+}
+
+/// What a child has from the guard that starts it.
+struct Bequest {
+    rights: Rights,
+    limits: Vec<Limit>,
 }
 
 impl Subreaper {
@@ -67,8 +76,7 @@ impl Subreaper {
         };
         let parent = match spec.around {
             Around::Others => Parent::Guards {
-                rights: Rights::current()?.0,
-                limits: spawn::limits(),
+                bequest: Bequest { rights: Rights::current()?.0, limits: spawn::limits() }.into(),
                 guards: Guards::start(Charge {
                     cgroups: None,
                     records: spec.is_listed().then_some((&registry, &owner)),
@@ -82,6 +90,7 @@ impl Subreaper {
             parent,
             frozen: Mutex::default(),
             record: None,
+            asked: Mutex::default(),
             is_left_alone: false,
         };
         if spec.is_listed() {
@@ -99,14 +108,16 @@ impl Subreaper {
     fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Record> {
         let mut card = Card::new(id, crate::Mechanism::Subreaper, spec.around)?;
         card.name = spec.name.clone();
-        if let Parent::Guards { guards, .. } = &self.parent {
-            card.guards = Some(guards.ids());
-            let socket = Record::listener(registry, &card.id)?;
-            guards
-                .listen(socket.as_fd())
-                .map_err(|e| Error::os("have the guard of the job listen", e))?;
-        }
-        Record::publish(registry, card, spec.note.as_deref())
+        let Parent::Guards { guards, .. } = &self.parent else {
+            return Record::publish(registry, card, spec.note.as_deref(), || Ok(()));
+        };
+        card.guards = Some(guards.ids());
+        let id = card.id.clone();
+        Record::publish(registry, card, spec.note.as_deref(), || {
+            let socket = Record::listener(registry, &id)?;
+            let failed = |e| Error::os("have the guard of the job listen", e);
+            guards.listen(socket.as_fd()).map_err(failed)
+        })
     }
 
     /// A view of another process' job.
@@ -114,21 +125,15 @@ impl Subreaper {
         let proc = usable_proc()?;
         let parent = match record.card.around {
             Around::Others => {
-                let guards = record.connect()?;
-                let inner = guards.ids()[0].pid;
-                Parent::Guards {
-                    rights: Rights::of(inner)?,
-                    limits: spawn::limits_of(inner as i32),
-                    guards,
-                }
+                Parent::Guards { guards: record.connect()?, bequest: OnceLock::new() }
             }
             Around::Caller => {
                 let owner = &record.card.owner;
                 Parent::Owner { pid: owner.pid as i32, pidfd: identity::reopen(owner)? }
             }
         };
-        let frozen = Mutex::default();
-        Ok(Subreaper { proc, parent, frozen, record: Some(record), is_left_alone: true })
+        let (frozen, asked) = Default::default();
+        Ok(Subreaper { proc, parent, frozen, record: Some(record), asked, is_left_alone: true })
     }
 
     /// From where the members are found, at this moment; `None` once they have all been ended.
@@ -143,10 +148,28 @@ impl Subreaper {
         }
     }
 
+    /// What the guard bequeaths, which never changes.
+    fn inherit<'a>(&self, guards: &Guards, bequest: &'a OnceLock<Bequest>) -> Result<&'a Bequest> {
+        if bequest.get().is_none() {
+            let inner = guards.inner();
+            let (rights, limits) = (Rights::of(inner)?, spawn::limits_of(inner as i32));
+            if !guards.answer() {
+                return Err(lost());
+            }
+            let _ = bequest.set(Bequest { rights, limits });
+        }
+        bequest.get().ok_or_else(lost)
+    }
+
+    /// Whether its owner has let go of it.
+    fn is_over(&self) -> bool {
+        self.record.as_ref().is_some_and(Record::is_over)
+    }
+
     /// Whether the guards are gone because nobody was left. The record tells those who have not
     /// started them.
     fn have_finished(&self, guards: &Guards) -> bool {
-        guards.had_finished() || self.record.as_ref().is_some_and(Record::is_over)
+        guards.had_finished() || self.is_over()
     }
 
     /// The owner of an enclosed job, if it is a member like any other to us.
@@ -187,6 +210,10 @@ impl Subreaper {
     }
 }
 
+fn ended(record: Option<&Record>) -> Error {
+    Error::stale(format!("the job {} has ended", record.map_or("", Record::id)))
+}
+
 fn lost() -> Error {
     Error::unsupported(
         "both guards of the job were killed: its members can no longer be told apart",
@@ -225,8 +252,31 @@ fn enclose(proc: &Proc) -> Result<Parent> {
     Ok(Parent::Owner { pid: pid as i32, pidfd })
 }
 
+impl Subreaper {
+    fn asked(&self) -> MutexGuard<'_, Option<Arc<Tree>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the owner of an enclosed job with everybody below it. Nobody else removes the record
+    /// then: such an owner has no guards.
+    fn kill_with_owner(&self, owner: Root<'_>) -> Result<()> {
+        match self.asked().take() {
+            Some(asked) => asked.kill()?,
+            None => Tree::new(owner)?.kill()?,
+        }
+        self.record.as_ref().map(Record::is_held_or_cleared);
+        Ok(())
+    }
+}
+
 impl Stoppable for Subreaper {
     fn ask(&self, signal: Signal) -> Result<usize> {
+        if let Some(owner) = self.owner() {
+            let tree = Arc::new(Tree::new(owner)?);
+            let asked = tree.ask(signal);
+            *self.asked() = Some(tree);
+            return asked;
+        }
         let asked = match self.signal(signal) {
             Err(error) if error.is_permission_denied() => 0,
             answer => answer?,
@@ -237,7 +287,11 @@ impl Stoppable for Subreaper {
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         if let Some(owner) = self.owner() {
-            return Ok(below::wait_for_end(owner, deadline));
+            let asked = self.asked().clone();
+            return match asked {
+                Some(asked) => asked.wait(deadline),
+                None => Ok(below::wait_for_end(owner, deadline)),
+            };
         }
         loop {
             if let Some(answer) = self.wait_for_outer(deadline) {
@@ -267,10 +321,10 @@ impl Stoppable for Subreaper {
         }
         let Some(root) = self.root()? else { return Ok(()) };
         match self.owner() {
-            Some(owner) => below::kill_with_root(&self.proc, owner)?,
+            Some(owner) => self.kill_with_owner(owner)?,
             None => below::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?,
         }
-        self.take_frozen();
+        self.thaw_all();
         Ok(())
     }
 }
@@ -296,12 +350,14 @@ impl Mechanism for Subreaper {
                 "the members of a job that encloses its owner are started by that alone",
             )),
             Parent::Owner { .. } => spawn::local(command, None),
-            Parent::Guards { guards, rights, limits } => {
+            Parent::Guards { .. } if self.is_view() && self.is_over() => Err(ended(self.record())),
+            Parent::Guards { guards, bequest } => {
                 if !guards.answer() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
                     ));
                 }
+                let Bequest { rights, limits } = self.inherit(guards, bequest)?;
                 let inherited = rights.check(self.is_view())?;
                 spawn::remote(command, guards, &inherited, limits, None)
             }
@@ -366,28 +422,26 @@ impl Mechanism for Subreaper {
 
     fn freeze(&self) -> Result<()> {
         let Some(root) = self.root()? else { return Ok(()) };
-        let stopped = below::freeze(&self.proc, root, self.owner())?;
-        match &self.record {
-            Some(record) => {
-                let id = |(pid, pidfd): &(i32, OwnedFd)| {
-                    identity::of_pidfd(*pid as u32, pidfd.as_fd(), Some(&self.proc))
-                };
-                let ids: Vec<_> = stopped.iter().map(id).collect();
-                record.remember_frozen(&ids).map_err(|e| {
-                    below::thaw(stopped.iter().map(|(_, pidfd)| pidfd.as_fd()));
-                    Error::os("write down who is frozen", e)
-                })
-            }
-            None => {
-                let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-                frozen.extend(stopped.into_iter().map(|(_, pidfd)| pidfd));
-                Ok(())
-            }
+        let Some(record) = &self.record else {
+            let stopped = below::freeze(&self.proc, root, self.owner(), &mut |_, _| Ok(()))?;
+            let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+            frozen.extend(stopped);
+            return Ok(());
+        };
+        let list = record.freezing()?;
+        let mut note = |pid: i32, pidfd: BorrowedFd<'_>| {
+            list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
+        };
+        let stopped = below::freeze(&self.proc, root, self.owner(), &mut note)?;
+        if !list.stands() {
+            // Somebody has thawed the job meanwhile, without these.
+            below::thaw(stopped.iter().map(OwnedFd::as_fd));
         }
+        Ok(())
     }
 
     fn thaw(&self) -> Result<()> {
-        below::thaw(self.take_frozen().iter().map(OwnedFd::as_fd));
+        self.thaw_all();
         Ok(())
     }
 
@@ -417,6 +471,8 @@ impl Mechanism for Subreaper {
         if self.is_view() {
             return Err(members::not_ours());
         }
+        // First: whoever waits takes the guards' leaving for the end, which it is to them.
+        self.record.take().inspect(Record::remove);
         if let Parent::Guards { guards, .. } = &self.parent
             && !guards.dismiss(message::RELEASE, PATIENCE)
         {
@@ -426,7 +482,6 @@ impl Mechanism for Subreaper {
             ));
         }
         self.is_left_alone = true;
-        self.record.take().inspect(Record::remove);
         Ok(())
     }
 
@@ -450,15 +505,19 @@ impl Mechanism for Subreaper {
 }
 
 impl Subreaper {
-    /// Those that a freeze has stopped, ours now.
-    fn take_frozen(&self) -> Vec<OwnedFd> {
-        let Some(record) = &self.record else {
-            let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-            return std::mem::take(&mut frozen);
-        };
-        let frozen = record.frozen();
-        record.forget_frozen();
-        frozen.iter().filter_map(|id| identity::reopen(id).ok()).collect()
+    /// Lets those go that a freeze has stopped.
+    fn thaw_all(&self) {
+        match &self.record {
+            Some(record) => record.thaw(|ids| {
+                let open = |id: &ProcessId| identity::reopen(id).ok();
+                let stopped: Vec<_> = ids.iter().filter_map(open).collect();
+                below::thaw(stopped.iter().map(OwnedFd::as_fd));
+            }),
+            None => {
+                let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+                below::thaw(std::mem::take(&mut *frozen).iter().map(OwnedFd::as_fd));
+            }
+        }
     }
 }
 

@@ -75,6 +75,13 @@ pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
 }
 
 impl Tree {
+    /// That of a process that is held already.
+    pub(super) fn new(root: Root<'_>) -> Result<Tree> {
+        let proc = Proc::open().map_err(|e| Error::os("open /proc", e))?;
+        let pidfd = root.pidfd.try_clone_to_owned().map_err(|e| Error::os("hold a process", e))?;
+        Ok(Tree { proc, met: Mutex::new(vec![Met { pid: root.pid as u32, pidfd }]) })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Met>> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }

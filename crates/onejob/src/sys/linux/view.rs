@@ -6,7 +6,7 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -140,6 +140,14 @@ fn populated(cgroups: &[(CString, OwnedFd)]) -> Result<Option<Events>> {
     Ok(None)
 }
 
+/// A cgroup that has gone meanwhile needs no thaw.
+fn thaw_empty(cgroup: BorrowedFd<'_>) {
+    let members = Members(vec![cgroup]);
+    if members.are_frozen() {
+        let _ = members.set_frozen(false);
+    }
+}
+
 impl Stoppable for View {
     fn ask(&self, signal: Signal) -> Result<usize> {
         let asked = match self.signal(signal) {
@@ -152,7 +160,7 @@ impl Stoppable for View {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        let watch = Watch::new(&self.record)?;
+        let watch = Watch::new(&self.record)?.also(self.base.as_fd())?;
         loop {
             if self.record.is_over() || watch.finish_if_abandoned(&self.record) {
                 return Ok(true);
@@ -178,6 +186,8 @@ impl Stoppable for View {
                 let survivors = Members(vec![dir.as_fd()]).list();
                 return Err(Error::still_alive(survivors, start.elapsed()));
             }
+            // It takes new members from now on, also if those before were killed frozen.
+            thaw_empty(dir.as_fd());
         }
         Ok(())
     }

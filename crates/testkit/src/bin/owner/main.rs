@@ -19,7 +19,7 @@ use std::{
 };
 
 use killpg::Group;
-use onejob::{Child, Command, Error, Job, ProcessId, Signal, Stdio};
+use onejob::{Child, Command, Error, Job, JobBuilder, JobEntry, ProcessId, Signal, Stdio};
 use testkit::mortal;
 
 /// What a request gives: the rest of the `ok` or of the `err` line.
@@ -28,6 +28,8 @@ type Answer = Result<String, String>;
 #[derive(Default)]
 struct Owner {
     job: Option<Job>,
+    /// Others, each with a name.
+    many: Vec<Job>,
     group: Option<Group>,
     children: Vec<Child>,
     /// Members that std started.
@@ -78,7 +80,14 @@ impl Owner {
         let words: Vec<_> = line.split_whitespace().collect();
         let (request, args) = words.split_first().ok_or("an empty request")?;
         match *request {
-            "new" | "enclose" | "drop" | "release" | "exit" => self.hold(request, args),
+            "new" | "enclose" | "open" | "many" | "drop" | "release" | "exit" => {
+                self.hold(request, args)
+            }
+            "jobs" => list_jobs(),
+            "touch" => {
+                let file = args.first().ok_or("which file?")?;
+                std::fs::write(file, "").map_err(|error| error.to_string()).map(|()| String::new())
+            }
             "spawn" | "spawn-piped" | "spawn-std" | "spawn-in-thread" => self.start(request, args),
             "outsider" | "outsiders-alive" | "outsiders-kill" => self.outsiders(request, args),
             "child-wait" | "others-wait" => self.child_wait(request, args),
@@ -101,11 +110,17 @@ impl Owner {
             "drop" => drop(self.job.take()),
             "release" => said(self.job.take().ok_or("no job")?.release())?,
             "exit" => *self = Owner::default(),
-            _ => {
-                let mut builder = Job::builder();
-                if let Some(mechanism) = args.first() {
-                    builder = builder.mechanism(said(mechanism.parse())?);
+            "open" => self.job = Some(said(Job::open(args.first().ok_or("which job?")?))?),
+            "many" => {
+                let [count, mechanism] = *args else { return Err("many COUNT MECHANISM".into()) };
+                let count: usize = count.parse().map_err(|_| "no number")?;
+                for number in 0..count {
+                    let builder = Job::builder().mechanism(said(mechanism.parse())?);
+                    self.many.push(said(builder.name(format!("many-{number}")).build())?);
                 }
+            }
+            _ => {
+                let builder = described(args)?;
                 let made = if request == "new" { builder.build() } else { builder.enclose() };
                 self.job = Some(said(made)?);
             }
@@ -248,9 +263,41 @@ impl Owner {
             }
             "stats" => said(job.stats()).map(|stats| format!("{stats:?}")),
             "guarantees" => Ok(job.guarantees().to_string()),
+            "id" => Ok(job.id().unwrap_or("-").to_owned()),
+            "name" => Ok(job.name().unwrap_or("-").to_owned()),
+            "note" => said(job.note()).map(|note| note.unwrap_or_else(|| "-".to_owned())),
+            "set-note" => said(job.set_note(&args.join(" "))).map(nothing),
+            "over" => {
+                let patience = if args.is_empty() { None } else { Some(millis()?) };
+                said(job.wait_over(patience)).map(|over| over.to_string())
+            }
             _ => Err(format!("unknown request {request:?}")),
         }
     }
+}
+
+/// A builder from `[MECHANISM] [name=NAME] [listed] [note=NOTE]`.
+fn described(args: &[&str]) -> Result<JobBuilder, String> {
+    let mut builder = Job::builder();
+    for word in args {
+        builder = match word.split_once('=') {
+            Some(("name", name)) => builder.name(name),
+            Some(("note", note)) => builder.note(note),
+            _ if *word == "listed" => builder.listed(),
+            _ => builder.mechanism(said(word.parse())?),
+        };
+    }
+    Ok(builder)
+}
+
+/// A word for each job of this user: `ID/NAME/MECHANISM/OWNER`, with `-` for what it has not.
+fn list_jobs() -> Answer {
+    let word = |job: JobEntry| {
+        let owner = job.owner.map_or("-".to_owned(), |owner| owner.pid().to_string());
+        let name = job.name.unwrap_or_else(|| "-".to_owned());
+        format!("{}/{name}/{}/{owner}", job.id, job.mechanism)
+    };
+    said(onejob::jobs()).map(|jobs| jobs.map(word).collect::<Vec<_>>().join(" "))
 }
 
 fn pids(processes: &[onejob::Process]) -> String {
@@ -281,6 +328,7 @@ fn said<T>(result: Result<T, Error>) -> Result<T, String> {
             ("unmet", error.is_unmet_requirement()),
             ("stale", error.is_stale()),
             ("exec", error.is_exec()),
+            ("taken", error.is_name_taken()),
         ];
         let kinds = kinds.iter().filter(|(_, is)| *is).map(|(kind, _)| *kind);
         format!("{}: {error}", kinds.collect::<Vec<_>>().join(","))

@@ -148,6 +148,19 @@ pub(crate) fn flock_exclusive(file: i32) -> Result<()> {
     again(|| unsafe { syscall(nr::FLOCK, [fd(file), LOCK_EX, 0, 0, 0, 0]) }).map(drop)
 }
 
+/// Whether an open file belongs to the user we act as.
+pub(crate) fn is_own(file: i32) -> bool {
+    const STATX_UID: usize = 0x8;
+    // `struct statx`, alike everywhere: the owner is its sixth word.
+    let mut stat = [0_u32; 64];
+    let (empty, at) = (path(c""), stat.as_mut_ptr() as usize);
+    // SAFETY: the name ends with NUL, and the kernel writes one statx, which has 256 bytes.
+    let seen = unsafe { syscall(nr::STATX, [fd(file), empty, AT_EMPTY_PATH, STATX_UID, at, 0]) };
+    // SAFETY: takes nothing, cannot fail.
+    let me = unsafe { syscall(nr::GETEUID, [0; 6]) };
+    seen.is_ok() && me == Ok(stat[5] as usize)
+}
+
 pub(crate) fn readlinkat(dir: i32, name: &CStr, into: &mut [u8]) -> Result<usize> {
     let (at, len) = (into.as_mut_ptr() as usize, into.len());
     // SAFETY: the name ends with NUL, and at most `len` bytes are written into the buffer.

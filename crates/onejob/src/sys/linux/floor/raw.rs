@@ -22,7 +22,8 @@ pub(crate) mod nr {
     pub(crate) const GETPGID: usize = 121;       pub(crate) const GETSID: usize = 124;
     pub(crate) const GETPPID: usize = 110;       pub(crate) const SETSID: usize = 112;
     pub(crate) const SETGROUPS: usize = 116;     pub(crate) const PRCTL: usize = 157;
-    pub(crate) const FLOCK: usize = 73;
+    pub(crate) const FLOCK: usize = 73;          pub(crate) const GETEUID: usize = 107;
+    pub(crate) const STATX: usize = 332;
     pub(crate) const FGETXATTR: usize = 193;     pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const SOCKET: usize = 41;         pub(crate) const CONNECT: usize = 42;
     pub(crate) const EXIT_GROUP: usize = 231;
@@ -38,7 +39,8 @@ pub(crate) mod nr {
 pub(crate) mod nr {
     pub(crate) const FGETXATTR: usize = 10;      pub(crate) const DUP3: usize = 24;
     pub(crate) const FCNTL: usize = 25;          pub(crate) const IOCTL: usize = 29;
-    pub(crate) const FLOCK: usize = 32;
+    pub(crate) const FLOCK: usize = 32;          pub(crate) const GETEUID: usize = 175;
+    pub(crate) const STATX: usize = 291;
     pub(crate) const UNLINKAT: usize = 35;       pub(crate) const CHDIR: usize = 49;
     pub(crate) const FCHDIR: usize = 50;         pub(crate) const OPENAT: usize = 56;
     pub(crate) const CLOSE: usize = 57;          pub(crate) const GETDENTS64: usize = 61;

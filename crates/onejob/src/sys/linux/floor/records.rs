@@ -6,7 +6,10 @@
 //! kernel decides who gets a name; nobody ever follows it, only its text is read.
 
 use super::{
-    call::{CStr, O_DIRECTORY, O_NOFOLLOW, Result, flock_exclusive, openat, readlinkat, unlinkat},
+    call::{
+        CStr, O_DIRECTORY, O_NOFOLLOW, Result, flock_exclusive, is_own, openat, readlinkat,
+        unlinkat,
+    },
     proc::entries,
 };
 
@@ -19,6 +22,10 @@ pub(crate) const NAME: u8 = b'=';
 /// has read a link's text then knows that it still is the same link.
 pub(crate) fn remove(registry: &CStr, owner: &[u8]) -> Result<()> {
     let dir = openat(-100, registry, O_DIRECTORY | O_NOFOLLOW)?;
+    if !is_own(dir.raw()) {
+        // A stranger's: the owner has put nothing there, and its lock may never be free.
+        return Ok(());
+    }
     flock_exclusive(dir.raw())?;
     // Names go first: there is none without a record.
     entries(&dir, &mut |name, _| {

@@ -1,0 +1,256 @@
+//! A runtime directory that is not to be trusted, and files in it that nobody of ours has made.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    path::Path,
+};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use testkit::{Setting, eventually, scratch_dir};
+
+use crate::scene::{Scene, every_setting, jobs, refused};
+
+const ID: &str = "0123456789abcdef-1";
+
+/// Hands a file to the user of the setting.
+fn give(path: &Path, setting: Setting) {
+    if let Some(uid) = setting.uid() {
+        rustix::fs::chownat(
+            CWD,
+            path,
+            Some(rustix::process::Uid::from_raw(uid)),
+            Some(rustix::process::Gid::from_raw(uid)),
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .expect("a file of ours");
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn a_directory_that_is_not_the_users_alone_is_refused_and_stays_as_it_is() {
+    every_setting(|setting| {
+        let elsewhere = scratch_dir();
+        let bait = elsewhere.join("bait");
+        fs::write(&bait, "untouched").expect("writable");
+        let open_to_all = |path: &Path| {
+            fs::create_dir(path).expect("writable");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+            give(path, setting);
+        };
+        let foreign = |path: &Path| {
+            fs::create_dir(path).expect("writable");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("ours");
+            chown(path, Some(12_345), Some(12_345)).expect("root");
+        };
+        let a_link = |path: &Path| symlink(&elsewhere, path).expect("writable");
+        let a_file = |path: &Path| fs::write(path, "").expect("writable");
+        type Plant<'a> = (&'a str, &'a dyn Fn(&Path), bool);
+        let plants: [Plant<'_>; 4] = [
+            ("open to other users", &open_to_all, true),
+            ("another user", &foreign, is_root()),
+            ("is no directory", &a_link, true),
+            ("is no directory", &a_file, true),
+        ];
+        for (why, plant, _) in plants.iter().filter(|(.., possible)| *possible) {
+            let mut scene = Scene::new(setting);
+            plant(&scene.runtime);
+            let mut process = scene.process();
+            for request in [&*scene.new_job("dev"), "jobs", "open dev", &format!("open {ID}")] {
+                let said = process.ask(request).expect_err("a refusal");
+                // A stranger's cannot even be entered.
+                let is_closed = *why == "another user" && said.starts_with("permission");
+                assert!(said.contains(why) || is_closed, "{setting}: {request}: {said}");
+                assert!(said.contains(scene.runtime.to_str().expect("UTF-8")), "{said}");
+            }
+            // Whoever needs no name needs no directory.
+            let listed = format!("new {} listed note=x", setting.mechanism());
+            process.ok(&listed);
+            assert_eq!(process.ok("id"), "-");
+            process.ok(&scene.spawn("sleep"));
+            process.ok("drop");
+            drop(process);
+            scene.cell.awaits_desertion(|_| false);
+            scene.are_innocent_alive();
+            assert_eq!(fs::read_dir(&elsewhere).expect("readable").count(), 1);
+            assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
+        }
+    });
+}
+
+#[test]
+fn a_strangers_directory_that_it_has_locked_holds_nobody_up() {
+    if !is_root() {
+        return eprintln!("SKIPPED: only root can play two users");
+    }
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        fs::create_dir(&scene.runtime).expect("writable");
+        chown(&scene.runtime, Some(12_345), Some(12_345)).expect("root");
+        let held = fs::File::open(&scene.runtime).expect("readable");
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("free");
+        let mut process = scene.process();
+        process.ok(&format!("new {} listed", setting.mechanism()));
+        process.ok(&scene.spawn("sleep"));
+        process.ok("drop");
+        process.end();
+        eventually("the end of the guards", || {
+            scene.called("onejob-guard").is_empty().then_some(())
+        });
+        drop(held);
+    });
+}
+
+#[test]
+fn a_path_that_is_relative_makes_no_directory() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let folder = scratch_dir();
+        scene.runtime = "runtime".into();
+        let program = folder.clone();
+        let mut process = {
+            let runtime = scene.runtime.clone();
+            testkit::Owner::start_with(&mut scene.cell, setting, |command| {
+                command.env("ONEJOB_RUNTIME_DIR", runtime).current_dir(program);
+            })
+        };
+        for request in [&*scene.new_job("dev"), "jobs", "open dev"] {
+            let said = refused(&mut process, request, "unsupported");
+            assert!(said.contains("absolute"), "{said}");
+        }
+        process.ok(&format!("new {} listed", setting.mechanism()));
+        process.ok("drop");
+        assert_eq!(fs::read_dir(&folder).expect("readable").count(), 0, "{setting}");
+    });
+}
+
+#[test]
+fn planted_names_lead_nowhere_and_touch_nothing() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.process();
+        owner.ok(&scene.new_job("dev"));
+        let bait = scene.report.beside(".bait");
+        fs::write(&bait, "untouched").expect("writable");
+        let runtime = scene.runtime.clone();
+        let planted = |name: &str| runtime.join(format!("={name}"));
+        let link = |name: &str, target: &Path| {
+            symlink(target, planted(name)).expect("writable");
+            give(&planted(name), setting);
+        };
+        link("passwd", Path::new("/etc/passwd"));
+        link("bait", &bait);
+        link("up", Path::new("../../x"));
+        link("self", Path::new("=self"));
+        fs::write(planted("file"), "x").expect("writable");
+        fs::create_dir(planted("folder")).expect("writable");
+        for name in ["file", "folder"] {
+            give(&planted(name), setting);
+        }
+        // Such a one is nobody's, and a name like any other to whoever wants it.
+        link("dead", Path::new(ID));
+        let mut view = scene.process();
+        for name in ["passwd", "bait", "up", "self", "file", "folder"] {
+            for request in [format!("open {name}"), scene.new_job(name)] {
+                let said = refused(&mut view, &request, "unsupported");
+                assert!(said.contains("not made by onejob"), "{setting}: {request}: {said}");
+            }
+        }
+        refused(&mut view, "open dead", "not-found");
+        view.ok(&scene.new_job("dead"));
+        assert_eq!(jobs(&mut owner).len(), 2, "{setting}");
+        view.ok("drop");
+        owner.ok("drop");
+        assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
+        let mut left = scene.files();
+        left.sort_unstable();
+        assert_eq!(left, ["=bait", "=file", "=folder", "=passwd", "=self", "=up"], "{setting}");
+    });
+}
+
+#[test]
+fn planted_records_are_believed_by_nobody_and_hide_no_other_job() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.process();
+        owner.ok(&scene.new_job("dev"));
+        let real = owner.ok("id");
+        let bait = scene.report.beside(".bait");
+        fs::write(&bait, "untouched").expect("writable");
+        let id = |number: u32| format!("{number:016x}-1");
+        let runtime = scene.runtime.clone();
+        let path = |number: u32| runtime.join(id(number));
+        symlink(&bait, path(1)).expect("writable");
+        mknodat(CWD, path(2), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("writable");
+        fs::write(path(3), "garbage\n\0\u{7f}").expect("writable");
+        fs::write(path(4), "").expect("writable");
+        fs::create_dir(path(5)).expect("writable");
+        fs::write(path(6), vec![b'x'; 3 << 20]).expect("writable");
+        (1..=6).for_each(|number| give(&path(number), setting));
+        let mut last = 6;
+        if is_root() {
+            last = 7;
+            fs::copy(scene.runtime.join(&real), path(7)).expect("readable");
+            fs::set_permissions(path(7), fs::Permissions::from_mode(0o644)).expect("ours");
+            chown(path(7), Some(12_345), Some(12_345)).expect("root");
+        }
+        let mut view = scene.process();
+        assert_eq!(jobs(&mut view).len(), 1, "{setting}");
+        for number in 1..=last {
+            let said = refused(&mut view, &format!("open {}", id(number)), "unsupported");
+            assert!(said.contains("not made by onejob"), "{setting}: {number}: {said}");
+        }
+        view.ok(&format!("open {real}"));
+        view.ok("open dev");
+        // A record that says that it is of a dead owner, in a place that is no cgroup.
+        let text = fs::read_to_string(scene.runtime.join(&real)).expect("readable");
+        let folder = scratch_dir();
+        let cgroup = folder.join(format!("onejob-{}", id(8)));
+        fs::create_dir(&cgroup).expect("writable");
+        let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("below ")).collect();
+        let lie = format!("{}\nbelow {}\n", kept.join("\n"), folder.display());
+        fs::write(path(8), lie).expect("writable");
+        give(&path(8), setting);
+        assert_eq!(jobs(&mut view).len(), 1, "{setting}");
+        assert!(cgroup.exists(), "{setting}: a folder that is no cgroup was removed");
+        owner.ok("drop");
+        assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
+        drop((owner, view));
+        scene.cell.awaits_desertion(|_| false);
+        scene.are_innocent_alive();
+    });
+}
+
+#[test]
+fn another_user_sees_and_reaches_no_job_of_the_first() {
+    if !is_root() {
+        return eprintln!("SKIPPED: only root can play two users");
+    }
+    let mut scene = Scene::new(Setting::SubreaperUser);
+    let mut owner = scene.process();
+    owner.ok(&scene.new_job("dev"));
+    owner.ok(&scene.spawn("sleep"));
+    let sleeper = scene.report.player(&scene.cell, "sleeper");
+    let id = owner.ok("id");
+    let socket = scene.runtime.join(format!("{id}.socket"));
+    assert!(socket.exists());
+    let runtime = scene.runtime.clone();
+    // Root is a user like any other here: it is told that the directory is not its own.
+    let mut second = Scene::new(Setting::SubreaperRoot);
+    second.runtime = runtime.clone();
+    let mut root = second.process();
+    for request in ["jobs".to_owned(), "open dev".to_owned(), format!("open {id}")] {
+        let said = root.ask(&request).expect_err("a refusal");
+        assert!(said.contains("another user"), "{request}: {said}");
+    }
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
+    assert_eq!((mode(&runtime), mode(&runtime.join(&id))), (0o700, 0o600));
+    assert!(scene.cell.living_pids().contains(&sleeper.pid));
+    owner.ok("drop");
+    drop((owner, root));
+    scene.is_deserted();
+}

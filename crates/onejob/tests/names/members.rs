@@ -1,0 +1,122 @@
+//! Views by members of the job, and views of a job that encloses its owner.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use testkit::{Bins, Owner, eventually, proc};
+
+use crate::scene::{Scene, every_setting};
+
+/// Starts a member that does what it is told with the job, as far as it gets.
+#[track_caller]
+fn member(scene: &Scene, owner: &mut Owner, requests: &str) -> (i32, PathBuf) {
+    let script = scene.report.beside(".script");
+    let done = scene.report.beside(".done");
+    let text = format!("open dev\n{requests}\ntouch {}\n", done.display());
+    fs::write(&script, text).expect("a writable scratch directory");
+    let program = Bins::get().owner();
+    let linger = scene.report.beside(".never");
+    let (program, script, linger) = (program.display(), script.display(), linger.display());
+    let inner = owner.ok(&format!("spawn {program} -f {script} --linger {linger}"));
+    let inner: i32 = inner.parse().expect("a pid");
+    (eventually("the member", || scene.cell.outer_pid(inner)), done)
+}
+
+#[test]
+fn a_member_that_ends_its_own_job_is_spared_and_all_others_end() {
+    every_setting(|setting| {
+        for end in ["kill", "stop 50", "signal KILL\nwait"] {
+            let mut scene = Scene::new(setting);
+            let mut owner = scene.process();
+            owner.ok(&scene.new_job("dev"));
+            let crowd = scene.crowd(&mut owner);
+            let (member, done) = member(&scene, &mut owner, end);
+            eventually("the member is done", || done.exists().then_some(()));
+            assert!(proc::is_alive(member), "{setting}: {end}");
+            assert!(crowd.escapees.iter().all(|player| !proc::is_alive(player.pid)), "{setting}");
+            assert_eq!(owner.list().len(), 1, "{setting}: {end}");
+            scene.are_innocent_alive();
+            // To the owner it is a member like any other.
+            owner.ok("kill");
+            assert!(!proc::is_alive(member));
+            owner.ok("drop");
+            drop(owner);
+            scene.is_deserted();
+        }
+    });
+}
+
+#[test]
+fn a_member_cannot_freeze_itself() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.process();
+        owner.ok(&scene.new_job("dev"));
+        let (member, done) = member(&scene, &mut owner, "list\nfreeze\nthaw");
+        if setting.mechanism() == "cgroup" {
+            // Refused: the script ends there, with its process.
+            eventually("the end of the member", || (!proc::is_alive(member)).then_some(()));
+        } else {
+            eventually("the member goes on", || done.exists().then_some(()));
+        }
+        owner.ok("drop");
+        drop(owner);
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn another_process_sees_and_ends_an_enclosed_job_with_its_owner() {
+    every_setting(|setting| {
+        for end in ["kill", "stop 100"] {
+            let mut scene = Scene::new(setting);
+            let (mut owner, mut view) = (scene.process(), scene.process());
+            let actor = Bins::get().actor();
+            owner.ok(&format!("enclose {} name=dev note=around", setting.mechanism()));
+            let daemon = format!("outsider {} daemon {}", actor.display(), scene.report.arg());
+            owner.ok(&daemon);
+            let escapee = scene.report.player(&scene.cell, "escapee");
+            view.ok("open dev");
+            assert_eq!((view.ok("note"), view.ok("empty")), ("around".into(), "false".into()));
+            let members = view.list();
+            assert!(members.contains(&owner.inner) && members.contains(&escapee.inner));
+            assert!(!members.contains(&view.inner), "{setting}");
+            view.ok("freeze");
+            assert_eq!(owner.has_answered(Duration::ZERO), None);
+            owner.tell("list");
+            assert_eq!(owner.has_answered(Duration::from_millis(30)), None, "{setting}: it ran");
+            view.ok("thaw");
+            owner.answer("list").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            view.ok(end);
+            assert!(!owner.is_alive() && !proc::is_alive(escapee.pid), "{setting}: {end}");
+            assert_eq!(view.ok("over"), "true");
+            assert_eq!(view.ok("note"), "around");
+            drop((owner, view));
+            scene.is_deserted();
+        }
+    });
+}
+
+#[test]
+fn a_view_sees_all_of_an_enclosed_job_whose_owner_has_frozen_the_others() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = (scene.process(), scene.process());
+        let actor = Bins::get().actor();
+        owner.ok(&format!("enclose {} name=dev", setting.mechanism()));
+        owner.ok(&format!("outsider {} daemon {}", actor.display(), scene.report.arg()));
+        let escapee = scene.report.player(&scene.cell, "escapee");
+        owner.ok("freeze");
+        view.ok("open dev");
+        let members = view.list();
+        assert!(members.contains(&owner.inner) && members.contains(&escapee.inner), "{setting}");
+        assert_eq!(view.ok("empty"), "false", "{setting}");
+        // The caller's own part takes members, and runs.
+        owner.ok(&format!("outsider {} sleep {}", actor.display(), scene.report.arg()));
+        let sleeper = scene.report.player(&scene.cell, "sleeper");
+        assert!(view.list().contains(&sleeper.inner), "{setting}");
+        view.ok("kill");
+        assert!(!owner.is_alive() && !proc::is_alive(escapee.pid) && !proc::is_alive(sleeper.pid));
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}

@@ -1,0 +1,70 @@
+//! Who gets a name.
+
+use crate::scene::{Scene, every_setting, jobs, refused};
+
+#[test]
+fn what_is_no_name_is_refused_and_makes_no_file() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.process();
+        let long = "x".repeat(65);
+        for bad in ["", "../x", "/etc", ".a", "-a", "a/b", "é", "a=b", "a*", &long] {
+            let said = refused(&mut owner, &scene.new_job(bad), "invalid");
+            assert!(said.contains("64"), "the remedy is missing: {said}");
+        }
+        assert!(!scene.runtime.exists(), "{setting}");
+        let longest = "x".repeat(64);
+        owner.ok(&scene.new_job(&longest));
+        let mut view = scene.process();
+        view.ok(&format!("open {longest}"));
+        owner.ok("drop");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn of_many_that_want_a_name_at_once_exactly_one_gets_it() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut all: Vec<_> = (0..8).map(|_| scene.process()).collect();
+        for _ in 0..10 {
+            let request = scene.new_job("same");
+            all.iter_mut().for_each(|process| process.tell(&request));
+            let answers: Vec<_> = all.iter_mut().map(|one| one.answer("new")).collect();
+            let won = answers.iter().filter(|answer| answer.is_ok()).count();
+            let taken = |said: &String| said.starts_with("taken: ");
+            let others_are_told = answers.iter().filter_map(|a| a.as_ref().err()).all(taken);
+            assert!(won == 1 && others_are_told, "{setting}: {answers:?}");
+            assert_eq!(jobs(&mut all[0]).len(), 1);
+            let winner = answers.iter().position(Result::is_ok).expect("one");
+            all[winner].ok("drop");
+            assert_eq!(scene.files(), [] as [&str; 0]);
+        }
+        drop(all);
+        scene.is_deserted();
+    });
+}
+
+/// An owner that takes its name back must not take somebody else's.
+#[test]
+fn a_name_that_goes_from_hand_to_hand_is_never_lost() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut a, mut b) = (scene.process(), scene.process());
+        let request = scene.new_job("same");
+        a.ok(&request);
+        for _ in 0..60 {
+            // As soon as the name is free the other one has it.
+            a.tell("drop");
+            while b.ask(&request).is_err() {}
+            a.answer("drop").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            a.ok("open same");
+            a.ok("drop");
+            std::mem::swap(&mut a, &mut b);
+        }
+        a.ok("drop");
+        drop((a, b));
+        scene.is_deserted();
+    });
+}

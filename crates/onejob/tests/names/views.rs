@@ -1,0 +1,306 @@
+//! What another process sees of a job, and what it can do to it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use testkit::{Bins, Owner, eventually, numbers, proc};
+
+use crate::scene::{Scene, every_setting, jobs, refused};
+
+fn list(process: &mut Owner) -> BTreeSet<i32> {
+    process.list().into_iter().collect()
+}
+
+#[test]
+fn another_process_finds_a_named_job_and_sees_what_its_owner_sees() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.process();
+        owner.ok(&format!("{} note=first", scene.new_job("dev")));
+        scene.crowd(&mut owner);
+        let mut view = scene.process();
+        let seen = jobs(&mut view);
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!((&*seen[0].name, &*seen[0].mechanism), ("dev", setting.mechanism()));
+        assert_eq!(seen[0].owner, owner.inner.to_string());
+        for name in ["dev", &seen[0].id, &seen[0].id[..5]] {
+            view.ok(&format!("open {name}"));
+            assert_eq!((view.ok("id"), &*view.ok("name")), (owner.ok("id"), "dev"));
+            assert_eq!(list(&mut view), list(&mut owner), "{setting}");
+        }
+        assert_eq!((view.ok("note"), view.ok("empty")), ("first".into(), "false".into()));
+        owner.ok("set-note second and last");
+        assert_eq!(view.ok("note"), "second and last");
+        refused(&mut view, "set-note mine", "unsupported");
+        // But for what only its owner can limit.
+        let promised = |said: String| said.split(" limits=").next().map(str::to_owned);
+        assert_eq!(promised(view.ok("guarantees")), promised(owner.ok("guarantees")), "{setting}");
+        assert!(view.ok("stats").contains("processes: "), "{setting}");
+        refused(&mut view, "release", "unsupported");
+        refused(&mut owner, "over 0", "unsupported");
+        owner.ok("drop");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn a_listed_job_without_a_name_is_found_by_its_id_and_any_other_by_nobody() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut other, mut view) = (scene.process(), scene.process(), scene.process());
+        owner.ok(&format!("new {} listed note=x", setting.mechanism()));
+        other.ok(&format!("new {}", setting.mechanism()));
+        let seen = jobs(&mut view);
+        assert_eq!((seen.len(), &*seen[0].name), (1, "-"), "{seen:?}");
+        view.ok(&format!("open {}", seen[0].id));
+        assert_eq!((view.ok("name"), view.ok("note")), ("-".into(), "x".into()));
+        refused(&mut other, "set-note x", "unsupported");
+        assert_eq!(other.ok("id"), "-");
+    });
+}
+
+#[test]
+fn an_id_is_found_by_an_unambiguous_beginning_and_nonsense_is_refused() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut view = scene.process();
+        // Sixteen digits to begin with: among seventeen, two begin alike.
+        let mut owners: Vec<_> = (0..17).map(|_| scene.process()).collect();
+        for owner in &mut owners {
+            owner.ok(&format!("new {} listed", setting.mechanism()));
+        }
+        let ids: BTreeSet<_> = jobs(&mut view).into_iter().map(|job| job.id).collect();
+        assert_eq!(ids.len(), 17, "{ids:?}");
+        for first in "0123456789abcdef".chars() {
+            let fitting = ids.iter().filter(|id| id.starts_with(first)).count();
+            let request = format!("open {first}");
+            match fitting {
+                0 => drop(refused(&mut view, &request, "not-found")),
+                1 => drop(view.ok(&request)),
+                _ => drop(refused(&mut view, &request, "invalid")),
+            }
+        }
+        for nonsense in ["../x", "/etc", ".hidden", "-x", "a/b", "=dev", "a*", "é"] {
+            refused(&mut view, &format!("open {nonsense}"), "invalid");
+        }
+        for nobodys in ["nobody", "0123456789abcdef-1", "g", "socket"] {
+            refused(&mut view, &format!("open {nobodys}"), "not-found");
+        }
+    });
+}
+
+#[test]
+fn a_view_signals_every_member_and_no_stranger() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        let crowd = scene.crowd(&mut owner);
+        let members = view.list().len();
+        let reached: usize = view.ok("signal CONT").parse().expect("a number");
+        assert_eq!(reached, members, "{setting}");
+        let counts = scene.report.beside(".counts");
+        eventually("the signal is counted", || {
+            let counts = std::fs::read_to_string(&counts).unwrap_or_default();
+            counts.lines().any(|line| line == "18 1").then_some(())
+        });
+        crowd.stopped.awaits_state('S');
+        scene.are_innocent_alive();
+    });
+}
+
+#[test]
+fn what_one_process_has_frozen_another_thaws_and_who_was_stopped_stays_stopped() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        let mut third = scene.process();
+        third.ok("open dev");
+        let crowd = scene.crowd(&mut owner);
+        let counted = || {
+            let counts = std::fs::read_to_string(scene.report.beside(".counts"));
+            let counts = counts.unwrap_or_default();
+            let usr1 = counts.lines().find_map(|line| line.strip_prefix("10 "));
+            usr1.and_then(|count| count.parse().ok()).unwrap_or(0)
+        };
+        for (freezer, thawer) in [(0, 1), (1, 2), (2, 0), (1, 1)] {
+            let processes = [&mut owner, &mut view, &mut third];
+            let before: u32 = counted();
+            processes[freezer].ok("freeze");
+            let signal = rustix::process::Signal::USR1;
+            let pid = rustix::process::Pid::from_raw(crowd.counter.pid).expect("a pid");
+            rustix::process::kill_process(pid, signal).expect("a living member");
+            std::thread::sleep(Duration::from_millis(30));
+            assert_eq!(counted(), before, "{setting}: a frozen member ran");
+            processes[thawer].ok("thaw");
+            eventually("it runs again", || (counted() > before).then_some(()));
+            assert_eq!(crowd.stopped.stat().state, 'T', "{setting}: {freezer}, {thawer}");
+            // All of them take new members again.
+            for process in processes {
+                process.ok(&scene.spawn("sleep"));
+            }
+        }
+        // Twice frozen is thawed by one.
+        owner.ok("freeze");
+        view.ok("freeze");
+        let before = counted();
+        third.ok("signal USR1");
+        third.ok("thaw");
+        eventually("it runs again", || (counted() > before).then_some(()));
+        owner.ok("drop");
+        drop((owner, view, third));
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn a_frozen_job_is_killed_and_stopped_by_a_view_and_takes_new_members_then() {
+    every_setting(|setting| {
+        for end in ["kill", "stop 120000"] {
+            let mut scene = Scene::new(setting);
+            let (mut owner, mut view) = scene.owner_and_view();
+            owner.ok(&scene.spawn("daemon"));
+            scene.report.player(&scene.cell, "escapee");
+            owner.ok("freeze");
+            view.ok(end);
+            assert_eq!(view.ok("empty"), "true");
+            view.ok(&scene.spawn("sleep"));
+            owner.ok(&scene.spawn("sleep"));
+            scene.report.players(&scene.cell, "sleeper", 2);
+            owner.ok("drop");
+            drop((owner, view));
+            scene.is_deserted();
+        }
+    });
+}
+
+#[test]
+fn another_process_joins_members_to_a_job_and_they_end_with_it() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        view.ok(&scene.spawn("daemon-grandchild"));
+        let escapee = scene.report.player(&scene.cell, "escapee");
+        assert!(owner.list().contains(&escapee.inner), "{setting}");
+        // Its status is known to who started it.
+        scene.report.go();
+        let actor = Bins::get().actor();
+        let exit = format!("spawn {} exit {} 7", actor.display(), scene.report.arg());
+        view.ok(&exit);
+        assert_eq!(view.ok("child-wait"), "code 7");
+        let adopted = view.ok(&format!("outsider {} sleep /dev/null", actor.display()));
+        match setting.mechanism() {
+            "cgroup" => {
+                view.ok(&format!("adopt {adopted}"));
+                assert!(owner.list().contains(&adopted.parse().expect("a pid")), "{setting}");
+            }
+            _ => {
+                refused(&mut view, &format!("adopt {adopted}"), "unsupported");
+                view.ok("outsiders-kill");
+            }
+        }
+        owner.ok("drop");
+        scene.is_gone(&escapee);
+        view.tell("outsiders-kill");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn a_job_emptied_by_a_view_is_its_owners_to_fill_again() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        for end in ["kill", "stop 50", "kill"] {
+            scene.report = testkit::Report::new();
+            let crowd = scene.crowd(&mut owner);
+            owner.tell("wait");
+            assert_eq!(owner.has_answered(Duration::from_millis(20)), None);
+            view.ok(end);
+            // Woken by the emptiness, whoever brought it about.
+            owner.answer("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            assert!(crowd.escapees.iter().all(|player| !proc::is_alive(player.pid)));
+            assert_eq!((owner.ok("list"), view.ok("list")), (String::new(), String::new()));
+            scene.are_innocent_alive();
+        }
+        owner.ok(&scene.spawn("sleep"));
+        assert_eq!(list(&mut view), list(&mut owner));
+        owner.ok("kill");
+        assert_eq!(view.ok("empty"), "true", "{setting}");
+        owner.ok(&scene.spawn("sleep"));
+        assert_eq!(list(&mut view), list(&mut owner), "{setting}: after the owner's own kill");
+        assert_eq!(view.list().len(), 1, "{setting}");
+        view.ok("kill");
+        owner.ok("drop");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn a_views_wait_ends_with_the_last_member_whoever_ended_it_and_however_fast() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        let actor = Bins::get().actor();
+        for round in 0..30 {
+            owner.ok(&format!("spawn {} sleep /dev/null", actor.display()));
+            view.tell("wait");
+            if round % 3 == 0 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            owner.ok("kill");
+            view.answer("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+        }
+        // The job itself is not over.
+        assert_eq!(view.ok("over 0"), "false");
+        view.tell("over");
+        assert_eq!(view.has_answered(Duration::from_millis(20)), None, "{setting}");
+        owner.ok("drop");
+        assert_eq!(view.answer("over").as_deref(), Ok("true"));
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn dropping_a_view_changes_nothing() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        scene.crowd(&mut owner);
+        let before = list(&mut owner);
+        view.ok("drop");
+        view.ok("open dev");
+        view.end();
+        assert_eq!(list(&mut owner), before, "{setting}");
+        assert!(before.len() >= 4 && scene.files().len() >= 2);
+        owner.ok("drop");
+        drop(owner);
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn the_answer_to_a_job_that_has_ended_says_so() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        owner.ok("set-note the last word");
+        owner.ok("drop");
+        assert_eq!((view.ok("over"), view.ok("note")), ("true".into(), "the last word".into()));
+        assert_eq!((view.ok("empty"), view.ok("list")), ("true".into(), String::new()));
+        for request in ["wait", "kill", "stop 100", "signal TERM", "thaw"] {
+            if let Err(said) = view.ask(request) {
+                assert!(said.starts_with("stale: "), "{setting}: {request}: {said}");
+            }
+        }
+        let spawn = scene.spawn("sleep");
+        let said = view.ask(&spawn).expect_err("no member joins a job that has ended");
+        assert!(said.starts_with("stale: "), "{setting}: {said}");
+        assert_eq!(numbers(&view.ok("list")), []);
+        refused(&mut view, "open dev", "not-found");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
