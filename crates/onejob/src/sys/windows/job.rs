@@ -3,7 +3,7 @@
 use std::{
     num::NonZero,
     os::windows::io::{AsHandle as _, OwnedHandle},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,6 +25,7 @@ use super::{
     names::Card,
     nt,
     object::{Member, Members, Object},
+    port::{Bell, Watch},
     spawn,
 };
 use crate::{
@@ -49,6 +50,8 @@ enum Hold {
     Owner {
         object: Arc<Object>,
         around: Around,
+        /// Made by the first wait that has to sleep.
+        watch: OnceLock<Option<Watch>>,
         _card: OwnedHandle,
     },
     /// None: a handle would keep the job alive when its owner dies, so it is opened for each
@@ -56,6 +59,18 @@ enum Hold {
     View(OwnedHandle),
     Nothing,
 }
+
+/// A wait for the members' end.
+#[derive(Default)]
+struct Vigil {
+    has_begun: bool,
+    bell: Option<Bell>,
+    /// How long it sleeps when no member can be held, to look again though nothing was heard.
+    pause: Duration,
+}
+
+const SHORT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_millis(250);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,7 +80,12 @@ impl JobObject {
     pub(super) fn new(spec: &Spec) -> Result<JobObject> {
         let (object, card, event) = names::create(spec.name.as_ref())?;
         let job = JobObject {
-            hold: Hold::Owner { object: Arc::new(object), around: spec.around, _card: event },
+            hold: Hold::Owner {
+                object: Arc::new(object),
+                around: spec.around,
+                watch: OnceLock::new(),
+                _card: event,
+            },
             card,
             frozen: Mutex::default(),
             groups: Mutex::default(),
@@ -145,23 +165,40 @@ impl JobObject {
         Ok(!members.others.is_empty() || members.hidden.is_empty())
     }
 
-    /// Waits until somebody ends. Members are what tells of the end: messages of the kernel's to a
-    /// completion port may be lost, as Microsoft's documentation says, and wake one waiter alone.
-    fn wait_for_an_end(&self, object: Arc<Object>, deadline: Option<Instant>) -> Result<()> {
+    /// What the kernel rings for each end of a member, from now on. A view has none: the port is
+    /// the owner's.
+    fn bell(&self, object: &Object) -> Option<Bell> {
+        let Hold::Owner { watch, .. } = &self.hold else { return None };
+        watch.get_or_init(|| Watch::over(object).ok()).as_ref()?.bell().ok()
+    }
+
+    /// Waits until somebody may have ended.
+    fn sleep(&self, object: Arc<Object>, vigil: &mut Vigil, until: Option<Instant>) -> Result<()> {
         let failed = |e| Error::os("wait for the job", e);
-        let member = object.somebody().map_err(failed)?;
-        drop(object);
-        match (member, &self.hold) {
-            (Some(Member { process, .. }), Hold::View(owner)) => {
-                wait_any(&[process.as_handle(), owner.as_handle()], deadline).map_err(failed)?;
-            }
-            (Some(Member { process, .. }), _) => {
-                wait_any(&[process.as_handle()], deadline).map_err(failed)?;
-            }
-            // Everybody is about to be gone, or may not be opened by us: nothing to wait for.
-            (None, _) => thread::sleep(Duration::from_millis(1)),
+        if !vigil.has_begun {
+            *vigil = Vigil { has_begun: true, bell: self.bell(&object), pause: SHORT };
+            // Who ended before there was a bell is seen by looking once more.
+            return Ok(());
         }
-        Ok(())
+        let member = object.somebody().map_err(failed)?;
+        // A view keeps nothing of the job while it sleeps.
+        drop(object);
+        let bell = vigil.bell.as_ref().map(Bell::as_handle);
+        let member = member.as_ref().map(|member| member.process.as_handle());
+        let owner = match &self.hold {
+            Hold::View(owner) => Some(owner.as_handle()),
+            _ => None,
+        };
+        // Everybody is about to be gone, or may not be opened by us: a lost message would be missed.
+        let blind = (member.is_none()).then(|| Instant::now() + vigil.pause);
+        vigil.pause = if member.is_none() { LONG.min(vigil.pause * 2) } else { SHORT };
+        let until = [until, blind].into_iter().flatten().min();
+        let handles: Vec<_> = [bell, member, owner].into_iter().flatten().collect();
+        if handles.is_empty() {
+            thread::sleep(blind.map_or(SHORT, |it| it.saturating_duration_since(Instant::now())));
+            return Ok(());
+        }
+        wait_any(&handles, until).map_err(failed).map(drop)
     }
 
     fn survivors(&self, since: Instant) -> Error {
@@ -188,6 +225,7 @@ impl Stoppable for JobObject {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        let mut vigil = Vigil::default();
         loop {
             let Some(object) = self.living() else { return Ok(true) };
             if object.others().map_err(|e| Error::os("observe the job", e))? == 0 {
@@ -196,7 +234,7 @@ impl Stoppable for JobObject {
             if is_past(deadline) {
                 return Ok(false);
             }
-            self.wait_for_an_end(object, deadline)?;
+            self.sleep(object, &mut vigil, deadline)?;
         }
     }
 
@@ -204,6 +242,7 @@ impl Stoppable for JobObject {
         let failed = |e| Error::os("kill the job", e);
         let start = Instant::now();
         let (mut fewest, mut last_death) = (u32::MAX, start);
+        let mut vigil = Vigil::default();
         loop {
             let Some(object) = self.living() else { return Ok(()) };
             let others = object.others().map_err(failed)?;
@@ -217,7 +256,7 @@ impl Stoppable for JobObject {
             if !can_be_killed || last_death.elapsed() > PATIENCE {
                 return Err(self.survivors(start));
             }
-            self.wait_for_an_end(object, Instant::now().checked_add(Duration::from_millis(50)))?;
+            self.sleep(object, &mut vigil, Instant::now().checked_add(LONG))?;
         }
     }
 }
@@ -389,5 +428,32 @@ impl Mechanism for JobObject {
                 let _ = self.release();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::windows::port::tests::{LONG, reader};
+
+    #[test]
+    fn a_wait_ends_also_when_every_message_is_lost() {
+        let spec = Spec { around: Around::Others, name: None, limits: Limits::new() };
+        let mut job = JobObject::new(&spec).unwrap();
+        let Hold::Owner { watch, .. } = &mut job.hold else { panic!("the owner") };
+        *watch = OnceLock::from(Some(Watch::deaf()));
+        let object = job.object().unwrap();
+        let mut members = [reader(), reader()];
+        members.iter().for_each(|it| object.assign(it.as_handle()).unwrap());
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| job.wait(Instant::now().checked_add(LONG)));
+            for member in &mut members {
+                thread::sleep(Duration::from_millis(50));
+                drop(member.stdin.take());
+                member.wait().unwrap();
+            }
+            assert!(waiter.join().unwrap().unwrap(), "empty");
+        });
+        job.close();
     }
 }

@@ -15,6 +15,7 @@ mod limits;
 mod names;
 mod nt;
 mod object;
+mod port;
 mod quoting;
 mod spawn;
 mod tree;
@@ -48,19 +49,6 @@ impl Job {
 
 pub(crate) fn open(name: &Name) -> Result<Job> {
     job::JobObject::open(name).map(Job::JobObject)
-}
-
-/// Nothing copies a process here.
-pub(crate) struct ProcessToken;
-
-impl ProcessToken {
-    pub(crate) fn current() -> Result<ProcessToken> {
-        Ok(ProcessToken)
-    }
-
-    pub(crate) fn is_current(&self) -> bool {
-        true
-    }
 }
 
 /// How long a kill goes on while nobody dies.
