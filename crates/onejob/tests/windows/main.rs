@@ -92,19 +92,17 @@ fn hoppers_that_start_the_next_and_end_die_with_the_job() {
 }
 
 #[test]
-fn four_hundred_are_listed_and_die_with_the_job() {
-    let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
-    for _ in 0..4 {
-        job.spawn(player("crowd-99", &report.0)).expect("a member");
-    }
-    let players = report.players("sleeper", 396);
-    report.players("crowd", 4);
-    assert_eq!(job.processes().expect("a list").len(), 400);
-    let listed: HashSet<_> = job.processes().expect("a list").iter().map(|p| p.pid()).collect();
-    assert!(players.iter().all(|player| listed.contains(&player.0)));
+fn a_list_grows_until_everybody_is_on_it() {
+    // There is room for eight at first.
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    job.spawn(player("crowd-60", &report.0)).expect("a member");
+    let players = report.players("sleeper", 60);
+    assert_eq!(job.processes().expect("a list").len(), 61);
+    let listed: HashSet<_> = job.pids().expect("a list").into_iter().collect();
+    assert!(listed.len() == 61 && players.iter().all(|player| listed.contains(&player.0)));
     job.kill().expect("killed");
     assert!(players.iter().all(|player| !player.lives()), "SURVIVED");
-    assert!(job.is_empty().expect("observable"));
+    assert!(job.pids().expect("a list").is_empty());
 }
 
 #[test]
@@ -210,9 +208,36 @@ fn a_named_job_is_opened_by_another_process_and_dies_with_its_owner() {
     eventually("the members' end", || (!member.lives()).then_some(()));
     assert!(Job::open(&name).expect_err("gone").is_not_found());
     assert!(Job::open("no-such-job-anywhere").expect_err("missing").is_not_found());
-    // Wine keeps a job, and its name, as long as somebody holds one of its processes.
-    drop((member, view));
+    // Also while somebody holds a view of the old one.
     eventually("the name is free", || Job::builder().name(&name).build().ok());
+    assert!(view.is_empty().expect("it has ended"));
+    drop((member, view));
+}
+
+#[test]
+fn a_listed_job_is_found_and_its_notes_are_read_also_after_its_end() {
+    let listed = |id: &str| onejob::jobs().expect("a list").any(|it| it.id == id);
+    assert!(Job::new().expect("a job").id().is_none(), "not listed");
+    let job = Job::builder().listed().note("first").build().expect("a job");
+    let id = job.id().expect("listed").to_owned();
+    assert!(listed(&id) && job.name().is_none());
+    let view = Job::open(&id).expect("opened");
+    assert_eq!(view.note().expect("readable").as_deref(), Some("first"));
+    job.set_note("second").expect("written");
+    assert!(view.set_note("x").expect_err("a view").is_unsupported());
+    assert!(job.wait_over(None).expect_err("the owner").is_unsupported());
+    assert!(job.set_note(&"x".repeat(1 << 20)).expect_err("too long").is_invalid_input());
+    assert!(!view.wait_over(Some(Duration::from_millis(50))).expect("observable"));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| view.wait_over(None));
+        thread::sleep(Duration::from_millis(50));
+        drop(job);
+        assert!(waiter.join().expect("no panic").expect("waited"));
+    });
+    assert_eq!(view.note().expect("readable").as_deref(), Some("second"));
+    assert!(!listed(&id) && Job::open(&id).expect_err("gone").is_not_found());
+    assert!(view.is_empty().expect("it has ended") && view.kill().is_ok());
+    assert!(view.processes().expect_err("it has ended").is_stale());
 }
 
 #[test]

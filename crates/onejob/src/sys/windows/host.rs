@@ -4,8 +4,7 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress
 
 use super::{handles::wide, job::JobObject};
 use crate::{
-    Accounting, Containment, Freeze, Guarantees, Kill, Limits, Mechanism, OwnerDeath, Resources,
-    Rung,
+    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources, Rung,
     job::{Around, Spec},
 };
 

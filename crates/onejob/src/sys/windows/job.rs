@@ -21,11 +21,10 @@ use super::{
     ask::{self, Group},
     child::no_signal,
     handles::{is_past, wait_any},
-    host, identity, limits, names,
-    names::Card,
-    nt,
+    host, identity, limits, names, nt,
     object::{Member, Members, Object},
     port::{Bell, Watch},
+    record::{self, Card, Record},
     spawn,
 };
 use crate::{
@@ -38,7 +37,7 @@ use crate::{
 
 pub(crate) struct JobObject {
     hold: Hold,
-    card: Card,
+    record: Option<Record>,
     frozen: Mutex<Vec<OwnedHandle>>,
     groups: Mutex<Vec<Group>>,
     limits: Mutex<Limits>,
@@ -52,11 +51,10 @@ enum Hold {
         around: Around,
         /// Made by the first wait that has to sleep.
         watch: OnceLock<Option<Watch>>,
-        _card: OwnedHandle,
     },
     /// None: a handle would keep the job alive when its owner dies, so it is opened for each
-    /// operation alone, and never while waiting. This is the owner.
-    View(OwnedHandle),
+    /// operation alone, and never while waiting.
+    View,
     Nothing,
 }
 
@@ -78,21 +76,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl JobObject {
     pub(super) fn new(spec: &Spec) -> Result<JobObject> {
-        let (object, card, event) = names::create(spec.name.as_ref())?;
-        let job = JobObject {
-            hold: Hold::Owner {
-                object: Arc::new(object),
-                around: spec.around,
-                watch: OnceLock::new(),
-                _card: event,
-            },
-            card,
+        let failed = |e| Error::os("create a Job Object", e);
+        // First, so that nothing is made for a name that is taken.
+        let claim = spec.name.as_ref().map(record::claim).transpose()?;
+        let card = spec.is_listed().then(|| Card::new(spec.name.clone()));
+        let object = match &card {
+            Some(card) => Object::create(&card.object()),
+            None => Object::anonymous(),
+        };
+        let object = Arc::new(object.map_err(failed)?);
+        let mut job = JobObject {
+            hold: Hold::Owner { object, around: spec.around, watch: OnceLock::new() },
+            record: None,
             frozen: Mutex::default(),
             groups: Mutex::default(),
             limits: Mutex::new(spec.limits),
         };
         let object = job.object()?;
         job.write_limits(&object, &spec.limits, true)?;
+        if let Some(card) = card {
+            let record = Record::publish(card, claim, spec.note.as_deref());
+            job.record = spec.published(record)?;
+        }
+        // Last: from now on a job that is dropped takes us along.
         if spec.around == Around::Caller {
             object.assign_caller().map_err(|e| {
                 Error::os("put this process into a Job Object", e)
@@ -103,11 +109,9 @@ impl JobObject {
     }
 
     pub(super) fn open(name: &Name) -> Result<JobObject> {
-        let card = names::find(name)?;
-        let owner = identity::reopen(&card.owner, 0)?;
         Ok(JobObject {
-            hold: Hold::View(owner),
-            card,
+            hold: Hold::View,
+            record: Some(names::find(name)?),
             frozen: Mutex::default(),
             groups: Mutex::default(),
             limits: Mutex::default(),
@@ -118,17 +122,17 @@ impl JobObject {
     fn living(&self) -> Option<Arc<Object>> {
         match &self.hold {
             Hold::Owner { object, .. } => Some(Arc::clone(object)),
-            Hold::View(_) => {
-                let object = Object::open(&self.card.object()).ok()?;
-                // Only now: while the card is there, the name is that job's.
-                self.card.is_held().then(|| Arc::new(object))
+            Hold::View => {
+                let record = self.record.as_ref().filter(|record| !record.is_over())?;
+                Object::open(&record.card.object()).ok().map(Arc::new)
             }
             Hold::Nothing => None,
         }
     }
 
     fn object(&self) -> Result<Arc<Object>> {
-        let ended = || Error::stale(format!("the job {} has ended", self.card.id));
+        let which = || self.record.as_ref().map_or("", Record::id);
+        let ended = || Error::stale(format!("the job {} has ended", which()));
         self.living().ok_or_else(ended)
     }
 
@@ -185,20 +189,25 @@ impl JobObject {
         drop(object);
         let bell = vigil.bell.as_ref().map(Bell::as_handle);
         let member = member.as_ref().map(|member| member.process.as_handle());
-        let owner = match &self.hold {
-            Hold::View(owner) => Some(owner.as_handle()),
-            _ => None,
+        let ends = match (&self.hold, &self.record) {
+            (Hold::View, Some(record)) => record.ends(),
+            _ => Vec::new(),
         };
         // Everybody is about to be gone, or may not be opened by us: a lost message would be missed.
         let blind = (member.is_none()).then(|| Instant::now() + vigil.pause);
         vigil.pause = if member.is_none() { LONG.min(vigil.pause * 2) } else { SHORT };
         let until = [until, blind].into_iter().flatten().min();
-        let handles: Vec<_> = [bell, member, owner].into_iter().flatten().collect();
+        let handles: Vec<_> = bell.into_iter().chain(member).chain(ends).collect();
         if handles.is_empty() {
             thread::sleep(blind.map_or(SHORT, |it| it.saturating_duration_since(Instant::now())));
             return Ok(());
         }
         wait_any(&handles, until).map_err(failed).map(drop)
+    }
+
+    /// Nobody finds it any more.
+    fn take_back(&self) {
+        self.record.iter().for_each(Record::remove);
     }
 
     fn survivors(&self, since: Instant) -> Error {
@@ -279,7 +288,7 @@ impl Mechanism for JobObject {
             && let Ok(process) = identity::reopen(&child.id(), 0)
         {
             let mut groups = lock(&self.groups);
-            groups.retain(|group| !super::handles::is_over(group.process.as_handle()));
+            groups.retain(|group| !super::handles::is_signalled(group.process.as_handle()));
             groups.push(Group { leader: child.pid(), process });
         }
         Ok(child)
@@ -340,8 +349,8 @@ impl Mechanism for JobObject {
         Ok(others as usize)
     }
 
-    fn name(&self) -> Option<&Name> {
-        self.card.name.as_ref()
+    fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     fn limits(&self) -> Result<Limits> {
@@ -353,7 +362,7 @@ impl Mechanism for JobObject {
         if !lacking.is_empty() {
             return Err(Error::unsupported(format!("limits on {lacking} cannot be enforced here")));
         }
-        if matches!(self.hold, Hold::View(_)) {
+        if matches!(self.hold, Hold::View) {
             return Err(Error::unsupported("only the owner sets the limits of a Job Object"));
         }
         self.write_limits(&*self.object()?, limits, true)?;
@@ -376,7 +385,7 @@ impl Mechanism for JobObject {
                 known.push(pid);
                 match nt::suspend(process.as_handle()) {
                     Ok(()) => frozen.push(process),
-                    Err(_) if super::handles::is_over(process.as_handle()) => {}
+                    Err(_) if super::handles::is_signalled(process.as_handle()) => {}
                     Err(error) => {
                         frozen.drain(..).for_each(|one| drop(nt::resume(one.as_handle())));
                         return Err(Error::os("freeze the job", error));
@@ -415,6 +424,7 @@ impl Mechanism for JobObject {
         if matches!(self.hold, Hold::Owner { .. }) {
             let limits = *lock(&self.limits);
             self.write_limits(&*self.object()?, &limits, false)?;
+            self.take_back();
         }
         self.hold = Hold::Nothing;
         Ok(())
@@ -423,6 +433,7 @@ impl Mechanism for JobObject {
     fn close(&mut self) {
         if let Hold::Owner { around, .. } = self.hold {
             let _ = self.kill();
+            self.take_back();
             // The last handle is closed next, and we are inside.
             if around == Around::Caller {
                 let _ = self.release();
@@ -438,8 +449,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_also_when_every_message_is_lost() {
-        let spec = Spec { around: Around::Others, name: None, limits: Limits::new() };
-        let mut job = JobObject::new(&spec).unwrap();
+        let mut job = JobObject::new(&Spec::plain(Around::Others)).unwrap();
         let Hold::Owner { watch, .. } = &mut job.hold else { panic!("the owner") };
         *watch = OnceLock::from(Some(Watch::deaf()));
         let object = job.object().unwrap();

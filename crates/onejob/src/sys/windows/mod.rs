@@ -1,8 +1,8 @@
 //! Windows: the kernel's Job Objects.
 //!
 //! From the API to the system call: [`job`] fulfils the contract on an [`object`], which is the
-//! kernel's; [`spawn`] makes a child inside it, with the command line of [`quoting`]; [`names`]
-//! finds jobs by name; [`tree`] catches what is below a process without a job. Whoever is acted on
+//! kernel's; [`spawn`] makes a child inside it, with the command line of [`quoting`]; [`record`]
+//! and [`names`] have jobs found by others; [`tree`] catches what is below a process without a job. Whoever is acted on
 //! is held by a handle and proven first ([`identity`]).
 
 mod ask;
@@ -13,10 +13,12 @@ mod identity;
 mod job;
 mod limits;
 mod names;
+mod notes;
 mod nt;
 mod object;
 mod port;
 mod quoting;
+mod record;
 mod spawn;
 mod tree;
 
@@ -24,6 +26,7 @@ pub(crate) use child::Child;
 pub(crate) use host::{promise, survey};
 pub(crate) use identity::identify;
 pub(crate) use names::jobs;
+pub(crate) use record::Record;
 pub(crate) use tree::tree;
 
 use super::Mechanism;

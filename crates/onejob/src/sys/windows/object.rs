@@ -21,7 +21,7 @@ use windows_sys::Win32::{
 };
 
 use super::{
-    handles::{done, is_over, owned, wide},
+    handles::{done, is_signalled, owned, wide},
     identity,
 };
 
@@ -199,7 +199,7 @@ impl Object {
         for pid in self.pids()?.into_iter().filter(|pid| *pid != me) {
             if let Ok(process) = identity::open(pid, 0)
                 && self.contains(process.as_handle())?
-                && !is_over(process.as_handle())
+                && !is_signalled(process.as_handle())
             {
                 return Ok(Some(Member { pid, process }));
             }

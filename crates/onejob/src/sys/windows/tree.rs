@@ -19,7 +19,7 @@ use windows_sys::Win32::System::{
 use super::{
     PATIENCE, ask,
     child::{no_signal, terminate},
-    handles::{is_over, is_past, owned, wait_any},
+    handles::{is_past, is_signalled, owned, wait_any},
     identity, nt,
     object::{Member, Object},
 };
@@ -91,7 +91,7 @@ impl Caught {
     fn living(&mut self) -> Vec<&Member> {
         self.look();
         let members = self.held.values().map(|(member, _)| member);
-        members.filter(|member| !is_over(member.process.as_handle())).collect()
+        members.filter(|member| !is_signalled(member.process.as_handle())).collect()
     }
 }
 
