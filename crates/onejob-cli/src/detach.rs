@@ -90,6 +90,6 @@ impl Watcher {
 /// The log of a detached job of this name, or with this id.
 pub(crate) fn log_of_name(name: &str) -> Option<PathBuf> {
     // It must be a plain file name.
-    let is_plain = !name.contains(['/', '\0']) && !name.starts_with('.');
+    let is_plain = !name.contains(['/', '\\', ':', '\0']) && !name.starts_with('.');
     Some(os::log_folder().filter(|_| is_plain)?.join(format!("{name}.log")))
 }

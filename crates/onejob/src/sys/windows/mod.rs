@@ -27,7 +27,7 @@ pub(crate) use host::{promise, survey};
 pub(crate) use identity::identify;
 pub(crate) use names::jobs;
 pub(crate) use record::Record;
-pub(crate) use tree::tree;
+pub(crate) use tree::{descendants, tree};
 
 use super::Mechanism;
 use crate::{

@@ -50,8 +50,10 @@ pub(super) fn find(job: &Name) -> Result<Record> {
             Object::open(&card.object()).map_err(failed)?;
             Record::open(card.clone())
         }
-        [] => Err(Error::os(format!("find a job {job}"), io::Error::from(io::ErrorKind::NotFound))
-            .hint("onejob ls lists those that run")),
+        [] => {
+            Err(Error::missing(format!("there is no job {job}"))
+                .hint("onejob ls lists those that run"))
+        }
         _ => Err(Error::invalid(format!("{job} is the beginning of several ids"))
             .hint("more of the id, or the name")),
     }
