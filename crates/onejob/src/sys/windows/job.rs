@@ -1,8 +1,9 @@
 //! A job: the owner's, or a second view of another's.
 
 use std::{
+    collections::HashSet,
     num::NonZero,
-    os::windows::io::{AsHandle as _, OwnedHandle},
+    os::windows::io::AsHandle as _,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -20,7 +21,8 @@ use super::{
     PATIENCE,
     ask::{self, Group},
     child::no_signal,
-    handles::{is_past, wait_any},
+    frozen::Frozen,
+    handles::{is_past, is_signalled, wait_any},
     host, identity, limits, names, nt,
     object::{Member, Members, Object},
     port::{Bell, Watch},
@@ -38,7 +40,7 @@ use crate::{
 pub(crate) struct JobObject {
     hold: Hold,
     record: Option<Record>,
-    frozen: Mutex<Vec<OwnedHandle>>,
+    frozen: Frozen,
     groups: Mutex<Vec<Group>>,
     limits: Mutex<Limits>,
 }
@@ -85,10 +87,11 @@ impl JobObject {
             None => Object::anonymous(),
         };
         let object = Arc::new(object.map_err(failed)?);
+        let frozen = Frozen::create(card.as_ref().map(Card::frozen).as_deref()).map_err(failed)?;
         let mut job = JobObject {
             hold: Hold::Owner { object, around: spec.around, watch: OnceLock::new() },
             record: None,
-            frozen: Mutex::default(),
+            frozen,
             groups: Mutex::default(),
             limits: Mutex::new(spec.limits),
         };
@@ -109,10 +112,12 @@ impl JobObject {
     }
 
     pub(super) fn open(name: &Name) -> Result<JobObject> {
+        let record = names::find(name)?;
+        let failed = |e| Error::os(format!("open the job {name}"), e);
         Ok(JobObject {
             hold: Hold::View,
-            record: Some(names::find(name)?),
-            frozen: Mutex::default(),
+            frozen: Frozen::open(&record.card.frozen()).map_err(failed)?,
+            record: Some(record),
             groups: Mutex::default(),
             limits: Mutex::default(),
         })
@@ -256,7 +261,7 @@ impl Stoppable for JobObject {
             let Some(object) = self.living() else { return Ok(()) };
             let others = object.others().map_err(failed)?;
             if others == 0 {
-                return Ok(());
+                return self.frozen.clear().map_err(failed);
             }
             if others < fewest {
                 (fewest, last_death) = (others, Instant::now());
@@ -280,7 +285,7 @@ impl Mechanism for JobObject {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        if !lock(&self.frozen).is_empty() {
+        if !self.frozen.is_empty() {
             return Err(Error::unsupported("a frozen job takes no new members").hint("thaw it"));
         }
         let child = spawn::spawn(&*self.object()?, command)?;
@@ -288,7 +293,7 @@ impl Mechanism for JobObject {
             && let Ok(process) = identity::reopen(&child.id(), 0)
         {
             let mut groups = lock(&self.groups);
-            groups.retain(|group| !super::handles::is_signalled(group.process.as_handle()));
+            groups.retain(|group| !is_signalled(group.process.as_handle()));
             groups.push(Group { leader: child.pid(), process });
         }
         Ok(child)
@@ -371,32 +376,38 @@ impl Mechanism for JobObject {
     }
 
     fn freeze(&self) -> Result<()> {
-        let mut frozen = lock(&self.frozen);
-        let mut known: Vec<u32> = Vec::new();
+        let failed = |e| Error::os("freeze the job", e);
+        let frozen = self.frozen.lock().map_err(failed)?;
+        // Who is frozen already is not stopped twice: one thaw is to undo it.
+        let mut known: HashSet<ProcessId> = frozen.ids().into_iter().collect();
         // Who is stopped starts nobody: repeated until a listing shows nobody new.
         loop {
-            let members = self.members(PROCESS_SUSPEND_RESUME)?;
-            let new = members.others.into_iter().filter(|member| !known.contains(&member.pid));
-            let new: Vec<_> = new.collect();
-            if new.is_empty() {
-                return Ok(());
-            }
-            for Member { pid, process } in new {
-                known.push(pid);
-                match nt::suspend(process.as_handle()) {
-                    Ok(()) => frozen.push(process),
-                    Err(_) if super::handles::is_signalled(process.as_handle()) => {}
-                    Err(error) => {
-                        frozen.drain(..).for_each(|one| drop(nt::resume(one.as_handle())));
-                        return Err(Error::os("freeze the job", error));
-                    }
+            let mut is_new = false;
+            for Member { pid, process } in self.members(PROCESS_SUSPEND_RESUME)?.others {
+                let id = identity::id_of(pid, process.as_handle());
+                if !known.insert(id) {
+                    continue;
                 }
+                is_new = true;
+                let stopped = frozen.enter(&id).and_then(|()| {
+                    nt::suspend(process.as_handle()).inspect_err(|_| frozen.strike_last())
+                });
+                match stopped {
+                    Err(error) if !is_signalled(process.as_handle()) => {
+                        frozen.thaw();
+                        return Err(failed(error));
+                    }
+                    _ => {}
+                }
+            }
+            if !is_new {
+                return Ok(());
             }
         }
     }
 
     fn thaw(&self) -> Result<()> {
-        lock(&self.frozen).drain(..).for_each(|process| drop(nt::resume(process.as_handle())));
+        self.frozen.lock().map_err(|e| Error::os("thaw the job", e))?.thaw();
         Ok(())
     }
 

@@ -7,11 +7,13 @@
 
 mod ask;
 mod child;
+mod frozen;
 mod handles;
 mod host;
 mod identity;
 mod job;
 mod limits;
+mod memory;
 mod names;
 mod notes;
 mod nt;

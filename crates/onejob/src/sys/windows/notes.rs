@@ -4,25 +4,14 @@
 //! it is: whoever writes may die at any moment, and a reader never sees half a note.
 
 use std::{
-    io,
-    os::windows::io::{AsRawHandle as _, OwnedHandle},
-    ptr::{self, NonNull},
-    slice,
+    io, slice,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering, fence},
     },
 };
 
-use windows_sys::Win32::{
-    Foundation::INVALID_HANDLE_VALUE,
-    System::Memory::{
-        CreateFileMappingW, FILE_MAP_READ, FILE_MAP_WRITE, MEMORY_MAPPED_VIEW_ADDRESS,
-        MapViewOfFile, OpenFileMappingW, PAGE_READWRITE, UnmapViewOfFile,
-    },
-};
-
-use super::handles::{owned, wide};
+use super::memory::{Access, Memory};
 
 /// The longest note in bytes: more than the longest command line.
 pub(super) const LONGEST: usize = 128 << 10;
@@ -48,53 +37,31 @@ const HEAD: usize = size_of::<AtomicU64>();
 const SIZE: usize = HEAD + 2 * LONGEST;
 
 pub(super) struct Notes {
-    at: NonNull<u8>,
+    memory: Memory,
     /// Who writes, one after the other; `None` for a reader.
     writer: Option<Mutex<()>>,
-    _memory: OwnedHandle,
 }
-
-// SAFETY: the memory is shared with other processes anyhow, and only accessed atomically.
-unsafe impl Send for Notes {}
-// SAFETY: as above.
-unsafe impl Sync for Notes {}
 
 impl Notes {
     /// For the only one who writes.
     pub(super) fn create(name: &str) -> io::Result<Notes> {
-        let name = wide(name);
-        // SAFETY: memory and no file, no attributes, so nobody inherits the handle; the name ends
-        // with a NUL.
-        let memory = owned(unsafe {
-            let (none, size) = (INVALID_HANDLE_VALUE, SIZE as u32);
-            CreateFileMappingW(none, ptr::null(), PAGE_READWRITE, 0, size, name.as_ptr())
-        })?;
-        Notes::map(memory, FILE_MAP_READ | FILE_MAP_WRITE, Some(Mutex::default()))
+        let memory = Memory::create(Some(name), SIZE)?;
+        Ok(Notes { memory, writer: Some(Mutex::default()) })
     }
 
     pub(super) fn open(name: &str) -> io::Result<Notes> {
-        let name = wide(name);
-        // SAFETY: the name ends with a NUL; no child inherits the handle.
-        let memory = owned(unsafe { OpenFileMappingW(FILE_MAP_READ, 0, name.as_ptr()) })?;
-        Notes::map(memory, FILE_MAP_READ, None)
-    }
-
-    fn map(memory: OwnedHandle, access: u32, writer: Option<Mutex<()>>) -> io::Result<Notes> {
-        // SAFETY: an open handle; the call says if it has not so many bytes.
-        let at = unsafe { MapViewOfFile(memory.as_raw_handle(), access, 0, 0, SIZE) }.Value;
-        let at = NonNull::new(at.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Notes { at, writer, _memory: memory })
+        Ok(Notes { memory: Memory::open(name, Access::Read, SIZE)?, writer: None })
     }
 
     fn word(&self) -> &AtomicU64 {
         // SAFETY: mapped as long as `self` lives, at the beginning of a page, and only accessed so.
-        unsafe { self.at.cast().as_ref() }
+        unsafe { self.memory.at().cast().as_ref() }
     }
 
     fn place(&self, number: u32) -> &[AtomicU8] {
         let offset = HEAD + LONGEST * (number as usize & 1);
         // SAFETY: inside of what is mapped as long as `self` lives, and only accessed so.
-        unsafe { slice::from_raw_parts(self.at.add(offset).cast().as_ptr(), LONGEST) }
+        unsafe { slice::from_raw_parts(self.memory.at().add(offset).cast().as_ptr(), LONGEST) }
     }
 
     pub(super) fn read(&self) -> Option<String> {
@@ -122,13 +89,6 @@ impl Notes {
         }
         self.word().store(Word::new(number, note.len() as u32).0, Ordering::Release);
         Some(())
-    }
-}
-
-impl Drop for Notes {
-    fn drop(&mut self) {
-        // SAFETY: mapped by us, and nothing borrows it any more.
-        unsafe { UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.at.as_ptr().cast() }) };
     }
 }
 

@@ -83,6 +83,11 @@ impl Card {
         format!("{LOCAL}onejob,{}", self.id)
     }
 
+    /// The name of the memory that knows whom a freeze has stopped.
+    pub(super) fn frozen(&self) -> String {
+        format!("{LOCAL}onejob-frozen,{}", self.id)
+    }
+
     fn notes(&self) -> String {
         format!("{LOCAL}onejob-notes,{}", self.id)
     }
