@@ -22,7 +22,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
         (Accounting::None, Resources::NONE)
     } else {
         let all = Resources::MEMORY.with(Resources::CPU).with(Resources::PROCESSES);
-        (Accounting::Everyone, all.with(Resources::CPU_TIME))
+        (Accounting::Everyone, all.with(Resources::CPU_TIME).with(Resources::AFFINITY))
     };
     Guarantees {
         mechanism,

@@ -21,16 +21,16 @@ use super::{
     PATIENCE,
     ask::{self, Group},
     child::no_signal,
-    frozen::Frozen,
     handles::{is_past, is_signalled, wait_any},
     host, identity, limits, names, nt,
     object::{Member, Members, Object},
     port::{Bell, Watch},
     record::{self, Card, Record},
+    shared::Shared,
     spawn,
 };
 use crate::{
-    Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats,
+    Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, StopReason,
     job::{Around, Spec},
     name::Name,
     stop::Stoppable,
@@ -40,9 +40,8 @@ use crate::{
 pub(crate) struct JobObject {
     hold: Hold,
     record: Option<Record>,
-    frozen: Frozen,
+    shared: Shared,
     groups: Mutex<Vec<Group>>,
-    limits: Mutex<Limits>,
 }
 
 /// What keeps the job.
@@ -87,13 +86,12 @@ impl JobObject {
             None => Object::anonymous(),
         };
         let object = Arc::new(object.map_err(failed)?);
-        let frozen = Frozen::create(card.as_ref().map(Card::frozen).as_deref()).map_err(failed)?;
+        let shared = Shared::create(card.as_ref().map(Card::shared).as_deref()).map_err(failed)?;
         let mut job = JobObject {
             hold: Hold::Owner { object, around: spec.around, watch: OnceLock::new() },
             record: None,
-            frozen,
+            shared,
             groups: Mutex::default(),
-            limits: Mutex::new(spec.limits),
         };
         let object = job.object()?;
         job.write_limits(&object, &spec.limits, true)?;
@@ -116,10 +114,9 @@ impl JobObject {
         let failed = |e| Error::os(format!("open the job {name}"), e);
         Ok(JobObject {
             hold: Hold::View,
-            frozen: Frozen::open(&record.card.frozen()).map_err(failed)?,
+            shared: Shared::open(&record.card.shared()).map_err(failed)?,
             record: Some(record),
             groups: Mutex::default(),
-            limits: Mutex::default(),
         })
     }
 
@@ -143,16 +140,17 @@ impl JobObject {
 
     fn write_limits(&self, object: &Object, limits: &Limits, dies: bool) -> Result<()> {
         let failed = |e| Error::os("set the limits of the job", e);
-        let used = object.accounting().map_err(failed)?.TotalUserTime;
-        let used = Duration::from_nanos(u64::try_from(used).unwrap_or(0).saturating_mul(100));
+        let shared = self.shared.lock().map_err(failed)?;
+        let used = limits::user_time(object).map_err(failed)?;
         let whole = limits::extended(limits, used, dies);
         object.set(JobObjectExtendedLimitInformation, &whole).map_err(failed)?;
         // Not written where nothing is to be changed: an old system may not know it.
-        if limits.cpu_max.is_some() || lock(&self.limits).cpu_max.is_some() {
+        if limits.cpu_max.is_some() || shared.limits().cpu_max.is_some() {
             let processors = thread::available_parallelism().map_or(1, NonZero::get) as u32;
             let rate = limits::cpu_rate(limits, processors);
             object.set(JobObjectCpuRateControlInformation, &rate).map_err(failed)?;
         }
+        shared.set_limits(limits);
         Ok(())
     }
 
@@ -227,6 +225,16 @@ impl JobObject {
 }
 
 impl Stoppable for JobObject {
+    /// Of the other limits the kernel keeps no count.
+    fn reason(&self) -> StopReason {
+        let limit = self.limits().ok().and_then(|limits| limits.cpu_time_max);
+        let used = || self.object().ok().and_then(|object| limits::user_time(&object).ok());
+        match (limit, limit.and_then(|_| used())) {
+            (Some(limit), Some(used)) if used >= limit => StopReason::CpuTime,
+            _ => StopReason::Asked,
+        }
+    }
+
     /// SIGTERM stands for what Windows has; nobody else can be asked.
     fn ask(&self, signal: Signal) -> Result<usize> {
         match signal {
@@ -261,7 +269,7 @@ impl Stoppable for JobObject {
             let Some(object) = self.living() else { return Ok(()) };
             let others = object.others().map_err(failed)?;
             if others == 0 {
-                return self.frozen.clear().map_err(failed);
+                return self.shared.clear().map_err(failed);
             }
             if others < fewest {
                 (fewest, last_death) = (others, Instant::now());
@@ -285,7 +293,7 @@ impl Mechanism for JobObject {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        if !self.frozen.is_empty() {
+        if !self.shared.is_thawed() {
             return Err(Error::unsupported("a frozen job takes no new members").hint("thaw it"));
         }
         let child = spawn::spawn(&*self.object()?, command)?;
@@ -359,7 +367,8 @@ impl Mechanism for JobObject {
     }
 
     fn limits(&self) -> Result<Limits> {
-        Ok(*lock(&self.limits))
+        let read = |e| Error::os("read the limits of the job", e);
+        Ok(self.shared.lock().map_err(read)?.limits())
     }
 
     fn set_limits(&self, limits: &Limits) -> Result<()> {
@@ -367,17 +376,20 @@ impl Mechanism for JobObject {
         if !lacking.is_empty() {
             return Err(Error::unsupported(format!("limits on {lacking} cannot be enforced here")));
         }
-        if matches!(self.hold, Hold::View) {
-            return Err(Error::unsupported("only the owner sets the limits of a Job Object"));
-        }
-        self.write_limits(&*self.object()?, limits, true)?;
-        *lock(&self.limits) = *limits;
-        Ok(())
+        // Who only looks on needs no right to change it.
+        let object = match (&self.hold, &self.record) {
+            (Hold::View, Some(record)) if !record.is_over() => {
+                let opened = Object::open_to_change(&record.card.object());
+                Arc::new(opened.map_err(|e| Error::os("set the limits of the job", e))?)
+            }
+            _ => self.object()?,
+        };
+        self.write_limits(&object, limits, true)
     }
 
     fn freeze(&self) -> Result<()> {
         let failed = |e| Error::os("freeze the job", e);
-        let frozen = self.frozen.lock().map_err(failed)?;
+        let frozen = self.shared.lock().map_err(failed)?;
         // Who is frozen already is not stopped twice: one thaw is to undo it.
         let mut known: HashSet<ProcessId> = frozen.ids().into_iter().collect();
         // Who is stopped starts nobody: repeated until a listing shows nobody new.
@@ -407,7 +419,7 @@ impl Mechanism for JobObject {
     }
 
     fn thaw(&self) -> Result<()> {
-        self.frozen.lock().map_err(|e| Error::os("thaw the job", e))?.thaw();
+        self.shared.lock().map_err(|e| Error::os("thaw the job", e))?.thaw();
         Ok(())
     }
 
@@ -433,8 +445,7 @@ impl Mechanism for JobObject {
 
     fn release(&mut self) -> Result<()> {
         if matches!(self.hold, Hold::Owner { .. }) {
-            let limits = *lock(&self.limits);
-            self.write_limits(&*self.object()?, &limits, false)?;
+            self.write_limits(&*self.object()?, &self.limits()?, false)?;
             self.take_back();
         }
         self.hold = Hold::Nothing;

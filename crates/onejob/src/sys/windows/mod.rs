@@ -7,7 +7,6 @@
 
 mod ask;
 mod child;
-mod frozen;
 mod handles;
 mod host;
 mod identity;
@@ -21,6 +20,7 @@ mod object;
 mod port;
 mod quoting;
 mod record;
+mod shared;
 mod spawn;
 mod tree;
 

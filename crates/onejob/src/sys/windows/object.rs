@@ -15,7 +15,10 @@ use windows_sys::Win32::{
             JobObjectBasicAccountingInformation, JobObjectBasicProcessIdList, OpenJobObjectW,
             QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
         },
-        SystemServices::{JOB_OBJECT_ASSIGN_PROCESS, JOB_OBJECT_QUERY, JOB_OBJECT_TERMINATE},
+        SystemServices::{
+            JOB_OBJECT_ASSIGN_PROCESS, JOB_OBJECT_QUERY, JOB_OBJECT_SET_ATTRIBUTES,
+            JOB_OBJECT_TERMINATE,
+        },
         Threading::GetCurrentProcess,
     },
 };
@@ -70,6 +73,14 @@ impl Object {
 
     pub(super) fn open(name: &str) -> io::Result<Object> {
         let rights = JOB_OBJECT_ASSIGN_PROCESS | JOB_OBJECT_QUERY | JOB_OBJECT_TERMINATE;
+        Object::open_with(name, rights)
+    }
+
+    pub(super) fn open_to_change(name: &str) -> io::Result<Object> {
+        Object::open_with(name, JOB_OBJECT_QUERY | JOB_OBJECT_SET_ATTRIBUTES)
+    }
+
+    fn open_with(name: &str, rights: u32) -> io::Result<Object> {
         let name = wide(name);
         // SAFETY: the name ends with a NUL; no child inherits the handle.
         owned(unsafe { OpenJobObjectW(rights, 0, name.as_ptr()) }).map(Object)

@@ -83,9 +83,9 @@ impl Card {
         format!("{LOCAL}onejob,{}", self.id)
     }
 
-    /// The name of the memory that knows whom a freeze has stopped.
-    pub(super) fn frozen(&self) -> String {
-        format!("{LOCAL}onejob-frozen,{}", self.id)
+    /// The name of the memory that the owner and all views share.
+    pub(super) fn shared(&self) -> String {
+        format!("{LOCAL}onejob-shared,{}", self.id)
     }
 
     fn notes(&self) -> String {
