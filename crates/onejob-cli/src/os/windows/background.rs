@@ -14,9 +14,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use windows_sys::Win32::System::{
-    Console::{GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle},
-    Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW},
+use windows_sys::Win32::{
+    Foundation::{CloseHandle, HANDLE_FLAG_INHERIT, SetHandleInformation},
+    System::{
+        Console::{
+            GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle,
+        },
+        Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW},
+    },
 };
 
 /// Who we are.
@@ -59,6 +64,12 @@ pub(crate) fn split() -> io::Result<Side> {
         let stdout = unsafe { BorrowedHandle::borrow_raw(GetStdHandle(STD_OUTPUT_HANDLE)) };
         return Ok(Side::Back(stdout.try_clone_to_owned()?.into()));
     }
+    // Whoever reads what we write waits for our end, not for that of the other side, to whom std
+    // passes on all that can be inherited.
+    for stream in [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE] {
+        // SAFETY: a handle of ours, or one that is none, which changes nothing.
+        unsafe { SetHandleInformation(GetStdHandle(stream), HANDLE_FLAG_INHERIT, 0) };
+    }
     let (reader, writer) = io::pipe()?;
     let mut back = Command::new(env::current_exe()?);
     back.args(env::args_os().skip(1)).env(BACK, "1");
@@ -86,7 +97,7 @@ pub(crate) fn redirect(log: &File) -> io::Result<()> {
         }
         // Or the front would wait for the end of its pipe.
         // SAFETY: ours since the start of this process, and nobody uses it any more.
-        unsafe { windows_sys::Win32::Foundation::CloseHandle(before) };
+        unsafe { CloseHandle(before) };
     }
     Ok(())
 }
