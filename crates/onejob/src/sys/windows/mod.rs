@@ -27,7 +27,7 @@ mod tree;
 pub(crate) use child::Child;
 pub(crate) use host::{promise, survey};
 pub(crate) use identity::identify;
-pub(crate) use names::jobs;
+pub(crate) use names::{jobs, leftovers, runtime_dir};
 pub(crate) use record::Record;
 pub(crate) use tree::{descendants, tree};
 

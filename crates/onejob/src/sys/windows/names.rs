@@ -1,6 +1,6 @@
 //! Finding jobs: every card of this session's is an object of the kernel's with a name.
 
-use std::io;
+use std::{io, os::windows::io::OwnedHandle, path::PathBuf};
 
 use windows_sys::Win32::{Foundation::GetLastError, System::RemoteDesktop::ProcessIdToSessionId};
 
@@ -9,10 +9,10 @@ use super::{
     object::Object,
     record::{Card, Record},
 };
-use crate::{Error, JobEntry, Result, name::Name};
+use crate::{Error, JobEntry, Leftover, Result, name::Name};
 
-/// The cards of living jobs.
-fn cards() -> Result<Vec<Card>> {
+/// The folder of the kernel's in which this session's names are.
+fn folder() -> Result<(String, OwnedHandle)> {
     let mut session = 0;
     // SAFETY: a place to write to.
     if unsafe { ProcessIdToSessionId(std::process::id(), &raw mut session) } == 0 {
@@ -20,9 +20,26 @@ fn cards() -> Result<Vec<Card>> {
         let code = unsafe { GetLastError() };
         return Err(Error::os("find our session", io::Error::from_raw_os_error(code as i32)));
     }
-    let folder = nt::open_directory(&format!(r"\Sessions\{session}\BaseNamedObjects"))
-        .or_else(|_| nt::open_directory(r"\BaseNamedObjects"));
-    let names = folder.and_then(|folder| nt::names_in(&folder));
+    let open = |path: String| nt::open_directory(&path).map(|folder| (path, folder));
+    open(format!(r"\Sessions\{session}\BaseNamedObjects"))
+        .or_else(|_| open(r"\BaseNamedObjects".to_owned()))
+        .map_err(|e| Error::os("open the folder of the kernel's named objects", e))
+}
+
+/// Not on a disk: the kernel's folder of names.
+pub(crate) fn runtime_dir() -> Result<PathBuf> {
+    folder().map(|(path, _)| path.into())
+}
+
+/// Nothing: the kernel ends what nobody holds.
+pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
+    Ok(Vec::new())
+}
+
+/// The cards of living jobs.
+fn cards() -> Result<Vec<Card>> {
+    let (_, folder) = folder()?;
+    let names = nt::names_in(&folder);
     let names = names.map_err(|e| Error::os("list the kernel's named objects", e))?;
     let cards = names.iter().filter_map(|name| Card::parse(name));
     Ok(cards.filter(Card::is_held).collect())
