@@ -34,7 +34,7 @@ pub(crate) struct Details {
     pub(crate) memory: u64,
     pub(crate) age: Duration,
     pub(crate) command: String,
-    pub(crate) leads_its_group: bool,
+    pub(crate) leads_a_mere_group: bool,
 }
 
 /// The details of a process that still is the one that was listed.
@@ -51,7 +51,7 @@ pub(crate) fn details(process: &Process) -> Option<Details> {
         memory: memory_of(&held)?,
         age: times.age,
         command: command_of(&held).unwrap_or_else(|| format!("[{}]", process.name)),
-        leads_its_group: false,
+        leads_a_mere_group: false,
     })
 }
 

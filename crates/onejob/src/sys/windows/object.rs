@@ -185,8 +185,13 @@ impl Object {
     /// Everybody alive in it, held by handles that are proven to be of members: a number that was
     /// handed on between listing and opening is nobody's here.
     pub(super) fn members(&self, rights: u32) -> io::Result<Members> {
+        self.hold(self.pids()?, rights)
+    }
+
+    /// Those of a list who are members now: a number on it may be a stranger's meanwhile.
+    fn hold(&self, pids: Vec<u32>, rights: u32) -> io::Result<Members> {
         let mut members = Members::default();
-        for pid in self.pids()? {
+        for pid in pids {
             if pid == std::process::id() {
                 members.has_caller = true;
                 continue;
@@ -226,5 +231,27 @@ impl Object {
 impl AsHandle for Object {
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.0.as_handle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::windows::port::tests::reader;
+
+    #[test]
+    fn a_stranger_whose_number_is_on_a_list_is_not_held() {
+        let object = Object::anonymous().unwrap();
+        let (mut member, mut stranger) = (reader(), reader());
+        object.assign(member.as_handle()).unwrap();
+        // As if its number had been a member's when the list was made.
+        let stale = vec![member.id(), stranger.id(), 4_000_000_000];
+        let held = object.hold(stale, 0).unwrap();
+        let pids: Vec<_> = held.others.iter().map(|held| held.pid).collect();
+        assert_eq!((pids, held.hidden, held.has_caller), (vec![member.id()], Vec::new(), false));
+        for process in [&mut member, &mut stranger] {
+            drop(process.stdin.take());
+            process.wait().unwrap();
+        }
     }
 }
