@@ -4,7 +4,7 @@
 //! ordinary `onejob run` in another session; it reports here once CMD runs.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, BufRead as _, Write as _},
     path::PathBuf,
 };
 
@@ -27,10 +27,14 @@ pub(crate) fn detach(args: &args::Run) -> Exit {
     }
 }
 
+/// Ends a report. Its end is not the pipe's, which somebody may have inherited (Wine's console).
+const END: u8 = 0;
+
 /// The report: a status, a line's end, and what to say.
-fn pass_on(mut report: impl io::Read) -> Exit {
-    let mut text = String::new();
-    let read = report.read_to_string(&mut text);
+fn pass_on(report: impl io::Read) -> Exit {
+    let mut text = Vec::new();
+    let read = io::BufReader::new(report).read_until(END, &mut text);
+    let text = String::from_utf8_lossy(text.strip_suffix(&[END]).unwrap_or(&text));
     match (read, text.split_once('\n')) {
         (Ok(_), Some(("0", said))) => data(said).err().unwrap_or(Exit::Success),
         (Ok(_), Some((status, said))) => {
@@ -82,7 +86,9 @@ impl Watcher {
         match std::mem::replace(self, Watcher::Nobody) {
             Watcher::Nobody => false,
             // Nobody may be there to read it any more.
-            Watcher::Report(mut report) => write!(report, "{status}\n{said}").is_ok(),
+            Watcher::Report(mut report) => {
+                report.write_all(&[format!("{status}\n{said}").as_bytes(), &[END]].concat()).is_ok()
+            }
         }
     }
 }
@@ -90,6 +96,6 @@ impl Watcher {
 /// The log of a detached job of this name, or with this id.
 pub(crate) fn log_of_name(name: &str) -> Option<PathBuf> {
     // It must be a plain file name.
-    let is_plain = !name.contains(['/', '\0']) && !name.starts_with('.');
+    let is_plain = !name.contains(['/', '\\', ':', '\0']) && !name.starts_with('.');
     Some(os::log_folder().filter(|_| is_plain)?.join(format!("{name}.log")))
 }

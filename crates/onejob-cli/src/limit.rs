@@ -67,6 +67,9 @@ fn lift(mut limits: Limits, what: Resources) -> Limits {
     if what.contains(Resources::CPU_TIME) {
         limits.cpu_time_max = None;
     }
+    if what.contains(Resources::AFFINITY) {
+        limits.affinity = None;
+    }
     limits
 }
 

@@ -119,9 +119,105 @@ fn doctor_tells_the_mechanism_and_its_guarantees() {
     let (status, said, _) = outcome(&["doctor"]);
     assert_eq!(status, Some(0));
     assert!(said.contains("job-object: available") && said.contains("kill           atomic"));
-    assert!(said.ends_with("onejob run uses job-object.\n"), "{said}");
+    assert!(said.contains("onejob run uses job-object.\n"), "{said}");
     let (_, json, _) = outcome(&["doctor", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(report["run_uses"], "job-object");
     assert_eq!(report["mechanisms"][0]["guarantees"]["owner_death"], "kernel");
+}
+
+/// Ends the job at the end of a test, however it ends.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_named_job_is_found_looked_at_frozen_joined_and_killed() {
+    let (script, ticks) = ticker("named");
+    let name = format!("named{}", std::process::id());
+    let args = ["run", "-n", &name, "--", script.to_str().expect("text")];
+    let mut run = Running(onejob(&args).spawn().expect("started"));
+    awaits_growth(&ticks);
+    let (status, _, said) = outcome(&["run", "-n", &name, "--", "cmd", "/d", "/c", "exit"]);
+    assert!(status == Some(125) && said.contains("running already"), "{said}");
+
+    let (status, listed, said) = outcome(&["ls", "--json"]);
+    assert_eq!(status, Some(0), "{said}");
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let jobs = listed["jobs"].as_array().expect("a list");
+    let ours = jobs.iter().find(|job| job["name"] == *name).expect("listed");
+    assert_eq!(ours["owner_pid"], run.0.id());
+    assert!(ours["members"].as_u64().expect("a number") >= 2, "{ours}");
+    assert!(ours["command"].as_str().expect("known").contains("named"), "{ours}");
+    assert!(ours["memory_bytes"].as_u64() > Some(0), "{ours}");
+    let (status, tree, said) = outcome(&["tree", &name]);
+    assert!(status == Some(0) && tree.to_lowercase().contains("cmd"), "{tree}{said}");
+    let (status, used, said) = outcome(&["stats", &name]);
+    assert!(status == Some(0) && used.contains(" members"), "{used}{said}");
+    let (status, limits, said) = outcome(&["limit", &name]);
+    assert!(status == Some(0) && limits.contains("not limited"), "{limits}{said}");
+
+    let (status, _, said) = outcome(&["freeze", &name]);
+    assert_eq!(status, Some(0), "{said}");
+    thread::sleep(Duration::from_millis(100));
+    assert_still(&ticks);
+    let (status, _, said) = outcome(&["exec", &name, "--", "cmd", "/d", "/c", "exit", "5"]);
+    assert!(status == Some(125) && said.contains("frozen"), "{said}");
+    // By another process than the one that froze it.
+    let (status, _, said) = outcome(&["thaw", &name]);
+    assert_eq!(status, Some(0), "{said}");
+    awaits_growth(&ticks);
+    let (status, _, said) = outcome(&["exec", &name, "--", "cmd", "/d", "/c", "exit", "5"]);
+    assert_eq!(status, Some(5), "{said}");
+
+    let waiting = onejob(&["wait", &name]).spawn().expect("started");
+    let (status, _, said) = outcome(&["kill", "--now", &name]);
+    assert_eq!(status, Some(0), "{said}");
+    assert_still(&ticks);
+    let killed = run.0.wait().expect("a status").code();
+    assert_eq!(Running(waiting).0.wait().expect("a status").code(), killed);
+    let (status, _, said) = outcome(&["wait", &name]);
+    assert!(status == Some(125) && said.contains("no job"), "{said}");
+    let _ = (fs::remove_file(script), fs::remove_file(ticks));
+}
+
+#[test]
+fn a_detached_job_writes_a_log_and_leaves_its_status() {
+    let name = format!("detached{}", std::process::id());
+    let script = std::env::temp_dir().join(format!("{name}.bat"));
+    let go = std::env::temp_dir().join(format!("{name}.go"));
+    let lines = format!(
+        "@echo off\r\necho begun\r\n:again\r\nif not exist \"{}\" goto again\r\necho over\r\nexit /b \
+         3\r\n",
+        go.display()
+    );
+    fs::write(&script, lines).expect("a script");
+    let _ = fs::remove_file(&go);
+    let (status, said, failed) =
+        outcome(&["run", "-d", "-n", &name, "--", script.to_str().expect("text")]);
+    assert_eq!(status, Some(0), "{failed}");
+    let log = PathBuf::from(said.lines().nth(1).expect("a log"));
+    assert_eq!(said.lines().next(), Some(&*name));
+    let follower = onejob(&["logs", "-f", &name]).stdout(Stdio::piped()).spawn().expect("started");
+    let waiting = onejob(&["wait", &name]).spawn().expect("started");
+    let start = Instant::now();
+    while !outcome(&["logs", &name]).1.contains("begun") {
+        assert!(start.elapsed() < Duration::from_secs(180), "it never begins");
+    }
+    fs::write(&go, "").expect("writable");
+    assert_eq!(Running(waiting).0.wait().expect("a status").code(), Some(3));
+    let followed = follower.wait_with_output().expect("it ends with the job").stdout;
+    assert_eq!(String::from_utf8_lossy(&followed).replace('\r', ""), "begun\nover\n");
+    let (status, said, _) = outcome(&["logs", &name]);
+    assert!(status == Some(0) && said.contains("over"), "also when the job has ended: {said}");
+    let (status, _, said) = outcome(&["run", "-d", "--", "no-such-program-anywhere"]);
+    assert!(status == Some(127) && said.contains("no-such-program-anywhere"), "{said}");
+    for file in [script, go, log] {
+        fs::remove_file(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
 }

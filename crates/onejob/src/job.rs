@@ -513,6 +513,7 @@ pub(crate) struct Spec {
     pub(crate) listed: bool,
     pub(crate) note: Option<String>,
     pub(crate) limits: Limits,
+    #[allow(dead_code, reason = "not every system has to be told")]
     pub(crate) account: bool,
 }
 

@@ -38,6 +38,8 @@ pub struct Limits {
     /// CPU time in all, of the living and the dead; the job is killed when it is used up, and takes
     /// no new members then. Not to be had by an enclosed job, whose caller would be killed, too.
     pub cpu_time_max: Option<Duration>,
+    /// The CPUs that members run on: bit N of it is CPU N. Windows only.
+    pub affinity: Option<u64>,
 }
 
 /// Whom the system kills when a job is out of memory.
@@ -104,6 +106,12 @@ impl Limits {
         self
     }
 
+    /// Limits which CPUs members run on.
+    pub fn affinity(mut self, cpus: u64) -> Limits {
+        self.affinity = Some(cpus);
+        self
+    }
+
     /// Which resources are limited here.
     pub fn resources(&self) -> Resources {
         let set = [
@@ -111,6 +119,7 @@ impl Limits {
             (self.cpu_max.is_some(), Resources::CPU),
             (self.processes_max.is_some(), Resources::PROCESSES),
             (self.cpu_time_max.is_some(), Resources::CPU_TIME),
+            (self.affinity.is_some(), Resources::AFFINITY),
             (self.swap_max.is_some(), Resources::SWAP),
             (self.cpu_weight.is_some(), Resources::CPU_WEIGHT),
             (self.io_weight.is_some(), Resources::IO_WEIGHT),
@@ -128,6 +137,7 @@ impl Limits {
             return Err(Error::invalid(format!("{weight} is no weight")).hint("1 to 10000"));
         }
         match self {
+            Limits { affinity: Some(0), .. } => zero("CPUs"),
             Limits { memory_max: Some(0), .. } => zero("memory"),
             Limits { processes_max: Some(0), .. } => zero("processes"),
             Limits { cpu_time_max: Some(Duration::ZERO), .. } => zero("CPU time"),
@@ -165,12 +175,15 @@ impl Resources {
     pub const CPU_WEIGHT: Resources = Resources(32);
     /// The share of a busy device.
     pub const IO_WEIGHT: Resources = Resources(64);
+    /// The CPUs that members run on.
+    pub const AFFINITY: Resources = Resources(128);
 
     const WORDS: &[(&str, Resources)] = &[
         ("memory", Resources::MEMORY),
         ("cpu", Resources::CPU),
         ("processes", Resources::PROCESSES),
         ("cpu-time", Resources::CPU_TIME),
+        ("affinity", Resources::AFFINITY),
         ("swap", Resources::SWAP),
         ("cpu-weight", Resources::CPU_WEIGHT),
         ("io-weight", Resources::IO_WEIGHT),
@@ -255,6 +268,7 @@ mod tests {
             Limits::new().cpu_max(f64::NAN),
             Limits::new().cpu_max(f64::INFINITY),
             Limits::new().cpu_max(0.0001),
+            Limits::new().affinity(0),
             Limits::new().cpu_weight(0),
             Limits::new().io_weight(10_001),
         ];

@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -28,34 +27,49 @@ impl Bins {
             build(&target);
             let dir = scratch_root().join("bin");
             fs::create_dir(&dir).expect("a fresh scratch directory");
-            for name in ["actor", "owner", "cell-init", "onejob"] {
-                let from = target.join(name);
-                fs::copy(&from, dir.join(name))
+            for name in PROGRAMS {
+                let from = target.join(name).with_extension(env::consts::EXE_EXTENSION);
+                fs::copy(&from, dir.join(name).with_extension(env::consts::EXE_EXTENSION))
                     .unwrap_or_else(|error| panic!("failed to copy {}: {error}", from.display()));
             }
-            open_to_all(&dir);
+            allow(&dir, 0o755);
             Bins { dir }
         })
     }
 
+    /// The report of an actor that nobody watches.
+    pub const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
+
     /// The scripted process.
     pub fn actor(&self) -> PathBuf {
-        self.dir.join("actor")
+        self.program("actor")
     }
 
     /// The program that holds a job.
     pub fn owner(&self) -> PathBuf {
-        self.dir.join("owner")
-    }
-
-    /// The first process of a namespace cell.
-    pub fn cell_init(&self) -> PathBuf {
-        self.dir.join("cell-init")
+        self.program("owner")
     }
 
     /// The command under test.
     pub fn onejob(&self) -> PathBuf {
-        self.dir.join("onejob")
+        self.program("onejob")
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name).with_extension(env::consts::EXE_EXTENSION)
+    }
+}
+
+#[cfg(target_os = "linux")]
+const PROGRAMS: &[&str] = &["actor", "owner", "cell-init", "onejob"];
+#[cfg(windows)]
+const PROGRAMS: &[&str] = &["actor", "owner", "onejob"];
+
+#[cfg(target_os = "linux")]
+impl Bins {
+    /// The first process of a namespace cell.
+    pub fn cell_init(&self) -> PathBuf {
+        self.dir.join("cell-init")
     }
 
     /// A copy of the actor that runs as root whoever starts it; `None` where that is not to be had.
@@ -64,7 +78,7 @@ impl Bins {
         let copy = COPY.get_or_init(|| {
             let path = self.dir.join("setuid-actor");
             fs::copy(self.actor(), &path).ok()?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).ok()?;
+            allow(&path, 0o4755);
             let flags = rustix::fs::statvfs(&path).ok()?.f_flag;
             let root = rustix::process::geteuid().is_root();
             (root && !flags.contains(rustix::fs::StatVfsMountFlags::NOSUID)).then_some(path)
@@ -84,7 +98,12 @@ fn target_dir() -> PathBuf {
 fn build(target: &Path) {
     let Some(cargo) = env::var_os("CARGO") else { return };
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "-p", "testkit", "-p", "onejob-cli", "--bins"]);
+    build.args(["build", "--quiet", "-p", "testkit", "-p", "onejob-cli"]);
+    if cfg!(windows) {
+        build.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+    } else {
+        build.arg("--bins");
+    }
     if target.ends_with("release") {
         build.arg("--release");
     }
@@ -98,7 +117,7 @@ pub fn scratch_dir() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = scratch_root().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir(&dir).expect("a fresh scratch directory");
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("a directory of ours");
+    allow(&dir, 0o777);
     dir
 }
 
@@ -114,7 +133,7 @@ fn scratch_root() -> &'static Path {
         remove_abandoned();
         let root = env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
-        open_to_all(&root);
+        allow(&root, 0o755);
         // SAFETY: `remove` is a plain function that lives as long as the process.
         unsafe { libc::atexit(remove) };
         root
@@ -128,12 +147,19 @@ fn remove_abandoned() {
     for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<i32>().ok());
-        if pid.is_some_and(|pid| proc::stat(pid).is_none() || pid == std::process::id() as i32) {
+        if pid.is_some_and(|pid| !proc::is_alive(pid) || pid == std::process::id() as i32) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-fn open_to_all(dir: &Path) {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("a directory of ours");
+/// Who may do what with a file or directory of ours.
+#[cfg(unix)]
+pub(crate) fn allow(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
 }
+
+/// Tests have one user there.
+#[cfg(windows)]
+pub(crate) fn allow(_: &Path, _: u32) {}

@@ -1,9 +1,6 @@
 //! The innocent, beside every case.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
-};
+use std::process::{Child, Command, Stdio};
 
 use crate::{Bins, Cell, proc};
 
@@ -21,15 +18,16 @@ impl Bystanders {
     pub fn beside(cell: &Cell, group: i32) -> Bystanders {
         let actor = |group: i32| {
             let mut actor = Command::new(Bins::get().actor());
-            actor.arg("sleep").arg("/dev/null").process_group(group);
-            actor.stdin(Stdio::null()).stdout(Stdio::null());
-            cell.start_beside(&mut actor)
+            actor.arg("sleep").arg(Bins::NOWHERE).stdin(Stdio::null()).stdout(Stdio::null());
+            cell.start_beside(in_group(&mut actor, group))
         };
         let ours = vec![actor(group), actor(0)];
-        let inside = cell.bystander().and_then(|pid| Some((pid, proc::stat(pid)?.start)));
+        let inside = cell.bystander().and_then(|pid| Some((pid, proc::start(pid)?)));
         let bystanders = Bystanders { ours, of_the_cell: inside };
-        let first = bystanders.ours[0].id();
-        assert_eq!(proc::stat(first).expect("alive").pgid, group, "the owner's group");
+        let first = bystanders.ours[0].id() as i32;
+        assert!(proc::is_alive(first));
+        #[cfg(unix)]
+        assert_eq!(proc::group(first), group, "the owner's group");
         bystanders
     }
 
@@ -42,10 +40,21 @@ impl Bystanders {
             assert_eq!(ended, None, "HIT a bystander: {}", child.id());
         }
         if let Some((pid, start)) = self.of_the_cell {
-            let same = proc::stat(pid).is_some_and(|stat| stat.start == start);
+            let same = proc::start(pid) == Some(start);
             assert!(same && proc::is_alive(pid), "HIT the bystander inside the cell: {pid}");
         }
     }
+}
+
+#[cfg(unix)]
+fn in_group(command: &mut Command, group: i32) -> &mut Command {
+    std::os::unix::process::CommandExt::process_group(command, group)
+}
+
+/// All are in the console group of the test.
+#[cfg(windows)]
+fn in_group(command: &mut Command, _: i32) -> &mut Command {
+    command
 }
 
 impl Drop for Bystanders {

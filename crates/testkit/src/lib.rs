@@ -4,23 +4,41 @@
 //! an outer boundary of the kernel's, and the cell says who lives there. [`Bystanders`] live
 //! beside it and must not be hit. The scripted processes are the programs `actor` and `owner` of
 //! this package.
+//!
+//! The same names stand for the same things on Linux and on Windows; what only one of them has,
+//! the other lacks.
 
 mod bins;
 mod bystanders;
-mod cell;
-pub mod cgroup;
 mod eventually;
-pub mod mortal;
-mod namespace;
 mod owner;
-pub mod proc;
 mod report;
+
+#[cfg(target_os = "linux")]
+mod cell;
+#[cfg(target_os = "linux")]
+pub mod cgroup;
+#[cfg(target_os = "linux")]
+pub mod mortal;
+#[cfg(target_os = "linux")]
+mod namespace;
+#[cfg(target_os = "linux")]
+pub mod proc;
+#[cfg(target_os = "linux")]
 mod setting;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows::{cell, setting};
+#[cfg(windows)]
+pub use windows::{mortal, proc};
 
 pub use bins::{Bins, scratch_dir};
 pub use bystanders::Bystanders;
 pub use cell::{Cell, Living};
 pub use eventually::{DEADLINE, eventually, skip};
+#[cfg(target_os = "linux")]
 pub use namespace::GO as CELL_GO;
 pub use owner::{Answer, Owner, numbers};
 pub use report::{Player, Report};

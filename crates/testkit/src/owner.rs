@@ -56,7 +56,7 @@ impl Owner {
 
     /// The leader of the process group that it was started in, as numbered here.
     pub fn group(&self) -> i32 {
-        proc::stat(self.pid).map_or(0, |stat| stat.pgid)
+        proc::group(self.pid)
     }
 
     /// Sends a request without waiting for the answer.
@@ -121,8 +121,8 @@ impl Owner {
     /// Kills the owner alone, at once.
     #[track_caller]
     pub fn murder(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.pid).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a living owner");
+        assert!(self.is_alive(), "the owner is gone already");
+        proc::kill(self.pid);
     }
 
     /// Lets it end and waits until it has.

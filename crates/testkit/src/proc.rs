@@ -46,6 +46,37 @@ pub fn is_alive(pid: i32) -> bool {
         .any(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'))
 }
 
+/// Its parent.
+pub fn parent(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.ppid)
+}
+
+/// What tells it apart from a later process with its number.
+pub fn start(pid: i32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start)
+}
+
+/// Its process group.
+pub fn group(pid: i32) -> i32 {
+    stat(pid).map_or(0, |stat| stat.pgid)
+}
+
+/// Ends it alone; one that is gone is left alone.
+pub fn kill(pid: i32) {
+    send(pid, rustix::process::Signal::KILL);
+}
+
+/// Asks it to end.
+pub fn ask(pid: i32) {
+    send(pid, rustix::process::Signal::TERM);
+}
+
+fn send(pid: i32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
 /// A line of `/proc/PID/status`, such as `SigIgn` or `Uid`.
 pub fn status(pid: i32, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

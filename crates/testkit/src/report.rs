@@ -1,8 +1,8 @@
 //! What the players of a scenario say about themselves.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, path::PathBuf};
 
-use crate::{Cell, eventually, proc, scratch_dir};
+use crate::{Cell, bins::allow, eventually, proc, scratch_dir};
 
 /// The file that a scenario writes to.
 #[derive(Debug, Clone)]
@@ -16,9 +16,10 @@ struct Line {
     role: String,
     pid: i32,
     starter: i32,
+    place: String,
 }
 
-/// A player, found in `/proc` of this namespace.
+/// A player, as the cell knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Player {
     /// Its number here.
@@ -27,8 +28,19 @@ pub struct Player {
     pub inner: i32,
     /// Who forked it, by its number here; `None` if that one is gone.
     pub starter: Option<i32>,
+    /// What it says about where it is.
+    pub place: String,
 }
 
+impl Player {
+    /// The number of its parent, who must be there.
+    #[track_caller]
+    pub fn parent(&self) -> i32 {
+        proc::parent(self.pid).unwrap_or_else(|| panic!("process {} is gone", self.pid))
+    }
+}
+
+#[cfg(target_os = "linux")]
 impl Player {
     /// Its line of `/proc`, which must be there.
     #[track_caller]
@@ -51,7 +63,7 @@ impl Report {
     pub fn new() -> Report {
         let path = scratch_dir().join("report");
         fs::File::create(&path).expect("a writable scratch directory");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a file of ours");
+        allow(&path, 0o666);
         Report { path }
     }
 
@@ -92,7 +104,8 @@ impl Report {
         let outer = cell.outer_pids();
         let here = |line: Line| {
             let pid = outer(line.pid)?;
-            Some(Player { pid, inner: line.pid, starter: outer(line.starter) })
+            let starter = outer(line.starter);
+            Some(Player { pid, inner: line.pid, starter, place: line.place })
         };
         lines.filter_map(here).collect()
     }
@@ -114,5 +127,5 @@ fn parse(line: &str) -> Option<Line> {
     let number = |name: &str| {
         line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     };
-    Some(Line { role, pid: number("pid")?, starter: number("starter")? })
+    Some(Line { role, pid: number("pid")?, starter: number("starter")?, place: line.to_owned() })
 }

@@ -150,14 +150,19 @@ pub(crate) use linux::{
 mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,
-    promise, runtime_dir, survey, tree,
+    Child, Job, LADDER, Record, descendants, identify, jobs, leftovers, open, promise, runtime_dir,
+    survey, tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 mod unsupported;
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,
-    promise, runtime_dir, survey, tree,
+    Child, Job, LADDER, Record, descendants, identify, jobs, leftovers, open, promise, runtime_dir,
+    survey, tree,
 };
+
+#[cfg(not(onejob_linux))]
+mod token;
+#[cfg(not(onejob_linux))]
+pub(crate) use token::ProcessToken;

@@ -73,18 +73,6 @@ pub(crate) fn tree(_: &ProcessId) -> Result<Never> {
     Err(unsupported())
 }
 
-pub(crate) struct ProcessToken;
-
-impl ProcessToken {
-    pub(crate) fn current() -> Result<ProcessToken> {
-        Ok(ProcessToken)
-    }
-
-    pub(crate) fn is_current(&self) -> bool {
-        true
-    }
-}
-
 pub(crate) struct Record(Infallible);
 
 impl Record {

@@ -1,14 +1,15 @@
 //! One case: a scenario, a setting and an ending.
 
 use std::{
+    any::Any,
     collections::BTreeSet,
     fmt,
     process::{Child, Stdio},
 };
 
-use testkit::{Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually, proc};
+use testkit::{Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually};
 
-use crate::Tracer;
+use crate::proof;
 
 /// How a job comes to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(crate) struct Case {
     pub(crate) setting: Setting,
     ending: Ending,
     /// Lives outside; a namespace does not end while it holds a dead member.
-    pub(crate) tracer: Option<Tracer>,
+    pub(crate) _outside: Option<Box<dyn Any>>,
     pub(crate) cell: Cell,
 }
 
@@ -85,7 +86,7 @@ impl Case {
             Holder::Command(run) => run.0.id() as i32,
         };
         let bystanders = Bystanders::beside(&cell, group);
-        Case { holder, bystanders, innocent, report, setting, ending, tracer: None, cell }
+        Case { holder, bystanders, innocent, report, setting, ending, _outside: None, cell }
     }
 
     /// The one living player of a role.
@@ -98,22 +99,8 @@ impl Case {
     #[track_caller]
     pub(crate) fn escapee(&self) -> Player {
         let escapee = self.player("escapee");
-        self.assert_left_the_session(&escapee);
+        proof::left_the_session(&escapee);
         escapee
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_left_the_session(&self, player: &Player) {
-        let here = proc::stat("self").expect("this process").sid;
-        let sid = player.stat().sid;
-        assert_ne!(sid, here, "{player:?} did not leave the session");
-    }
-
-    /// Waits until nobody who forked `player` is its parent any more.
-    #[track_caller]
-    pub(crate) fn assert_orphaned(&self, player: &Player) {
-        let ppid = player.stat().ppid;
-        assert_ne!(Some(ppid), player.starter, "{player:?} still has its starter as its parent");
     }
 
     /// Ends the job; whether that succeeded is for the caller to judge.
@@ -128,7 +115,7 @@ impl Case {
             },
             Holder::Command(run) => {
                 // They end by the end of the command, hence after it.
-                self.innocent.extend(guards(&self.cell, self.cell.program(&run.0)));
+                self.innocent.extend(proof::guards(&self.cell, self.cell.program(&run.0)));
                 self.report.go();
                 let status = eventually("`onejob run` to end", || run.0.try_wait().expect("ours"));
                 let answer = status.to_string();
@@ -149,6 +136,7 @@ impl Case {
         self.close();
     }
 
+    #[cfg(target_os = "linux")]
     /// Ends a job with one member that cannot be killed: it is reported, all others are dead.
     #[track_caller]
     pub(crate) fn reports_survivor(mut self, survivor: &Player) {
@@ -168,7 +156,9 @@ impl Case {
             }
         }
         std::fs::write(self.report.beside(".end"), "").expect("a writable scratch directory");
-        eventually("the end of the survivor", || (!proc::is_alive(survivor.pid)).then_some(()));
+        eventually("the end of the survivor", || {
+            (!testkit::proc::is_alive(survivor.pid)).then_some(())
+        });
         self.close();
     }
 
@@ -216,22 +206,6 @@ impl Case {
     }
 }
 
-/// The guards of the job that `holder` holds. They are nobody's children in the cell, or such a
-/// one's; the guards of a job inside are members: in the job's cgroup, or below its guards.
-fn guards(cell: &Cell, holder: i32) -> Vec<i32> {
-    let living = cell.living_pids();
-    let group = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
-    // Or beside it, in their own place in a scope.
-    let is_beside = |pid: i32| group(pid).is_some_and(|path| path.trim().ends_with("/guards"));
-    let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
-    let parent = |pid: i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
-    let outside = |pid: i32| is_guard(pid) && (group(pid) == group(holder) || is_beside(pid));
-    let outer = living.iter().filter(|pid| outside(**pid) && !living.contains(&parent(**pid)));
-    let outer: Vec<_> = outer.copied().collect();
-    let inner = living.iter().filter(|pid| outside(**pid) && outer.contains(&parent(**pid)));
-    inner.chain(&outer).copied().collect()
-}
-
 type Words = dyn Fn(&Report, Setting) -> Vec<String>;
 
 /// A program's words, and whether its output is to be a pipe.
@@ -267,7 +241,8 @@ fn hold(
     piped: bool,
 ) -> (Owner, BTreeSet<i32>) {
     let mut owner = Owner::start(cell, setting);
-    owner.ok(&format!("outsider {} sleep /dev/null", Bins::get().actor().display()));
+    let actor = Bins::get().actor();
+    owner.ok(&format!("outsider {} sleep {}", actor.display(), Bins::NOWHERE));
     owner.new_job();
     let innocent = cell.living_pids().into_iter().collect();
     let how = if piped { "spawn-piped" } else { "spawn" };

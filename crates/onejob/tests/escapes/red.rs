@@ -1,4 +1,5 @@
-//! Shows that the rows notice: with the job replaced by a process group and `killpg`, each one fails.
+//! Shows that the rows notice: with the job replaced by a process group and `killpg` (on Windows: by
+//! the children that were started), each one fails.
 
 use std::{
     env,
@@ -19,7 +20,7 @@ fn every_row_fails_when_killpg_replaces_the_job() {
     let list = text(&rows(["--list"]));
     let all = list.lines().filter_map(|line| line.strip_suffix(": test"));
     let rows_here: Vec<_> = all.filter(|row| *row != SELF).collect();
-    assert!(rows_here.len() > 20, "{list}");
+    assert!(rows_here.len() >= if cfg!(windows) { 8 } else { 20 }, "{list}");
     let green = rows_here.into_iter().filter(|row| !is_red(row)).collect::<Vec<_>>();
     assert!(green.is_empty(), "killpg passes as containment in: {}", green.join(", "));
 }

@@ -23,6 +23,9 @@ use windows_sys::Win32::{
             WaitForSingleObject,
         },
     },
+    UI::WindowsAndMessaging::{
+        CreateWindowExW, DispatchMessageW, GetMessageW, IsWindow, WS_OVERLAPPEDWINDOW,
+    },
 };
 
 /// A hang detector.
@@ -277,6 +280,35 @@ pub(crate) fn play() {
             (3..13).for_each(round);
             say("handles", &format!("{before} {}", handle_count()));
             assert!(before > 0 && handle_count() <= before + 2, "lost");
+        }
+        ["window"] => {
+            let class: Vec<u16> = "STATIC\0".encode_utf16().collect();
+            let (none, no_name) = (std::ptr::null_mut(), std::ptr::null());
+            // SAFETY: a class of the system's, whose name ends with a NUL; a message to write to.
+            unsafe {
+                let style = WS_OVERLAPPEDWINDOW;
+                let window = CreateWindowExW(
+                    0,
+                    class.as_ptr(),
+                    no_name,
+                    style,
+                    0,
+                    0,
+                    9,
+                    9,
+                    none,
+                    none,
+                    none,
+                    no_name.cast(),
+                );
+                assert!(!window.is_null(), "{}", std::io::Error::last_os_error());
+                say("window", "");
+                let mut message = std::mem::zeroed();
+                while IsWindow(window) != 0 && GetMessageW(&raw mut message, none, 0, 0) > 0 {
+                    DispatchMessageW(&raw const message);
+                }
+            }
+            std::process::exit(42)
         }
         ["exit", code] => std::process::exit(code.parse::<u32>().expect("a code") as i32),
         _ => panic!("no role {role}"),

@@ -13,7 +13,15 @@ use std::{
 };
 
 use actor::{Held, Report, eventually, outsider, player};
-use onejob::{Containment, Error, Job, Kill, OwnerDeath, ProcessId, Signal};
+use windows_sys::Win32::{
+    Security::{
+        ACL, ACL_REVISION, InitializeAcl, InitializeSecurityDescriptor, PSECURITY_DESCRIPTOR,
+        SECURITY_ATTRIBUTES, SECURITY_DESCRIPTOR, SetSecurityDescriptorDacl,
+    },
+    System::{JobObjects::CreateJobObjectW, Threading::CreateEventW},
+};
+
+use onejob::{Containment, Job, Kill, OwnerDeath, ProcessId, Signal};
 
 /// Not a test of its own: what this program does as a player of the others.
 #[test]
@@ -41,125 +49,51 @@ impl Drop for Bystander {
     }
 }
 
-const ENDINGS: [fn(Job); 3] = [
-    |job| {
-        job.stop(Duration::from_millis(100)).expect("stopped");
-    },
-    |job| {
-        job.kill().expect("killed");
-    },
-    drop,
-];
-
-/// Plays with every ending: all of `role` die with the job, and nobody else.
-fn every_ending(first: &str, role: &str, count: usize) {
-    for end in ENDINGS {
-        let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
-        job.spawn(player(first, &report.0)).expect("a member");
-        let players = report.players(role, count);
-        assert!(players.iter().any(Held::lives), "nobody lives to be ended");
-        end(job);
-        assert_eq!(players.iter().filter(|player| player.lives()).count(), 0, "SURVIVED");
-        let later = report.lines().len();
-        let new = report.pids(role).into_iter().filter_map(Held::open);
-        assert_eq!(new.filter(Held::lives).count(), 0, "SURVIVED, of {later}");
-    }
-}
-
 #[test]
-fn four_generations_die_with_the_job() {
-    every_ending("generation-1", "generation", 4);
-}
-
-#[test]
-fn an_orphan_dies_with_the_job() {
-    every_ending("orphan-parent", "sleeper", 1);
-}
-
-#[test]
-fn hoppers_that_start_the_next_and_end_die_with_the_job() {
-    for end in ENDINGS {
-        let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
-        job.spawn(player("hopper-0", &report.0)).expect("a member");
-        report.players("hopper", 4);
-        end(job);
-        let hops = report.lines().len();
-        assert!(report.pids("hopper").into_iter().filter_map(Held::open).all(|it| !it.lives()));
-        // Were somebody left, it would hop on: a start takes some milliseconds.
-        thread::sleep(Duration::from_millis(500));
-        assert_eq!(report.lines().len(), hops, "SURVIVED: somebody hops on");
-    }
-}
-
-#[test]
-fn four_hundred_are_listed_and_die_with_the_job() {
-    let (_bystander, report, job) = (Bystander::new(), Report::new(), Job::new().expect("one"));
-    for _ in 0..4 {
-        job.spawn(player("crowd-99", &report.0)).expect("a member");
-    }
-    let players = report.players("sleeper", 396);
-    report.players("crowd", 4);
-    assert_eq!(job.processes().expect("a list").len(), 400);
-    let listed: HashSet<_> = job.processes().expect("a list").iter().map(|p| p.pid()).collect();
-    assert!(players.iter().all(|player| listed.contains(&player.0)));
+fn a_list_grows_until_everybody_is_on_it() {
+    // There is room for eight at first.
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    job.spawn(player("crowd-60", &report.0)).expect("a member");
+    let players = report.players("sleeper", 60);
+    assert_eq!(job.processes().expect("a list").len(), 61);
+    let listed: HashSet<_> = job.pids().expect("a list").into_iter().collect();
+    assert!(listed.len() == 61 && players.iter().all(|player| listed.contains(&player.0)));
     job.kill().expect("killed");
     assert!(players.iter().all(|player| !player.lives()), "SURVIVED");
-    assert!(job.is_empty().expect("observable"));
+    assert!(job.pids().expect("a list").is_empty());
 }
+
+/// A life of an owner: each request takes its time, and any of them is as likely to be met.
+const LIFE: [&str; 7] =
+    ["new", "setsid", "daemon-grandchild", "hoppers", "list", "stop 20", "drop"];
 
 #[test]
 fn at_fifty_random_moments_a_terminated_owner_leaves_nothing() {
-    let mut with_members = 0;
-    let mut moment = 0x2545_f491_u32;
-    for _ in 0..50 {
-        let report = Report::new();
-        let mut owner = outsider("owner", &report.0).spawn().expect("an owner");
-        report.players("owner", 1);
-        moment = moment.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        thread::sleep(Duration::from_millis(u64::from(moment >> 16) % 800));
-        owner.kill().expect("terminated");
-        owner.wait().expect("a status");
-        let members = || {
-            let pids = ["generation", "sleeper"].into_iter().flat_map(|role| report.pids(role));
-            pids.filter_map(Held::open).filter(Held::lives).count()
-        };
-        with_members += usize::from(!report.pids("generation").is_empty());
-        eventually("the members' end", || (members() == 0).then_some(()));
-        // Who was just being born may have announced itself meanwhile.
-        thread::sleep(Duration::from_millis(50));
-        eventually("the members' end", || (members() == 0).then_some(()));
-    }
-    assert!(with_members > 5, "only {with_members} died with members");
-}
-
-#[test]
-fn nothing_reaches_an_innocent_with_a_dead_members_number() {
-    let report = Report::new();
-    let mut dead = outsider("exit-0", &report.0).spawn().expect("a process");
-    let stale = ProcessId::of(dead.id()).expect("an identity");
-    dead.wait().expect("a status");
-    drop(dead);
-    // The number is handed out again only when nobody holds the dead one.
-    let mut innocent = eventually("the number again", || {
-        // Wine cannot always start one under load: error 1359.
-        let mut next = outsider("sleeper", &report.0).spawn().ok()?;
-        if next.id() == stale.pid() {
-            return Some(next);
+    let request = |word: &str, report: &testkit::Report| match word {
+        "new" => "new job-object".to_owned(),
+        "setsid" | "daemon-grandchild" | "hoppers" => {
+            format!("spawn {} {word} {}", testkit::Bins::get().actor().display(), report.arg())
         }
-        next.kill().expect("ended");
-        next.wait().expect("a status");
-        None
-    });
-    assert_ne!(ProcessId::of(innocent.id()).expect("an identity"), stale, "told apart");
-    let is_stale = |error: Error| assert!(error.is_stale(), "{error}");
-    let job = Job::new().expect("a job");
-    is_stale(job.adopt(&stale).expect_err("refused"));
-    is_stale(onejob::stop_tree(&stale, Signal::TERM, Duration::ZERO).expect_err("refused"));
-    assert!(job.is_empty().expect("observable"));
-    job.kill().expect("nothing to do");
-    assert!(matches!(innocent.try_wait(), Ok(None)), "HIT the innocent");
-    innocent.kill().expect("ended");
-    innocent.wait().expect("a status");
+        word => word.to_owned(),
+    };
+    let (mut with_members, mut random) = (0, 0x2545_f491_u32);
+    for death in 0..50 {
+        let mut cell = testkit::Cell::new(testkit::Setting::JobObject);
+        let report = testkit::Report::new();
+        let mut owner = testkit::Owner::start(&mut cell, testkit::Setting::JobObject);
+        let mut bystanders = testkit::Bystanders::beside(&cell, owner.group());
+        LIFE.iter().for_each(|word| owner.tell(&request(word, &report)));
+        for word in &LIFE[..death % LIFE.len()] {
+            owner.answer(word).unwrap_or_else(|error| panic!("{word}: {error}"));
+        }
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        thread::sleep(Duration::from_millis(u64::from(random >> 16) % 60));
+        with_members += usize::from(cell.living().len() > 1);
+        owner.murder();
+        cell.awaits_desertion(|_| false);
+        bystanders.assert_alive();
+    }
+    assert!(with_members >= 20, "only {with_members} died with members");
 }
 
 #[test]
@@ -210,9 +144,78 @@ fn a_named_job_is_opened_by_another_process_and_dies_with_its_owner() {
     eventually("the members' end", || (!member.lives()).then_some(()));
     assert!(Job::open(&name).expect_err("gone").is_not_found());
     assert!(Job::open("no-such-job-anywhere").expect_err("missing").is_not_found());
-    // Wine keeps a job, and its name, as long as somebody holds one of its processes.
-    drop((member, view));
+    // Also while somebody holds a view of the old one.
     eventually("the name is free", || Job::builder().name(&name).build().ok());
+    assert!(view.is_empty().expect("it has ended"));
+    drop((member, view));
+}
+
+#[test]
+fn a_listed_job_is_found_and_its_notes_are_read_also_after_its_end() {
+    let listed = |id: &str| onejob::jobs().expect("a list").any(|it| it.id == id);
+    assert!(Job::new().expect("a job").id().is_none(), "not listed");
+    let job = Job::builder().listed().note("first").build().expect("a job");
+    let id = job.id().expect("listed").to_owned();
+    assert!(listed(&id) && job.name().is_none());
+    let view = Job::open(&id).expect("opened");
+    assert_eq!(view.note().expect("readable").as_deref(), Some("first"));
+    job.set_note("second").expect("written");
+    assert!(view.set_note("x").expect_err("a view").is_unsupported());
+    assert!(job.wait_over(None).expect_err("the owner").is_unsupported());
+    assert!(job.set_note(&"x".repeat(1 << 20)).expect_err("too long").is_invalid_input());
+    assert!(!view.wait_over(Some(Duration::from_millis(50))).expect("observable"));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| view.wait_over(None));
+        thread::sleep(Duration::from_millis(50));
+        drop(job);
+        assert!(waiter.join().expect("no panic").expect("waited"));
+    });
+    assert_eq!(view.note().expect("readable").as_deref(), Some("second"));
+    assert!(!listed(&id) && Job::open(&id).expect_err("gone").is_not_found());
+    assert!(view.is_empty().expect("it has ended") && view.kill().is_ok());
+    assert!(view.processes().expect_err("it has ended").is_stale());
+}
+
+#[test]
+fn a_job_that_we_have_no_right_to_is_not_opened() {
+    let id = format!("forbidden{}", std::process::id());
+    let wide = |text: String| text.encode_utf16().chain([0]).collect::<Vec<u16>>();
+    let object = wide(format!(r"Local\onejob,{id}"));
+    let created = testkit::proc::own_creation();
+    let card = wide(format!(r"Local\onejob-card,{id},{},{created},1,", std::process::id()));
+    // SAFETY: the structures live through the calls, the names end with a NUL, and both handles stay
+    // open to the end of the test program.
+    unsafe {
+        let mut list: ACL = std::mem::zeroed();
+        let mut descriptor: SECURITY_DESCRIPTOR = std::mem::zeroed();
+        let descriptor: PSECURITY_DESCRIPTOR = (&raw mut descriptor).cast();
+        assert_ne!(InitializeAcl(&raw mut list, size_of::<ACL>() as u32, ACL_REVISION), 0);
+        assert_ne!(InitializeSecurityDescriptor(descriptor, 1), 0);
+        // A list of nobody.
+        assert_ne!(SetSecurityDescriptorDacl(descriptor, 1, &raw const list, 0), 0);
+        let attributes = SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: descriptor,
+            bInheritHandle: 0,
+        };
+        assert!(!CreateJobObjectW(&raw const attributes, object.as_ptr()).is_null());
+        assert!(!CreateEventW(std::ptr::null(), 1, 0, card.as_ptr()).is_null());
+    }
+    let error = Job::open(&id).expect_err("forbidden");
+    assert!(error.is_permission_denied() && !error.is_not_found(), "{error}");
+    assert!(!onejob::jobs().expect("a list").any(|job| job.id == id), "not ours to open");
+}
+
+#[test]
+fn a_window_of_a_member_is_asked_to_close() {
+    // Under Wine the desktop's process is a child of the first who asks for a window: not of a member.
+    drop(testkit::Cell::new(testkit::Setting::JobObject));
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    let mut window = job.spawn(player("window", &report.0)).expect("a member");
+    report.players("window", 1);
+    let report = job.stop(Duration::from_secs(180)).expect("stopped");
+    assert!(report.asked == 1 && !report.killed, "{report:?}");
+    assert_eq!(window.wait().expect("a status").code(), Some(42), "it ended by itself");
 }
 
 #[test]

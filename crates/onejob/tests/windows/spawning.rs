@@ -158,3 +158,49 @@ fn streams_are_wired_and_pipes_are_readable() {
     child.wait().expect("a status");
     assert!(!text.is_empty());
 }
+
+#[test]
+fn programs_are_found_as_std_finds_them() {
+    let (report, job) = (Report::new(), Job::new().expect("a job"));
+    let folder = std::env::temp_dir().join(format!("onejob path {}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::copy(std::env::current_exe().expect("ours"), folder.join("found-it.exe")).expect("copied");
+    fs::write(folder.join("script-it.bat"), "@exit /b 7\r\n").expect("a script");
+    type Env<'a> = &'a [(&'a str, &'a str)];
+    let nobody: Env = &[];
+    let here = folder.to_str().expect("text");
+    let cases: [(&str, Env, bool); 9] = [
+        ("found-it", &[("PATH", here)], true),
+        ("found-it.exe", &[("PATH", here)], true),
+        ("FOUND-IT", &[("pAtH", here)], true),
+        ("found-it", nobody, false),
+        ("script-it.bat", &[("PATH", here)], true),
+        // Only `.exe` is added, whatever else is executable.
+        ("script-it", &[("PATH", here), ("PATHEXT", ".BAT;.EXE")], false),
+        ("cmd", &[("PATH", r"C:\nowhere")], true),
+        ("cmd", &[("PATH", "")], true),
+        ("no-such-program", &[("PATH", here)], false),
+    ];
+    for (program, env, found) in cases {
+        let mut ours = Command::new(program);
+        let mut stds = std::process::Command::new(program);
+        for (key, value) in env.iter().chain(&[("ROLE", "exit-7")]) {
+            ours.env(key, value);
+            stds.env(key, value);
+        }
+        let args =
+            if program == "cmd" { ["/d", "/c", "exit 7"] } else { ["play", "--exact", "-q"] };
+        stds.args(args).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        ours.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        let stds = stds.status().map(|status| status.code()).map_err(|error| error.kind());
+        let ours = job.spawn(&mut ours).and_then(|mut child| child.wait());
+        let ours = ours.map(|status| status.code()).map_err(|error| {
+            assert!(error.is_exec(), "{program}: {error}");
+            std::io::Error::from(error).kind()
+        });
+        assert_eq!(ours, stds, "{program} with {env:?}");
+        assert_eq!(ours.ok(), found.then_some(Some(7)), "{program} with {env:?}");
+    }
+    drop(report);
+    let _ = fs::remove_dir_all(folder);
+}

@@ -1,18 +1,27 @@
 //! Windows: console events instead of signals, handles to wait for, statuses that are numbers.
 
+mod background;
 mod console;
+mod details;
 mod events;
+mod follow;
 mod wait;
 
 use std::{ffi::OsString, process::ExitStatus};
 
 use onejob::{Child, Command, Job, Signal};
 
+pub(crate) use background::{Side, log_folder, make_log, redirect, split};
 pub(crate) use console::Terminal;
+pub(crate) use details::{Details, ancestors, details, terminal_width};
 pub(crate) use events::{Received, Signals};
+pub(crate) use follow::Changes;
 pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
 
 use crate::exit::Failure;
+
+/// Where what must be told in front is written.
+pub(crate) type Reporter = std::io::PipeWriter;
 
 /// Starts CMD. A batch file is handed to the command processor by the library.
 pub(crate) fn start(job: &Job, command: &[OsString]) -> Result<Child, Failure> {

@@ -188,6 +188,7 @@ pub(super) fn read(dir: BorrowedFd<'_>) -> Limits {
     let memory_max = number("memory.max");
     let one = memory_max.is_some() && file("memory.oom.group").trim() == "0";
     Limits {
+        affinity: None,
         memory_max,
         swap_max: number("memory.swap.max"),
         on_oom: if one { OnOom::KillOne } else { OnOom::KillAll },

@@ -14,7 +14,7 @@ use windows_sys::{
     core::BOOL,
 };
 
-use super::{handles::is_over, object::Member};
+use super::{handles::is_signalled, object::Member};
 
 /// A process that was started as the first of a console group. The handle keeps its number, which
 /// is the group's, from being anybody else's.
@@ -27,7 +27,7 @@ pub(super) struct Group {
 /// Asks those of the members that can be asked; which ones.
 pub(super) fn politely(members: &[Member], groups: &[Group]) -> HashSet<u32> {
     let mut asked = close_windows(members);
-    for group in groups.iter().filter(|group| !is_over(group.process.as_handle())) {
+    for group in groups.iter().filter(|group| !is_signalled(group.process.as_handle())) {
         // SAFETY: two numbers.
         let sent = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group.leader) } != 0;
         if sent {

@@ -12,7 +12,7 @@ use std::{
 use windows_sys::Win32::System::Threading::{GetExitCodeProcess, TerminateProcess};
 
 use super::{
-    handles::{done, is_over, wait_any},
+    handles::{done, is_signalled, wait_any},
     object::KILLED,
 };
 use crate::{Error, ProcessId, Result, Signal};
@@ -61,7 +61,7 @@ pub(super) fn no_signal(signal: Signal) -> Error {
 pub(super) fn terminate(process: BorrowedHandle<'_>) -> std::io::Result<()> {
     // SAFETY: an open handle.
     done(unsafe { TerminateProcess(process.as_raw_handle(), KILLED) })
-        .or_else(|error| if is_over(process) { Ok(()) } else { Err(error) })
+        .or_else(|error| if is_signalled(process) { Ok(()) } else { Err(error) })
 }
 
 /// Signalled once the process has ended.

@@ -67,9 +67,9 @@ pub(super) fn wait_any(
     }
 }
 
-/// Whether a process has ended.
-pub(super) fn is_over(process: BorrowedHandle<'_>) -> bool {
-    wait_any(&[process], Some(Instant::now())).is_ok_and(|woken| woken.is_some())
+/// Whether a process has ended, an event has come.
+pub(super) fn is_signalled(handle: BorrowedHandle<'_>) -> bool {
+    wait_any(&[handle], Some(Instant::now())).is_ok_and(|woken| woken.is_some())
 }
 
 /// Whether a deadline has passed; one that is none never does.

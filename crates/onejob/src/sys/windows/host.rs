@@ -4,8 +4,7 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress
 
 use super::{handles::wide, job::JobObject};
 use crate::{
-    Accounting, Containment, Freeze, Guarantees, Kill, Limits, Mechanism, OwnerDeath, Resources,
-    Rung,
+    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources, Rung,
     job::{Around, Spec},
 };
 
@@ -23,7 +22,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
         (Accounting::None, Resources::NONE)
     } else {
         let all = Resources::MEMORY.with(Resources::CPU).with(Resources::PROCESSES);
-        (Accounting::Everyone, all.with(Resources::CPU_TIME))
+        (Accounting::Everyone, all.with(Resources::CPU_TIME).with(Resources::AFFINITY))
     };
     Guarantees {
         mechanism,

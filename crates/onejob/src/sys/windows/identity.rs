@@ -20,7 +20,7 @@ use windows_sys::Win32::{
 };
 
 use super::{
-    handles::{done, is_over, owned},
+    handles::{done, is_signalled, owned},
     nt,
 };
 use crate::{Error, Process, ProcessId, Result};
@@ -53,7 +53,7 @@ pub(super) fn open(pid: u32, rights: u32) -> io::Result<OwnedHandle> {
     // The system ignores the two lowest bits of a number, and keeps the dead while they are held.
     // SAFETY: an open handle.
     let is_it = unsafe { GetProcessId(process.as_raw_handle()) } == pid;
-    if is_it && !is_over(process.as_handle()) { Ok(process) } else { Err(gone()) }
+    if is_it && !is_signalled(process.as_handle()) { Ok(process) } else { Err(gone()) }
 }
 
 /// The very process of an identity.

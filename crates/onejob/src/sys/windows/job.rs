@@ -1,9 +1,10 @@
 //! A job: the owner's, or a second view of another's.
 
 use std::{
+    collections::HashSet,
     num::NonZero,
-    os::windows::io::{AsHandle as _, OwnedHandle},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    os::windows::io::AsHandle as _,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -20,15 +21,16 @@ use super::{
     PATIENCE,
     ask::{self, Group},
     child::no_signal,
-    handles::{is_past, wait_any},
-    host, identity, limits, names,
-    names::Card,
-    nt,
+    handles::{is_past, is_signalled, wait_any},
+    host, identity, limits, names, nt,
     object::{Member, Members, Object},
+    port::{Bell, Watch},
+    record::{self, Card, Record},
+    shared::Shared,
     spawn,
 };
 use crate::{
-    Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats,
+    Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, StopReason,
     job::{Around, Spec},
     name::Name,
     stop::Stoppable,
@@ -37,10 +39,9 @@ use crate::{
 
 pub(crate) struct JobObject {
     hold: Hold,
-    card: Card,
-    frozen: Mutex<Vec<OwnedHandle>>,
+    record: Option<Record>,
+    shared: Shared,
     groups: Mutex<Vec<Group>>,
-    limits: Mutex<Limits>,
 }
 
 /// What keeps the job.
@@ -49,13 +50,26 @@ enum Hold {
     Owner {
         object: Arc<Object>,
         around: Around,
-        _card: OwnedHandle,
+        /// Made by the first wait that has to sleep.
+        watch: OnceLock<Option<Watch>>,
     },
     /// None: a handle would keep the job alive when its owner dies, so it is opened for each
-    /// operation alone, and never while waiting. This is the owner.
-    View(OwnedHandle),
+    /// operation alone, and never while waiting.
+    View,
     Nothing,
 }
+
+/// A wait for the members' end.
+#[derive(Default)]
+struct Vigil {
+    has_begun: bool,
+    bell: Option<Bell>,
+    /// How long it sleeps when no member can be held, to look again though nothing was heard.
+    pause: Duration,
+}
+
+const SHORT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_millis(250);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,16 +77,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl JobObject {
     pub(super) fn new(spec: &Spec) -> Result<JobObject> {
-        let (object, card, event) = names::create(spec.name.as_ref())?;
-        let job = JobObject {
-            hold: Hold::Owner { object: Arc::new(object), around: spec.around, _card: event },
-            card,
-            frozen: Mutex::default(),
+        let failed = |e| Error::os("create a Job Object", e);
+        // First, so that nothing is made for a name that is taken.
+        let claim = spec.name.as_ref().map(record::claim).transpose()?;
+        let card = spec.is_listed().then(|| Card::new(spec.name.clone()));
+        let object = match &card {
+            Some(card) => Object::create(&card.object()),
+            None => Object::anonymous(),
+        };
+        let object = Arc::new(object.map_err(failed)?);
+        let shared = Shared::create(card.as_ref().map(Card::shared).as_deref()).map_err(failed)?;
+        let mut job = JobObject {
+            hold: Hold::Owner { object, around: spec.around, watch: OnceLock::new() },
+            record: None,
+            shared,
             groups: Mutex::default(),
-            limits: Mutex::new(spec.limits),
         };
         let object = job.object()?;
         job.write_limits(&object, &spec.limits, true)?;
+        if let Some(card) = card {
+            let record = Record::publish(card, claim, spec.note.as_deref());
+            job.record = spec.published(record)?;
+        }
+        // Last: from now on a job that is dropped takes us along.
         if spec.around == Around::Caller {
             object.assign_caller().map_err(|e| {
                 Error::os("put this process into a Job Object", e)
@@ -83,14 +110,13 @@ impl JobObject {
     }
 
     pub(super) fn open(name: &Name) -> Result<JobObject> {
-        let card = names::find(name)?;
-        let owner = identity::reopen(&card.owner, 0)?;
+        let record = names::find(name)?;
+        let failed = |e| Error::os(format!("open the job {name}"), e);
         Ok(JobObject {
-            hold: Hold::View(owner),
-            card,
-            frozen: Mutex::default(),
+            hold: Hold::View,
+            shared: Shared::open(&record.card.shared()).map_err(failed)?,
+            record: Some(record),
             groups: Mutex::default(),
-            limits: Mutex::default(),
         })
     }
 
@@ -98,32 +124,33 @@ impl JobObject {
     fn living(&self) -> Option<Arc<Object>> {
         match &self.hold {
             Hold::Owner { object, .. } => Some(Arc::clone(object)),
-            Hold::View(_) => {
-                let object = Object::open(&self.card.object()).ok()?;
-                // Only now: while the card is there, the name is that job's.
-                self.card.is_held().then(|| Arc::new(object))
+            Hold::View => {
+                let record = self.record.as_ref().filter(|record| !record.is_over())?;
+                Object::open(&record.card.object()).ok().map(Arc::new)
             }
             Hold::Nothing => None,
         }
     }
 
     fn object(&self) -> Result<Arc<Object>> {
-        let ended = || Error::stale(format!("the job {} has ended", self.card.id));
+        let which = || self.record.as_ref().map_or("", Record::id);
+        let ended = || Error::stale(format!("the job {} has ended", which()));
         self.living().ok_or_else(ended)
     }
 
     fn write_limits(&self, object: &Object, limits: &Limits, dies: bool) -> Result<()> {
         let failed = |e| Error::os("set the limits of the job", e);
-        let used = object.accounting().map_err(failed)?.TotalUserTime;
-        let used = Duration::from_nanos(u64::try_from(used).unwrap_or(0).saturating_mul(100));
+        let shared = self.shared.lock().map_err(failed)?;
+        let used = limits::user_time(object).map_err(failed)?;
         let whole = limits::extended(limits, used, dies);
         object.set(JobObjectExtendedLimitInformation, &whole).map_err(failed)?;
         // Not written where nothing is to be changed: an old system may not know it.
-        if limits.cpu_max.is_some() || lock(&self.limits).cpu_max.is_some() {
+        if limits.cpu_max.is_some() || shared.limits().cpu_max.is_some() {
             let processors = thread::available_parallelism().map_or(1, NonZero::get) as u32;
             let rate = limits::cpu_rate(limits, processors);
             object.set(JobObjectCpuRateControlInformation, &rate).map_err(failed)?;
         }
+        shared.set_limits(limits);
         Ok(())
     }
 
@@ -145,23 +172,45 @@ impl JobObject {
         Ok(!members.others.is_empty() || members.hidden.is_empty())
     }
 
-    /// Waits until somebody ends. Members are what tells of the end: messages of the kernel's to a
-    /// completion port may be lost, as Microsoft's documentation says, and wake one waiter alone.
-    fn wait_for_an_end(&self, object: Arc<Object>, deadline: Option<Instant>) -> Result<()> {
+    /// What the kernel rings for each end of a member, from now on. A view has none: the port is
+    /// the owner's.
+    fn bell(&self, object: &Object) -> Option<Bell> {
+        let Hold::Owner { watch, .. } = &self.hold else { return None };
+        watch.get_or_init(|| Watch::over(object).ok()).as_ref()?.bell().ok()
+    }
+
+    /// Waits until somebody may have ended.
+    fn sleep(&self, object: Arc<Object>, vigil: &mut Vigil, until: Option<Instant>) -> Result<()> {
         let failed = |e| Error::os("wait for the job", e);
-        let member = object.somebody().map_err(failed)?;
-        drop(object);
-        match (member, &self.hold) {
-            (Some(Member { process, .. }), Hold::View(owner)) => {
-                wait_any(&[process.as_handle(), owner.as_handle()], deadline).map_err(failed)?;
-            }
-            (Some(Member { process, .. }), _) => {
-                wait_any(&[process.as_handle()], deadline).map_err(failed)?;
-            }
-            // Everybody is about to be gone, or may not be opened by us: nothing to wait for.
-            (None, _) => thread::sleep(Duration::from_millis(1)),
+        if !vigil.has_begun {
+            *vigil = Vigil { has_begun: true, bell: self.bell(&object), pause: SHORT };
+            // Who ended before there was a bell is seen by looking once more.
+            return Ok(());
         }
-        Ok(())
+        let member = object.somebody().map_err(failed)?;
+        // A view keeps nothing of the job while it sleeps.
+        drop(object);
+        let bell = vigil.bell.as_ref().map(Bell::as_handle);
+        let member = member.as_ref().map(|member| member.process.as_handle());
+        let ends = match (&self.hold, &self.record) {
+            (Hold::View, Some(record)) => record.ends(),
+            _ => Vec::new(),
+        };
+        // Everybody is about to be gone, or may not be opened by us: a lost message would be missed.
+        let blind = (member.is_none()).then(|| Instant::now() + vigil.pause);
+        vigil.pause = if member.is_none() { LONG.min(vigil.pause * 2) } else { SHORT };
+        let until = [until, blind].into_iter().flatten().min();
+        let handles: Vec<_> = bell.into_iter().chain(member).chain(ends).collect();
+        if handles.is_empty() {
+            thread::sleep(blind.map_or(SHORT, |it| it.saturating_duration_since(Instant::now())));
+            return Ok(());
+        }
+        wait_any(&handles, until).map_err(failed).map(drop)
+    }
+
+    /// Nobody finds it any more.
+    fn take_back(&self) {
+        self.record.iter().for_each(Record::remove);
     }
 
     fn survivors(&self, since: Instant) -> Error {
@@ -176,6 +225,16 @@ impl JobObject {
 }
 
 impl Stoppable for JobObject {
+    /// Of the other limits the kernel keeps no count.
+    fn reason(&self) -> StopReason {
+        let limit = self.limits().ok().and_then(|limits| limits.cpu_time_max);
+        let used = || self.object().ok().and_then(|object| limits::user_time(&object).ok());
+        match (limit, limit.and_then(|_| used())) {
+            (Some(limit), Some(used)) if used >= limit => StopReason::CpuTime,
+            _ => StopReason::Asked,
+        }
+    }
+
     /// SIGTERM stands for what Windows has; nobody else can be asked.
     fn ask(&self, signal: Signal) -> Result<usize> {
         match signal {
@@ -188,6 +247,7 @@ impl Stoppable for JobObject {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        let mut vigil = Vigil::default();
         loop {
             let Some(object) = self.living() else { return Ok(true) };
             if object.others().map_err(|e| Error::os("observe the job", e))? == 0 {
@@ -196,7 +256,7 @@ impl Stoppable for JobObject {
             if is_past(deadline) {
                 return Ok(false);
             }
-            self.wait_for_an_end(object, deadline)?;
+            self.sleep(object, &mut vigil, deadline)?;
         }
     }
 
@@ -204,11 +264,12 @@ impl Stoppable for JobObject {
         let failed = |e| Error::os("kill the job", e);
         let start = Instant::now();
         let (mut fewest, mut last_death) = (u32::MAX, start);
+        let mut vigil = Vigil::default();
         loop {
             let Some(object) = self.living() else { return Ok(()) };
             let others = object.others().map_err(failed)?;
             if others == 0 {
-                return Ok(());
+                return self.shared.clear().map_err(failed);
             }
             if others < fewest {
                 (fewest, last_death) = (others, Instant::now());
@@ -217,7 +278,7 @@ impl Stoppable for JobObject {
             if !can_be_killed || last_death.elapsed() > PATIENCE {
                 return Err(self.survivors(start));
             }
-            self.wait_for_an_end(object, Instant::now().checked_add(Duration::from_millis(50)))?;
+            self.sleep(object, &mut vigil, Instant::now().checked_add(LONG))?;
         }
     }
 }
@@ -232,7 +293,7 @@ impl Mechanism for JobObject {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        if !lock(&self.frozen).is_empty() {
+        if !self.shared.is_thawed() {
             return Err(Error::unsupported("a frozen job takes no new members").hint("thaw it"));
         }
         let child = spawn::spawn(&*self.object()?, command)?;
@@ -240,7 +301,7 @@ impl Mechanism for JobObject {
             && let Ok(process) = identity::reopen(&child.id(), 0)
         {
             let mut groups = lock(&self.groups);
-            groups.retain(|group| !super::handles::is_over(group.process.as_handle()));
+            groups.retain(|group| !is_signalled(group.process.as_handle()));
             groups.push(Group { leader: child.pid(), process });
         }
         Ok(child)
@@ -301,12 +362,13 @@ impl Mechanism for JobObject {
         Ok(others as usize)
     }
 
-    fn name(&self) -> Option<&Name> {
-        self.card.name.as_ref()
+    fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     fn limits(&self) -> Result<Limits> {
-        Ok(*lock(&self.limits))
+        let read = |e| Error::os("read the limits of the job", e);
+        Ok(self.shared.lock().map_err(read)?.limits())
     }
 
     fn set_limits(&self, limits: &Limits) -> Result<()> {
@@ -314,41 +376,50 @@ impl Mechanism for JobObject {
         if !lacking.is_empty() {
             return Err(Error::unsupported(format!("limits on {lacking} cannot be enforced here")));
         }
-        if matches!(self.hold, Hold::View(_)) {
-            return Err(Error::unsupported("only the owner sets the limits of a Job Object"));
-        }
-        self.write_limits(&*self.object()?, limits, true)?;
-        *lock(&self.limits) = *limits;
-        Ok(())
+        // Who only looks on needs no right to change it.
+        let object = match (&self.hold, &self.record) {
+            (Hold::View, Some(record)) if !record.is_over() => {
+                let opened = Object::open_to_change(&record.card.object());
+                Arc::new(opened.map_err(|e| Error::os("set the limits of the job", e))?)
+            }
+            _ => self.object()?,
+        };
+        self.write_limits(&object, limits, true)
     }
 
     fn freeze(&self) -> Result<()> {
-        let mut frozen = lock(&self.frozen);
-        let mut known: Vec<u32> = Vec::new();
+        let failed = |e| Error::os("freeze the job", e);
+        let frozen = self.shared.lock().map_err(failed)?;
+        // Who is frozen already is not stopped twice: one thaw is to undo it.
+        let mut known: HashSet<ProcessId> = frozen.ids().into_iter().collect();
         // Who is stopped starts nobody: repeated until a listing shows nobody new.
         loop {
-            let members = self.members(PROCESS_SUSPEND_RESUME)?;
-            let new = members.others.into_iter().filter(|member| !known.contains(&member.pid));
-            let new: Vec<_> = new.collect();
-            if new.is_empty() {
-                return Ok(());
-            }
-            for Member { pid, process } in new {
-                known.push(pid);
-                match nt::suspend(process.as_handle()) {
-                    Ok(()) => frozen.push(process),
-                    Err(_) if super::handles::is_over(process.as_handle()) => {}
-                    Err(error) => {
-                        frozen.drain(..).for_each(|one| drop(nt::resume(one.as_handle())));
-                        return Err(Error::os("freeze the job", error));
-                    }
+            let mut is_new = false;
+            for Member { pid, process } in self.members(PROCESS_SUSPEND_RESUME)?.others {
+                let id = identity::id_of(pid, process.as_handle());
+                if !known.insert(id) {
+                    continue;
                 }
+                is_new = true;
+                let stopped = frozen.enter(&id).and_then(|()| {
+                    nt::suspend(process.as_handle()).inspect_err(|_| frozen.strike_last())
+                });
+                match stopped {
+                    Err(error) if !is_signalled(process.as_handle()) => {
+                        frozen.thaw();
+                        return Err(failed(error));
+                    }
+                    _ => {}
+                }
+            }
+            if !is_new {
+                return Ok(());
             }
         }
     }
 
     fn thaw(&self) -> Result<()> {
-        lock(&self.frozen).drain(..).for_each(|process| drop(nt::resume(process.as_handle())));
+        self.shared.lock().map_err(|e| Error::os("thaw the job", e))?.thaw();
         Ok(())
     }
 
@@ -374,8 +445,8 @@ impl Mechanism for JobObject {
 
     fn release(&mut self) -> Result<()> {
         if matches!(self.hold, Hold::Owner { .. }) {
-            let limits = *lock(&self.limits);
-            self.write_limits(&*self.object()?, &limits, false)?;
+            self.write_limits(&*self.object()?, &self.limits()?, false)?;
+            self.take_back();
         }
         self.hold = Hold::Nothing;
         Ok(())
@@ -384,10 +455,37 @@ impl Mechanism for JobObject {
     fn close(&mut self) {
         if let Hold::Owner { around, .. } = self.hold {
             let _ = self.kill();
+            self.take_back();
             // The last handle is closed next, and we are inside.
             if around == Around::Caller {
                 let _ = self.release();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::windows::port::tests::{LONG, reader};
+
+    #[test]
+    fn a_wait_ends_also_when_every_message_is_lost() {
+        let mut job = JobObject::new(&Spec::plain(Around::Others)).unwrap();
+        let Hold::Owner { watch, .. } = &mut job.hold else { panic!("the owner") };
+        *watch = OnceLock::from(Some(Watch::deaf()));
+        let object = job.object().unwrap();
+        let mut members = [reader(), reader()];
+        members.iter().for_each(|it| object.assign(it.as_handle()).unwrap());
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| job.wait(Instant::now().checked_add(LONG)));
+            for member in &mut members {
+                thread::sleep(Duration::from_millis(50));
+                drop(member.stdin.take());
+                member.wait().unwrap();
+            }
+            assert!(waiter.join().unwrap().unwrap(), "empty");
+        });
+        job.close();
     }
 }

@@ -1,15 +1,22 @@
 //! Limits as the kernel takes them. Always the whole structure: what is left out is cleared.
 
-use std::{mem, time::Duration};
+use std::{io, mem, time::Duration};
 
 use windows_sys::Win32::System::JobObjects::{
     JOB_OBJECT_CPU_RATE_CONTROL_ENABLE, JOB_OBJECT_CPU_RATE_CONTROL_HARD_CAP,
-    JOB_OBJECT_LIMIT_ACTIVE_PROCESS, JOB_OBJECT_LIMIT_JOB_MEMORY, JOB_OBJECT_LIMIT_JOB_TIME,
-    JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_CPU_RATE_CONTROL_INFORMATION,
-    JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JOB_OBJECT_LIMIT_ACTIVE_PROCESS, JOB_OBJECT_LIMIT_AFFINITY, JOB_OBJECT_LIMIT_JOB_MEMORY,
+    JOB_OBJECT_LIMIT_JOB_TIME, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_CPU_RATE_CONTROL_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
 };
 
+use super::object::Object;
 use crate::Limits;
+
+/// The CPU time in user mode that the members have used, of which a limit is one.
+pub(super) fn user_time(object: &Object) -> io::Result<Duration> {
+    let units = u64::try_from(object.accounting()?.TotalUserTime).unwrap_or(0);
+    Ok(Duration::from_nanos(units.saturating_mul(100)))
+}
 
 /// `used` is the CPU time so far: the kernel counts its limit from the moment it is set.
 pub(super) fn extended(
@@ -26,6 +33,10 @@ pub(super) fn extended(
     if let Some(count) = limits.processes_max {
         basic.LimitFlags |= JOB_OBJECT_LIMIT_ACTIVE_PROCESS;
         basic.ActiveProcessLimit = count;
+    }
+    if let Some(cpus) = limits.affinity {
+        basic.LimitFlags |= JOB_OBJECT_LIMIT_AFFINITY;
+        basic.Affinity = cpus as usize;
     }
     if let Some(time) = limits.cpu_time_max {
         basic.LimitFlags |= JOB_OBJECT_LIMIT_JOB_TIME;
@@ -61,14 +72,15 @@ mod tests {
         let whole = extended(&Limits::new(), Duration::ZERO, true);
         assert_eq!(whole.BasicLimitInformation.LimitFlags, 0x2000);
         let limits = Limits::new().memory_max(1 << 30).processes_max(7);
-        let limits = limits.cpu_time_max(Duration::from_secs(3));
+        let limits = limits.cpu_time_max(Duration::from_secs(3)).affinity(0b110);
         let whole = extended(&limits, Duration::from_secs(1), true);
-        assert_eq!(whole.BasicLimitInformation.LimitFlags, 0x2000 | 0x200 | 0x8 | 0x4);
+        assert_eq!(whole.BasicLimitInformation.LimitFlags, 0x2000 | 0x200 | 0x10 | 0x8 | 0x4);
+        assert_eq!(whole.BasicLimitInformation.Affinity, 0b110);
         assert_eq!(whole.JobMemoryLimit, 1 << 30);
         assert_eq!(whole.BasicLimitInformation.ActiveProcessLimit, 7);
         assert_eq!(whole.BasicLimitInformation.PerJobUserTimeLimit, 20_000_000);
         let released = extended(&limits, Duration::from_secs(9), false);
-        assert_eq!(released.BasicLimitInformation.LimitFlags, 0x200 | 0x8 | 0x4);
+        assert_eq!(released.BasicLimitInformation.LimitFlags, 0x200 | 0x10 | 0x8 | 0x4);
         assert_eq!(released.BasicLimitInformation.PerJobUserTimeLimit, 1, "used up, not unlimited");
     }
 

@@ -1,8 +1,8 @@
 //! Windows: the kernel's Job Objects.
 //!
 //! From the API to the system call: [`job`] fulfils the contract on an [`object`], which is the
-//! kernel's; [`spawn`] makes a child inside it, with the command line of [`quoting`]; [`names`]
-//! finds jobs by name; [`tree`] catches what is below a process without a job. Whoever is acted on
+//! kernel's; [`spawn`] makes a child inside it, with the command line of [`quoting`]; [`record`]
+//! and [`names`] have jobs found by others; [`tree`] catches what is below a process without a job. Whoever is acted on
 //! is held by a handle and proven first ([`identity`]).
 
 mod ask;
@@ -12,18 +12,24 @@ mod host;
 mod identity;
 mod job;
 mod limits;
+mod memory;
 mod names;
+mod notes;
 mod nt;
 mod object;
+mod port;
 mod quoting;
+mod record;
+mod shared;
 mod spawn;
 mod tree;
 
 pub(crate) use child::Child;
 pub(crate) use host::{promise, survey};
 pub(crate) use identity::identify;
-pub(crate) use names::jobs;
-pub(crate) use tree::tree;
+pub(crate) use names::{jobs, leftovers, runtime_dir};
+pub(crate) use record::Record;
+pub(crate) use tree::{descendants, tree};
 
 use super::Mechanism;
 use crate::{
@@ -48,19 +54,6 @@ impl Job {
 
 pub(crate) fn open(name: &Name) -> Result<Job> {
     job::JobObject::open(name).map(Job::JobObject)
-}
-
-/// Nothing copies a process here.
-pub(crate) struct ProcessToken;
-
-impl ProcessToken {
-    pub(crate) fn current() -> Result<ProcessToken> {
-        Ok(ProcessToken)
-    }
-
-    pub(crate) fn is_current(&self) -> bool {
-        true
-    }
 }
 
 /// How long a kill goes on while nobody dies.

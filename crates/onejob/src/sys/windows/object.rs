@@ -15,13 +15,16 @@ use windows_sys::Win32::{
             JobObjectBasicAccountingInformation, JobObjectBasicProcessIdList, OpenJobObjectW,
             QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
         },
-        SystemServices::{JOB_OBJECT_ASSIGN_PROCESS, JOB_OBJECT_QUERY, JOB_OBJECT_TERMINATE},
+        SystemServices::{
+            JOB_OBJECT_ASSIGN_PROCESS, JOB_OBJECT_QUERY, JOB_OBJECT_SET_ATTRIBUTES,
+            JOB_OBJECT_TERMINATE,
+        },
         Threading::GetCurrentProcess,
     },
 };
 
 use super::{
-    handles::{done, is_over, owned, wide},
+    handles::{done, is_signalled, owned, wide},
     identity,
 };
 
@@ -70,6 +73,14 @@ impl Object {
 
     pub(super) fn open(name: &str) -> io::Result<Object> {
         let rights = JOB_OBJECT_ASSIGN_PROCESS | JOB_OBJECT_QUERY | JOB_OBJECT_TERMINATE;
+        Object::open_with(name, rights)
+    }
+
+    pub(super) fn open_to_change(name: &str) -> io::Result<Object> {
+        Object::open_with(name, JOB_OBJECT_QUERY | JOB_OBJECT_SET_ATTRIBUTES)
+    }
+
+    fn open_with(name: &str, rights: u32) -> io::Result<Object> {
         let name = wide(name);
         // SAFETY: the name ends with a NUL; no child inherits the handle.
         owned(unsafe { OpenJobObjectW(rights, 0, name.as_ptr()) }).map(Object)
@@ -174,8 +185,13 @@ impl Object {
     /// Everybody alive in it, held by handles that are proven to be of members: a number that was
     /// handed on between listing and opening is nobody's here.
     pub(super) fn members(&self, rights: u32) -> io::Result<Members> {
+        self.hold(self.pids()?, rights)
+    }
+
+    /// Those of a list who are members now: a number on it may be a stranger's meanwhile.
+    fn hold(&self, pids: Vec<u32>, rights: u32) -> io::Result<Members> {
         let mut members = Members::default();
-        for pid in self.pids()? {
+        for pid in pids {
             if pid == std::process::id() {
                 members.has_caller = true;
                 continue;
@@ -199,7 +215,7 @@ impl Object {
         for pid in self.pids()?.into_iter().filter(|pid| *pid != me) {
             if let Ok(process) = identity::open(pid, 0)
                 && self.contains(process.as_handle())?
-                && !is_over(process.as_handle())
+                && !is_signalled(process.as_handle())
             {
                 return Ok(Some(Member { pid, process }));
             }
@@ -215,5 +231,27 @@ impl Object {
 impl AsHandle for Object {
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.0.as_handle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::windows::port::tests::reader;
+
+    #[test]
+    fn a_stranger_whose_number_is_on_a_list_is_not_held() {
+        let object = Object::anonymous().unwrap();
+        let (mut member, mut stranger) = (reader(), reader());
+        object.assign(member.as_handle()).unwrap();
+        // As if its number had been a member's when the list was made.
+        let stale = vec![member.id(), stranger.id(), 4_000_000_000];
+        let held = object.hold(stale, 0).unwrap();
+        let pids: Vec<_> = held.others.iter().map(|held| held.pid).collect();
+        assert_eq!((pids, held.hidden, held.has_caller), (vec![member.id()], Vec::new(), false));
+        for process in [&mut member, &mut stranger] {
+            drop(process.stdin.take());
+            process.wait().unwrap();
+        }
     }
 }

@@ -215,7 +215,7 @@ impl Streams {
 /// a pipe with a name can have.
 fn pipe(we_write: bool) -> io::Result<(OwnedHandle, OwnedHandle)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let (count, salt) = (COUNT.fetch_add(1, Ordering::Relaxed), super::names::random());
+    let (count, salt) = (COUNT.fetch_add(1, Ordering::Relaxed), super::record::random());
     let name = wide(format!(r"\\.\pipe\onejob.{}.{count}.{salt:x}", std::process::id()));
     let direction = if we_write { PIPE_ACCESS_OUTBOUND } else { PIPE_ACCESS_INBOUND };
     const SIZE: u32 = 1 << 16;

@@ -19,7 +19,7 @@ use windows_sys::Win32::System::{
 use super::{
     PATIENCE, ask,
     child::{no_signal, terminate},
-    handles::{is_over, is_past, owned, wait_any},
+    handles::{is_past, is_signalled, owned, wait_any},
     identity, nt,
     object::{Member, Object},
 };
@@ -30,6 +30,7 @@ use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
 pub(crate) struct Below(Mutex<Caught>);
 
 struct Caught {
+    rights: u32,
     /// What they start from now on is in it as well.
     object: Option<Object>,
     held: HashMap<u32, (Member, u64)>,
@@ -42,10 +43,20 @@ pub(crate) fn tree(root: &ProcessId) -> Result<Below> {
         return Err(Error::invalid("a process cannot stop itself and what is below it"));
     }
     let process = identity::reopen(root, RIGHTS)?;
-    let mut caught = Caught { object: Object::anonymous().ok(), held: HashMap::new() };
+    let object = Object::anonymous().ok();
+    let mut caught = Caught { rights: RIGHTS, object, held: HashMap::new() };
     caught.add(root.pid, Member { pid: root.pid, process });
     caught.look();
     Ok(Below(Mutex::new(caught)))
+}
+
+/// A process and everybody below it but the calling one, to be looked at.
+pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
+    let process = identity::reopen(root, 0)?;
+    let mut found = Caught { rights: 0, object: None, held: HashMap::new() };
+    found.add(root.pid, Member { pid: root.pid, process });
+    let living = found.living();
+    Ok(living.iter().map(|it| identity::describe(it.pid, it.process.as_handle())).collect())
 }
 
 impl Caught {
@@ -74,7 +85,7 @@ impl Caught {
     }
 
     fn consider(&mut self, pid: u32) {
-        let Ok(process) = identity::open(pid, RIGHTS) else { return };
+        let Ok(process) = identity::open(pid, self.rights) else { return };
         // Asked of the handle, so it is this process' parent whatever became of the number.
         let parent = nt::parent_of(process.as_handle());
         let created = identity::creation(process.as_handle());
@@ -91,7 +102,7 @@ impl Caught {
     fn living(&mut self) -> Vec<&Member> {
         self.look();
         let members = self.held.values().map(|(member, _)| member);
-        members.filter(|member| !is_over(member.process.as_handle())).collect()
+        members.filter(|member| !is_signalled(member.process.as_handle())).collect()
     }
 }
 

@@ -2,20 +2,33 @@
 //!
 //! The main process sets the scene, then stays until a file named `REPORT.go` exists and exits 0,
 //! leaving everybody else behind. Each player announces itself by one line in the file REPORT:
-//! `ROLE pid=… ppid=… sid=… pgid=… starter=…`, so that a test waits for a condition.
+//! `ROLE pid=… (where it is) starter=…`, so that a test waits for a condition.
 //! Nobody outlives [`mortal::LIFETIME_SECONDS`]. Knows nothing of onejob.
 
+#[cfg(target_os = "linux")]
 #[path = "../../cgroup.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod cgroup;
+#[cfg(target_os = "linux")]
 #[path = "../../mortal.rs"]
 #[allow(unreachable_pub)]
 mod mortal;
+#[cfg(windows)]
+use testkit::mortal;
 
+#[cfg(target_os = "linux")]
 mod odd;
+#[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
 mod tools;
+#[cfg(target_os = "linux")]
 mod trees;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows::{SCENARIOS, sys};
 
 use std::{fs, io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
 
@@ -47,15 +60,13 @@ fn arg(index: usize) -> &'static str {
 /// Announces the calling process, which `starter` forked. One write to a file in append mode:
 /// lines of different processes never mix.
 fn say(role: &str, starter: Pid) {
-    let (pid, ppid) = (sys::pid(), sys::parent());
-    // SAFETY: take no pointer.
-    let (sid, pgid) = unsafe { (libc::getsid(0), libc::getpgid(0)) };
-    let line = format!("{role} pid={pid} ppid={ppid} sid={sid} pgid={pgid} starter={starter}\n");
+    let line = format!("{role} pid={} {} starter={starter}\n", sys::pid(), sys::place());
     let mut report = fs::OpenOptions::new();
     let report = report.create(true).append(true).open(&scene().report);
     report.and_then(|mut report| report.write_all(line.as_bytes())).expect("a writable report");
 }
 
+#[cfg(target_os = "linux")]
 /// Waits until somebody has announced itself as `role`.
 fn await_line(role: &str) {
     let said = |text: String| text.lines().any(|line| line.split(' ').next() == Some(role));
@@ -91,6 +102,7 @@ fn main() {
     linger()
 }
 
+#[cfg(target_os = "linux")]
 const SCENARIOS: &[(&str, fn())] = &[
     ("generations", trees::generations),
     ("setsid", trees::setsid),
@@ -100,6 +112,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("hoppers", trees::hoppers),
     ("clone-parent", trees::clone_parent),
     ("crowd", trees::crowd),
+    ("below", trees::below),
     ("bomb", trees::bomb),
     ("stubborn", odd::stubborn),
     ("stopped", odd::stopped),

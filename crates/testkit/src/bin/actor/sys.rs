@@ -18,6 +18,13 @@ pub(crate) fn parent() -> Pid {
     process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
 }
 
+/// Where the calling process belongs.
+pub(crate) fn place() -> String {
+    // SAFETY: take no pointer.
+    let (sid, pgid) = unsafe { (libc::getsid(0), libc::getpgid(0)) };
+    format!("ppid={} sid={sid} pgid={pgid}", parent())
+}
+
 pub(crate) fn pid() -> Pid {
     process::getpid().as_raw_nonzero().get()
 }

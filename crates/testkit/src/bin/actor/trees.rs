@@ -1,11 +1,17 @@
 //! Scenarios about who is whose child.
 
-use std::{fs, os::unix::fs::FileExt, thread, time::Duration};
+use std::{
+    fs,
+    os::unix::{fs::FileExt, process::CommandExt},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{
-    arg, beside, say,
+    arg, beside, say, scene,
     sys::{self, Pid, rest},
 };
 
@@ -36,6 +42,15 @@ pub(crate) fn setsid() {
             rest()
         });
         rest()
+    });
+}
+
+/// `below REPORT PROGRAM ARGS…`: runs a program as its child, and stays when that has ended.
+pub(crate) fn below() {
+    sys::fork(|| {
+        let mut program = Command::new(arg(0));
+        let error = program.args(&scene().args[1..]).exec();
+        panic!("failed to exec {}: {error}", arg(0));
     });
 }
 
@@ -154,9 +169,10 @@ pub(crate) fn clone_parent() {
     });
 }
 
-/// The main process and 999 more, ten children each; one in three leaves the session.
+/// `crowd REPORT N`: the main process and N - 1 more, ten children each; one in three leaves the
+/// session.
 pub(crate) fn crowd() {
-    branches(0, 1000);
+    branches(0, arg(0).parse().expect("a number of processes"));
 }
 
 fn branches(node: usize, total: usize) {

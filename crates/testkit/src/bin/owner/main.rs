@@ -3,11 +3,15 @@
 //!
 //! `owner -f SCRIPT --linger FILE` takes the requests from the file SCRIPT instead, then stays
 //! until FILE exists and exits without dropping anything. `owner run-killpg PROGRAM ARGS…` is
-//! `onejob run` with the process group instead of a job.
+//! `onejob run` with what most programs do instead of a job.
 //!
-//! With `ONEJOB_TEST_CONTAINMENT=killpg` in the environment it holds its members together by
-//! their process group alone: the tests must notice.
+//! With `ONEJOB_TEST_CONTAINMENT=killpg` in the environment it does that, too: it holds its members
+//! together by their process group alone, on Windows only its children. The tests must notice.
 
+#[cfg(target_os = "linux")]
+mod killpg;
+#[cfg(windows)]
+#[path = "children.rs"]
 mod killpg;
 
 use std::{
@@ -95,6 +99,7 @@ impl Owner {
             _ if self.group.is_some() => {
                 self.group.as_mut().expect("checked").answer(request, args)
             }
+            #[cfg(target_os = "linux")]
             "forked-copy" | "forked-drop" => self.fork_copy(request),
             _ => self.act(request, args),
         }
@@ -205,6 +210,7 @@ impl Owner {
         Ok(text)
     }
 
+    #[cfg(target_os = "linux")]
     /// A copy of this whole process, by `fork` alone: one that stays, or one that drops its copy
     /// of the job and ends.
     fn fork_copy(&mut self, request: &str) -> Answer {
@@ -304,6 +310,12 @@ fn pids(processes: &[onejob::Process]) -> String {
     processes.iter().map(|process| process.pid().to_string()).collect::<Vec<_>>().join(" ")
 }
 
+#[cfg(windows)]
+fn describe(status: ExitStatus) -> String {
+    format!("code {}", status.code().unwrap_or_default())
+}
+
+#[cfg(unix)]
 fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     let core = if status.core_dumped() { " core" } else { "" };

@@ -1,0 +1,216 @@
+//! What a listing shows of a process beyond its membership.
+
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    io, iter, mem,
+    os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle},
+    ptr,
+    time::Duration,
+};
+
+use onejob::{Process, ProcessId};
+use windows_sys::Win32::{
+    Foundation::{FILETIME, HANDLE, INVALID_HANDLE_VALUE, NTSTATUS, UNICODE_STRING},
+    Security::{GetTokenInformation, LookupAccountSidW, TOKEN_QUERY, TOKEN_USER, TokenUser},
+    System::{
+        Diagnostics::ToolHelp::{
+            CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW,
+            TH32CS_SNAPPROCESS,
+        },
+        ProcessStatus::{GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS},
+        SystemInformation::GetSystemTimeAsFileTime,
+        Threading::{
+            GetProcessTimes, OpenProcess, OpenProcessToken, PROCESS_QUERY_LIMITED_INFORMATION,
+        },
+    },
+};
+
+/// One process at one moment.
+pub(crate) struct Details {
+    pub(crate) user: String,
+    pub(crate) cpu: Duration,
+    /// The working set, in bytes; pages shared with others count for each.
+    pub(crate) memory: u64,
+    pub(crate) age: Duration,
+    pub(crate) command: String,
+    pub(crate) leads_a_mere_group: bool,
+}
+
+/// The details of a process that still is the one that was listed.
+pub(crate) fn details(process: &Process) -> Option<Details> {
+    let held = open(process.pid())?;
+    // From here on the number is nobody else's.
+    if ProcessId::of(process.pid()).ok()? != process.id {
+        return None;
+    }
+    let times = Times::of(&held)?;
+    Some(Details {
+        user: user_of(&held).unwrap_or_else(|| "?".to_owned()),
+        cpu: times.used,
+        memory: memory_of(&held)?,
+        age: times.age,
+        command: command_of(&held).unwrap_or_else(|| format!("[{}]", process.name)),
+        leads_a_mere_group: false,
+    })
+}
+
+/// The parents of a process up to the first one that can be told. A number that a dead parent had
+/// may be somebody else's, who is younger then.
+pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
+    const MOST: usize = 1000;
+    let parents = parents();
+    let age = |pid: u32| open(pid).and_then(|held| Times::of(&held)).map(|times| times.age);
+    let parent = |pid: &u32| {
+        let parent = *parents.get(pid)?;
+        (parent != 0 && age(parent)? >= age(*pid)?).then_some(parent)
+    };
+    iter::successors(parent(&pid), parent).take(MOST).collect()
+}
+
+fn parents() -> HashMap<u32, u32> {
+    let mut parents = HashMap::new();
+    // SAFETY: asks for a handle that no child inherits.
+    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
+    if snapshot == INVALID_HANDLE_VALUE {
+        return parents;
+    }
+    // SAFETY: the call succeeded, so this is an open handle that nobody else owns.
+    let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut entry: PROCESSENTRY32W = unsafe { mem::zeroed() };
+    entry.dwSize = mem::size_of::<PROCESSENTRY32W>() as u32;
+    // SAFETY: an open snapshot, and a structure that says its size.
+    let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
+    while more != 0 {
+        parents.insert(entry.th32ProcessID, entry.th32ParentProcessID);
+        // SAFETY: as above.
+        more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
+    }
+    parents
+}
+
+fn open(pid: u32) -> Option<OwnedHandle> {
+    // SAFETY: asks for a handle that no child inherits.
+    owned(unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid) })
+}
+
+fn owned(handle: HANDLE) -> Option<OwnedHandle> {
+    // SAFETY: callers pass what a call has just opened for them, if it has.
+    (!handle.is_null()).then(|| unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+struct Times {
+    used: Duration,
+    age: Duration,
+}
+
+impl Times {
+    fn of(process: &OwnedHandle) -> Option<Times> {
+        const NONE: FILETIME = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
+        let [mut created, mut exited, mut kernel, mut user, mut now] = [NONE; 5];
+        // SAFETY: an open handle, and places to write to.
+        let told = unsafe {
+            GetSystemTimeAsFileTime(&raw mut now);
+            let process = process.as_raw_handle();
+            let (kernel, user) = (&raw mut kernel, &raw mut user);
+            GetProcessTimes(process, &raw mut created, &raw mut exited, kernel, user)
+        };
+        let units =
+            |time: FILETIME| u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
+        let time = |units: u64| Duration::from_nanos(units.saturating_mul(100));
+        (told != 0).then(|| Times {
+            used: time(units(kernel) + units(user)),
+            age: time(units(now).saturating_sub(units(created))),
+        })
+    }
+}
+
+fn memory_of(process: &OwnedHandle) -> Option<u64> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut counters: PROCESS_MEMORY_COUNTERS = unsafe { mem::zeroed() };
+    let size = mem::size_of_val(&counters) as u32;
+    // SAFETY: an open handle, and a structure of the size that is said.
+    let told = unsafe { GetProcessMemoryInfo(process.as_raw_handle(), &raw mut counters, size) };
+    (told != 0).then_some(counters.WorkingSetSize as u64)
+}
+
+/// As it was started.
+fn command_of(process: &OwnedHandle) -> Option<String> {
+    #[link(name = "ntdll")]
+    unsafe extern "system" {
+        fn NtQueryInformationProcess(
+            process: HANDLE,
+            class: u32,
+            into: *mut c_void,
+            size: u32,
+            written: *mut u32,
+        ) -> NTSTATUS;
+    }
+    /// Windows 8.1 and later.
+    const PROCESS_COMMAND_LINE_INFORMATION: u32 = 60;
+    // A text of at most 65,534 bytes behind its description.
+    let mut buffer = vec![0_u64; (1 << 13) + 16];
+    // SAFETY: an open handle, and an aligned buffer of the size that is said.
+    let status = unsafe {
+        let (to, size) = (buffer.as_mut_ptr().cast(), mem::size_of_val(&buffer[..]) as u32);
+        let (process, class) = (process.as_raw_handle(), PROCESS_COMMAND_LINE_INFORMATION);
+        NtQueryInformationProcess(process, class, to, size, ptr::null_mut())
+    };
+    if status < 0 {
+        return None;
+    }
+    // SAFETY: the call wrote a description of a text that it put behind it, in the same buffer.
+    let text = unsafe {
+        let text = &*buffer.as_ptr().cast::<UNICODE_STRING>();
+        std::slice::from_raw_parts(text.Buffer, usize::from(text.Length) / 2)
+    };
+    (!text.is_empty()).then(|| String::from_utf16_lossy(text))
+}
+
+fn user_of(process: &OwnedHandle) -> Option<String> {
+    let mut token = ptr::null_mut();
+    // SAFETY: an open handle, and a place to write to.
+    let opened = unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &raw mut token) };
+    let token = owned(token).filter(|_| opened != 0)?;
+    let mut buffer = [0_u64; 32];
+    let mut written = 0;
+    // SAFETY: an open handle, and an aligned buffer of the size that is said.
+    let told = unsafe {
+        let (to, size) = (buffer.as_mut_ptr().cast(), mem::size_of_val(&buffer) as u32);
+        GetTokenInformation(token.as_raw_handle(), TokenUser, to, size, &raw mut written)
+    };
+    if told == 0 {
+        return None;
+    }
+    let (mut name, mut domain) = ([0; 256], [0; 256]);
+    let (mut name_length, mut domain_length, mut kind) = (256, 256, 0);
+    // SAFETY: the buffer begins with the structure that was asked for, which points into it; the
+    // others have the lengths that are said.
+    let found = unsafe {
+        let sid = (*buffer.as_ptr().cast::<TOKEN_USER>()).User.Sid;
+        LookupAccountSidW(
+            ptr::null(),
+            sid,
+            name.as_mut_ptr(),
+            &raw mut name_length,
+            domain.as_mut_ptr(),
+            &raw mut domain_length,
+            &raw mut kind,
+        )
+    };
+    (found != 0).then(|| String::from_utf16_lossy(&name[..name_length as usize]))
+}
+
+/// How wide the console is that standard output goes to, if it goes to one.
+pub(crate) fn terminal_width() -> Option<usize> {
+    use windows_sys::Win32::System::Console::{
+        CONSOLE_SCREEN_BUFFER_INFO, GetConsoleScreenBufferInfo,
+    };
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut info: CONSOLE_SCREEN_BUFFER_INFO = unsafe { mem::zeroed() };
+    // SAFETY: a handle of whatever kind, and a structure to write to.
+    let told = unsafe { GetConsoleScreenBufferInfo(io::stdout().as_raw_handle(), &raw mut info) };
+    let width = i32::from(info.srWindow.Right) - i32::from(info.srWindow.Left) + 1;
+    (told != 0).then(|| usize::try_from(width).ok()).flatten()
+}

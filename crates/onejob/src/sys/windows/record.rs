@@ -1,0 +1,254 @@
+//! How others find a job: the kernel's own names. There are no files, so nothing can be stale.
+//!
+//! A listed job's kernel object is named after its id. Beside it the owner keeps three objects: the
+//! *card*, an event whose name says which job this is and whose, and which is signalled when the
+//! owner lets go; the *claim* to the job's name; and the memory of its [`Notes`]. All go with the
+//! owner's handles. Whoever opens the job holds the card and the notes, never the job.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io,
+    os::windows::io::{AsHandle as _, AsRawHandle as _, BorrowedHandle, OwnedHandle},
+    ptr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use windows_sys::Win32::{
+    Foundation::{ERROR_ALREADY_EXISTS, ERROR_INVALID_HANDLE, GetLastError},
+    System::Threading::{
+        CreateEventW, GetCurrentProcess, OpenEventW, SYNCHRONIZATION_SYNCHRONIZE, SetEvent,
+    },
+};
+
+use super::{
+    handles::{is_signalled, owned, wait_any, wide},
+    identity,
+    notes::{self, Notes},
+};
+use crate::{Error, JobEntry, Mechanism, ProcessId, Result, name::Name};
+
+const LOCAL: &str = r"Local\";
+
+/// A number that nobody else comes up with.
+pub(super) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Which job it is, and whose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Card {
+    pub(super) id: String,
+    pub(super) name: Option<Name>,
+    pub(super) owner: ProcessId,
+    /// Since the Unix epoch.
+    started: Duration,
+}
+
+impl Card {
+    /// For a job of this process that begins now.
+    pub(super) fn new(name: Option<Name>) -> Card {
+        // SAFETY: the handle that always means ourselves.
+        let me = unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) };
+        Card {
+            id: format!("{:016x}", random()),
+            name,
+            owner: identity::id_of(std::process::id(), me),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Card { id, owner, name, started } = self;
+        let name = name.as_ref().map_or("", Name::as_str);
+        let started = started.as_nanos();
+        format!("onejob-card,{id},{},{},{started},{name}", owner.pid, owner.start)
+    }
+
+    /// From the name of a kernel object, if it is a card.
+    pub(super) fn parse(text: &str) -> Option<Card> {
+        let mut parts = text.strip_prefix("onejob-card,")?.splitn(5, ',');
+        let id = Name::new(parts.next()?).ok()?.as_str().to_owned();
+        let (pid, start) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let started = Duration::from_nanos(parts.next()?.parse().ok()?);
+        let owner = ProcessId { pid, start, boot: 0, inode: 0 };
+        let name = match parts.next()? {
+            "" => None,
+            name => Some(Name::new(name).ok()?),
+        };
+        Some(Card { id, name, owner, started })
+    }
+
+    /// The name of the kernel's job.
+    pub(super) fn object(&self) -> String {
+        format!("{LOCAL}onejob,{}", self.id)
+    }
+
+    /// The name of the memory that the owner and all views share.
+    pub(super) fn shared(&self) -> String {
+        format!("{LOCAL}onejob-shared,{}", self.id)
+    }
+
+    fn notes(&self) -> String {
+        format!("{LOCAL}onejob-notes,{}", self.id)
+    }
+
+    fn open(&self) -> io::Result<OwnedHandle> {
+        let name = wide(format!("{LOCAL}{}", self.text()));
+        // SAFETY: the name ends with a NUL; no child inherits the handle.
+        owned(unsafe { OpenEventW(SYNCHRONIZATION_SYNCHRONIZE, 0, name.as_ptr()) })
+    }
+
+    /// Whether its owner still holds the job.
+    pub(super) fn is_held(&self) -> bool {
+        let open = self.open().is_ok_and(|event| !is_signalled(event.as_handle()));
+        open && identity::reopen(&self.owner, 0).is_ok()
+    }
+
+    pub(super) fn entry(self) -> JobEntry {
+        JobEntry {
+            id: self.id,
+            name: self.name.map(|name| name.as_str().to_owned()),
+            mechanism: Mechanism::JobObject,
+            owner: Some(self.owner),
+            started: UNIX_EPOCH.checked_add(self.started),
+        }
+    }
+}
+
+/// An event without attributes, hence one that no child inherits, and which stays signalled.
+fn event(name: &str) -> io::Result<OwnedHandle> {
+    let name = wide(format!("{LOCAL}{name}"));
+    // SAFETY: the name ends with a NUL.
+    let (event, code) = unsafe { (CreateEventW(ptr::null(), 1, 0, name.as_ptr()), GetLastError()) };
+    let event = owned(event)?;
+    if code == ERROR_ALREADY_EXISTS {
+        return Err(io::Error::from_raw_os_error(code as i32));
+    }
+    Ok(event)
+}
+
+/// Nobody else has the name as long as the handle is open.
+pub(super) fn claim(name: &Name) -> Result<OwnedHandle> {
+    event(&format!("onejob-name,{name}")).map_err(|error| {
+        // It may also be another user's, or belong to an object of another kind.
+        let is_hidden = error.kind() == io::ErrorKind::PermissionDenied
+            || error.raw_os_error() == Some(ERROR_INVALID_HANDLE as i32);
+        if is_hidden || error.kind() == io::ErrorKind::AlreadyExists {
+            return Error::name_taken(format!("a job named {name} is running already"));
+        }
+        Error::os(format!("claim the name {name}"), error)
+    })
+}
+
+/// How others find a job, or how it was found.
+pub(crate) struct Record {
+    pub(super) card: Card,
+    notes: Notes,
+    /// Signalled when the owner has let go.
+    over: OwnedHandle,
+    whose: Whose,
+}
+
+enum Whose {
+    Ours {
+        _claim: Option<OwnedHandle>,
+    },
+    /// That process'.
+    Another(OwnedHandle),
+}
+
+impl Record {
+    /// Found from now on.
+    pub(super) fn publish(
+        card: Card,
+        claim: Option<OwnedHandle>,
+        note: Option<&str>,
+    ) -> Result<Record> {
+        let failed = |e| Error::os("list the job", e);
+        let notes = Notes::create(&card.notes()).map_err(failed)?;
+        write(&notes, note.unwrap_or_default())?;
+        let over = event(&card.text()).map_err(failed)?;
+        Ok(Record { card, notes, over, whose: Whose::Ours { _claim: claim } })
+    }
+
+    /// Of a job that was found.
+    pub(super) fn open(card: Card) -> Result<Record> {
+        let failed = |e| Error::os(format!("open the job {}", card.id), e);
+        let owner = identity::reopen(&card.owner, 0)?;
+        let notes = Notes::open(&card.notes()).map_err(failed)?;
+        let over = card.open().map_err(failed)?;
+        Ok(Record { card, notes, over, whose: Whose::Another(owner) })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.card.id
+    }
+
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.card.name.as_ref()
+    }
+
+    /// The last note that its owner has written; still to be read when the job is over.
+    pub(crate) fn note(&self) -> Result<Option<String>> {
+        Ok(self.notes.read())
+    }
+
+    pub(crate) fn set_note(&self, note: &str) -> Result<()> {
+        write(&self.notes, note)
+    }
+
+    /// Whether its owner holds the job no more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ends().into_iter().any(is_signalled)
+    }
+
+    /// Signalled as soon as the owner lets go or ends.
+    pub(super) fn ends(&self) -> Vec<BorrowedHandle<'_>> {
+        let owner = match &self.whose {
+            Whose::Ours { .. } => None,
+            Whose::Another(owner) => Some(owner.as_handle()),
+        };
+        [Some(self.over.as_handle()), owner].into_iter().flatten().collect()
+    }
+
+    /// Waits until the owner has let go of the job; whether that came before the deadline.
+    pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> Result<bool> {
+        if matches!(self.whose, Whose::Ours { .. }) {
+            return Err(Error::unsupported("a job is not over as long as its owner holds it")
+                .hint("wait is for the members"));
+        }
+        let woken = wait_any(&self.ends(), deadline);
+        woken.map(|woken| woken.is_some()).map_err(|e| Error::os("wait for the owner", e))
+    }
+
+    /// Takes it back: the job is over.
+    pub(super) fn remove(&self) {
+        // SAFETY: an open event.
+        unsafe { SetEvent(self.over.as_raw_handle()) };
+    }
+}
+
+fn write(notes: &Notes, note: &str) -> Result<()> {
+    if note.len() > notes::LONGEST {
+        return Err(Error::invalid(format!("a note of {} bytes", note.len()))
+            .hint(format!("at most {}", notes::LONGEST)));
+    }
+    let others = || Error::unsupported("only its owner writes the note of a job");
+    notes.write(note).ok_or_else(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_reads_back_as_it_is_written() {
+        for name in [None, Some(Name::new("dev-server").unwrap())] {
+            let card = Card::new(name);
+            assert_eq!(Card::parse(&card.text()).unwrap(), card);
+        }
+        for text in ["", "onejob-card", "onejob-card,", "onejob-card,a,1,x,2,", "onejob,a,1,2,3,"] {
+            assert_eq!(Card::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The ways out that only Linux has.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
+
+use testkit::{Bins, Setting, eventually, proc};
+
+use crate::{
+    case::{Case, Scenario},
+    matrix::{every_case, every_case_where},
+    proof,
+};
+
+#[test]
+fn a_setsid_grandchild_dies_with_the_job() {
+    every_case(&Scenario::actor("setsid"), |case| {
+        let escapee = case.escapee();
+        assert_eq!(escapee.stat().sid, escapee.pid, "it leads a session");
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_member_deaf_to_term_int_and_hup_dies_with_the_job() {
+    every_case(&Scenario::actor("stubborn"), |case| {
+        let escapee = case.escapee();
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            assert!(proc::has_signal(escapee.pid, "SigIgn", signal), "signal {signal}");
+        }
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_stopped_member_dies_with_the_job() {
+    every_case(&Scenario::actor("stopped"), |case| {
+        case.escapee().awaits_state('T');
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_member_without_descriptors_dies_with_the_job() {
+    every_case(&Scenario::actor("closed"), |case| {
+        let escapee = case.escapee();
+        eventually("a process without descriptors", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", escapee.pid)).expect("readable").count();
+            (open == 0).then_some(())
+        });
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_renamed_member_without_environment_dies_with_the_job() {
+    every_case(&Scenario::actor("renamed"), |case| {
+        let escapee = case.escapee();
+        assert_eq!(escapee.stat().comm, ") T 1 1 (x");
+        let environment = fs::read(format!("/proc/{}/environ", escapee.pid)).expect("readable");
+        assert_eq!(environment, b"");
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_clone_parent_child_dies_with_the_job() {
+    every_case(&Scenario::actor("clone-parent"), |case| {
+        let main = case.player("main");
+        let escapee = case.escapee();
+        assert_eq!(escapee.starter, Some(main.pid));
+        assert_eq!(escapee.stat().ppid, main.stat().ppid, "a sibling of its starter");
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_vfork_child_and_its_blocked_parent_die_with_the_job() {
+    every_case(&Scenario::actor("vfork"), |case| {
+        let parent = case.player("vforker");
+        parent.awaits_state('D');
+        assert_eq!(case.escapee().stat().ppid, parent.pid);
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_process_whose_leader_thread_is_gone_dies_with_the_job() {
+    every_case(&Scenario::actor("leader-gone"), |case| {
+        let escapee = case.escapee();
+        escapee.awaits_state('Z');
+        assert!(proc::is_alive(escapee.pid), "another thread of it lives");
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_member_that_collects_orphans_and_its_orphan_die_with_the_job() {
+    every_case(&Scenario::actor("subreaper"), |case| {
+        let subreaper = case.player("subreaper");
+        proof::left_the_session(&subreaper);
+        assert_eq!(case.escapee().stat().ppid, subreaper.pid, "collected by a member");
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_sub_cgroup_that_a_member_made_and_froze_dies_with_the_job() {
+    every_case_where(Setting::has_cgroups, &Scenario::actor("subcgroup"), |case| {
+        let escapee = case.escapee();
+        let file = format!("/proc/{}/cgroup", escapee.pid);
+        eventually("a member in a cgroup of its own", || {
+            let group = fs::read_to_string(&file).expect("readable");
+            group.trim_end().ends_with("/made-by-a-member").then_some(())
+        });
+        let nested = case.cell.nested_cgroups();
+        let made = nested.iter().find(|dir| dir.ends_with("made-by-a-member")).expect("there");
+        eventually("a frozen cgroup", || {
+            let events = fs::read_to_string(made.join("cgroup.events")).ok()?;
+            events.contains("frozen 1").then_some(())
+        });
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_member_held_by_a_tracer_inside_dies_with_the_job() {
+    every_case(&Scenario::actor("traced"), |case| {
+        let tracer = case.player("tracer");
+        let escapee = case.escapee();
+        escapee.awaits_state('t');
+        assert_eq!(proc::status(escapee.pid, "TracerPid"), Some(tracer.pid.to_string()));
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_member_held_by_a_tracer_outside_dies_with_the_job() {
+    every_case(&Scenario::actor("traceable"), |mut case| {
+        let escapee = case.escapee();
+        // Never waits for the dead tracee: that zombie is not to hold anybody up.
+        case._outside = Some(Box::new(Tracer::of(&case, escapee.pid)));
+        escapee.awaits_state('t');
+        case.ends_without_survivors();
+    });
+}
+
+/// A process outside of the job that holds a member.
+struct Tracer(Child);
+
+impl Tracer {
+    fn of(case: &Case, tracee: i32) -> Tracer {
+        let mut actor = Command::new(Bins::get().actor());
+        actor.arg("trace").arg(case.report.beside(".tracer")).arg(tracee.to_string());
+        let tracer = Tracer(case.cell.start_beside(actor.stdin(Stdio::null())));
+        let pid = tracer.0.id().to_string();
+        eventually("a traced member", || {
+            (proc::status(tracee, "TracerPid").as_deref() == Some(&pid)).then_some(())
+        });
+        tracer
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn zombies_that_nobody_reaps_do_not_outlast_the_job() {
+    every_case(&Scenario::actor("zombies"), |case| {
+        let keeper = case.escapee();
+        eventually("twenty zombies", || {
+            let dead = proc::children(keeper.pid).into_iter().filter_map(proc::stat);
+            (dead.filter(|stat| stat.state == 'Z').count() == 20).then_some(())
+        });
+        case.ends_without_survivors();
+    });
+}
+
+#[test]
+fn a_setuid_member_of_an_ordinary_users_job_dies_or_is_reported() {
+    if Bins::get().setuid_actor().is_none() {
+        eprintln!("SKIPPED: only root can make a program setuid root, and not with nosuid");
+        return;
+    }
+    let scenario = Scenario::new(|report, _| {
+        let setuid = Bins::get().setuid_actor().expect("checked").display().to_string();
+        let actor = Bins::get().actor().display().to_string();
+        vec![actor, "setuid".into(), report.arg().into(), setuid]
+    });
+    every_case_where(Setting::is_ordinary, &scenario, |case| {
+        let escapee = case.escapee();
+        assert_eq!(proc::status(escapee.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
+        case.player("mate");
+        if case.setting.crosses_setuid() {
+            case.ends_without_survivors();
+        } else {
+            case.reports_survivor(&escapee);
+        }
+    });
+}

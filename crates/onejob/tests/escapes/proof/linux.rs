@@ -1,0 +1,50 @@
+//! That a member is in its odd state, seen in `/proc`.
+
+use testkit::{Cell, Player, proc};
+
+pub(crate) const MECHANISMS: &[&str] = &["cgroup", "subreaper"];
+
+#[track_caller]
+pub(crate) fn left_the_session(player: &Player) {
+    assert!(has_left_the_session(player), "{player:?} did not leave the session");
+}
+
+#[track_caller]
+pub(crate) fn has_left_the_session(player: &Player) -> bool {
+    player.stat().sid != proc::stat("self").expect("this process").sid
+}
+
+#[track_caller]
+pub(crate) fn leads_a_group(player: &Player) {
+    assert_eq!(player.stat().pgid, player.pid, "{player:?}");
+}
+
+/// Nobody who forked it is its parent any more.
+#[track_caller]
+pub(crate) fn is_orphaned(player: &Player) {
+    let ppid = player.stat().ppid;
+    assert_ne!(Some(ppid), player.starter, "{player:?} still has its starter as its parent");
+}
+
+#[track_caller]
+pub(crate) fn holds_the_pipe_of(player: &Player, main: &Player) {
+    let stdout = proc::link(player.pid, "fd/1").expect("readable");
+    assert!(stdout.to_string_lossy().starts_with("pipe:"), "{}", stdout.display());
+    assert_eq!(proc::link(main.pid, "fd/1"), Some(stdout), "the pipe of the main process");
+}
+
+/// The guards of the job that `holder` holds. They are nobody's children in the cell, or such a
+/// one's; the guards of a job inside are members: in the job's cgroup, or below its guards.
+pub(crate) fn guards(cell: &Cell, holder: i32) -> Vec<i32> {
+    let living = cell.living_pids();
+    let group = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    // Or beside it, in their own place in a scope.
+    let is_beside = |pid: i32| group(pid).is_some_and(|path| path.trim().ends_with("/guards"));
+    let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
+    let parent = |pid: i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
+    let outside = |pid: i32| is_guard(pid) && (group(pid) == group(holder) || is_beside(pid));
+    let outer = living.iter().filter(|pid| outside(**pid) && !living.contains(&parent(**pid)));
+    let outer: Vec<_> = outer.copied().collect();
+    let inner = living.iter().filter(|pid| outside(**pid) && outer.contains(&parent(**pid)));
+    inner.chain(&outer).copied().collect()
+}

@@ -1,0 +1,131 @@
+//! A number that has become an innocent's is never acted on.
+//!
+//! A test ends the process that is meant, lets go of it, and starts processes until the system hands
+//! out its number again: to an innocent, outside of the job. One test at a time, in a program of its
+//! own, for a number that somebody else gets does not come back.
+#![cfg(windows)]
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use onejob::{Error, Job, ProcessId, Signal, stop_tree};
+use testkit::{Bins, Cell, Owner, Report, Setting, eventually, proc::Held};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn actor(scenario: &str, report: &str) -> Command {
+    let mut actor = Command::new(Bins::get().actor());
+    actor.args([scenario, report]).stdin(Stdio::null()).stdout(Stdio::null());
+    actor
+}
+
+/// Has a number that was another's.
+struct Innocent(Child);
+
+impl Innocent {
+    #[track_caller]
+    fn with_number(number: u32) -> Innocent {
+        let innocent = eventually("the number again", || {
+            // Wine cannot always start one: error 1359.
+            let mut next = actor("sleep", Bins::NOWHERE).spawn().ok()?;
+            if next.id() == number {
+                return Some(next);
+            }
+            next.kill().expect("ended");
+            next.wait().expect("a status");
+            None
+        });
+        Innocent(innocent)
+    }
+
+    #[track_caller]
+    fn is_untouched(&mut self) {
+        assert!(matches!(self.0.try_wait(), Ok(None)), "HIT the innocent");
+    }
+}
+
+impl Drop for Innocent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn nothing_reaches_an_innocent_with_a_dead_process_number() {
+    let _alone = alone();
+    let mut dead = actor("sleep", Bins::NOWHERE).spawn().expect("a process");
+    let stale = ProcessId::of(dead.id()).expect("an identity");
+    dead.kill().expect("ended");
+    dead.wait().expect("a status");
+    // The number is handed out again only when nobody holds the dead one.
+    drop(dead);
+    let mut innocent = Innocent::with_number(stale.pid());
+    assert_ne!(ProcessId::of(stale.pid()).expect("an identity"), stale, "told apart");
+    let is_stale = |error: Error| assert!(error.is_stale(), "{error}");
+    let job = Job::new().expect("a job");
+    is_stale(job.adopt(&stale).expect_err("refused"));
+    is_stale(stop_tree(&stale, Signal::TERM, Duration::ZERO).expect_err("refused"));
+    assert!(job.is_empty().expect("observable"));
+    job.kill().expect("nothing to do");
+    innocent.is_untouched();
+}
+
+/// An owner with a job of this kind, and the number of a member of it that is dead, an orphan whom
+/// nobody holds.
+fn owner_of_a_dead_member(cell: &mut Cell, request: &str) -> (Owner, u32) {
+    let mut owner = Owner::start(cell, Setting::JobObject);
+    let report = Report::new();
+    report.go();
+    owner.ok(request);
+    // One that stays, so that there is somebody to kill.
+    owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), Bins::NOWHERE));
+    owner.ok(&format!("spawn {} daemon {}", Bins::get().actor().display(), report.arg()));
+    owner.ok("child-wait");
+    let number = report.player(cell, "escapee").pid;
+    let held = Held::open(number).expect("alive");
+    assert!(owner.list().contains(&number));
+    held.terminate();
+    eventually("its end", || (!held.lives()).then_some(()));
+    (owner, number as u32)
+}
+
+#[test]
+fn every_kill_of_an_enclosed_job_spares_an_innocent_with_a_dead_members_number() {
+    let _alone = alone();
+    let mut cell = Cell::new(Setting::JobObject);
+    let (mut owner, number) = owner_of_a_dead_member(&mut cell, "enclose job-object");
+    let mut innocent = Innocent::with_number(number);
+    assert!(!owner.list().contains(&(number as i32)), "listed");
+    for request in ["stop 50", "kill", "drop"] {
+        let victim = format!("outsider {} sleep {}", Bins::get().actor().display(), Bins::NOWHERE);
+        let victim: i32 = owner.ok(&victim).parse().expect("a pid");
+        owner.ok(request);
+        innocent.is_untouched();
+        assert!(owner.is_alive() && !Held::open(victim).is_some_and(|it| it.lives()), "{request}");
+    }
+    owner.end();
+    innocent.is_untouched();
+}
+
+#[test]
+fn every_act_on_a_job_spares_an_innocent_with_a_dead_members_number() {
+    let _alone = alone();
+    let mut cell = Cell::new(Setting::JobObject);
+    let (mut owner, number) = owner_of_a_dead_member(&mut cell, "new job-object");
+    let mut innocent = Innocent::with_number(number);
+    let held = Held::open(number as i32).expect("alive");
+    for request in ["freeze", "thaw", "signal KILL", "stop 50", "kill"] {
+        owner.ok(request);
+        innocent.is_untouched();
+    }
+    assert!(held.lives());
+    owner.end();
+    innocent.is_untouched();
+}
