@@ -1,0 +1,209 @@
+//! The user's runtime directory: a record for each job that other processes may find.
+//!
+//! The kernel knows the members, and who lives. A record holds only what it cannot: which job this
+//! is, what it is called, who its owner and guards are, and where its cgroups lie. The owner holds
+//! a lock on it for as long as it lives; a record without one is nobody's, whoever finds it takes
+//! down what is left of the job and removes it. What the files are called says [`floor::records`].
+//!
+//! [`floor::records`]: super::floor::records
+
+mod card;
+mod dir;
+mod record;
+mod watch;
+
+use std::path::PathBuf;
+
+use rustix::{
+    fs::{AtFlags, symlinkat, unlinkat},
+    io::Errno,
+};
+
+use super::{PATIENCE, hierarchy};
+use crate::{Error, JobEntry, Leftover, LeftoverKind, Result, name::Name};
+pub(super) use card::Card;
+pub(super) use dir::place;
+use dir::{Registry, link_of};
+pub(crate) use record::Record;
+pub(super) use watch::Watch;
+
+/// How the ids of a new owner's jobs begin: nobody else's do.
+pub(super) fn fresh_owner() -> Result<String> {
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::os("get a random number", e))?;
+    Ok(format!("{:016x}-", u64::from_ne_bytes(random)))
+}
+
+/// What a record is called: an owner's beginning and a number.
+fn is_id(text: &[u8]) -> bool {
+    let Some((owner, [b'-', number @ ..])) = text.split_at_checked(16) else { return false };
+    owner.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && (1..=10).contains(&number.len())
+        && number.iter().all(u8::is_ascii_digit)
+}
+
+/// Takes a name for a job whose record is there already.
+fn claim(registry: &Registry, name: &Name, id: &str) -> Result<()> {
+    const TRIES: usize = 100;
+    let link = link_of(name);
+    let taken = || {
+        Error::name_taken(format!("a job named {name} is running already"))
+            .hint("another name, or stop that one first: onejob kill")
+    };
+    for _ in 0..TRIES {
+        match symlinkat(id, &registry.dir, &link) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(Error::os(format!("take the name {name}"), e)),
+        }
+        let Some(holder) = registry.id_of(name)? else { continue };
+        match registry.record(&holder)? {
+            Some(record) if record.is_held() => return Err(taken()),
+            Some(record) if record.clear(PATIENCE) => {}
+            Some(_) => return Err(taken().hint("its owner is dead, and its guards are ending it")),
+            // Its owner was killed just before it could take the name back.
+            None => registry.locked(|| {
+                let same = registry.id_of(name).is_ok_and(|now| now.as_ref() == Some(&holder));
+                if same && matches!(registry.record(&holder), Ok(None)) {
+                    let _ = unlinkat(&registry.dir, &link, AtFlags::empty());
+                }
+            }),
+        }
+    }
+    Err(taken())
+}
+
+/// The living job that is meant: by its name, or by the beginning of its id.
+pub(super) fn find(job: &Name) -> Result<Record> {
+    let mut fitting = Vec::new();
+    for registry in Registry::all()? {
+        let by_name = registry.id_of(job)?;
+        let ids = match &by_name {
+            Some(id) => vec![id.clone()],
+            None if is_id(job.as_str().as_bytes()) => vec![job.as_str().to_owned()],
+            None => registry.ids()?,
+        };
+        let fits = |id: &String| by_name.is_some() || id.starts_with(job.as_str());
+        for id in ids.into_iter().filter(fits) {
+            let living = registry.record(&id)?.filter(Record::is_held_or_cleared);
+            // A name is one job's, whatever other ids begin with.
+            match living {
+                Some(record) if by_name.is_some() => return Ok(record),
+                living => fitting.extend(living),
+            }
+        }
+    }
+    match fitting.len() {
+        0 => {
+            Err(Error::missing(format!("there is no job {job}"))
+                .hint("onejob ls lists those that run"))
+        }
+        1 => Ok(fitting.remove(0)),
+        _ => Err(Error::invalid(format!("{job} is the beginning of several ids"))
+            .hint("more of the id, or the name")),
+    }
+}
+
+pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
+    let mut entries = Vec::new();
+    for registry in Registry::all()? {
+        let files = registry.files()?;
+        registry.sweep(&files);
+        for id in files.into_iter().filter(|file| is_id(file.as_bytes())) {
+            // One that is not ours to believe hides no other.
+            let Ok(Some(mut record)) = registry.record(&id) else { continue };
+            if !record.is_held_or_cleared() {
+                continue;
+            }
+            let leads_here =
+                |name: &Name| registry.id_of(name).is_ok_and(|found| found.as_ref() == Some(&id));
+            record.card.name = record.card.name.filter(leads_here);
+            entries.push(record.card.entry());
+        }
+    }
+    entries.sort_by_key(|entry| entry.started);
+    Ok(entries)
+}
+
+/// What is left of jobs: in cgroups, and of those that have records.
+pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
+    let mut leftovers = hierarchy::leftovers();
+    for registry in Registry::all()? {
+        for id in registry.ids()? {
+            if let Ok(Some(record)) = registry.record(&id)
+                && !record.is_held()
+            {
+                let (place, kind) = (registry.path.join(id), LeftoverKind::Abandoned);
+                leftovers.push(Leftover { place, processes: 0, kind });
+            }
+        }
+    }
+    Ok(leftovers)
+}
+
+/// Where this process' records go: made by the first of them.
+pub(crate) fn runtime_dir() -> Result<PathBuf> {
+    let path = place();
+    match Registry::open(&path) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use std::{env, os::unix::ffi::OsStrExt as _, path::PathBuf};
+
+    use super::*;
+    use crate::{Mechanism, job::Around};
+
+    fn card() -> Card {
+        let mut card =
+            Card::new("0123456789abcdef-7".into(), Mechanism::Cgroup, Around::Caller).unwrap();
+        card.name = Some(Name::new("dev").unwrap());
+        card.guards = Some([card.owner, card.owner]);
+        card.base = Some(OsStr::from_bytes(b"/sys/fs/cg\n roup%\xff").into());
+        card
+    }
+
+    #[test]
+    fn a_card_reads_back_as_it_was_written_and_half_a_one_is_none() {
+        let card = card();
+        let text = card.text();
+        assert_eq!(Card::parse(&card.id, &text), Some(card.clone()));
+        assert_eq!(Card::parse(&card.id, text.split_at(40).0), None);
+        assert_eq!(Card::parse(&card.id, ""), None);
+    }
+
+    #[test]
+    fn an_id_is_never_a_path_or_another_file_of_ours() {
+        assert!(is_id(b"0123456789abcdef-1") && is_id(b"0123456789abcdef-4294967295"));
+        for bad in ["", "-", "0123456789abcdef", "0123456789abcdef-", "0123456789abcdeF-1"] {
+            assert!(!is_id(bad.as_bytes()), "{bad}");
+        }
+        for bad in ["0123456789abcdef-1.new", "0123456789abcdef-1/x", "../3456789abcdef-1"] {
+            assert!(!is_id(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_whole_note_counts() {
+        let dir = tempdir();
+        let record = Record::publish(&dir, card(), Some("first"), || Ok(())).unwrap();
+        record.set_note("second\nline %").unwrap();
+        rustix::io::write(&record.file, b"note thi").unwrap();
+        assert_eq!(record.note().unwrap().as_deref(), Some("second\nline %"));
+        record.remove();
+        assert!(record.is_over());
+        std::fs::remove_dir(&dir).unwrap();
+    }
+
+    fn tempdir() -> PathBuf {
+        let dir = env::temp_dir().join(format!("onejob-registry-{}", fresh_owner().unwrap()));
+        Registry::made(&dir).unwrap();
+        dir
+    }
+}

@@ -1,0 +1,340 @@
+//! How a job that is listed can be found: its owner's record, or another process' view of that.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, readlinkat,
+        renameat, unlinkat,
+    },
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with},
+};
+
+use super::super::{
+    floor::call::{self, POLLIN, PollFd},
+    guards::Guards,
+    hierarchy, identity, is_past, wait_for,
+};
+use super::{
+    Card, Watch,
+    card::{escape, pid_namespace, process_of, text_of, unescape},
+    claim,
+    dir::{Registry, draft, draft_of, link_of, locked},
+    watch::path_of,
+};
+use crate::{Error, ProcessId, Result, name::Name};
+
+/// How a job that is listed can be found: the owner's record of it, or another process' view.
+pub(crate) struct Record {
+    registry: PathBuf,
+    dir: OwnedFd,
+    /// The owner's is locked.
+    pub(super) file: OwnedFd,
+    pub(crate) card: Card,
+    is_owners: bool,
+}
+
+impl Record {
+    /// Another process' view.
+    pub(super) fn seen(registry: PathBuf, dir: OwnedFd, file: OwnedFd, card: Card) -> Record {
+        Record { registry, dir, file, card, is_owners: false }
+    }
+
+    /// Makes the job known, after whatever else it needs in the directory has been prepared. From
+    /// now on it can be found, and its name is taken.
+    pub(crate) fn publish(
+        registry: &Path,
+        card: Card,
+        note: Option<&str>,
+        prepare: impl FnOnce() -> Result<()>,
+    ) -> Result<Record> {
+        let registry = Registry::made(registry)?;
+        let failed = |e: Errno| {
+            Error::os(format!("write the record of the job into {}", registry.path.display()), e)
+        };
+        let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
+        let file = draft(&registry, &card.id).map_err(failed)?;
+        let record = Record { registry: registry.path.clone(), dir, file, card, is_owners: true };
+        let publish = || {
+            record.add(&record.card.text()).map_err(failed)?;
+            note.map_or(Ok(()), |note| record.set_note(note))?;
+            prepare()?;
+            let (draft, id) = (draft_of(record.id()), record.id());
+            renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
+            record.name().map_or(Ok(()), |name| claim(&registry, name, id))
+        };
+        match publish() {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                // Where the name leads to another job it is not ours to remove.
+                record.remove();
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.card.id
+    }
+
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.card.name.as_ref()
+    }
+
+    /// The last note that its owner has written; still to be read when the job is over.
+    pub(crate) fn note(&self) -> Result<Option<String>> {
+        let text = read(self.file.as_fd())
+            .map_err(|e| Error::os(format!("read the record of job {}", self.card.id), e))?;
+        // A line without an end is still being written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let last = whole.lines().filter_map(|line| line.strip_prefix("note ")).next_back();
+        let note = last.and_then(unescape).and_then(|note| note.into_string().ok());
+        Ok(note.filter(|note| !note.is_empty()))
+    }
+
+    /// Adds a note, which counts instead of those before.
+    pub(crate) fn set_note(&self, note: &str) -> Result<()> {
+        let failed =
+            |e: io::Error| Error::os(format!("write the record of job {}", self.card.id), e);
+        if !self.is_owners {
+            return Err(Error::unsupported("only its owner writes the note of a job"));
+        }
+        const MOST: u64 = 1 << 20;
+        let line = format!("note {}\n", escape(note.as_bytes()));
+        let size = fstat(&self.file).map_err(|e| failed(e.into()))?.st_size as u64;
+        if size + line.len() as u64 > MOST {
+            return Err(failed(io::ErrorKind::FileTooLarge.into()));
+        }
+        self.add(&line).map_err(|e| failed(e.into()))
+    }
+
+    /// Appends whole lines, all or nothing: half a line would spoil the next one.
+    pub(super) fn add(&self, lines: &str) -> std::result::Result<(), Errno> {
+        let size = fstat(&self.file)?.st_size as u64;
+        let mut rest = lines.as_bytes();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.file, rest) {
+                Ok(len) => rest = rest.get(len..).unwrap_or(&[]),
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let _ = ftruncate(&self.file, size);
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the owner holds the job no more.
+    pub(crate) fn is_over(&self) -> bool {
+        fstat(&self.file).map_or(true, |stat| stat.st_nlink == 0)
+    }
+
+    /// Waits until the owner has let go of the job, or the guards have ended it; whether that came
+    /// before the deadline.
+    pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> Result<bool> {
+        if self.is_owners {
+            return Err(Error::unsupported("a job is not over as long as its owner holds it")
+                .hint("wait is for the members"));
+        }
+        let watch = Watch::new(self)?;
+        loop {
+            if self.is_over() || watch.finish_if_abandoned(self) {
+                return Ok(true);
+            }
+            if is_past(deadline) {
+                return Ok(false);
+            }
+            watch.wait(Vec::new(), deadline);
+        }
+    }
+
+    /// Takes it back: the job is over. The name may be another job's by now, if the guards have
+    /// taken it back before.
+    pub(crate) fn remove(&self) {
+        locked(&self.registry, || {
+            let leads_here = |name: &Name| {
+                let target = readlinkat(&self.dir, link_of(name), Vec::new());
+                target.is_ok_and(|target| target.to_bytes() == self.card.id.as_bytes())
+            };
+            let name = self.name().filter(|name| leads_here(name)).map(link_of);
+            // The record goes last: whoever finds it removes what is left.
+            let files = [draft_of(self.id()), self.socket(), self.frozen_file()];
+            for file in name.into_iter().chain(files).chain([self.card.id.clone()]) {
+                let _ = unlinkat(&self.dir, file, AtFlags::empty());
+            }
+        });
+    }
+
+    /// Whether its owner lives: only that keeps the lock.
+    pub(super) fn is_held(&self) -> bool {
+        match flock(&self.file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                let _ = flock(&self.file, FlockOperation::Unlock);
+                false
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// Whether the numbers in it mean the same processes to us.
+    pub(crate) fn is_of_our_namespace(&self) -> bool {
+        self.card.pid_namespace == pid_namespace()
+    }
+
+    /// Whether somebody would take the job down if its owner were killed.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guards().iter().any(|guard| !call::is_dead(guard.as_raw_fd()))
+    }
+
+    pub(super) fn guards(&self) -> Vec<OwnedFd> {
+        let ids = self.card.guards.iter().flatten().filter(|_| self.is_of_our_namespace());
+        ids.filter_map(|id| identity::reopen(id).ok()).collect()
+    }
+
+    /// The owner is dead: takes down what the guards, if they live, have not taken down yet.
+    /// Whether it is done.
+    pub(super) fn clear(&self, patience: Duration) -> bool {
+        let deadline = Some(Instant::now() + patience);
+        for guard in self.guards() {
+            while !call::is_dead(guard.as_raw_fd()) {
+                if is_past(deadline) {
+                    return false;
+                }
+                wait_for(&mut [PollFd::new(guard.as_raw_fd(), POLLIN)], deadline);
+            }
+        }
+        if let Some(base) = &self.card.base {
+            hierarchy::end_abandoned(base, &self.card.id);
+        }
+        self.remove();
+        true
+    }
+
+    /// A socket where other processes of the user can ask the guards of this job.
+    pub(crate) fn listener(registry: &Path, id: &str) -> Result<OwnedFd> {
+        let failed = |e: Errno| Error::os("make the socket of the job's guard", e);
+        let registry = Registry::made(registry)?;
+        let socket = datagrams().map_err(failed)?;
+        let address = address(registry.dir.as_fd(), &socket_of(id)).map_err(failed)?;
+        bind(&socket, &address).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// The guards of the job, to be asked.
+    pub(in crate::sys::linux) fn connect(&self) -> Result<Guards> {
+        let failed = |e: Errno| Error::os(format!("reach the guard of job {}", self.card.id), e);
+        let Some(ids) = self.card.guards.filter(|_| self.is_of_our_namespace()) else {
+            return Err(Error::unsupported(format!(
+                "job {} was started in another PID namespace",
+                self.card.id
+            )));
+        };
+        let socket = datagrams().map_err(failed)?;
+        let address = address(self.dir.as_fd(), &self.socket()).map_err(failed)?;
+        // Nobody there means that the inner guard is dead, which shows by itself.
+        match connect(&socket, &address) {
+            Ok(()) | Err(Errno::NOENT | Errno::CONNREFUSED) => {}
+            Err(e) => return Err(failed(e)),
+        }
+        Ok(Guards::of_another(ids, socket))
+    }
+
+    pub(super) fn socket(&self) -> String {
+        socket_of(&self.card.id)
+    }
+
+    pub(super) fn frozen_file(&self) -> String {
+        format!("{}.frozen", self.card.id)
+    }
+
+    /// The list of whom a freeze stops, for whoever thaws.
+    pub(crate) fn freezing(&self) -> Result<Freezing> {
+        let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        openat(&self.dir, self.frozen_file(), flags | OFlags::NOFOLLOW, mode)
+            .map(Freezing)
+            .map_err(|e| Error::os("write down who is frozen", e))
+    }
+
+    /// Hands everybody whom a freeze has stopped to `thaw`, and forgets them then: killed in
+    /// between, we leave the list to the next one.
+    pub(crate) fn thaw(&self, thaw: impl Fn(&[ProcessId])) {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(list) = openat(&self.dir, self.frozen_file(), flags, Mode::empty()) else { return };
+        let listed = || {
+            let text = read(list.as_fd()).unwrap_or_default();
+            text.lines().filter_map(process_of).collect::<Vec<_>>()
+        };
+        let before = listed();
+        thaw(&before);
+        let _ = unlinkat(&self.dir, self.frozen_file(), AtFlags::empty());
+        // What a freeze has added meanwhile.
+        thaw(listed().get(before.len()..).unwrap_or(&[]));
+    }
+}
+
+impl Record {
+    /// Whether its owner lives. If not, what is left of the job goes, unless its guards are still
+    /// at it.
+    pub(crate) fn is_held_or_cleared(&self) -> bool {
+        let held = self.is_held();
+        if !held {
+            self.clear(Duration::ZERO);
+        }
+        held
+    }
+}
+
+/// The list of whom a freeze under way stops.
+pub(crate) struct Freezing(OwnedFd);
+
+impl Freezing {
+    /// Before it is stopped: who is listed and runs is thawed without harm, who is stopped and not
+    /// listed never.
+    pub(crate) fn add(&self, process: &ProcessId) -> io::Result<()> {
+        let line = text_of(process) + "\n";
+        match rustix::io::write(&self.0, line.as_bytes())? {
+            len if len == line.len() => Ok(()),
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    /// Whether nobody has thawed the job meanwhile.
+    pub(crate) fn stands(&self) -> bool {
+        fstat(&self.0).is_ok_and(|stat| stat.st_nlink > 0)
+    }
+}
+
+pub(super) fn socket_of(id: &str) -> String {
+    format!("{id}.socket")
+}
+
+pub(super) fn datagrams() -> std::result::Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+/// An address has room for 107 bytes only, whatever the path to the directory is.
+pub(super) fn address(
+    dir: BorrowedFd<'_>,
+    file: &str,
+) -> std::result::Result<SocketAddrUnix, Errno> {
+    SocketAddrUnix::new(format!("{}/{file}", path_of(dir)))
+}
+
+pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match rustix::io::pread(file, &mut chunk, text.len() as u64)? {
+            0 => return String::from_utf8(text).map_err(io::Error::other),
+            len => text.extend_from_slice(chunk.get(..len).unwrap_or(&[])),
+        }
+    }
+}
