@@ -184,16 +184,13 @@ pub(crate) fn runtime_files() -> BTreeSet<PathBuf> {
     let ours = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().contains("onejob"))
     };
-    // Where records are kept stays; what counts is what is in there.
-    let what_counts = |path: PathBuf| match fs::read_dir(&path) {
-        Ok(inside) => inside.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => vec![path],
-    };
-    let named = entries.map(|entry| entry.path()).filter(ours);
-    let mut found: BTreeSet<_> = named.flat_map(what_counts).collect();
+    // The directory of the records stays, and other jobs have theirs in there.
+    let is_a_file = |path: &PathBuf| ours(path) && !path.is_dir();
+    let mut found: BTreeSet<_> = entries.map(|entry| entry.path()).filter(is_a_file).collect();
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     found.extend(sockets.lines().filter_map(|line| {
-        line.split_whitespace().nth(7).filter(|name| name.contains("onejob")).map(PathBuf::from)
+        let name = line.split_whitespace().nth(7).filter(|name| name.contains("onejob"));
+        name.filter(|name| !name.contains("/onejob/")).map(PathBuf::from)
     }));
     found
 }
