@@ -5,7 +5,7 @@ use onejob::{Job, Mechanism};
 use crate::{
     args,
     exit::{Exit, Failure},
-    os::{self, Event, Signals, Terminal},
+    os::{self, Event, Hearing, Place, Signals, Terminal},
     output::talk,
 };
 
@@ -22,10 +22,10 @@ fn attend(args: &args::Exec) -> Result<Exit, Failure> {
     if is_apart && terminal.is_some() {
         talk("CMD runs in the session of the job's owner: Ctrl-C is passed on, job control is not");
     }
-    let signals = Signals::listen().map_err(|e| Failure::os("hear signals", e))?;
-    let mut child = os::start(&job, &args.command)?;
+    let signals = Signals::listen(Hearing::ButStops).map_err(|e| Failure::os("hear signals", e))?;
+    let mut child = os::start(&job, &args.command, Place::Beside, false)?;
     loop {
-        let event = os::wait_for(&child, &signals, None)
+        let event = os::wait_for(&child, &signals, None, None)
             .map_err(|e| Failure::os("wait for the command", e))?;
         if let Event::First = event {
             break;

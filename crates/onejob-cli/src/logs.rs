@@ -74,7 +74,7 @@ fn follow_until_over(job: Job, path: &Path, mut log: File) -> Result<Exit, Failu
         if let Some(exit) = copy(&mut log).map_err(failed)? {
             return Ok(exit);
         }
-        match os::wait_for(&over, &changes, None).map_err(failed)? {
+        match os::wait_for(&over, &changes, None, None).map_err(failed)? {
             os::Event::First => {
                 let exit = copy(&mut log).map_err(failed)?;
                 return Ok(exit.unwrap_or(Exit::Success));

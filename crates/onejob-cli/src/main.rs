@@ -4,9 +4,11 @@ mod args;
 mod completions;
 mod detach;
 mod doctor;
+mod dropin;
 mod exec;
 mod exit;
 mod freeze;
+mod init;
 mod kill;
 mod limit;
 mod listing;
@@ -16,6 +18,7 @@ mod note;
 mod os;
 mod output;
 mod run;
+mod session;
 mod stats;
 mod table;
 mod tree;
@@ -24,8 +27,17 @@ mod wait;
 use args::Verb;
 
 fn main() {
-    let exit = match args::parse() {
+    let exit = match os::called_as() {
+        Some(name) => dropin::stand_in(name),
+        None => ourselves(),
+    };
+    exit.leave()
+}
+
+fn ourselves() -> exit::Exit {
+    match args::parse() {
         Ok(Verb::Run(args)) => run::run(&args),
+        Ok(Verb::Init(args)) => init::init(&args),
         Ok(Verb::Ls(args)) => ls::ls(&args),
         Ok(Verb::Tree(args)) => tree::tree(&args),
         Ok(Verb::Kill(args)) => kill::kill(&args),
@@ -40,6 +52,5 @@ fn main() {
         Ok(Verb::Completions(args)) => completions::completions(&args),
         Ok(Verb::Man(args)) => completions::man(&args),
         Err(exit) => exit,
-    };
-    exit.leave()
+    }
 }

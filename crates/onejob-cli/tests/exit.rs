@@ -77,6 +77,23 @@ fn a_signal_that_ended_cmd_ends_us_without_a_core() {
 }
 
 #[test]
+fn status_129_when_the_lifeline_is_cut() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        for verb in ["run", "init"] {
+            let mut command = common::onejob(&[verb, "--mechanism", &mechanism]);
+            command.args(["--lifeline", "0", "sleep", "1000"]).marked(&scratch);
+            let (reader, writer) = std::io::pipe().unwrap();
+            let mut onejob = command.stdin(reader).spawn().unwrap();
+            common::eventually("CMD runs", || scratch.marked().len() > 1);
+            drop(writer);
+            assert_eq!(common::wait(&mut onejob).code(), Some(129), "{mechanism} {verb}");
+            scratch.marked_are_gone();
+        }
+    }
+}
+
+#[test]
 fn pid_1_ends_with_128_and_the_signal() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
@@ -150,6 +167,18 @@ fn status_125_for_what_makes_no_sense() {
     ours(&["run", "--require", "kill=softly", "true"], "best-effort, converging, atomic");
     ours(&["run", "--require", "luck=much", "true"], "owner-death");
     ours(&["run", "--keep", "--wait-all", "true"], "--wait-all");
+    ours(&["run", "--lifeline", "x", "true"], "no descriptor");
+    ours(&["init"], "<CMD>");
+    ours(&["init", ""], "empty");
+    ours(&["init", "--bogus", "true"], "--bogus");
+    for rewrite in ["15", "15:", "0:1", "x:y", "15:99", "1:2:3"] {
+        ours(&["init", "--rewrite", rewrite, "true"], "--rewrite");
+    }
+    for code in ["256", "-1", "x", ""] {
+        ours(&["init", "-e", code, "true"], "no exit status");
+    }
+    ours(&["init", "-k", "x", "true"], "no duration");
+    ours(&["init", "-s", "FOO", "true"], "unknown signal");
 }
 
 #[test]
@@ -202,7 +231,13 @@ fn a_script_without_an_interpreter_line_is_a_shell_script() {
 fn stdout_is_what_was_asked_for() {
     let version = outcome(&mut onejob(&["--version"]));
     assert_eq!(text(&version.stdout), format!("onejob {}\n", env!("CARGO_PKG_VERSION")));
-    for args in [&["--help"][..], &["run", "--help"], &["kill", "-h"], &["doctor", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["init", "--help"],
+        &["kill", "-h"],
+        &["doctor", "-h"],
+    ] {
         let help = outcome(&mut onejob(args));
         assert!(help.status.success() && help.stderr.is_empty(), "{args:?}");
         assert!(text(&help.stdout).contains("Usage: onejob"), "{args:?}");

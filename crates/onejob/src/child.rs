@@ -96,6 +96,18 @@ impl Child {
         self.sys.signal(signal)
     }
 
+    /// Sends a signal to the process group that this process leads: nobody, if it leads none. An
+    /// ended leader's group is reached from Linux 6.9 on; before, it is left alone, since the number
+    /// could be somebody else's.
+    ///
+    /// # Errors
+    /// [`is_permission_denied`](crate::Error::is_permission_denied) if none of them may be
+    /// signalled.
+    #[cfg(unix)]
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        self.sys.signal_group(signal)
+    }
+
     /// Kills this process alone; what it started is the job's affair.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub(crate) struct UnixExtras {
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) process_group: Option<i32>,
+    pub(crate) setsid: bool,
+    pub(crate) take_terminal: bool,
     pub(crate) signals: Option<SignalState>,
     pub(crate) pre_exec: Vec<PreExec>,
 }
@@ -230,6 +232,23 @@ impl Command {
     /// Its process group: 0 for a new one of its own. Membership in the job needs none.
     pub fn process_group(&mut self, pgroup: i32) -> &mut Command {
         self.unix.process_group = Some(pgroup);
+        self
+    }
+
+    /// Whether it leads a session of its own, without a controlling terminal. Goes before
+    /// [`process_group`](Command::process_group).
+    pub fn setsid(&mut self, wanted: bool) -> &mut Command {
+        self.unix.setsid = wanted;
+        self
+    }
+
+    /// Whether it takes the terminal on its standard input: with [`setsid`](Command::setsid) as the
+    /// controlling terminal of its session, which works if no other session has it; otherwise for
+    /// its process group, as the foreground. Where there is no terminal to take, nothing happens.
+    ///
+    /// Nobody gives the foreground back for it, and it is taken from whoever has it.
+    pub fn take_terminal(&mut self, wanted: bool) -> &mut Command {
+        self.unix.take_terminal = wanted;
         self
     }
 

@@ -427,13 +427,16 @@ impl JobBuilder {
     /// whatever library, is a member.
     ///
     /// Under [`Mechanism::Subreaper`] the process becomes a child subreaper for the rest of its
-    /// life, and nothing can take the job down when it is killed ([`OwnerDeath::None`]).
+    /// life, and nothing can take the job down when it is killed ([`OwnerDeath::None`]). As PID 1 of
+    /// a PID namespace it is the subreaper already, and its end is everybody's
+    /// ([`OwnerDeath::Kernel`]).
     ///
     /// # Errors
     /// As [`build`](JobBuilder::build); and under Subreaper if the process already has children,
-    /// whose orphans could not be told from members.
+    /// whose orphans could not be told from members, unless it is PID 1.
     ///
     /// [`OwnerDeath::None`]: crate::OwnerDeath::None
+    /// [`OwnerDeath::Kernel`]: crate::OwnerDeath::Kernel
     pub fn enclose(self) -> Result<Job> {
         self.climb(Around::Caller)
     }

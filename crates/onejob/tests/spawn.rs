@@ -197,6 +197,39 @@ fn the_signal_state_is_as_asked() {
 }
 
 #[test]
+fn a_child_leads_a_session_and_its_group_is_signalled_as_one() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let said = output(&job, Command::new("cat").arg("/proc/self/stat").setsid(true));
+        let (head, fields) = said.rsplit_once(") ").unwrap();
+        let fields: Vec<_> = fields.split(' ').collect();
+        let pid = head.split(' ').next().unwrap();
+        assert_eq!((fields[2], fields[3]), (pid, pid), "{mechanism}: group and session");
+
+        // One in its group ends with it, one in a session of its own does not.
+        let tree = "setsid sleep 1000 & sleep 1000 & echo; wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", tree]).process_group(0).stdout(Stdio::piped());
+        let mut leader = job.spawn(command).unwrap();
+        let mut ready = [0];
+        std::io::Read::read_exact(leader.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let has_left =
+            || job.processes().unwrap().iter().filter(|p| p.name == "sleep").count() == 2;
+        while !has_left() {
+            std::thread::yield_now();
+        }
+        leader.signal_group(Signal::KILL).unwrap();
+        assert_eq!(leader.wait().unwrap().signal(), Some(9), "{mechanism}");
+        while job.processes().unwrap().len() > 1 {
+            std::thread::yield_now();
+        }
+        // The leader is gone, and nobody is left in its group.
+        leader.signal_group(Signal::KILL).unwrap();
+        assert_eq!(job.processes().unwrap().len(), 1, "{mechanism}");
+    });
+}
+
+#[test]
 fn a_blocked_mask_of_the_owner_does_not_reach_the_child() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);

@@ -1,5 +1,6 @@
 //! Every argument of every verb, in one place.
 
+mod init;
 mod jobs;
 mod limits;
 mod values;
@@ -13,12 +14,13 @@ use crate::{
     exit::Exit,
     output::{data, talk},
 };
+pub(crate) use init::Init;
 pub(crate) use jobs::{
     Completions, Exec, Freeze, Kill, Limit, Logs, Ls, Man, Shell, Show, Stats, Thaw, Tree, Wait,
 };
 pub(crate) use limits::LimitArgs;
 pub(crate) use values::Target;
-use values::duration;
+use values::{descriptor, duration};
 
 /// Run a command and everything it starts as one job: stop it, kill it, lose nobody.
 #[derive(Parser)]
@@ -31,6 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     Run(Run),
+    Init(Init),
     Ls(Ls),
     Tree(Tree),
     Kill(Kill),
@@ -53,8 +56,8 @@ pub(crate) enum Verb {
 /// themselves, and a Ctrl-C while the tree is being stopped kills it at once.
 ///
 /// The exit status is CMD's (if a signal ended it, onejob ends by the same one), 124 if the time of
-/// -t or the CPU time of --cpu-time was over, 125 if onejob itself failed, 126 if CMD could not be executed, 127 if it was not
-/// found. A script without #! is handed to /bin/sh, as execvp(3) does.
+/// -t or the CPU time of --cpu-time was over, 129 if the lifeline was cut, 125 if onejob itself
+/// failed, 126 if CMD could not be executed, 127 if it was not found. A script without #! is handed to /bin/sh, as execvp(3) does.
 #[derive(Args)]
 pub(crate) struct Run {
     /// Name the job, so that the other verbs find it: 1 to 64 letters, digits, dots, dashes, underscores
@@ -82,6 +85,15 @@ pub(crate) struct Run {
     /// Wait for what CMD leaves behind instead of stopping it
     #[arg(long)]
     pub(crate) wait_all: bool,
+
+    /// Stop the whole tree when the other end of descriptor FD is closed, and exit 129
+    ///
+    /// FD is a pipe, a socket or a terminal, and what can be read from it stays CMD's: with 0, over
+    /// ssh or kubectl exec, the tree does not outlive the connection. The end of a pipe's input is
+    /// its end, so use 1 with ssh -n.
+    #[arg(long, value_name = "FD", value_parser = descriptor, conflicts_with = "keep",
+          allow_negative_numbers = true)]
+    pub(crate) lifeline: Option<i32>,
 
     /// Hold the job together by this mechanism (cgroup, subreaper, job-object) instead of the best there is
     #[arg(long, value_name = "M")]
@@ -120,6 +132,9 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// How long what was asked to end may take, unless that is said.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// How a tree is stopped.
 #[derive(Args, Clone, Copy)]
@@ -199,7 +214,7 @@ mod tests {
             one_line(&error.unwrap_or_default(), &format!("one of: {}", verbs()))
         };
         assert!(answer("docter").ends_with("(a similar subcommand exists: 'doctor')"));
-        assert!(answer("rnu").ends_with("(one of: run, ls, tree, kill, wait, stats, limit, freeze, thaw, exec, logs, doctor, completions, man)"), "{}", answer("rnu"));
+        assert!(answer("rnu").ends_with("(one of: run, init, ls, tree, kill, wait, stats, limit, freeze, thaw, exec, logs, doctor, completions, man)"), "{}", answer("rnu"));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use onejob::Signal;
+
 use crate::os;
 
 const DURATION: &str = "a number with ms, s, m, h or d, like 1.5, 500ms or 2m";
@@ -144,6 +146,30 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The number of a descriptor.
+pub(super) fn descriptor(text: &str) -> Result<i32, String> {
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<i32>().ok().filter(|_| plain);
+    number.ok_or_else(|| "no descriptor (a number, 0 is standard input)".to_owned())
+}
+
+/// An exit status.
+pub(super) fn code(text: &str) -> Result<u8, String> {
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u8>().ok().filter(|_| plain);
+    number.ok_or_else(|| "no exit status (a number from 0 to 255)".to_owned())
+}
+
+/// Two signals, of which the second may be 0: none.
+pub(super) fn rewrite(text: &str) -> Result<(Signal, Option<Signal>), String> {
+    let (from, to) = text
+        .split_once(':')
+        .ok_or_else(|| "no FROM:TO (two signals, like 15:3 or TERM:QUIT)".to_owned())?;
+    let signal = |text: &str| text.parse::<Signal>().map_err(|error| error.to_string());
+    let to = if to == "0" { None } else { Some(signal(to)?) };
+    Ok((signal(from)?, to))
+}
+
 /// The number of a process that could be meant.
 pub(super) fn pid(text: &str) -> Result<u32, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -211,6 +237,23 @@ mod tests {
         for text in ["0", "-1", "1.5", "", "4294967296", "+1"] {
             assert!(count(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn rewrites_codes_and_descriptors_are_read_or_refused() {
+        assert_eq!(rewrite("15:3"), Ok((Signal::TERM, Some(Signal::QUIT))));
+        assert_eq!(rewrite("TERM:SIGQUIT"), Ok((Signal::TERM, Some(Signal::QUIT))));
+        assert_eq!(rewrite("1:0"), Ok((Signal::HUP, None)));
+        for text in ["", "15", "15:", ":3", "0:3", "15:3:1", "99:1", "15:99", "15:-1", "x:y"] {
+            assert!(rewrite(text).is_err(), "{text:?}");
+        }
+        assert_eq!((code("0"), code("255")), (Ok(0), Ok(255)));
+        for text in ["", "-1", "256", "+1", "x", "1.5"] {
+            assert!(code(text).is_err(), "{text:?}");
+            assert!(text == "256" || descriptor(text).is_err(), "{text:?}");
+        }
+        assert_eq!(descriptor("7"), Ok(7));
+        assert!(descriptor("2147483648").is_err());
     }
 
     #[test]

@@ -4,8 +4,13 @@
 //!
 //! | item | what |
 //! |---|---|
-//! | `start(job, command)` | CMD, with the settings that we were started with |
+//! | `start(job, command, place, …)` | CMD, with the settings that we were started with |
 //! | `Signals`, `Received` | what we are asked from outside, held back from its usual effect |
+//! | `signal_group(…)`, `signal_own_group(…)`, `signal_if_elsewhere(…)` | signals to more than one, or to one that others do not reach |
+//! | `lead_group()`, `leave_terminal()`, `suspend()` | our own place |
+//! | `why_no_init()`, `is_first()`, `adopt_orphans()`, `reap_orphans(…)`, `die_with_parent(…)` | being an init |
+//! | `Lifeline` | somebody else's descriptor whose other end we watch |
+//! | `called_as()` | the name of another program that we are to stand in for |
 //! | `keep_statuses()`, `is_deaf_to(signal)` | what we inherited, undone and respected |
 //! | `Terminal` | the terminal as we found it |
 //! | `Waitable`, `wait_for(…)` | sleeping until one of two things happens, or until a deadline |
@@ -31,14 +36,40 @@ mod windows;
 use windows as system;
 
 pub(crate) use system::{
-    Changes, Details, Ended, Received, Reporter, Side, Signals, Terminal, Waitable, ancestors,
-    code, details, end_like, in_background, is_deaf_to, keep_statuses, log_folder, make_log,
-    quietly, redirect, refuse_root, split, start, terminal_width, wait_for,
+    Changes, Details, Ended, Lifeline, Received, Reporter, Side, Signals, Terminal, Waitable,
+    adopt_orphans, ancestors, called_as, code, details, die_with_parent, end_killed, end_like,
+    in_background, is_deaf_to, is_first, keep_statuses, lead_group, leave_terminal, log_folder,
+    make_log, quietly, reap_orphans, redirect, refuse_root, signal_group, signal_if_elsewhere,
+    signal_own_group, split, start, suspend, terminal_width, wait_for, why_no_init,
 };
 
 /// What [`wait_for`] saw first.
 pub(crate) enum Event {
     First,
     Second,
+    /// The other end of the lifeline was closed.
+    Cut,
     Deadline,
+}
+
+/// How CMD stands to our process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In it.
+    Beside,
+    /// In one of its own, with the foreground of the terminal if that was ours.
+    Group,
+    /// In a session of its own, with the terminal if nobody else's session has it.
+    Session,
+}
+
+/// Which signals are held back, to be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// All that a program can do something about, but what is to stop us together with the tree.
+    ButStops,
+    /// Also that, and the end of a child.
+    All,
+    /// This one, a timer, and those that ask for an end.
+    Ends(onejob::Signal),
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
 pub(crate) mod actor;
+pub(crate) mod inits;
 pub(crate) mod pty;
 
 use std::{

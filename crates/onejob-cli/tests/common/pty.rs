@@ -29,6 +29,15 @@ pub(crate) struct Pty {
 
 impl Pty {
     pub(crate) fn start(command: &mut Command) -> Pty {
+        Pty::connect(command, true)
+    }
+
+    /// The terminal is there, but nobody's: whoever leads a session may take it.
+    pub(crate) fn offer(command: &mut Command) -> Pty {
+        Pty::connect(command, false)
+    }
+
+    fn connect(command: &mut Command, controls: bool) -> Pty {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();
         grantpt(&master).unwrap();
@@ -44,9 +53,11 @@ impl Pty {
         super::with_signals(command, &[], &[]);
         // SAFETY: both are plain system calls; standard input is the terminal by then.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 rustix::process::setsid()?;
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+                if controls {
+                    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+                }
                 Ok(())
             })
         };

@@ -10,7 +10,7 @@
 //! | `open(name)` | a second view of a living job, by name or beginning of its id |
 //! | `jobs()` | this user's living jobs |
 //! | `Record` | how others find a job that is listed: `id`, `name`, `note`, `set_note`, `wait_over(deadline)` |
-//! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `AsFd`, on Windows `AsHandle` |
+//! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `signal_group` and `AsFd`, on Windows `AsHandle` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below any process |
 //! | `descendants(root)` | a process and all that are below it, to be looked at |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |

@@ -115,6 +115,11 @@ impl Child {
     pub(crate) fn signal(&self, _: Signal) -> Result<()> {
         match self.0 {}
     }
+
+    #[cfg(unix)]
+    pub(crate) fn signal_group(&self, _: Signal) -> Result<()> {
+        match self.0 {}
+    }
 }
 
 #[cfg(unix)]

@@ -3,6 +3,8 @@
 mod background;
 mod details;
 mod follow;
+mod init;
+mod lifeline;
 mod signals;
 mod start;
 mod terminal;
@@ -15,9 +17,16 @@ use onejob::Signal;
 pub(crate) use background::{Side, log_folder, make_log, redirect, split};
 pub(crate) use details::{Details, ancestors, details};
 pub(crate) use follow::Changes;
-pub(crate) use signals::{Received, Signals, is_deaf_to, keep_statuses};
+pub(crate) use init::{
+    adopt_orphans, called_as, die_with_parent, is_first, reap_orphans, why_no_init,
+};
+pub(crate) use lifeline::Lifeline;
+pub(crate) use signals::{
+    Received, Signals, is_deaf_to, keep_statuses, lead_group, signal_group, signal_if_elsewhere,
+    signal_own_group, suspend,
+};
 pub(crate) use start::start;
-pub(crate) use terminal::Terminal;
+pub(crate) use terminal::{Terminal, leave_terminal};
 pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
 
 /// Does something that a terminal may stop a background process for (`stty tostop`).
@@ -45,6 +54,11 @@ pub(crate) fn end_like(status: ExitStatus) {
     if let Some(signal) = status.signal().and_then(Signal::from_raw) {
         signals::end_by(signal);
     }
+}
+
+/// Ends by the signal that nobody survives.
+pub(crate) fn end_killed() {
+    signals::end_by(Signal::KILL)
 }
 
 /// Why nobody can mean the tree below this process.

@@ -10,6 +10,8 @@ use std::{
 use onejob::{Child, Job, Signal, SignalState};
 use rustix::{io::Errno, process::DumpableBehavior};
 
+use crate::os::Hearing;
+
 /// The signals that were blocked, and those that were ignored, before Rust's runtime ignored
 /// `SIGPIPE`. Bit n-1 is signal n.
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
@@ -82,15 +84,14 @@ pub(crate) fn keep_statuses() {
     }
 }
 
-/// What stays out of the descriptor: what cannot be blocked; what must stop us together with the
-/// tree; a child's end, which is learnt otherwise; our own faults.
-const UNHEARD: [Signal; 12] = [
+/// What must stop us together with the tree, where CMD is in our process group; a child's end, which
+/// is learnt otherwise there.
+const STOPS: [Signal; 4] = [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::CHLD];
+
+/// What stays out of the descriptor always: what cannot be blocked; our own faults.
+const UNHEARD: [Signal; 8] = [
     Signal::KILL,
     Signal::STOP,
-    Signal::TSTP,
-    Signal::TTIN,
-    Signal::TTOU,
-    Signal::CHLD,
     Signal::ILL,
     Signal::TRAP,
     Signal::BUS,
@@ -106,7 +107,25 @@ pub(crate) struct Received {
     sender: Sender,
 }
 
+impl Hearing {
+    fn includes(self, signal: Signal) -> bool {
+        const ENDS: [Signal; 5] =
+            [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::ALRM];
+        !UNHEARD.contains(&signal)
+            && match self {
+                Hearing::ButStops => !STOPS.contains(&signal),
+                Hearing::All => true,
+                Hearing::Ends(another) => ENDS.contains(&signal) || signal == another,
+            }
+    }
+}
+
 impl Received {
+    /// Whether we have sent it ourselves.
+    pub(crate) fn is_ours(self) -> bool {
+        self.sender == Sender::Process(std::process::id())
+    }
+
     /// Whether CMD has not got it by itself.
     pub(crate) fn is_for_cmd(self, job: &Job, child: &Child) -> bool {
         match (self.sender, self.signal) {
@@ -144,9 +163,13 @@ enum Sender {
 pub(crate) struct Signals(OwnedFd);
 
 impl Signals {
-    /// From now on no signal but those that stop us has an effect of its own.
-    pub(crate) fn listen() -> io::Result<Signals> {
-        let heard = set_of(Signal::all().filter(|signal| !UNHEARD.contains(signal)));
+    /// From now on no signal that we hear has an effect of its own.
+    pub(crate) fn listen(hearing: Hearing) -> io::Result<Signals> {
+        if let Hearing::Ends(_) = hearing {
+            // CMD may stop for wanting a terminal that it is not given; its time goes on.
+            [Signal::TTIN, Signal::TTOU].into_iter().for_each(set_ignored);
+        }
+        let heard = set_of(Signal::all().filter(|signal| hearing.includes(*signal)));
         mask(libc::SIG_BLOCK, Some(&heard));
         // SAFETY: `heard` is an initialised set, and the call makes a new descriptor.
         let fd = unsafe { libc::signalfd(-1, &heard, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
@@ -220,6 +243,41 @@ pub(super) fn end_by(signal: Signal) -> ! {
     std::process::exit(128 + signal.as_raw())
 }
 
+/// Sends a signal to the process group that CMD leads.
+pub(crate) fn signal_group(child: &Child, signal: Signal) -> onejob::Result<()> {
+    child.signal_group(signal)
+}
+
+/// Sends a signal to our own process group; we hear it, too.
+pub(crate) fn signal_own_group(signal: Signal) {
+    // SAFETY: a plain system call. What it does to ourselves is held back: the caller hears it.
+    unsafe { libc::kill(0, signal.as_raw()) };
+}
+
+/// Sends a signal to CMD if it is not in our process group any more.
+pub(crate) fn signal_if_elsewhere(child: &Child, signal: Signal) -> onejob::Result<()> {
+    // SAFETY: both ask for numbers.
+    let (its, ours) = unsafe { (libc::getpgid(child.pid().cast_signed()), libc::getpgrp()) };
+    if its == ours { Ok(()) } else { child.signal(signal) }
+}
+
+/// Leads a process group of our own from now on, so that all of it can be signalled.
+pub(crate) fn lead_group() {
+    // Who leads a session leads a group already.
+    let _ = rustix::process::setpgid(None, None);
+}
+
+/// Stops us, until somebody lets us go on. PID 1 cannot be stopped.
+pub(crate) fn suspend() {
+    // SAFETY: sends a signal to the calling thread; the whole process stops.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+fn set_ignored(signal: Signal) {
+    // SAFETY: ignoring runs no code of ours.
+    unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
+}
+
 fn set_default(signal: Signal) {
     // SAFETY: the default action runs no code of ours. SIGKILL is refused, and needs no change.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
@@ -254,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_signal_is_read_with_its_sender() {
-        let signals = Signals::listen().unwrap();
+        let signals = Signals::listen(Hearing::ButStops).unwrap();
         // SAFETY: sends a signal to the calling thread, where it is blocked.
         unsafe { libc::raise(libc::SIGUSR1) };
         let received = signals.next().unwrap();

@@ -13,13 +13,26 @@ use rustix::{
 };
 
 use super::signals;
-use crate::exit::Failure;
+use crate::{exit::Failure, os::Place};
 
-/// Starts CMD with the signal settings we were started with.
-pub(crate) fn start(job: &Job, command: &[OsString]) -> Result<Child, Failure> {
+/// Starts CMD with the signal settings we were started with. A process group of its own gets the
+/// foreground of the terminal only from us: nobody else's is taken away.
+pub(crate) fn start(
+    job: &Job,
+    command: &[OsString],
+    place: Place,
+    has_terminal: bool,
+) -> Result<Child, Failure> {
     let (program, args) = command.split_first().expect("the definition of CMD requires a value");
     let spawn = |program: &OsStr, args: &[&OsStr]| {
-        job.spawn(Command::new(program).args(args).signals(signals::inherited()))
+        let mut command = Command::new(program);
+        command.args(args).signals(signals::inherited());
+        match place {
+            Place::Beside => {}
+            Place::Group => _ = command.process_group(0).take_terminal(has_terminal),
+            Place::Session => _ = command.setsid(true).take_terminal(true),
+        }
+        job.spawn(command)
     };
     let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
     let refused = match spawn(program, &args) {

@@ -16,7 +16,8 @@ use super::signals;
 /// A controlling terminal whose foreground we held when we started.
 pub(crate) struct Terminal {
     tty: OwnedFd,
-    group: Pid,
+    /// Our process group, unless it is one from outside our PID namespace, which has no number.
+    group: Option<Pid>,
     modes: Termios,
 }
 
@@ -27,7 +28,12 @@ impl Terminal {
         let tty = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok()?;
         // SAFETY: asks for a number, which is 0 for a group from outside our PID namespace.
         let ours = unsafe { libc::getpgrp() };
-        let group = tcgetpgrp(&tty).ok().filter(|group| group.as_raw_pid() == ours)?;
+        let group = match tcgetpgrp(&tty) {
+            Ok(group) if group.as_raw_pid() == ours => Some(group),
+            // Both are from outside. The first process of a namespace is nobody's background.
+            Err(Errno::OPNOTSUPP) if ours == 0 && super::is_first() => None,
+            _ => return None,
+        };
         let modes = tcgetattr(&tty).ok()?;
         Some(Terminal { tty, group, modes })
     }
@@ -36,14 +42,14 @@ impl Terminal {
     /// A foreground that somebody else has been given meanwhile (a shell, by Ctrl-Z and `bg`) is
     /// left alone, with its modes.
     pub(crate) fn give_back(&self, job: &Job, with_modes: bool) {
-        let Ok(holder) = tcgetpgrp(&self.tty) else { return };
-        if holder == self.group && !with_modes {
+        let (Ok(holder), Some(group)) = (tcgetpgrp(&self.tty), self.group) else { return };
+        if holder == group && !with_modes {
             return;
         }
         // Both calls stop a caller in the background, which we are if the job took the foreground.
         signals::while_blocked(Signal::TTOU, || {
-            if holder != self.group
-                && (has_outsiders(holder, job) || tcsetpgrp(&self.tty, self.group).is_err())
+            if holder != group
+                && (has_outsiders(holder, job) || tcsetpgrp(&self.tty, group).is_err())
             {
                 return;
             }
@@ -52,6 +58,15 @@ impl Terminal {
             }
         });
     }
+}
+
+/// Gives up the controlling terminal, if standard input is it, so that CMD's session can have it;
+/// which signals that is going to send us.
+pub(crate) fn leave_terminal() -> Vec<Signal> {
+    // SAFETY: a request without an argument; and two that ask for numbers.
+    let (left, leads) =
+        unsafe { (libc::ioctl(0, libc::TIOCNOTTY) == 0, libc::getsid(0) == libc::getpid()) };
+    if left && leads { vec![Signal::HUP, Signal::CONT] } else { Vec::new() }
 }
 
 /// Whether somebody lives in this process group who is no member of the job.

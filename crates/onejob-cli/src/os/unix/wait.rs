@@ -12,25 +12,36 @@ use rustix::{
     io::Errno,
 };
 
-use crate::os::Event;
+use crate::os::{Event, Lifeline};
 
-/// Sleeps until a descriptor is ready or the time is over; the first one goes first.
+/// Sleeps until a descriptor is ready, the lifeline is cut or the time is over; what is named first
+/// goes first.
 pub(crate) fn wait_for(
     first: &impl Waitable,
     second: &impl Waitable,
+    lifeline: Option<&Lifeline>,
     deadline: Option<Instant>,
 ) -> io::Result<Event> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // What does not fit is longer than anybody waits.
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [PollFd::new(first, PollFlags::IN), PollFd::new(second, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) if !fds[0].revents().is_empty() => return Ok(Event::First),
-            Ok(0) => return Ok(Event::Deadline),
-            Ok(_) => return Ok(Event::Second),
+        let unwatched = PollFd::new(second, PollFlags::IN);
+        let mut fds = [
+            PollFd::new(first, PollFlags::IN),
+            PollFd::new(second, PollFlags::IN),
+            lifeline.map_or(unwatched, Lifeline::polled),
+        ];
+        // Polled twice, one descriptor may be ready in its second place only.
+        let watched = if lifeline.is_some() { 3 } else { 2 };
+        let polled = poll(&mut fds[..watched], timeout.as_ref());
+        match (polled, fds.each_ref().map(|fd| !fd.revents().is_empty())) {
+            (Err(Errno::INTR), _) => {}
+            (Err(error), _) => return Err(error.into()),
+            (Ok(0), _) => return Ok(Event::Deadline),
+            (Ok(_), [true, ..]) => return Ok(Event::First),
+            (Ok(_), [_, true, _]) => return Ok(Event::Second),
+            (Ok(_), _) => return Ok(Event::Cut),
         }
     }
 }

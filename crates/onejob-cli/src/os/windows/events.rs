@@ -22,6 +22,8 @@ use windows_sys::{
     core::BOOL,
 };
 
+use crate::os::Hearing;
+
 /// An event that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
@@ -29,6 +31,11 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    /// Never: we send none.
+    pub(crate) fn is_ours(self) -> bool {
+        false
+    }
+
     /// Never: a console tells everybody in it, CMD too.
     pub(crate) fn is_for_cmd(self, _: &Job, _: &Child) -> bool {
         false
@@ -106,7 +113,7 @@ pub(crate) struct Signals(&'static Queue);
 
 impl Signals {
     /// From now on no console event has an effect of its own on us.
-    pub(crate) fn listen() -> io::Result<Signals> {
+    pub(crate) fn listen(_: Hearing) -> io::Result<Signals> {
         let queue = match QUEUE.get() {
             Some(queue) => queue,
             None => {
@@ -144,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_event_is_read_once_and_by_the_name_of_its_signal() {
-        let signals = Signals::listen().unwrap();
+        let signals = Signals::listen(Hearing::ButStops).unwrap();
         // SAFETY: the handler may be called by anybody; this event does not park it.
         assert_eq!(unsafe { on_event(CTRL_C_EVENT) }, 1, "it has no effect of its own");
         // SAFETY: as above.

@@ -5,6 +5,7 @@ mod console;
 mod details;
 mod events;
 mod follow;
+mod init;
 mod wait;
 
 use std::{ffi::OsString, process::ExitStatus};
@@ -16,15 +17,20 @@ pub(crate) use console::Terminal;
 pub(crate) use details::{Details, ancestors, details, terminal_width};
 pub(crate) use events::{Received, Signals};
 pub(crate) use follow::Changes;
+pub(crate) use init::{
+    Lifeline, adopt_orphans, called_as, die_with_parent, end_killed, is_first, lead_group,
+    leave_terminal, reap_orphans, signal_group, signal_if_elsewhere, signal_own_group, suspend,
+    why_no_init,
+};
 pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
 
-use crate::exit::Failure;
+use crate::{exit::Failure, os::Place};
 
 /// Where what must be told in front is written.
 pub(crate) type Reporter = std::io::PipeWriter;
 
 /// Starts CMD. A batch file is handed to the command processor by the library.
-pub(crate) fn start(job: &Job, command: &[OsString]) -> Result<Child, Failure> {
+pub(crate) fn start(job: &Job, command: &[OsString], _: Place, _: bool) -> Result<Child, Failure> {
     let (program, args) = command.split_first().expect("the definition of CMD requires a value");
     Ok(job.spawn(Command::new(program).args(args))?)
 }

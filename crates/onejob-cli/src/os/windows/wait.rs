@@ -13,15 +13,19 @@ use windows_sys::Win32::{
     System::Threading::WaitForMultipleObjects,
 };
 
-use crate::os::Event;
+use crate::os::{Event, Lifeline};
 
 /// Sleeps until a handle is signalled or the time is over; the first one goes first.
 pub(crate) fn wait_for(
     first: &impl Waitable,
     second: &impl Waitable,
+    lifeline: Option<&Lifeline>,
     deadline: Option<Instant>,
 ) -> io::Result<Event> {
     const SECOND: u32 = WAIT_OBJECT_0 + 1;
+    if lifeline.is_some_and(Lifeline::is_cut) {
+        return Ok(Event::Cut);
+    }
     let handles = [first.as_handle().as_raw_handle(), second.as_handle().as_raw_handle()];
     loop {
         // SAFETY: both handles are borrowed for the time of the call, and there are two.

@@ -69,6 +69,20 @@ impl Child {
         }
     }
 
+    pub(crate) fn signal_group(&self, signal: Signal) -> Result<()> {
+        let (pidfd, number) = (self.pidfd.as_raw_fd(), signal.as_raw());
+        let sent = match call::pidfd_signal_group(pidfd, number) {
+            Err(Errno::INVAL) if call::is_dead(pidfd) => Err(Errno::SRCH),
+            // It was alive a moment ago: its number comes round again only after all the others.
+            Err(Errno::INVAL) => kill_group(self.pid, number),
+            sent => sent,
+        };
+        match sent {
+            Err(Errno::SRCH) | Ok(()) => Ok(()),
+            Err(e) => Err(Error::os(format!("send {signal} to the process group {}", self.pid), e)),
+        }
+    }
+
     /// Its status, if it has ended by the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         loop {
@@ -135,6 +149,14 @@ impl Child {
             }
         }
     }
+}
+
+fn kill_group(leader: u32, signal: i32) -> std::result::Result<(), Errno> {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let group = Pid::from_raw(leader as i32).ok_or(Errno::SRCH)?;
+    // SAFETY: `signal` is one that our own type knows, real-time ones included.
+    let signal = unsafe { Signal::from_raw_unchecked(signal) };
+    kill_process_group(group, signal).map_err(|e| Errno(e.raw_os_error()))
 }
 
 fn stolen() -> io::Error {

@@ -85,6 +85,8 @@ impl Record {
             report: AtomicI32::new(-1),
             set_groups: u32::from(unix.groups.is_some()),
             set_process_group: u32::from(process_group.is_some()),
+            new_session: u32::from(unix.setsid),
+            take_terminal: u32::from(unix.take_terminal),
             dispositions: if ignored.is_some() { exec::SET } else { exec::KEEP },
             stage: AtomicU32::new(0),
             errno: AtomicU32::new(0),
@@ -256,7 +258,7 @@ pub(super) fn failure(command: &Command, stage: u32, errno: i32) -> Error {
             let dir = command.current_dir.as_deref().unwrap_or(".".as_ref());
             Error::os(format!("change to the directory {dir:?} for {program:?}"), cause)
         }
-        stage if stage == Stage::Group as u32 => what("change the process group"),
+        stage if stage == Stage::Group as u32 => what("change the process group or session"),
         stage if stage == Stage::Hook as u32 => what("run the pre_exec step"),
         _ => what("start a process"),
     }

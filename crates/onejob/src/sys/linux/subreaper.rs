@@ -9,7 +9,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -21,7 +21,12 @@ use super::{
     PATIENCE,
     below::{self, Root},
     child::reap_unwaited,
-    floor::{call::Errno, exec::Limit, message, proc::Proc},
+    floor::{
+        call::{self, Errno},
+        exec::Limit,
+        message,
+        proc::Proc,
+    },
     guards::{Charge, Guards},
     identity, members,
     registry::{self, Card, Record},
@@ -69,7 +74,11 @@ struct Bequest {
 
 impl Subreaper {
     pub(super) fn new(spec: &Spec) -> Result<Subreaper> {
-        let proc = usable_proc()?;
+        let proc = match spec.around {
+            Around::Others => usable_proc()?,
+            // No guard has to find one, too.
+            Around::Caller => usable_proc().or_else(|error| own_proc().map_err(|_| error))?,
+        };
         let (owner, registry) = match spec.is_listed() {
             true => (registry::fresh_owner()?, registry::place()),
             false => Default::default(),
@@ -233,12 +242,26 @@ fn usable_proc() -> Result<Proc> {
     })
 }
 
+/// A fresh one that nobody else sees: whoever made a PID namespace and did not mount one may do so.
+fn own_proc() -> std::result::Result<Proc, Errno> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen,
+    };
+    let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
+    let proc = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(errno)?;
+    fsconfig_create(proc.as_fd()).map_err(errno)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let dir = fsmount(proc.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(errno)?;
+    Proc::at(call::Fd(dir.into_raw_fd()))
+}
+
 fn enclose(proc: &Proc) -> Result<Parent> {
     let pid = std::process::id();
     let mut children = 0;
     proc.children(pid as i32, &mut |_| children += 1)
         .map_err(|e| Error::os("list the children of this process", e))?;
-    if children > 0 {
+    // What PID 1 has got already is below it like everything else in its namespace.
+    if children > 0 && pid != 1 {
         return Err(Error::unsupported(format!(
             "this process already has {children} children, whose orphans could not be told apart \
              from members"

@@ -32,6 +32,8 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             kill: Kill::Converging,
             owner_death: match around {
                 Around::Others => OwnerDeath::Guard,
+                // The kernel ends a PID namespace with its first process.
+                Around::Caller if std::process::id() == 1 => OwnerDeath::Kernel,
                 Around::Caller => OwnerDeath::None,
             },
             crosses_setuid: rustix::process::geteuid().is_root(),

@@ -211,6 +211,15 @@ pub(crate) fn pidfd_send_signal(pidfd: i32, signal: i32) -> Result<()> {
     unsafe { syscall(raw::PIDFD_SEND_SIGNAL, [fd(pidfd), signal as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
+/// To the process group that the process leads or led (Linux 6.9).
+#[allow(dead_code, reason = "the guard signals no groups")]
+pub(crate) fn pidfd_signal_group(pidfd: i32, signal: i32) -> Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: usize = 1 << 2;
+    let args = [fd(pidfd), signal as usize, 0, PIDFD_SIGNAL_PROCESS_GROUP, 0, 0];
+    // SAFETY: as above.
+    unsafe { syscall(raw::PIDFD_SEND_SIGNAL, args) }.map(drop)
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct PollFd {

@@ -96,6 +96,10 @@ pub(crate) struct Plan {
     pub(crate) report: AtomicI32,
     pub(crate) set_groups: u32,
     pub(crate) set_process_group: u32,
+    /// Whether to lead a new session, instead of joining a group.
+    pub(crate) new_session: u32,
+    /// Whether to take the terminal on standard input, if one is there.
+    pub(crate) take_terminal: u32,
     /// Whether only `SIGPIPE` is reset ([`KEEP`]), or `ignored` is the whole truth ([`SET`]), which a
     /// starter without dispositions of its own makes easy ([`DEFAULTS`]).
     pub(crate) dispositions: u32,
@@ -205,12 +209,7 @@ impl Plan {
             self.credentials().map_err(failed(Stage::Credentials))?;
             self.directory().map_err(failed(Stage::Directory))?;
         }
-        if self.set_process_group != 0 {
-            let group = self.process_group as usize;
-            // SAFETY: changes the process group of this process.
-            unsafe { syscall(nr::SETPGID, [0, group, 0, 0, 0, 0]) }
-                .map_err(failed(Stage::Group))?;
-        }
+        self.group().map_err(failed(Stage::Group))?;
         self.signals();
         if self.hook != 0 {
             // SAFETY: the library put a `Hook` and its data here.
@@ -310,6 +309,36 @@ impl Plan {
         }
         // SAFETY: the record holds a NUL-terminated path there.
         unsafe { syscall(nr::CHDIR, [self.cwd as usize, 0, 0, 0, 0, 0]) }.map(drop)
+    }
+
+    fn group(&self) -> Result<()> {
+        let group = self.process_group as usize;
+        // SAFETY: both change the place of this process alone.
+        unsafe {
+            if self.new_session != 0 {
+                syscall(nr::SETSID, [0; 6])?;
+            } else if self.set_process_group != 0 {
+                syscall(nr::SETPGID, [0, group, 0, 0, 0, 0])?;
+            }
+        }
+        if self.take_terminal != 0 {
+            self.take_terminal();
+        }
+        Ok(())
+    }
+
+    /// As the session's controlling terminal, or for the foreground. What is no terminal of ours
+    /// stays as it is. All signals are blocked, so nobody is stopped for asking.
+    fn take_terminal(&self) {
+        const TIOCSCTTY: usize = 0x540e;
+        const TIOCSPGRP: usize = 0x5410;
+        let (request, group) = match self.new_session {
+            0 => (TIOCSPGRP, call::own_group()),
+            _ => (TIOCSCTTY, 0),
+        };
+        let argument = if self.new_session == 0 { &raw const group as usize } else { 0 };
+        // SAFETY: the one request reads a live number, the other takes a plain 0.
+        let _ = unsafe { syscall(nr::IOCTL, [0, request, argument, 0, 0, 0]) };
     }
 
     fn signals(&self) {

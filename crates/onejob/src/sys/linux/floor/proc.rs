@@ -69,7 +69,11 @@ impl Word {
 impl Proc {
     /// Opens `/proc`, and refuses one that is absent or shows another PID namespace's numbers.
     pub(crate) fn open() -> Result<Proc> {
-        let dir = openat(-100, c"/proc", O_DIRECTORY)?;
+        Proc::at(openat(-100, c"/proc", O_DIRECTORY)?)
+    }
+
+    /// One that is mounted anywhere, or nowhere.
+    pub(crate) fn at(dir: Fd) -> Result<Proc> {
         let me = Word::new().number(getpid());
         let mut target = [0_u8; 16];
         let len = readlinkat(dir.raw(), c"self", &mut target)?;

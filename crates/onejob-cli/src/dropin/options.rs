@@ -1,0 +1,144 @@
+//! Command lines as getopt_long(3) reads them: clusters of short options, values attached or not,
+//! long names cut short as long as they are unambiguous. The first word that is no option ends them.
+
+use std::ffi::{OsStr, OsString};
+
+/// An option by its letter, its long name if it has one, and whether a value belongs to it.
+pub(super) struct Known(pub(super) char, pub(super) &'static str, pub(super) bool);
+
+/// The options in their order, each with its value, and the words after them.
+pub(super) struct Line {
+    pub(super) options: Vec<(char, Option<OsString>)>,
+    pub(super) words: Vec<OsString>,
+}
+
+pub(super) fn read(args: Vec<OsString>, known: &[Known]) -> Result<Line, String> {
+    let mut line = Line { options: Vec::new(), words: Vec::new() };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_encoded_bytes();
+        if bytes == b"--" {
+            break;
+        } else if let Some(long) = bytes.strip_prefix(b"--") {
+            line.options.push(long_option(long, &mut args, known)?);
+        } else if bytes.len() > 1 && bytes[0] == b'-' {
+            short_options(&bytes[1..], &mut args, known, &mut line.options)?;
+        } else {
+            line.words.push(arg);
+            break;
+        }
+    }
+    line.words.extend(args);
+    Ok(line)
+}
+
+fn long_option(
+    text: &[u8],
+    args: &mut impl Iterator<Item = OsString>,
+    known: &[Known],
+) -> Result<(char, Option<OsString>), String> {
+    let at = text.iter().position(|byte| *byte == b'=');
+    let (name, attached) = (&text[..at.unwrap_or(text.len())], at.map(|at| &text[at + 1..]));
+    let name = String::from_utf8_lossy(name);
+    let fits = |option: &&Known| !option.1.is_empty() && option.1.starts_with(&*name);
+    let found: Vec<_> = known.iter().filter(fits).collect();
+    let exact = found.iter().find(|option| option.1 == name).copied();
+    let Known(letter, long, takes_value) = match (exact, &found[..]) {
+        (Some(option), _) => option,
+        (None, [option]) => *option,
+        (None, []) => return Err(format!("unrecognized option '--{name}'")),
+        (None, _) => return Err(format!("option '--{name}' is ambiguous")),
+    };
+    match (takes_value, attached) {
+        (false, None) => Ok((*letter, None)),
+        (false, Some(_)) => Err(format!("option '--{long}' doesn't allow an argument")),
+        (true, Some(value)) => Ok((*letter, Some(os_string(value)))),
+        (true, None) => match args.next() {
+            Some(value) => Ok((*letter, Some(value))),
+            None => Err(format!("option '--{long}' requires an argument")),
+        },
+    }
+}
+
+fn short_options(
+    letters: &[u8],
+    args: &mut impl Iterator<Item = OsString>,
+    known: &[Known],
+    options: &mut Vec<(char, Option<OsString>)>,
+) -> Result<(), String> {
+    for (index, letter) in letters.iter().enumerate() {
+        let letter = char::from(*letter);
+        let rest = &letters[index + 1..];
+        match known.iter().find(|option| option.0 == letter) {
+            None => return Err(format!("invalid option -- '{}'", letter.escape_debug())),
+            Some(Known(_, _, false)) => options.push((letter, None)),
+            Some(Known(_, _, true)) => {
+                let value = if rest.is_empty() { args.next() } else { Some(os_string(rest)) };
+                let value =
+                    value.ok_or_else(|| format!("option requires an argument -- '{letter}'"))?;
+                options.push((letter, Some(value)));
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What follows an ASCII character of a command line.
+fn os_string(bytes: &[u8]) -> OsString {
+    // SAFETY: the bytes are an `OsStr`'s own, cut off right after an ASCII character.
+    unsafe { OsStr::from_encoded_bytes_unchecked(bytes) }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [Known; 5] = [
+        Known('k', "kill-after", true),
+        Known('p', "preserve-status", false),
+        Known('v', "verbose", false),
+        Known('V', "version", false),
+        Known('s', "", false),
+    ];
+
+    fn read_as(line: &str) -> Result<String, String> {
+        let args = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from);
+        read(args.collect(), &KNOWN).map(|line| {
+            let options = line.options.iter().map(|(letter, value)| match value {
+                Some(value) => format!("{letter}={} ", value.to_string_lossy()),
+                None => format!("{letter} "),
+            });
+            let words = line.words.iter().map(|word| format!("<{}>", word.to_string_lossy()));
+            options.chain(words).collect()
+        })
+    }
+
+    #[test]
+    fn options_are_read_as_getopt_long_does() {
+        for (line, expected) in [
+            ("", ""),
+            ("-v -p 1 true -v", "v p <1><true><-v>"),
+            ("-vpk5 1", "v p k=5 <1>"),
+            ("-vk 5 1", "v k=5 <1>"),
+            ("--kill-after=5 --kill 6 --kill= -- -v", "k=5 k=6 k= <-v>"),
+            ("--verb --vers --preserve-status -", "v V p <->"),
+            ("-- 1 -- 2", "<1><--><2>"),
+            ("-k -v 1", "k=-v <1>"),
+        ] {
+            assert_eq!(read_as(line).as_deref(), Ok(expected), "{line}");
+        }
+        for (line, says) in [
+            ("-x", "invalid option -- 'x'"),
+            ("-vx", "invalid option -- 'x'"),
+            ("--bogus", "unrecognized option '--bogus'"),
+            ("--s", "unrecognized option '--s'"),
+            ("--ver", "option '--ver' is ambiguous"),
+            ("--verbose=1", "option '--verbose' doesn't allow an argument"),
+            ("-k", "option requires an argument -- 'k'"),
+            ("--kill", "option '--kill-after' requires an argument"),
+        ] {
+            assert_eq!(read_as(line).unwrap_err(), says, "{line}");
+        }
+    }
+}

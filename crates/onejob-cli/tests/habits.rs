@@ -1,0 +1,180 @@
+//! What a shell's users are used to.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
+    process::Command,
+};
+
+use common::{
+    HANG, Marked as _, ONEJOB, Scratch, inits::stand_in, mechanisms, onejob, outcome, pty::Pty,
+    run, text, wait,
+};
+
+/// A line of bash in which `$RUN` is a way to run a command.
+fn bash(scratch: &Scratch, run: &str, line: &str) -> std::process::Output {
+    let mut bash = Command::new("bash");
+    bash.args(["-c", line]).env("RUN", run).current_dir(scratch.path()).marked(scratch);
+    common::with_signals(&mut bash, &[], &[]);
+    outcome(&mut bash)
+}
+
+/// Every way to run a command through us.
+fn ways(scratch: &Scratch) -> Vec<String> {
+    let path = |name| stand_in(scratch, name).to_str().unwrap().to_owned();
+    let mut ways = vec![
+        format!("{ONEJOB} init --"),
+        format!("{} 1000", path("timeout")),
+        format!("{} -s --", path("tini")),
+        path("dumb-init"),
+    ];
+    for mechanism in mechanisms() {
+        ways.push(format!("{ONEJOB} run --mechanism {mechanism} --"));
+        ways.push(format!(
+            "{ONEJOB} run --mechanism {mechanism} --lifeline 1 -t {}",
+            HANG.as_secs()
+        ));
+    }
+    ways
+}
+
+#[test]
+fn a_pipe_whose_reader_has_seen_enough_ends_everything_without_a_message() {
+    let scratch = Scratch::new();
+    for way in ways(&scratch) {
+        let output = bash(&scratch, &way, "$RUN yes | head -1");
+        assert_eq!(
+            (text(&output.stdout), text(&output.stderr)),
+            ("y\n".into(), "".into()),
+            "{way}"
+        );
+        scratch.marked_are_gone();
+        // As with CMD alone: a broken pipe ended it.
+        if way.contains("onejob run") && !way.contains("--lifeline") {
+            let output =
+                bash(&scratch, &way, "$RUN yes | head -1 >/dev/null; exit ${PIPESTATUS[0]}");
+            assert_eq!(output.status.code(), Some(128 + libc::SIGPIPE), "{way}");
+        }
+    }
+}
+
+#[test]
+fn names_that_are_no_text_are_passed_on_and_told_of() {
+    let scratch = Scratch::new();
+    let odd = OsStr::from_bytes(b"odd-\xff-name");
+    let program = scratch.script("program", "#!/bin/sh\nprintf %s \"$1\"; exit 6\n");
+    std::fs::rename(program, scratch.path().join(odd)).unwrap();
+    let path = scratch.path().join(odd);
+    for mechanism in mechanisms() {
+        let output = outcome(run(&mechanism, &["--"]).arg(&path).arg(odd));
+        assert_eq!(output.status.code(), Some(6), "{mechanism} {}", text(&output.stderr));
+        assert_eq!(output.stdout, odd.as_bytes());
+        let missing = scratch.path().join(OsStr::from_bytes(b"missing-\xff"));
+        let output = outcome(run(&mechanism, &["--"]).arg(missing));
+        assert_eq!(output.status.code(), Some(127));
+        assert!(text(&output.stderr).contains("missing-"), "{}", text(&output.stderr));
+    }
+    for name in ["timeout", "tini", "dumb-init"] {
+        let mut command = Command::new(stand_in(&scratch, name));
+        command.args(if name == "timeout" { &["10"][..] } else { &[] }).arg(&path).arg(odd);
+        let output = outcome(&mut command);
+        assert_eq!(output.status.code(), Some(6), "{name} {}", text(&output.stderr));
+        assert_eq!(output.stdout, odd.as_bytes());
+    }
+}
+
+#[test]
+fn two_dashes_end_our_options_everywhere_and_without_them_the_first_word_does() {
+    let scratch = Scratch::new();
+    for verb in ["run", "init"] {
+        for line in [
+            "printf '<%s>' -k --help -- x",
+            "-- printf '<%s>' -k --help -- x",
+            "-k 1 printf '<%s>' -k --help -- x",
+            "-k1 -- printf '<%s>' -k --help -- x",
+        ] {
+            let output = bash(&scratch, &format!("{ONEJOB} {verb}"), &format!("$RUN {line}"));
+            assert_eq!(text(&output.stdout), "<-k><--help><--><x>", "{verb} {line}");
+            assert!(output.status.success());
+        }
+        let output = outcome(&mut onejob(&[verb, "--", "--help"]));
+        assert_eq!(output.status.code(), Some(127), "{verb}");
+    }
+}
+
+#[test]
+fn help_goes_to_stdout_and_has_no_colours_on_any_terminal() {
+    for (variables, columns) in
+        [(&[][..], 40), (&[("NO_COLOR", "1")], 40), (&[("TERM", "dumb")], 40), (&[], 500)]
+    {
+        for line in ["--help", "-h", "run -h", "run --help", "init -h", "init --help"] {
+            // The page goes through a real terminal.
+            let mut command = Command::new("bash");
+            command.args(["-c", &format!("{ONEJOB} {line} 2>&1; echo end=$?")]);
+            let mut pty = Pty::start(command.envs(variables.iter().copied()));
+            pty.resize(columns);
+            let page = pty.expect("end=0");
+            assert!(page.contains("Usage: onejob"), "{line}: {page}");
+            assert!(!page.contains('\x1b'), "{line}: {page:?}");
+            wait(&mut pty.leader);
+        }
+    }
+}
+
+#[test]
+fn a_message_on_a_terminal_is_one_line_without_colours() {
+    for variables in [&[("TERM", "xterm-256color")][..], &[("NO_COLOR", "1")], &[("TERM", "dumb")]]
+    {
+        let mut command = Command::new("bash");
+        command.args([
+            "-c",
+            &format!("{ONEJOB} rum; echo end=$?; {ONEJOB} run --tmeout 5 x; echo end=$?"),
+        ]);
+        let mut pty = Pty::start(command.envs(variables.iter().copied()));
+        let first = pty.expect("end=125");
+        assert_eq!(
+            first,
+            "onejob: unrecognized subcommand 'rum' (a similar subcommand exists: 'run')\r\n"
+        );
+        let second = pty.expect("end=125");
+        assert!(second.contains("'--timeout'") && !second.contains('\x1b'), "{second:?}");
+        wait(&mut pty.leader);
+    }
+}
+
+#[test]
+fn a_mistyped_verb_is_answered_with_the_nearest() {
+    for (typed, nearest) in
+        [("rum", "run"), ("inti", "init"), ("initt", "init"), ("kil", "kill"), ("docter", "doctor")]
+    {
+        let output = outcome(&mut onejob(&[typed]));
+        assert_eq!(output.status.code(), Some(125), "{typed}");
+        assert!(text(&output.stdout).is_empty());
+        assert!(text(&output.stderr).contains(&format!("'{nearest}'")), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn nothing_of_ours_is_on_stdout_whatever_happens() {
+    let scratch = Scratch::new();
+    for verb in ["run", "init"] {
+        for args in [
+            &["sh", "-c", "exit 3"][..],
+            &["sh", "-c", "kill $$"],
+            &["sh", "-c", "setsid sleep 1000 & exit 0"],
+            &["-k", "0", "sh", "-c", "setsid sleep 1000 & exit 0"],
+            &["no-such-program"],
+            &["/etc/passwd"],
+            &["--bogus"],
+            &["--lifeline", "9", "true"],
+        ] {
+            let output = outcome(onejob(&[&[verb], args].concat()).marked(&scratch));
+            assert_eq!(text(&output.stdout), "", "{verb} {args:?}");
+            assert!(output.status.signal().is_none_or(|signal| signal == libc::SIGTERM));
+        }
+    }
+    scratch.marked_are_gone();
+}

@@ -1,0 +1,402 @@
+//! `--lifeline FD`: the tree lives as long as the other end.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{
+    HANG, Marked as _, ONEJOB, Scratch, eventually, inits::original, kill, lives, mechanisms,
+    onejob, outcome, pty::Pty, read, run, skip, text, wait,
+};
+
+/// A tree with a daemon in a session of its own that only a SIGKILL ends.
+const TREE: &str = "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep .05; done' & \
+                    echo >ready; exec sleep 1000";
+
+/// The status of a cut lifeline.
+const CUT: i32 = 129;
+
+/// `onejob run` and `onejob init` with the tree and this standard input as their lifeline.
+fn started(verb: &[&str], scratch: &Scratch, stdin: impl Into<Stdio>) -> Child {
+    let mut command = onejob(verb);
+    command.args(["--lifeline", "0", "-k", ".3", "--", "sh", "-c", TREE]);
+    command.current_dir(scratch.path()).marked(scratch).stdin(stdin).stdout(Stdio::null());
+    let child = command.spawn().unwrap();
+    line_in(scratch, "ready");
+    child
+}
+
+fn line_in(scratch: &Scratch, name: &str) {
+    eventually(&format!("there is {name}"), || scratch.file(name).exists());
+}
+
+fn verbs() -> Vec<Vec<String>> {
+    let verb = |verb: &str, mechanism: &String| {
+        vec![verb.to_owned(), "--mechanism".to_owned(), mechanism.clone()]
+    };
+    mechanisms().iter().flat_map(|m| [verb("run", m), verb("init", m)]).collect()
+}
+
+/// The tree lives until `cut` is called, and is gone then.
+#[track_caller]
+fn dies_with(stdin: impl Fn() -> (OwnedFd, Box<dyn FnOnce()>)) {
+    for verb in verbs() {
+        let scratch = Scratch::new();
+        let verb: Vec<_> = verb.iter().map(String::as_str).collect();
+        let (stdin, cut) = stdin();
+        let mut process = started(&verb, &scratch, stdin);
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(lives(process.id()), "{verb:?}: it ended before the lifeline was cut");
+        cut();
+        assert_eq!(wait(&mut process).code(), Some(CUT), "{verb:?}");
+        scratch.marked_are_gone();
+    }
+}
+
+#[test]
+fn the_tree_dies_with_a_pipe_that_is_closed() {
+    dies_with(|| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (reader.into(), Box::new(|| drop(writer)))
+    });
+}
+
+#[test]
+fn unread_data_does_not_hide_the_end_of_a_pipe() {
+    dies_with(|| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"nobody reads this").unwrap();
+        (reader.into(), Box::new(|| drop(writer)))
+    });
+}
+
+#[test]
+fn the_tree_dies_with_a_socket_that_is_closed_and_not_with_one_that_says_no_more() {
+    dies_with(|| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"nobody reads this").unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        (ours.into(), Box::new(|| drop(theirs)))
+    });
+}
+
+#[test]
+fn the_tree_dies_with_a_connection_whose_far_end_is_closed() {
+    dies_with(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        (ours.into(), Box::new(|| drop(theirs)))
+    });
+}
+
+#[test]
+fn the_tree_dies_with_a_terminal_that_hangs_up() {
+    for mechanism in mechanisms() {
+        let scratch = Scratch::new();
+        let mut command = Command::new("bash");
+        // The shell ignores the hang-up that the kernel tells it of, and so does everybody below.
+        let line = format!(
+            "trap '' HUP; {ONEJOB} run --mechanism {mechanism} --lifeline 0 -k .3 -- sh -c '{}'; \
+             echo $? >status",
+            TREE.replace('\'', "'\\''")
+        );
+        command.args(["-c", &line]).current_dir(scratch.path()).marked(&scratch);
+        let mut pty = Pty::start(&mut command);
+        line_in(&scratch, "ready");
+        pty.close();
+        assert_eq!(common::line(&scratch.file("status")), CUT.to_string(), "{mechanism}");
+        scratch.marked_are_gone();
+    }
+}
+
+#[test]
+fn standard_input_stays_cmds_to_read() {
+    for mechanism in mechanisms() {
+        let args =
+            ["--lifeline", "0", "--", "sh", "-c", "read x; echo \"got $x\"; read y; echo $y"];
+        let mut command = run(&mechanism, &args);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = process.stdin.take().unwrap();
+        stdin.write_all(b"one\ntwo\n").unwrap();
+        let mut said = String::new();
+        process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "got one\ntwo\n", "{mechanism}");
+        assert_eq!(wait(&mut process).code(), Some(0));
+        drop(stdin);
+    }
+}
+
+#[test]
+fn another_descriptor_is_watched_and_not_passed_on() {
+    for mechanism in mechanisms() {
+        let scratch = Scratch::new();
+        let line = format!(
+            "mkfifo life; {ONEJOB} run --mechanism {mechanism} --lifeline 7 -k .3 -- sh -c 'ls \
+             /proc/self/fd >fds; echo >ready; exec sleep 1000' 7<life; echo $? >status"
+        );
+        let mut command = Command::new("bash");
+        command.args(["-c", &line]).current_dir(scratch.path()).marked(&scratch);
+        let mut shell = command.spawn().unwrap();
+        line_in(&scratch, "life");
+        let writer = fs::File::options().write(true).open(scratch.file("life")).unwrap();
+        line_in(&scratch, "ready");
+        assert!(!read(scratch.file("fds")).lines().any(|number| number == "7"));
+        drop(writer);
+        assert_eq!(common::line(&scratch.file("status")), CUT.to_string(), "{mechanism}");
+        wait(&mut shell);
+        scratch.marked_are_gone();
+    }
+}
+
+#[test]
+fn standard_output_can_be_the_lifeline() {
+    for mechanism in mechanisms() {
+        let scratch = Scratch::new();
+        let line = format!(
+            "{{ {ONEJOB} run --mechanism {mechanism} --lifeline 1 -- sh -c 'echo here; exec sleep \
+             1000'; echo $? >status; }} | head -1"
+        );
+        let output = outcome(
+            Command::new("bash").args(["-c", &line]).current_dir(scratch.path()).marked(&scratch),
+        );
+        assert_eq!(text(&output.stdout), "here\n");
+        assert_eq!(common::line(&scratch.file("status")), CUT.to_string(), "{mechanism}");
+        scratch.marked_are_gone();
+    }
+}
+
+#[test]
+fn a_cmd_that_ends_by_itself_has_its_own_status_and_wait_all_ends_with_the_lifeline() {
+    for mechanism in mechanisms() {
+        let scratch = Scratch::new();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = run(&mechanism, &["--lifeline", "0", "sh", "-c", "exit 7"]);
+        assert_eq!(command.stdin(reader).status().unwrap().code(), Some(7), "{mechanism}");
+        drop(writer);
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        let tree = "setsid sleep 1000 & echo >ready; exit 7";
+        let mut command = run(&mechanism, &["--lifeline", "0", "--wait-all", "sh", "-c", tree]);
+        command.current_dir(scratch.path()).marked(&scratch).stdin(reader).stdout(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        line_in(&scratch, "ready");
+        drop(writer);
+        assert_eq!(wait(&mut process).code(), Some(CUT), "{mechanism}");
+        scratch.marked_are_gone();
+    }
+}
+
+#[test]
+fn nothing_is_started_when_the_other_end_is_closed_already() {
+    let scratch = Scratch::new();
+    for mechanism in mechanisms() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(writer);
+        let mut command = run(&mechanism, &["--lifeline", "0", "touch", "started"]);
+        let output = command.stdin(reader).current_dir(scratch.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(CUT), "{mechanism}");
+        assert!(
+            text(&output.stderr).starts_with("onejob: the other end of the lifeline is closed")
+        );
+        assert!(!scratch.file("started").exists());
+    }
+}
+
+#[test]
+fn what_has_no_other_end_is_refused() {
+    let scratch = Scratch::new();
+    let refused = |redirections: &str, fd: &str, says: &str| {
+        for verb in ["run", "init"] {
+            let line = format!("{ONEJOB} {verb} --lifeline {fd} -- touch started {redirections}");
+            let mut command = Command::new("bash");
+            let output = outcome(command.args(["-c", &line]).current_dir(scratch.path()));
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{line}: {stderr}");
+            assert!(stderr.starts_with("onejob: ") && stderr.contains(says), "{line}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
+            assert!(!scratch.file("started").exists(), "{line}");
+        }
+    };
+    refused("</etc/passwd", "0", "a file has no other end");
+    refused("</dev/null", "0", "no other end");
+    refused("7</", "7", "no other end");
+    refused("<&-", "0", "not open");
+    refused("", "7", "not open");
+    refused("3<&-", "3", "not open");
+    refused("8<>life", "8", "a file has no other end");
+    Command::new("mkfifo").arg(scratch.file("fifo")).status().unwrap();
+    refused("8<>fifo", "8", "we hold its other end");
+    refused("8<>fifo 7<fifo", "7", "we hold its other end");
+    for fd in ["x", "-1", "", "1.5", "99999999999"] {
+        refused("", &format!("'{fd}'"), "no descriptor");
+    }
+    let output = outcome(&mut onejob(&["run", "--lifeline", "0", "--keep", "true"]));
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("--keep"));
+}
+
+#[test]
+fn waiting_for_a_lifeline_wakes_nobody() {
+    let scratch = Scratch::new();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"nobody reads this").unwrap();
+    let mut process = started(&["run"], &scratch, reader);
+    let switches = || {
+        let status = read(format!("/proc/{}/status", process.id()));
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt"));
+        line.unwrap_or_default().to_owned()
+    };
+    std::thread::sleep(Duration::from_millis(200));
+    let before = switches();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(switches(), before);
+    drop(writer);
+    assert_eq!(wait(&mut process).code(), Some(CUT));
+}
+
+/// An OpenSSH server of the current user's, on a free port of loopback.
+struct Sshd {
+    server: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Sshd {
+    /// `None` where OpenSSH is not installed.
+    fn start(scratch: &Scratch) -> Option<Sshd> {
+        let (sshd, keygen) = (original("sshd")?, original("ssh-keygen")?);
+        original("ssh")?;
+        let folder = scratch.path().to_owned();
+        for key in ["host", "user"] {
+            let mut command = Command::new(&keygen);
+            command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(key));
+            assert!(command.status().unwrap().success());
+        }
+        fs::copy(folder.join("user.pub"), folder.join("authorized")).unwrap();
+        if common::is_root() {
+            // Where a root's server separates its privileges; the package leaves it to the boot.
+            let _ = fs::create_dir("/run/sshd");
+        }
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut server = Sshd::serve(&sshd, &folder, port);
+            let deadline = Instant::now() + HANG;
+            // Somebody else may have got the port in between.
+            while server.try_wait().unwrap().is_none() {
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Some(Sshd { server, folder, port });
+                }
+                assert!(Instant::now() < deadline, "sshd never listened: {}", log(&folder));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        panic!("no port for sshd: {}", log(&folder))
+    }
+
+    fn serve(sshd: &Path, folder: &Path, port: u16) -> Child {
+        let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let mut command = Command::new(sshd);
+        command.args(["-D", "-e", "-f", "/dev/null"]);
+        for option in [
+            format!("Port={port}"),
+            "ListenAddress=127.0.0.1".to_owned(),
+            format!("HostKey={}", file("host")),
+            format!("AuthorizedKeysFile={}", file("authorized")),
+            "PidFile=none".to_owned(),
+            "StrictModes=no".to_owned(),
+            "UsePAM=no".to_owned(),
+            "PasswordAuthentication=no".to_owned(),
+            "PermitRootLogin=prohibit-password".to_owned(),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        let log = fs::File::create(folder.join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// A line for the far shell, run through a client that the test can cut off.
+    fn client(&self, options: &str, line: &str) -> Command {
+        let mut command = Command::new("ssh");
+        let key = self.folder.join("user");
+        command.args(options.split_whitespace());
+        command.args(["-F", "none", "-p", &self.port.to_string(), "-i", key.to_str().unwrap()]);
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "IdentitiesOnly=yes",
+            "BatchMode=yes",
+            "LogLevel=ERROR",
+        ] {
+            command.args(["-o", option]);
+        }
+        command.args(["127.0.0.1", line]).env_remove("SSH_AUTH_SOCK");
+        command
+    }
+}
+
+fn log(folder: &Path) -> String {
+    read(folder.join("log"))
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn over_ssh_the_remote_tree_is_gone_two_seconds_after_the_connection() {
+    let scratch = Scratch::new();
+    let Some(sshd) = Sshd::start(&scratch) else {
+        skip!("OpenSSH is not installed");
+    };
+    // Only a root's server can make terminals.
+    let options = if common::is_root() { &["", "-n", "-tt"][..] } else { &["", "-n"] };
+    let mechanisms = mechanisms();
+    let all = mechanisms.iter().flat_map(|m| options.iter().map(move |options| (m, *options)));
+    for (mechanism, options) in all {
+        // The best of three: this machine may stall.
+        let best = (0..3).map(|_| cut_off(&sshd, mechanism, options)).min().unwrap();
+        eprintln!("{mechanism} ssh {options}: gone after {best:?}");
+        assert!(best < Duration::from_secs(2), "{mechanism} {options}: only after {best:?}");
+    }
+}
+
+/// How long a tree with daemons lives on after its client was killed.
+fn cut_off(sshd: &Sshd, mechanism: &str, options: &str) -> Duration {
+    let scratch = Scratch::new();
+    let tree = TREE.replace('\'', "'\\''");
+    // Without input, what the client gets is as good.
+    let fd = if options == "-n" { 1 } else { 0 };
+    let line = format!(
+        "cd {}; {} exec {ONEJOB} run --mechanism {mechanism} --lifeline {fd} -k .5 -- sh -c \
+         '{tree}'",
+        scratch.str(),
+        scratch.mark(),
+    );
+    let mut ssh = sshd.client(options, &line);
+    let mut client =
+        ssh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+    eventually("the far tree is ready", || {
+        assert!(client.try_wait().unwrap().is_none(), "ssh ended: {}", log(&sshd.folder));
+        scratch.file("ready").exists()
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(scratch.marked().len() >= 3, "the far tree lives as long as the connection");
+    let start = Instant::now();
+    kill(client.id(), libc::SIGKILL);
+    wait(&mut client);
+    scratch.marked_are_gone();
+    start.elapsed()
+}
