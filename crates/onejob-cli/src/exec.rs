@@ -31,10 +31,15 @@ fn attend(args: &args::Exec) -> Result<Exit, Failure> {
             break;
         }
         while let Some(received) = signals.next() {
-            if (is_apart || received.is_for_cmd(&job, &child))
-                && let Err(error) = child.signal(received.signal)
-            {
-                talk(format_args!("{} is not passed on: {error}", received.signal));
+            let signal = received.signal;
+            let passed_on = match is_apart && received.is_from_terminal() {
+                // As the terminal itself does: a shell in between passes nothing on.
+                true => os::signal_group(&child, signal),
+                false if received.is_for_cmd(&job, &child) => child.signal(signal),
+                false => Ok(()),
+            };
+            if let Err(error) = passed_on {
+                talk(format_args!("{signal} is not passed on: {error}"));
             }
         }
     }

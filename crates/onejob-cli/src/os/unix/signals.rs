@@ -126,6 +126,12 @@ impl Received {
         self.sender == Sender::Process(std::process::id())
     }
 
+    /// Whether a terminal has sent it, to everybody in the foreground.
+    pub(crate) fn is_from_terminal(self) -> bool {
+        let of_terminals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::WINCH];
+        self.sender == Sender::Kernel && of_terminals.contains(&self.signal)
+    }
+
     /// Whether CMD has not got it by itself.
     pub(crate) fn is_for_cmd(self, job: &Job, child: &Child) -> bool {
         match (self.sender, self.signal) {

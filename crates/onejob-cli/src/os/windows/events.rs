@@ -36,6 +36,11 @@ impl Received {
         false
     }
 
+    /// Never: no CMD is in another console than ours.
+    pub(crate) fn is_from_terminal(self) -> bool {
+        false
+    }
+
     /// Never: a console tells everybody in it, CMD too.
     pub(crate) fn is_for_cmd(self, _: &Job, _: &Child) -> bool {
         false
