@@ -190,7 +190,8 @@ pub(crate) fn runtime_files() -> BTreeSet<PathBuf> {
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     found.extend(sockets.lines().filter_map(|line| {
         let name = line.split_whitespace().nth(7).filter(|name| name.contains("onejob"));
-        name.filter(|name| !name.contains("/onejob/")).map(PathBuf::from)
+        let is_ours = |name: &&str| !name.contains("/onejob/") && !name.starts_with("/tmp/");
+        name.filter(is_ours).map(PathBuf::from)
     }));
     found
 }
