@@ -24,11 +24,17 @@ fn main() {
     println!("cargo::rustc-cfg=onejob_linux");
     let program = PathBuf::from(var("OUT_DIR")).join("onejob-guard");
     let linkers = [var("RUSTC_LINKER"), "cc".to_owned(), "rust-lld".to_owned()];
+    // The program needs no C library, so the `core` of any Linux target will do where the target's own
+    // is not installed (a standard library built along with the program).
+    let targets =
+        [var("TARGET"), format!("{arch}-unknown-linux-gnu"), format!("{arch}-unknown-linux-musl")];
     let mut errors = Vec::new();
-    for linker in linkers.iter().filter(|linker| !linker.is_empty()) {
-        match compile(&program, &var("TARGET"), linker) {
-            Ok(()) => return println!("cargo::rustc-cfg=guard_program"),
-            Err(error) => errors.push(format!("{linker}: {error}")),
+    for target in &targets {
+        for linker in linkers.iter().filter(|linker| !linker.is_empty()) {
+            match compile(&program, target, linker) {
+                Ok(()) => return println!("cargo::rustc-cfg=guard_program"),
+                Err(error) => errors.push(format!("{target}, {linker}: {error}")),
+            }
         }
     }
     let errors = errors.join("; ").replace('\n', " ");
@@ -44,7 +50,12 @@ fn compile(program: &Path, target: &str, linker: &str) -> Result<(), String> {
     // Debug assertions and overflow checks would be panics; the floor must have none.
     rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Clto=fat", "-Ccodegen-units=1"]);
     rustc.args(["-Cstrip=symbols", "-Crelocation-model=static", "-Cforce-unwind-tables=no"]);
-    rustc.args(["-Ctarget-feature=+crt-static", "-Clink-self-contained=no"]);
+    rustc.arg("-Ctarget-feature=+crt-static");
+    if target.ends_with("musl") {
+        // There rustc brings start files of its own; on other targets the option is an error from
+        // Rust 1.96 on.
+        rustc.arg("-Clink-self-contained=no");
+    }
     rustc.arg(format!("-Clinker={linker}"));
     let layout = ["--build-id=none", "-znorelro", "-znoseparate-code", "--no-eh-frame-hdr"];
     if linker.ends_with("lld") {

@@ -5,10 +5,11 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use testkit::{Bins, Setting, scratch_dir, skip};
+use testkit::{Bins, Setting, eventually, scratch_dir, skip};
 
 /// How many system calls the owner's thread makes for each request.
 fn prices(mechanism: &str, requests: &[String]) -> Vec<usize> {
@@ -73,5 +74,62 @@ fn no_operation_costs_more_system_calls_than_it_did() {
         {
             assert!(count <= most, "{mechanism}: {what} costs {count} system calls, not {most}");
         }
+    }
+}
+
+/// What `onejob run -- true` costs in system calls of its own.
+fn price_of_run(mechanism: &str, place: Option<&Place>) -> usize {
+    let scratch = scratch_dir();
+    let log = scratch.join("strace");
+    let mut run = Command::new("sh");
+    run.args(["-c", r#"[ -z "$0" ] || echo 0 >"$0/cgroup.procs" && exec "$@""#]);
+    run.arg(place.map_or(Path::new(""), |place| &place.0));
+    run.args(["strace", "-qq", "-o"]).arg(&log).arg(Bins::get().onejob());
+    run.args(["run", "--mechanism", mechanism, "--", "/bin/true"]).stdin(Stdio::null());
+    // Not the jobs of others, and not our caller's variables.
+    run.env_clear().env("ONEJOB_RUNTIME_DIR", scratch.join("runtime"));
+    run.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let status = run.status().expect("sh starts");
+    assert!(status.success(), "{mechanism}: {status}");
+    let log = fs::read_to_string(log).expect("a log");
+    let is_call = |line: &&str| !line.starts_with("---") && !line.contains("resumed>");
+    log.lines().filter(is_call).count()
+}
+
+/// A cgroup where nobody else has jobs that would have to be looked at.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        let own = testkit::cgroup::own().expect("a cgroup setting");
+        let place = own.join(format!("testcell-price-{}", std::process::id()));
+        fs::create_dir(&place).expect("a fresh cgroup");
+        Place(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The guards are on their way out.
+        eventually("the price's cgroup is empty", || testkit::cgroup::remove(&self.0).ok());
+    }
+}
+
+#[test]
+fn a_command_costs_no_more_system_calls_than_it_did() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return skip("strace is not installed");
+    }
+    let here = Setting::here();
+    let cgroup = here.contains(&Setting::CgroupRoot).then(Place::new);
+    let subreaper = here.iter().any(|setting| setting.mechanism() == "subreaper");
+    // Descriptors that our caller has left open are passed on, a call or two for each.
+    let legs = [(cgroup.is_some(), "cgroup", 300), (subreaper, "subreaper", 450)];
+    for (_, mechanism, most) in legs.into_iter().filter(|(is_here, ..)| *is_here) {
+        // A busy machine has it look once more whether everybody is gone.
+        let prices: Vec<_> = (0..5).map(|_| price_of_run(mechanism, cgroup.as_ref())).collect();
+        eprintln!("{mechanism}: `onejob run -- true` {prices:?}");
+        let price = prices.into_iter().min().expect("some");
+        assert!(price <= most, "{mechanism}: `onejob run -- true` costs {price}, not {most}");
     }
 }

@@ -1,0 +1,74 @@
+"""Rounds, and what is made of them."""
+
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+
+from cells import Cannot
+
+
+@dataclass
+class Goal:
+    """What a ratio, or a difference, must not exceed."""
+
+    who: str
+    against: str
+    most: float
+    text: str
+    added: bool = False  # a difference, in the row's unit, and no ratio
+
+
+@dataclass
+class Row:
+    key: str
+    work: str
+    baseline: str
+    goals: list = field(default_factory=list)
+    unit: str = "ns"
+    samples: dict = field(default_factory=dict)  # who → round → value
+    notes: dict = field(default_factory=dict)  # who → why there is no number, or a remark
+
+    def values(self, who):
+        return list(self.samples.get(who, {}).values())
+
+    def paired(self, who, against, of):
+        """The median of what the two have had in the same rounds."""
+        ours, theirs = self.samples.get(who, {}), self.samples.get(against, {})
+        pairs = [of(ours[n], theirs[n]) for n in ours if n in theirs]
+        return statistics.median(pairs) if pairs else None
+
+    def ratio(self, who, against):
+        return self.paired(who, against, lambda a, b: a / b if b else (1.0 if a == b else float("inf")))
+
+    def got(self, goal):
+        if goal.added:
+            return self.paired(goal.who, goal.against, lambda a, b: a - b)
+        return self.ratio(goal.who, goal.against)
+
+
+def measure(row, contenders, rounds, warm_up=1, only=None):
+    """Asks each contender once a round, each round beginning with another one.
+
+    `only` has contenders that take long and are asked in the first rounds alone.
+    """
+    began = time.monotonic()
+    only = only or {}
+    contenders = list(contenders.items())
+    out = set()
+    for number in range(-warm_up, rounds):
+        turn = number % len(contenders)
+        for who, ask in contenders[turn:] + contenders[:turn]:
+            limit = only.get(who, rounds)
+            if who in out or number >= limit or (number < 0 and who in only):
+                continue
+            try:
+                value = ask()
+            except Cannot as why:
+                row.notes[who] = str(why)
+                out.add(who)
+                continue
+            if number >= 0:
+                row.samples.setdefault(who, {})[number] = value
+    print(f"{time.monotonic() - began:6.1f} s  {row.work}", file=sys.stderr, flush=True)
+    return row

@@ -1,0 +1,17 @@
+# What there is to do here; each line also works by hand.
+
+# The promise tests, as whoever you are.
+test:
+    cargo test --workspace
+
+# Everything the CI does.
+ci:
+    .ci/run
+
+# Side by side with the peers: `just bench`, `just bench quick`, `just bench quick ROW`.
+bench *ARGS:
+    benches/run {{ARGS}}
+
+# A static build of the command, into target/onejob-static.
+static:
+    scripts/build-static
