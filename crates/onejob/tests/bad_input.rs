@@ -260,12 +260,17 @@ fn without_proc_it_fails_clearly() {
     for build in [
         Job::builder().mechanism(Mechanism::Cgroup).build(),
         Job::builder().mechanism(Mechanism::Subreaper).build(),
-        Job::builder().mechanism(Mechanism::Subreaper).enclose(),
         Job::new(),
     ] {
         let error = build.expect_err("no /proc");
         assert!(error.is_unsupported() && error.to_string().contains("/proc"), "{error}");
     }
+    // No guard has to find one, too: whoever may mount one needs no more.
+    let job = Job::builder().mechanism(Mechanism::Subreaper).enclose().expect("one of our own");
+    let child = job.spawn(onejob::Command::new("sleep").arg("300")).expect("a member");
+    assert!(job.pids().expect("a list").contains(&child.pid()));
+    job.kill().expect("killed");
+    assert!(job.is_empty().expect("known"));
 }
 
 #[test]
