@@ -39,7 +39,9 @@ class Row:
         return statistics.median(pairs) if pairs else None
 
     def ratio(self, who, against):
-        return self.paired(who, against, lambda a, b: a / b if b else (1.0 if a == b else float("inf")))
+        if not any(self.values(against)):
+            return None  # of counts, where the other one has none
+        return self.paired(who, against, lambda a, b: a / b)
 
     def got(self, goal):
         if goal.added:

@@ -73,7 +73,7 @@ def goal_lines(results):
         medians = {cell["who"]: cell["median"] for cell in row["cells"]}
         for goal in row["goals"]:
             ours, theirs = (amount(medians.get(goal[side]), row["unit"]) for side in ("who", "against"))
-            mark = "reached" if goal["reached"] else "**not reached**"
+            mark = "reached" if goal["reached"] else "not measured" if goal["got"] is None else "**not reached**"
             lines.append(f"| {row['work']} | {goal['who']} | {ours} | {goal['against']} | {theirs} | {got(goal, row['unit'])} | {goal['goal']} | {mark} |")
     return lines
 
@@ -101,7 +101,7 @@ def full_table(results):
 def write(results, directory):
     directory.mkdir(exist_ok=True)
     name = results["mode"]
-    (directory / f"{name}.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    (directory / f"{name}.json").write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     (directory / f"{name}.md").write_text(full_table(results))
 
 

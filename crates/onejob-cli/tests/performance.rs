@@ -80,7 +80,11 @@ fn the_readme_has_every_goal_and_what_was_measured() {
         let [work, who, ours, against, theirs, _, wanted, mark] = said[..] else {
             panic!("eight cells: {line}")
         };
-        assert_eq!([work, who, ours, against, theirs, wanted].as_slice(), cells(row, goal), "{line}");
+        assert_eq!(
+            [work, who, ours, against, theirs, wanted].as_slice(),
+            cells(row, goal),
+            "{line}"
+        );
         let got = goal["got"].as_f64();
         let reached = got.is_some_and(|got| got <= goal["most"].as_f64().expect("a number"));
         assert_eq!(mark == "reached", reached, "{line}");
