@@ -26,7 +26,7 @@ use super::{
     },
     hierarchy::{self, Base, Remote, is_gone, write_text},
     is_past, limits as files,
-    members::{self, Members},
+    members::{self, Hasty, Members},
     registry::{Card, Record},
     spawn, wait_for,
 };
@@ -348,7 +348,9 @@ fn wait_until_empty(
     cgroup: &hierarchy::Cgroup,
     deadline: Option<Instant>,
 ) -> std::result::Result<bool, Errno> {
-    let events = Events::open(cgroup.dir.as_raw_fd())?;
+    let dir = cgroup.dir.as_raw_fd();
+    let events = Events::open(dir)?;
+    let hasty = Hasty::new();
     loop {
         reap_unwaited();
         if events.is(b"populated 0")? {
@@ -357,7 +359,9 @@ fn wait_until_empty(
         if is_past(deadline) {
             return Ok(false);
         }
-        wait_for(&mut [events.poll_fd(), cgroup.end_poll_fd()], deadline);
+        let (somebody, deadline) = hasty.also(dir, deadline);
+        let somebody = PollFd::new(somebody.as_ref().map_or(-1, call::Fd::raw), POLLIN);
+        wait_for(&mut [events.poll_fd(), cgroup.end_poll_fd(), somebody], deadline);
     }
 }
 

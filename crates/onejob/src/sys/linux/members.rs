@@ -6,7 +6,7 @@ use std::{
     ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -126,6 +126,32 @@ impl Members<'_> {
     fn total(&self, of: fn(BorrowedFd<'_>) -> Stats) -> Stats {
         let each = self.0.iter().map(|cgroup| of(*cgroup));
         each.fold(Stats::default(), accounting::sum)
+    }
+}
+
+/// The kernel sends no two events of a cgroup within 10 ms, so that of its emptiness comes late if
+/// it has just got its first member. A wait that begins then watches a member, too; one that has
+/// lasted longer need not.
+pub(super) struct Hasty(Instant);
+
+impl Hasty {
+    pub(super) fn new() -> Hasty {
+        Hasty(Instant::now() + Duration::from_millis(20))
+    }
+
+    /// Whom to wait for besides the event, and until when.
+    pub(super) fn also(
+        &self,
+        cgroup: i32,
+        deadline: Option<Instant>,
+    ) -> (Option<call::Fd>, Option<Instant>) {
+        if is_past(Some(self.0)) {
+            return (None, deadline);
+        }
+        let somebody = floor::somebody_in(cgroup);
+        let soon = Instant::now() + Duration::from_millis(1);
+        let until = if somebody.is_some() { self.0 } else { soon };
+        (somebody, Some(deadline.map_or(until, |deadline| deadline.min(until))))
     }
 }
 
