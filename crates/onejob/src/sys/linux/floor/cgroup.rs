@@ -3,8 +3,8 @@
 
 use super::{
     call::{
-        CStr, Errno, Fd, O_DIRECTORY, O_NOFOLLOW, O_WRONLY, POLLIN, POLLPRI, PollFd, Result, SIGKILL,
-        has_xattr, openat, pidfd_open, pidfd_send_signal, poll, pread, rmdirat, write,
+        CStr, Errno, Fd, O_DIRECTORY, O_NOFOLLOW, O_WRONLY, POLLIN, POLLPRI, PollFd, Result,
+        SIGKILL, has_xattr, openat, pidfd_open, pidfd_send_signal, poll, pread, rmdirat, write,
     },
     proc::{Word, entries, read_numbers},
 };
