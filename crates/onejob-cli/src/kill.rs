@@ -7,6 +7,7 @@ use onejob::{Job, ProcessId, Result, Signal, stop_tree};
 use crate::{
     args::{self, Target},
     exit::{Exit, Failure},
+    note::Note,
     output::talk,
 };
 
@@ -59,11 +60,24 @@ impl Found {
 
     fn stop(&self, signal: Signal, grace: Duration) -> Result<()> {
         match self {
-            Found::Job(job) => job.stop_with(signal, grace),
-            Found::Tree(root) => stop_tree(root, signal, grace),
+            Found::Job(job) => stop_job(job, signal, grace),
+            Found::Tree(root) => stop_tree(root, signal, grace).map(drop),
         }
-        .map(drop)
     }
+}
+
+/// An `onejob run` can be found a moment before its command runs: that is not to escape.
+fn stop_job(job: &Job, signal: Signal, grace: Duration) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    const PAUSES: usize = 500;
+    for _ in 0..PAUSES {
+        let had_started = Note::on(job).is_none_or(|note| note.pid.is_some());
+        job.stop_with(signal, grace)?;
+        if had_started || job.wait_over(Some(PAUSE))? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn report(target: &Target, result: Result<()>) -> bool {

@@ -79,7 +79,9 @@ fn follow_until_over(job: Job, path: &Path, mut log: File) -> Result<Exit, Failu
                 let exit = copy(&mut log).map_err(failed)?;
                 return Ok(exit.unwrap_or(Exit::Success));
             }
-            _ => changes.forget(),
+            _ if changes.forget() => {}
+            // Whoever read has seen enough.
+            _ => return Ok(Exit::Success),
         }
     }
 }

@@ -19,8 +19,22 @@ pub(crate) struct Note {
 
 impl Note {
     pub(crate) fn of(command: &[OsString]) -> Note {
-        let words = command.iter().map(|word| word.to_string_lossy().into_owned());
-        Note { command: words.collect(), ..Note::default() }
+        // To be shown, not to be run: a record is small, and a command line can have megabytes.
+        const MOST: usize = 4096;
+        let mut left = MOST;
+        let mut words = Vec::new();
+        for word in command {
+            let word = word.to_string_lossy();
+            let ends = word.char_indices().map(|(at, c)| at + c.len_utf8());
+            let end = ends.take_while(|end| *end <= left).last().unwrap_or(0);
+            words.push(word[..end].to_owned());
+            left -= end;
+            if end < word.len() || left == 0 {
+                words.push("…".to_owned());
+                break;
+            }
+        }
+        Note { command: words, ..Note::default() }
     }
 
     /// The note on a job, if it is one of an `onejob run`.

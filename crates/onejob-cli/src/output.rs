@@ -108,7 +108,8 @@ pub(crate) fn line(text: &str) {
     });
 }
 
-/// Writes the data a verb was asked for. A reader that has seen enough is no error.
+/// Writes the data a verb was asked for. A reader that has seen enough is a success, and no more is
+/// to be written.
 pub(crate) fn data(text: &str) -> Result<(), Exit> {
     raw_data(text.as_bytes())
 }
@@ -117,10 +118,11 @@ pub(crate) fn data(text: &str) -> Result<(), Exit> {
 pub(crate) fn raw_data(bytes: &[u8]) -> Result<(), Exit> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Exit::Success),
+        Err(error) => {
             talk(format_args!("failed to write to standard output: {error}"));
             Err(Exit::Ours)
         }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{env, time::Duration};
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use crate::os;
 
 /// How much room there is, and whether it may be coloured.
@@ -30,9 +32,15 @@ impl Screen {
 
     fn cut(self, line: &str) -> String {
         match self.width {
-            Some(width) if line.chars().count() > width => {
-                let kept: String = line.chars().take(width.saturating_sub(1)).collect();
-                kept + "…"
+            Some(width) if line.width() > width => {
+                let mut room = width.saturating_sub(1);
+                let fits = |c: &char| {
+                    let wide = c.width().unwrap_or(0);
+                    let fits = wide <= room;
+                    room = room.saturating_sub(wide);
+                    fits
+                };
+                line.chars().take_while(fits).collect::<String>() + "…"
             }
             _ => line.to_owned(),
         }
@@ -68,13 +76,13 @@ impl<const N: usize> Table<N> {
         let header = self.header.map(str::to_owned);
         let width = |column: usize| {
             let cells = self.rows.iter().chain([&header]).filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| cell.width()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..N).map(width).collect();
         let draw = |row: &[String; N], is_header| {
             let mut line = String::new();
             for ((cell, width), right) in row.iter().zip(&widths).zip(right) {
-                let padding = " ".repeat(width - cell.chars().count());
+                let padding = " ".repeat(width.saturating_sub(cell.width()));
                 let (before, after) =
                     if right { (padding, "".into()) } else { ("".into(), padding) };
                 line += &format!("{before}{cell}{after}  ");
@@ -86,9 +94,12 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// Names and arguments are the processes' own to choose: nothing of them moves the cursor.
+/// Names and arguments are the processes' own to choose: nothing of them moves the cursor, or turns
+/// what follows around.
 pub(crate) fn printable(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_safe = |c: char| !c.is_control() && !turns(c);
+    let safe = |c: char| if is_safe(c) { c.into() } else { c.escape_default().to_string() };
     text.chars().map(safe).collect()
 }
 

@@ -48,7 +48,11 @@ pub(crate) fn tree(args: &args::Tree) -> Exit {
     show(args.show, || {
         let trees = match &args.target {
             None => onejob::jobs()?.filter_map(|entry| of_entry(&entry)).collect(),
-            Some(Target::Job(name)) => vec![of_job(&Job::open(name)?)?],
+            Some(Target::Job(name)) => {
+                let job = Job::open(name)?;
+                let is_this = |entry: &JobEntry| Some(entry.id.as_str()) == job.id();
+                vec![of_job(&job, onejob::jobs()?.find(is_this).as_ref())?]
+            }
             Some(Target::Pid(pid)) => vec![of_process(*pid)?],
         };
         Ok(Trees { schema: 1, trees })
@@ -57,11 +61,11 @@ pub(crate) fn tree(args: &args::Tree) -> Exit {
 
 /// A job that ends while we look has no tree.
 fn of_entry(entry: &JobEntry) -> Option<Shown> {
-    of_job(&entry.open().ok()?).ok()
+    of_job(&entry.open().ok()?, Some(entry)).ok()
 }
 
-fn of_job(job: &Job) -> Result<Shown, Failure> {
-    let origin = Origin::of(job);
+fn of_job(job: &Job, entry: Option<&JobEntry>) -> Result<Shown, Failure> {
+    let origin = Origin::of(job, entry);
     let Tree { roots } = job.tree()?;
     Ok(Shown {
         job: job.name().map(str::to_owned),
@@ -88,9 +92,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn of(job: &Job) -> Origin {
-        let is_this = |entry: &JobEntry| Some(entry.id.as_str()) == job.id();
-        let entry = onejob::jobs().ok().and_then(|mut jobs| jobs.find(is_this));
+    fn of(job: &Job, entry: Option<&JobEntry>) -> Origin {
         let owner = entry.and_then(|entry| entry.owner).map(|owner| owner.pid());
         Origin {
             owner,

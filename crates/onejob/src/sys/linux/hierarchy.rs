@@ -348,7 +348,10 @@ impl Base {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                     return Err(failed(e));
                 }
-                Err(_) => {}
+                // Whoever only looks for leftovers takes none away.
+                Err(_) => {
+                    let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
+                }
             }
         }
     }

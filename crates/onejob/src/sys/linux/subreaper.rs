@@ -8,8 +8,9 @@
 //! becomes the subreaper.
 
 use std::{
+    cell::RefCell,
     fs, io,
-    os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -157,6 +158,20 @@ impl Subreaper {
         }
     }
 
+    /// Does something with those below the root. Should that end meanwhile, it is asked again who
+    /// is it now; `nobody` once there is none.
+    fn below<T>(&self, nobody: T, act: impl Fn(Root<'_>) -> Result<T>) -> Result<T> {
+        const ROOTS: usize = 3;
+        for _ in 0..ROOTS {
+            let Some(root) = self.root()? else { return Ok(nobody) };
+            match act(root) {
+                Err(_) if call::is_dead(root.pidfd.as_raw_fd()) => {}
+                result => return result,
+            }
+        }
+        Ok(nobody)
+    }
+
     /// What the guard bequeaths, which never changes.
     fn inherit<'a>(&self, guards: &Guards, bequest: &'a OnceLock<Bequest>) -> Result<&'a Bequest> {
         if bequest.get().is_none() {
@@ -292,6 +307,9 @@ impl Subreaper {
     }
 }
 
+/// Writes down whom a freeze is about to stop.
+type Note<'a> = &'a mut dyn FnMut(i32, BorrowedFd<'_>) -> io::Result<()>;
+
 impl Stoppable for Subreaper {
     fn ask(&self, signal: Signal) -> Result<usize> {
         if let Some(owner) = self.owner() {
@@ -403,10 +421,12 @@ impl Mechanism for Subreaper {
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
-        let Some(root) = self.root()? else { return Ok(Vec::new()) };
         let failed = |e: io::Error| Error::os("list the members of the job", e);
-        let mut members = below::list(&self.proc, root).map_err(failed)?;
-        if let Parent::Owner { pid, pidfd } = &self.parent {
+        let mut members =
+            self.below(Vec::new(), |root| below::list(&self.proc, root).map_err(failed))?;
+        if let Parent::Owner { pid, pidfd } = &self.parent
+            && !call::is_dead(pidfd.as_raw_fd())
+        {
             let owner = identity::describe(*pid as u32, pidfd.as_fd(), Some(&self.proc));
             members.insert(0, owner);
         }
@@ -414,18 +434,19 @@ impl Mechanism for Subreaper {
     }
 
     fn pids(&self) -> Result<Vec<u32>> {
-        let Some(root) = self.root()? else { return Ok(Vec::new()) };
-        let mut members = below::pids(&self.proc, root)
-            .map_err(|e| Error::os("list the members of the job", e))?;
-        if let Parent::Owner { pid, .. } = &self.parent {
+        let failed = |e: io::Error| Error::os("list the members of the job", e);
+        let mut members =
+            self.below(Vec::new(), |root| below::pids(&self.proc, root).map_err(failed))?;
+        if let Parent::Owner { pid, pidfd } = &self.parent
+            && !call::is_dead(pidfd.as_raw_fd())
+        {
             members.insert(0, *pid as u32);
         }
         Ok(members)
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
-        let Some(root) = self.root()? else { return Ok(0) };
-        below::signal(&self.proc, root, self.owner(), signal)
+        self.below(0, |root| below::signal(&self.proc, root, self.owner(), signal))
     }
 
     fn record(&self) -> Option<&Record> {
@@ -444,9 +465,14 @@ impl Mechanism for Subreaper {
     }
 
     fn freeze(&self) -> Result<()> {
-        let Some(root) = self.root()? else { return Ok(()) };
+        let freeze = |note: Note<'_>| {
+            let note = RefCell::new(note);
+            self.below(Vec::new(), |root| {
+                below::freeze(&self.proc, root, self.owner(), &mut *note.borrow_mut())
+            })
+        };
         let Some(record) = &self.record else {
-            let stopped = below::freeze(&self.proc, root, self.owner(), &mut |_, _| Ok(()))?;
+            let stopped = freeze(&mut |_, _| Ok(()))?;
             let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
             frozen.extend(stopped);
             return Ok(());
@@ -455,7 +481,7 @@ impl Mechanism for Subreaper {
         let mut note = |pid: i32, pidfd: BorrowedFd<'_>| {
             list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
         };
-        let stopped = below::freeze(&self.proc, root, self.owner(), &mut note)?;
+        let stopped = freeze(&mut note)?;
         if !list.stands() {
             // Somebody has thawed the job meanwhile, without these.
             below::thaw(stopped.iter().map(OwnedFd::as_fd));

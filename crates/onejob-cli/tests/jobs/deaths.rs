@@ -1,0 +1,97 @@
+//! Whoever is killed, at whatever moment: no tree is lost, no name is stale, nobody is stuck.
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    common::{eventually, kill, mechanisms, pids, read, wait},
+    place::Place,
+};
+
+const ROUNDS: u64 = 200;
+
+/// The guards of an owner, known by the descriptor with which they watch it.
+fn guards(owner: u32) -> Vec<u32> {
+    let watched = format!("Pid:\t{owner}");
+    let watches = |pid: &u32| {
+        let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+        infos.map(|info| read(info.path())).any(|text| text.lines().any(|line| line == watched))
+    };
+    let named = |pid: &u32| read(format!("/proc/{pid}/comm")) == "onejob-guard\n";
+    pids().into_iter().filter(named).filter(watches).collect()
+}
+
+#[test]
+fn at_two_hundred_random_moments_a_death_leaves_nothing() {
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let mechanisms = mechanisms();
+    const SIDE_BY_SIDE: u64 = 4;
+    thread::scope(|scope| {
+        for number in 0..SIDE_BY_SIDE {
+            let mechanisms = &mechanisms;
+            scope.spawn(move || {
+                let place = Place::new();
+                let mut random = (seed + number) | 1;
+                for round in 0..ROUNDS / SIDE_BY_SIDE {
+                    let mechanism = &mechanisms[(round % mechanisms.len() as u64) as usize];
+                    // xorshift64
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    play(&place, mechanism, random >> 16);
+                }
+            });
+        }
+    });
+}
+
+/// One job with a waiter and somebody who joins; one of them dies.
+fn play(place: &Place, mechanism: &str, random: u64) {
+    let (victim, moment) = (random % 5, Duration::from_micros(random / 5 % 40_000));
+    let began = Instant::now();
+    let mut owner = place.run(mechanism, "dev", &["sh", "-c", "setsid sleep 1000 & sleep 1000; :"]);
+    // Early deaths meet the owner before there is a job.
+    if victim != 0 || (random / 7).is_multiple_of(2) {
+        eventually("the job", || {
+            owner.try_wait().unwrap().is_some() || place.files().contains(&"=dev".to_owned())
+        });
+    }
+    let start = |args: &[&str]| {
+        let mut command = place.onejob(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let mut waiter = start(&["wait", "dev"]);
+    let mut joined = start(&["exec", "dev", "--", "sh", "-c", "setsid sleep 1000 & sleep 1000; :"]);
+    let guards = if matches!(victim, 1 | 2) { guards(owner.id()) } else { Vec::new() };
+    thread::sleep(moment);
+    let pid = match victim {
+        0 => Some(owner.id()),
+        1 => guards.first().copied(),
+        2 => guards.last().copied(),
+        3 => Some(waiter.id()),
+        _ => Some(joined.id()),
+    };
+    pid.inspect(|pid| kill(*pid, libc::SIGKILL));
+    if victim == 0 {
+        wait(&mut owner);
+    } else {
+        // It may have gone with its guard.
+        let code = place.says(&["kill", "--now", "dev"]).status.code();
+        assert!(matches!(code, Some(0 | 125)), "{mechanism} {victim}: {code:?}");
+    }
+    let all: [(&str, &mut Child); 3] =
+        [("owner", &mut owner), ("waiter", &mut waiter), ("joined", &mut joined)];
+    for (who, child) in all {
+        let what = format!("{mechanism}, victim {victim} after {moment:?}: the end of the {who}");
+        eventually(&what, || child.try_wait().unwrap().is_some());
+    }
+    place.is_deserted();
+    if began.elapsed() > Duration::from_secs(20) {
+        eprintln!("{mechanism}, victim {victim} after {moment:?} took {:?}", began.elapsed());
+    }
+}

@@ -1,0 +1,176 @@
+//! What the listings show, to programs and to people.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
+
+use crate::{
+    common::{ONEJOB, eventually, kill, mechanisms, outcome, pty::Pty, text, wait},
+    place::Place,
+};
+
+#[track_caller]
+fn has(value: &serde_json::Value, keys: &[&str]) {
+    let object = value.as_object().unwrap_or_else(|| panic!("{value}"));
+    keys.iter().for_each(|key| assert!(object.contains_key(*key), "{key} is missing: {value}"));
+}
+
+#[test]
+fn the_json_has_the_keys_that_are_promised() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        assert_eq!(place.json(&["ls", "--json"])["jobs"], serde_json::json!([]));
+        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
+        let ls = place.json(&["ls", "--json"]);
+        assert_eq!(ls["schema"], 1);
+        let job = &ls["jobs"][0];
+        has(job, &["id", "name", "mechanism", "containment", "owner_pid", "members"]);
+        has(job, &["cpu_seconds", "memory_bytes", "age_seconds", "command", "log"]);
+        assert_eq!((&job["name"], &job["mechanism"]), (&"dev".into(), &(*mechanism).into()));
+        assert_eq!((&job["owner_pid"], &job["members"]), (&owner.id().into(), &1.into()));
+        assert_eq!((&job["command"], &job["log"]), (&"sleep 1000".into(), &().into()));
+        let tree = place.json(&["tree", "--json", "dev"]);
+        assert_eq!(tree["schema"], 1);
+        has(&tree["trees"][0], &["job", "id", "pid", "processes"]);
+        let process = &tree["trees"][0]["processes"][0];
+        has(process, &["pid", "parent_pid", "name", "orphan", "user", "cpu_seconds"]);
+        has(process, &["memory_bytes", "age_seconds", "command", "children"]);
+        assert_eq!((&process["name"], &process["orphan"]), (&"sleep".into(), &false.into()));
+        let stats = place.json(&["stats", "--json", "dev"]);
+        assert_eq!((&stats["schema"], &stats["members"]), (&1.into(), &1.into()));
+        has(&stats, &["id", "name", "user_seconds", "system_seconds"]);
+        has(&stats, &["memory_bytes", "memory_peak_bytes", "io_read_bytes", "io_written_bytes"]);
+        has(&stats, &["processes_peak", "processes_total", "processes_refused", "oom_kills"]);
+        place.ends(&["kill", "dev"], 0);
+        wait(&mut owner);
+        place.is_deserted();
+    }
+}
+
+#[test]
+fn a_member_that_has_lost_its_parent_is_marked_and_no_other() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let script = "(sleep 1001 &); (setsid sleep 1002 &); sleep 1003 & exec sleep 1004";
+        let mut owner = place.running(&mechanism, "dev", &["sh", "-c", script]);
+        let mut drawn = String::new();
+        eventually("all four are drawn", || {
+            drawn = text(&place.says(&["tree", "dev"]).stdout);
+            (1001..=1004).all(|number| drawn.contains(&format!("sleep {number}")))
+        });
+        for (number, is_orphan) in [(1001, true), (1002, true), (1003, false), (1004, false)] {
+            let line = drawn.lines().find(|line| line.contains(&format!("sleep {number}")));
+            assert_eq!(line.unwrap().contains("(orphan)"), is_orphan, "{mechanism}:\n{drawn}");
+        }
+        let child = drawn.lines().find(|line| line.contains("sleep 1003")).unwrap();
+        assert!(child.contains("└─ sleep 1003"), "{drawn}");
+        place.ends(&["kill", "dev"], 0);
+        wait(&mut owner);
+        place.is_deserted();
+    }
+}
+
+#[test]
+fn nothing_a_process_calls_itself_moves_the_cursor_or_leaves_the_screen() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let names: [&[u8]; 4] = [
+            b"\x1b[2J\x07evil\r\n\t",
+            b"\xff\xfe not UTF-8 \x9b31m",
+            "長い名前のプロセス長い名前のプロセス長い名前のプロセス".as_bytes(),
+            "\u{202e}back\u{2066}wards \u{1f980}\u{1f980}\u{1f980}\u{1f980}\u{1f980}".as_bytes(),
+        ];
+        let mut owners: Vec<_> = (0..)
+            .zip(names)
+            .map(|(number, name)| {
+                let mut command = place.onejob(&["run", "--mechanism", &mechanism, "-n"]);
+                command.arg(format!("job-{number}"));
+                command
+                    .args(["sh", "-c", "sleep 1000; :"])
+                    .arg(OsStr::from_bytes(name))
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        (0..4).for_each(|number| place.awaits(&format!("job-{number}")));
+        for verb in ["ls", "tree"] {
+            let said = place.says(&[verb]);
+            let plain = text(&said.stdout);
+            assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{plain:?}");
+            assert!(!plain.contains('\u{202e}') && !plain.contains('\u{2066}'), "{plain:?}");
+            serde_json::from_str::<serde_json::Value>(&place.data(&[verb, "--json"])).unwrap();
+            let mut pty = Pty::start(&mut place.onejob(&[
+                "run",
+                "--mechanism",
+                &mechanism,
+                "sh",
+                "-c",
+                &format!("stty cols 40; TERM=xterm '{ONEJOB}' {verb}; echo e''nd; sleep 1000"),
+            ]));
+            let drawn = pty.expect("end");
+            let lines = drawn.replace("\x1b[1m", "").replace("\x1b[0m", "");
+            assert!(lines.lines().count() > 4 && drawn.contains("\x1b[1m"), "{drawn:?}");
+            for line in lines.lines() {
+                let line = line.trim_end_matches('\r');
+                assert!(!line.contains('\x1b'), "{line:?}");
+                let wide = |c: char| {
+                    if ('\u{1100}'..).contains(&c) && !('\u{2000}'..='\u{2fff}').contains(&c) {
+                        2
+                    } else {
+                        1
+                    }
+                };
+                let width: usize = line.chars().map(wide).sum();
+                assert!(width <= 40, "{width} columns: {line:?}");
+            }
+        }
+        place.ends(&["kill", "--now", "job-0", "job-1", "job-2", "job-3"], 0);
+        for owner in &mut owners {
+            wait(owner);
+        }
+        place.is_deserted();
+    }
+}
+
+#[test]
+fn escape_sequences_are_for_terminals_that_want_them() {
+    let place = Place::new();
+    let mechanism = &mechanisms()[0];
+    let mut owner = place.running(mechanism, "dev", &["sleep", "1000"]);
+    let draw = |settings: &str, verb: &str| {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &format!("{settings} \"$0\" {verb}; echo e''nd; read x"), ONEJOB]);
+        Pty::start(place.put(&mut sh)).expect("end")
+    };
+    for verb in ["ls", "tree"] {
+        assert!(draw("TERM=xterm", verb).contains("\x1b[1m"));
+        for settings in ["TERM=dumb", "NO_COLOR=1 TERM=xterm", "env -u TERM"] {
+            let drawn = draw(settings, verb);
+            assert!(drawn.contains("dev") && !drawn.contains('\x1b'), "{settings}: {drawn:?}");
+        }
+        assert!(!place.data(&[verb]).contains('\x1b'));
+    }
+    place.ends(&["kill", "dev"], 0);
+    wait(&mut owner);
+}
+
+#[test]
+fn a_listing_is_repeated_on_a_terminal_alone_and_a_reader_may_leave() {
+    let place = Place::new();
+    let mut owner = place.running(&mechanisms()[0], "dev", &["sleep", "1000"]);
+    for verb in ["ls", "tree"] {
+        let (stdout, stderr) = place.ends(&[verb, "--watch"], 125);
+        assert!(stdout.is_empty() && stderr.lines().count() == 1, "{stdout}{stderr}");
+        let mut pty = place.terminal();
+        pty.send(&format!("\"$ONEJOB\" {verb} --watch=0.05\n"));
+        (0..3).for_each(|_| drop(pty.expect("sleep 1000")));
+        pty.send("\x03");
+        pty.expect("READY> ");
+        let mut sh = Command::new("bash");
+        sh.args(["-o", "pipefail", "-c", &format!("\"$0\" {verb} | head -n 1 | cat"), ONEJOB]);
+        let output = outcome(place.put(&mut sh));
+        assert_eq!((text(&output.stderr), output.status.code()), (String::new(), Some(0)));
+        assert_eq!(text(&output.stdout).lines().count(), 1);
+    }
+    kill(owner.id(), libc::SIGTERM);
+    wait(&mut owner);
+    place.is_deserted();
+}

@@ -1,0 +1,200 @@
+//! Start in one terminal; look, freeze, join, wait and kill in another.
+
+use std::{
+    fs::File,
+    os::{
+        fd::AsRawFd as _,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
+    process::Stdio,
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    common::{
+        eventually, is_root, kill, line, lives, mechanisms, outcome, read, skip, state, text, wait,
+    },
+    place::Place,
+};
+
+#[test]
+fn what_is_started_in_one_terminal_is_seen_held_joined_and_ended_in_another() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let (mut first, mut second, mut third) =
+            (place.terminal(), place.terminal(), place.terminal());
+        let tree = "sh -c 'setsid sleep 1001 & while :; do echo x >>beat; sleep 0.01; done'";
+        first.send(&format!(
+            "\"$ONEJOB\" run -n dev --mechanism {mechanism} -- {tree}; echo sta''tus=$?\n"
+        ));
+        place.awaits("dev");
+        third.send("\"$ONEJOB\" wait dev; echo wai''ted=$?\n");
+
+        let mut says = |command: &str, wanted: &str| {
+            second.send(&format!("\"$ONEJOB\" {command}; echo e''nd=$?\n"));
+            let said = second.expect(wanted);
+            second.expect("READY> ");
+            said
+        };
+        assert!(says("ls", "end=0").contains("dev"), "{mechanism}");
+        assert!(says("tree dev", "end=0").contains("sleep 1001"), "{mechanism}");
+        says("stats dev", "end=0");
+        says("freeze dev", "end=0");
+        let beat = || place.scratch.file("beat").metadata().map_or(0, |file| file.len());
+        let before = beat();
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(beat(), before, "{mechanism}: a frozen job ran");
+        says("thaw dev", "end=0");
+        eventually("it runs again", || beat() > before);
+        says("exec dev -- sh -c 'exit 7'", "end=7");
+        says("exec dev -- sh -c 'kill -USR1 $$'", &format!("end={}", 128 + libc::SIGUSR1));
+        says("exec dev -- ./missing", "end=127");
+        says("exec dev -- tty", "/dev/pts/");
+        says("exec dev -- sh -c 'echo $PPID >by; sleep 1002' & sleep 0", "end=0");
+        eventually("the new member is listed", || {
+            text(&place.says(&["tree", "dev"]).stdout).contains("sleep 1002")
+        });
+        says("kill dev", "end=0");
+        first.expect("status=143");
+        third.expect("waited=143");
+        drop((first, second, third));
+        place.is_deserted();
+    }
+}
+
+#[test]
+fn ctrl_c_reaches_a_program_that_joined() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
+        let mut pty = place.terminal();
+        pty.send("\"$ONEJOB\" exec dev -- sh -c 'echo $$ >ready; exec sleep 1000'\n");
+        let member: u32 = line(&place.scratch.file("ready")).parse().unwrap();
+        pty.send("\x03");
+        eventually("it ends", || !lives(member));
+        pty.expect("READY> ");
+        pty.send("echo sta''tus=$?\n");
+        pty.expect("status=130");
+        assert!(owner.try_wait().unwrap().is_none(), "{mechanism}: the job goes on");
+        place.ends(&["kill", "--now", "dev"], 0);
+        assert_eq!(wait(&mut owner).signal(), Some(libc::SIGKILL));
+        place.is_deserted();
+    }
+}
+
+#[test]
+fn every_waiter_hears_how_the_command_ended() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let cases: [(&[&str], &str, i32); 4] = [
+            (&["--", "sh", "-c", "read x <go; exit 3"], "", 3),
+            (&["--", "sh", "-c", "read x <go; kill -QUIT $$"], "", 131),
+            (&["--", "sleep", "1000"], "kill", 143),
+            (&["-k", "1d", "--wait-all", "--", "sh", "-c", "read x <go; exit 4"], "", 4),
+        ];
+        for (args, end, status) in cases {
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                place.scratch.file("go"),
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::RWXU,
+                0,
+            )
+            .unwrap();
+            let mut owner = place.running(&mechanism, "dev", args);
+            let mut other = place.running(&mechanism, "other", &["sleep", "1000"]);
+            let mut waiters: Vec<_> =
+                (0..2).map(|_| place.onejob(&["wait", "dev"]).spawn().unwrap()).collect();
+            let mut of_several = place.onejob(&["wait", "other", "dev"]).spawn().unwrap();
+            eventually("all wait", || {
+                let waits = |pid: u32| read(format!("/proc/{pid}/wchan")).contains("poll");
+                let ids = waiters.iter().chain([&of_several]).map(|waiter| waiter.id());
+                ids.into_iter().all(|pid| waits(pid) || !lives(pid) || state(pid) == Some('S'))
+            });
+            if args.iter().any(|word| word.contains("read x")) {
+                std::fs::write(place.scratch.file("go"), "x\n").unwrap();
+            }
+            if !end.is_empty() {
+                place.ends(&[end, "dev"], 0);
+            }
+            let code = |status: std::process::ExitStatus| {
+                status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+            };
+            assert_eq!(code(wait(&mut owner)), status, "{mechanism}: {args:?}");
+            for waiter in &mut waiters {
+                assert_eq!(wait(waiter).code(), Some(status), "{mechanism}: {args:?}");
+            }
+            place.ends(&["kill", "other"], 0);
+            assert_eq!(wait(&mut of_several).code(), Some(status), "{mechanism}: {args:?}");
+            wait(&mut other);
+            std::fs::remove_file(place.scratch.file("go")).unwrap();
+            place.is_deserted();
+        }
+    }
+}
+
+#[test]
+fn a_waiter_whose_owner_was_killed_says_so() {
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
+        let waiter = place.onejob(&["wait", "dev"]).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("it waits", || state(waiter.id()) == Some('S'));
+        thread::sleep(Duration::from_millis(50));
+        kill(owner.id(), libc::SIGKILL);
+        wait(&mut owner);
+        let output = waiter.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{mechanism}: {said}");
+        assert!(said.starts_with("onejob: dev: ") && said.lines().count() == 1, "{said}");
+        place.is_deserted();
+    }
+}
+
+#[test]
+fn another_user_sees_and_reaches_nothing() {
+    if !is_root() {
+        skip!("only root can play two users");
+    }
+    let place = Place::new();
+    let mut owner = place.running("subreaper", "dev", &["sleep", "1000"]);
+    let id = place.json(&["ls", "--json"])["jobs"][0]["id"].as_str().unwrap().to_owned();
+    let theirs = Place::new();
+    std::os::unix::fs::chown(theirs.scratch.path(), Some(54_321), Some(54_321)).unwrap();
+    for runtime in [place.runtime(), theirs.runtime()] {
+        let is_ours = runtime == place.runtime();
+        let as_stranger = |args: &[&str]| {
+            // The path to the build may be closed to others; the descriptor is not.
+            let fd = File::open(crate::common::ONEJOB).unwrap();
+            let mut command =
+                std::process::Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            // Kept through the exec.
+            rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
+            theirs.put(&mut command).env("ONEJOB_RUNTIME_DIR", &runtime).current_dir("/");
+            let output = outcome(command.args(args).uid(54_321).gid(54_321));
+            (output.status.code(), text(&output.stdout), text(&output.stderr))
+        };
+        for args in [
+            &["ls"][..],
+            &["tree", "dev"],
+            &["kill", "--now", "dev"],
+            &["wait", "dev"],
+            &["stats", "dev"],
+            &["freeze", "dev"],
+            &["thaw", &id],
+            &["exec", "dev", "--", "touch", "never"],
+            &["logs", "dev"],
+        ] {
+            let (code, stdout, stderr) = as_stranger(args);
+            assert!(!stdout.contains("dev") && !stdout.contains(&id), "{args:?}: {stdout}");
+            let lists = args == ["ls"] && !is_ours;
+            assert_eq!(code, Some(if lists { 0 } else { 125 }), "{args:?}: {stderr}");
+            assert_eq!(stderr.lines().count(), usize::from(!lists), "{args:?}: {stderr}");
+        }
+    }
+    assert!(owner.try_wait().unwrap().is_none());
+    place.ends(&["kill", "dev"], 0);
+    wait(&mut owner);
+    place.is_deserted();
+}
