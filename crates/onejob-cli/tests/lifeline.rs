@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{
-    HANG, Marked as _, ONEJOB, Scratch, eventually, inits::original, kill, lives, mechanisms,
+    HANG, Marked as _, ONEJOB, Scratch, eventually, inits::original, kill, line, lives, mechanisms,
     onejob, outcome, pty::Pty, read, run, skip, text, wait,
 };
 
@@ -399,4 +399,42 @@ fn cut_off(sshd: &Sshd, mechanism: &str, options: &str) -> Duration {
     wait(&mut client);
     scratch.marked_are_gone();
     start.elapsed()
+}
+
+#[test]
+fn over_ssh_a_detached_job_survives_its_connection_and_the_next_one_finds_it() {
+    let scratch = Scratch::new();
+    let Some(sshd) = Sshd::start(&scratch) else {
+        skip!("OpenSSH is not installed");
+    };
+    for mechanism in mechanisms() {
+        let place = Scratch::new();
+        let home = place.str();
+        let far = |line: &str| {
+            let mark = place.mark();
+            let setting = format!("export {mark} ONEJOB_RUNTIME_DIR={home}/run HOME={home}");
+            sshd.client("-n", &format!("cd {home}; {setting}; {line}"))
+        };
+        let run = format!("{ONEJOB} run --mechanism {mechanism}");
+        let daemon = "setsid sleep 300 & echo $! > daemon; exec sleep 300";
+        // One that goes with the connection tells that the server has noticed its end.
+        let tied = "echo $$ > tied; exec sleep 300";
+        let mut client = far(&format!(
+            "{run} -d -n far -- sh -c '{daemon}'; exec {run} --lifeline 1 -- sh -c '{tied}'"
+        ));
+        let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
+        let [daemon, tied] =
+            ["daemon", "tied"].map(|name| line(&place.file(name)).parse::<u32>().unwrap());
+        kill(client.id(), libc::SIGKILL);
+        wait(&mut client);
+        eventually("what is tied to the connection is gone", || !lives(tied));
+        assert!(lives(daemon), "{mechanism}: the detached job died with the connection");
+        let found = outcome(&mut far(&format!("{ONEJOB} ls --json")));
+        let jobs: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+        let far_job = jobs["jobs"].as_array().unwrap().iter().find(|job| job["name"] == "far");
+        assert_eq!(far_job.unwrap()["members"], 2, "{mechanism}: {jobs}");
+        let ended = outcome(&mut far(&format!("{ONEJOB} kill --now far")));
+        assert!(ended.status.success(), "{mechanism}: {}", text(&ended.stderr));
+        eventually("the daemon is gone", || !lives(daemon));
+    }
 }
