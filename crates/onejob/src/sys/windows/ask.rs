@@ -27,14 +27,17 @@ pub(super) struct Group {
 /// Asks those of the members that can be asked; which ones.
 pub(super) fn politely(members: &[Member], groups: &[Group]) -> HashSet<u32> {
     let mut asked = close_windows(members);
-    for group in groups.iter().filter(|group| !is_signalled(group.process.as_handle())) {
-        // SAFETY: two numbers.
-        let sent = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group.leader) } != 0;
-        if sent {
-            asked.insert(group.leader);
-        }
-    }
+    // SAFETY: two numbers.
+    let send = |event, group| unsafe { GenerateConsoleCtrlEvent(event, group) } != 0;
+    asked.extend(break_groups(groups, &send));
     asked
+}
+
+/// Sends a break to the groups whose leaders live: a group's number is its own only as long.
+fn break_groups(groups: &[Group], send: &dyn Fn(u32, u32) -> bool) -> Vec<u32> {
+    let living = groups.iter().filter(|group| !is_signalled(group.process.as_handle()));
+    let leaders = living.map(|group| group.leader);
+    leaders.filter(|leader| send(CTRL_BREAK_EVENT, *leader)).collect()
 }
 
 struct Closing {
@@ -62,4 +65,45 @@ unsafe extern "system" fn close(window: HWND, closing: LPARAM) -> BOOL {
         closing.asked.insert(pid);
     }
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::RefCell,
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+
+    fn group(child: &Child) -> Group {
+        let process = child.as_handle().try_clone_to_owned().expect("a handle of its own");
+        Group { leader: child.id(), process }
+    }
+
+    #[test]
+    fn a_break_goes_to_the_number_of_each_group_whose_leader_lives() {
+        let waiting = |mut command: Command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started")
+        };
+        let mut cmd = Command::new("cmd");
+        cmd.args(["/c", "pause"]);
+        let mut living = waiting(cmd);
+        let mut dead = Command::new("cmd").args(["/c", "exit"]).spawn().expect("started");
+        dead.wait().expect("ended");
+        let sent = RefCell::new(Vec::new());
+        let send = |event, group| {
+            sent.borrow_mut().push((event, group));
+            true
+        };
+        let groups = [group(&dead), group(&living)];
+        assert_eq!(break_groups(&groups, &send), [living.id()]);
+        assert_eq!(*sent.borrow(), [(CTRL_BREAK_EVENT, living.id())]);
+        assert!(
+            break_groups(&groups, &|_, _| false).is_empty(),
+            "who was not reached was not asked"
+        );
+        living.kill().expect("killed");
+        living.wait().expect("ended");
+    }
 }
