@@ -60,12 +60,15 @@ fn main() {
 
 /// Runs a program in the namespaces of another cell's first process, and ends as it does.
 fn enter(init: &OsStr, program: &mut Command) -> ! {
-    for name in ["user", "mnt", "pid"] {
-        let file = fs::File::open(Path::new("/proc").join(init).join("ns").join(name));
-        let file = file.expect("a namespace of the cell");
+    // All opened first: inside, the numbers are others.
+    let files = ["user", "mnt", "pid"].map(|name| {
+        let path = Path::new("/proc").join(init).join("ns").join(name);
+        fs::File::open(path).expect("a namespace of the cell")
+    });
+    for file in files {
         // SAFETY: plain numbers; this process has one thread.
         let entered = unsafe { libc::setns(file.as_raw_fd(), 0) };
-        assert!(entered == 0, "enter {name}: {}", io::Error::last_os_error());
+        assert!(entered == 0, "enter a namespace: {}", io::Error::last_os_error());
     }
     let mut child = program.process_group(0).spawn().expect("a program that starts");
     close_stdio();

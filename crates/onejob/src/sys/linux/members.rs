@@ -19,7 +19,7 @@ use super::{
         cgroup::{self as floor, Events},
         proc::{self, Proc},
     },
-    hierarchy::{read_text, write_text},
+    hierarchy::{is_gone as is_removed, read_text, write_text},
     identity, is_past, milliseconds_until, place,
 };
 use crate::{Error, Process, ProcessId, Result, Signal, Stats, StopReason};
@@ -87,24 +87,17 @@ impl Members<'_> {
         reached.count()
     }
 
-    /// Returns when the kernel says that all are.
+    /// Returns when the kernel says that all are. In a cgroup that has been removed meanwhile is
+    /// nobody to freeze.
     pub(super) fn set_frozen(&self, frozen: bool) -> Result<()> {
         let what = if frozen { "freeze the job" } else { "thaw the job" };
-        let (word, event): (_, &[u8]) =
-            if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
-        for dir in &self.0 {
-            write_text(*dir, "cgroup.freeze", word).map_err(|e| Error::os(what, e))?;
-            let events = Events::open(dir.as_raw_fd()).map_err(|e| Error::os(what, e))?;
-            let deadline = Instant::now() + PATIENCE;
-            while !events.is(event).map_err(|e| Error::os(what, e))? {
-                if is_past(Some(deadline)) {
-                    let slow = io::Error::from(io::ErrorKind::TimedOut);
-                    return Err(Error::os(what, slow).hint("a member is stuck in the kernel"));
-                }
-                events.wait(milliseconds_until(Some(deadline)));
+        self.0.iter().try_for_each(|dir| match set_frozen(*dir, frozen) {
+            Err(e) if e.raw_os_error().is_some_and(|raw| is_removed(Errno(raw))) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Err(Error::os(what, e).hint("a member is stuck in the kernel"))
             }
-        }
-        Ok(())
+            set => set.map_err(|e| Error::os(what, e)),
+        })
     }
 
     /// Whether any of them is to be.
@@ -153,6 +146,20 @@ impl Hasty {
         let until = if somebody.is_some() { self.0 } else { soon };
         (somebody, Some(deadline.map_or(until, |deadline| deadline.min(until))))
     }
+}
+
+fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
+    let (word, event): (_, &[u8]) = if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
+    write_text(cgroup, "cgroup.freeze", word)?;
+    let events = Events::open(cgroup.as_raw_fd())?;
+    let deadline = Instant::now() + PATIENCE;
+    while !events.is(event)? {
+        if is_past(Some(deadline)) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        events.wait(milliseconds_until(Some(deadline)));
+    }
+    Ok(())
 }
 
 /// Refusing to start a process in a frozen job: a child born frozen never gets to its program, and

@@ -155,7 +155,7 @@ impl Stoppable for View {
             answer => answer?,
         };
         let _ = self.signal(Signal::CONT);
-        self.thaw()?;
+        members_of(&self.cgroups()).set_frozen(false)?;
         Ok(asked)
     }
 
