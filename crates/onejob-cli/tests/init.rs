@@ -457,7 +457,7 @@ fn below_a_shell_the_terminal_comes_back_and_none_is_taken_away() {
             };
             command.args(["--norc", "--noprofile", "-c", &script]).marked(&scratch);
             let mut pty = Pty::start(&mut command);
-            let (shell, modes) = (pty.leader.id(), pty.modes());
+            let (shell, modes) = (pty.leader.id(), pty.first_modes());
             if options.is_empty() {
                 pty.send("hello\n");
                 pty.expect("got=hello");

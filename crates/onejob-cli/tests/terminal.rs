@@ -89,7 +89,7 @@ fn an_interactive_shell_survives_any_number_of_ctrl_c_and_the_terminal_comes_bac
         let text = format!("{run}; echo \"status=$?\"; read x");
         let mut pty = script(&scratch, &mechanism, &text);
         let outer = pty.leader.id();
-        let modes = pty.modes();
+        let modes = pty.first_modes();
         pty.expect("inner> ");
         assert_ne!(pty.foreground(), outer, "the inner shell has job control");
         for number in 0..5 {
@@ -124,7 +124,7 @@ fn an_interactive_shell_that_was_killed_leaves_us_the_foreground() {
             let run = "PS1='inner> ' $RUN -- bash --norc --noprofile -i";
             let text = format!("{run}; echo \"status=$?\"; read x");
             let mut pty = script(&scratch, &mechanism, &text);
-            let (outer, modes) = (pty.leader.id(), pty.modes());
+            let (outer, modes) = (pty.leader.id(), pty.first_modes());
             pty.expect("inner> ");
             pty.send(&format!("echo $$ >inner; {inner}\n"));
             let shell = pid_in(&scratch, "inner");
@@ -292,7 +292,7 @@ fn the_modes_come_back_after_a_killed_program_but_are_its_own_otherwise() {
                     unset ONEJOB_ACTOR; $RUN -- stty -echo; echo changed; read x";
         let mut command = shell(&scratch, &mechanism, text);
         let mut pty = Pty::start(actors.below(command.env("ONEJOB_ACTS", "raw")));
-        let (outer, modes) = (pty.leader.id(), pty.modes());
+        let (outer, modes) = (pty.leader.id(), pty.first_modes());
         let pid = actors.ready(1)[0];
         actors.gets(pid, 1, 1);
         assert_ne!(pty.modes(), modes, "it is in raw mode");
@@ -313,7 +313,7 @@ fn the_modes_come_back_after_a_time_limit() {
         let text = "$RUN -t 1 -s KILL -- \"$ACTOR\"; echo \"status=$?\"; read x";
         let mut command = shell(&scratch, &mechanism, text);
         let mut pty = Pty::start(actors.below(command.env("ONEJOB_ACTS", "raw")));
-        let modes = pty.modes();
+        let modes = pty.first_modes();
         pty.expect("status=124");
         assert!(!actors.got(actors.ready(1)[0]).is_empty(), "it was in raw mode");
         assert_eq!(pty.modes(), modes, "{mechanism}");

@@ -24,6 +24,7 @@ pub(crate) struct Pty {
     master: Option<Arc<OwnedFd>>,
     seen: Arc<(Mutex<Vec<u8>>, Condvar)>,
     read: usize,
+    first_modes: Termios,
     pub(crate) leader: Child,
 }
 
@@ -47,6 +48,7 @@ impl Pty {
         let tty = OpenOptions::new().read(true).write(true).custom_flags(flags).open(name).unwrap();
         let size = Winsize { ws_row: 50, ws_col: 500, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).unwrap();
+        let first_modes = tcgetattr(&master).unwrap();
         command.stdin(Stdio::from(tty.try_clone().unwrap()));
         command.stdout(Stdio::from(tty.try_clone().unwrap())).stderr(Stdio::from(tty));
         command.env("TERM", "dumb");
@@ -64,7 +66,8 @@ impl Pty {
         let leader = command.spawn().unwrap();
         // The command holds the terminal's near end until it is given other streams.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let pty = Pty { master: Some(Arc::new(master)), seen: Arc::default(), read: 0, leader };
+        let master = Some(Arc::new(master));
+        let pty = Pty { master, seen: Arc::default(), read: 0, first_modes, leader };
         pty.listen();
         pty
     }
@@ -140,6 +143,11 @@ impl Pty {
     /// The foreground process group.
     pub(crate) fn foreground(&self) -> u32 {
         tcgetpgrp(self.master()).unwrap().as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// As they were before the leader was started.
+    pub(crate) fn first_modes(&self) -> Modes {
+        Modes::of(&self.first_modes)
     }
 
     pub(crate) fn modes(&self) -> Modes {

@@ -36,7 +36,10 @@ impl Changes {
     }
 
     /// It has reset itself.
-    pub(crate) fn forget(&self) {}
+    /// A reader that has gone shows when it is written to.
+    pub(crate) fn forget(&self) -> bool {
+        true
+    }
 }
 
 impl AsHandle for Changes {
