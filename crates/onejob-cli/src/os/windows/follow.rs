@@ -35,8 +35,7 @@ impl Changes {
         if set == 0 { Err(io::Error::last_os_error()) } else { Ok(Changes(timer)) }
     }
 
-    /// It has reset itself.
-    /// A reader that has gone shows when it is written to.
+    /// It has reset itself; a reader that has gone shows when it is written to.
     pub(crate) fn forget(&self) -> bool {
         true
     }
