@@ -108,8 +108,9 @@ impl Origin {
             return false;
         }
         match self.is_guarded {
-            // As the guard starts processes for others than the owner.
-            true => details.is_some_and(|details| !details.leads_a_mere_group),
+            // As the guard starts processes for others than the owner. What a program of somebody's
+            // own has started cannot be told from orphans.
+            true => self.main.is_some() && details.is_some_and(|it| !it.leads_a_mere_group),
             false => process.parent.is_some_and(|parent| self.reapers.contains(&parent)),
         }
     }

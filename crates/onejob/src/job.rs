@@ -210,7 +210,7 @@ impl Job {
         self.stop(Duration::ZERO)
     }
 
-    /// Freezes every member: none runs until [`thaw`](Job::thaw).
+    /// Freezes every member: none runs until [`thaw`](Job::thaw), and no new one is started.
     ///
     /// # Errors
     /// What the system said. Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their

@@ -45,6 +45,8 @@ fn a_frozen_job_does_not_run_and_a_thawed_one_does() {
             Freeze::Atomic => assert_eq!(stopped, 0, "the members cannot see it"),
             _ => assert_eq!(stopped, 2, "a sweep is a stop, and said to be one"),
         }
+        let refused = job.spawn(Command::new("true")).expect_err("a frozen job");
+        assert!(refused.is_unsupported() && refused.to_string().contains("thaw"), "{refused}");
         job.thaw().expect("thawed");
         eventually("it runs again", || (ticks() > before + 5).then_some(()));
         job.kill().expect("killed");

@@ -206,6 +206,14 @@ impl Subreaper {
         }
     }
 
+    /// Whether a freeze stands, whoever has made it.
+    fn is_frozen(&self) -> bool {
+        match &self.record {
+            Some(record) => record.is_frozen(),
+            None => !self.frozen.lock().unwrap_or_else(PoisonError::into_inner).is_empty(),
+        }
+    }
+
     /// Whether the job can be seen, but is another's.
     fn is_view(&self) -> bool {
         self.is_left_alone && self.record.is_some()
@@ -397,6 +405,9 @@ impl Mechanism for Subreaper {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
                     ));
+                }
+                if self.is_frozen() {
+                    return Err(members::frozen());
                 }
                 let Bequest { rights, limits } = self.inherit(guards, bequest)?;
                 let inherited = rights.check(self.is_view())?;

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, readlinkat,
+        Access, AtFlags, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, readlinkat,
         renameat, unlinkat,
     },
     io::Errno,
@@ -261,6 +261,12 @@ impl Record {
         openat(&self.dir, self.frozen_file(), flags | OFlags::NOFOLLOW, mode)
             .map(Freezing)
             .map_err(|e| Error::os("write down who is frozen", e))
+    }
+
+    /// Whether a freeze is written down.
+    pub(crate) fn is_frozen(&self) -> bool {
+        rustix::fs::accessat(&self.dir, self.frozen_file(), Access::EXISTS, AtFlags::empty())
+            .is_ok()
     }
 
     /// Hands everybody whom a freeze has stopped to `thaw`, and forgets them then: killed in
