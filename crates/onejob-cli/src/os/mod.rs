@@ -17,7 +17,7 @@
 //! | `in_background(work)` | a thread whose end can be waited for together with others |
 //! | `quietly(write)` | writing a message without being stopped for it |
 //! | `code(status)`, `end_like(status)` | ending as CMD did |
-//! | `Details`, `details(process)`, `ancestors(pid)` | what a listing shows of a process, and whose it is |
+//! | `details(process)`, `ancestors(pid)` | what a listing shows of a process, and whose it is |
 //! | `terminal_width()` | the width of the terminal that standard output goes to |
 //! | `split()`, `Side`, `Reporter`, `redirect(log)` | going into the background |
 //! | `log_folder()`, `make_log(path)`, `Changes` | the logs of what is there |
@@ -36,11 +36,11 @@ mod windows;
 use windows as system;
 
 pub(crate) use system::{
-    Changes, Details, Ended, Lifeline, Received, Reporter, Side, Signals, Terminal, Waitable,
-    adopt_orphans, ancestors, called_as, code, details, die_with_parent, end_killed, end_like,
-    in_background, is_deaf_to, is_first, keep_statuses, lead_group, leave_terminal, log_folder,
-    make_log, quietly, reap_orphans, redirect, refuse_root, signal_group, signal_if_elsewhere,
-    signal_own_group, split, start, suspend, terminal_width, wait_for, why_no_init,
+    Changes, Ended, Lifeline, Received, Reporter, Side, Signals, Terminal, Waitable, adopt_orphans,
+    ancestors, called_as, code, details, die_with_parent, end_killed, end_like, in_background,
+    is_deaf_to, is_first, keep_statuses, lead_group, leave_terminal, log_folder, make_log, quietly,
+    reap_orphans, redirect, refuse_root, signal_group, signal_if_elsewhere, signal_own_group,
+    split, start, suspend, terminal_width, wait_for, why_no_init,
 };
 
 /// What [`wait_for`] saw first.
@@ -72,4 +72,16 @@ pub(crate) enum Hearing {
     All,
     /// This one, a timer, and those that ask for an end.
     Ends(onejob::Signal),
+}
+
+/// One process at one moment, as a listing shows it.
+pub(crate) struct Details {
+    pub(crate) user: String,
+    pub(crate) cpu: std::time::Duration,
+    /// Resident, in bytes; pages shared with others count for each.
+    pub(crate) memory: u64,
+    pub(crate) age: std::time::Duration,
+    pub(crate) command: String,
+    /// Whether it leads a process group in a session that it does not lead.
+    pub(crate) leads_a_mere_group: bool,
 }

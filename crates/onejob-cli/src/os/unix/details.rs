@@ -4,17 +4,7 @@ use std::{collections::HashMap, ffi::CStr, fs, sync::Mutex, time::Duration};
 
 use onejob::{Process, ProcessId};
 
-/// One process at one moment.
-pub(crate) struct Details {
-    pub(crate) user: String,
-    pub(crate) cpu: Duration,
-    /// Resident, in bytes; pages shared with others count for each.
-    pub(crate) memory: u64,
-    pub(crate) age: Duration,
-    pub(crate) command: String,
-    /// Whether it leads a process group in a session that it does not lead.
-    pub(crate) leads_a_mere_group: bool,
-}
+use crate::os::Details;
 
 /// The details of a process that still is the one that was listed.
 pub(crate) fn details(process: &Process) -> Option<Details> {

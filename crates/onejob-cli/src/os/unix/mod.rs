@@ -15,7 +15,7 @@ use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
 use onejob::Signal;
 
 pub(crate) use background::{Side, log_folder, make_log, redirect, split};
-pub(crate) use details::{Details, ancestors, details};
+pub(crate) use details::{ancestors, details};
 pub(crate) use follow::Changes;
 pub(crate) use init::{
     adopt_orphans, called_as, die_with_parent, is_first, reap_orphans, why_no_init,

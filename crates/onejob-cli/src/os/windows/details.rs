@@ -26,16 +26,7 @@ use windows_sys::Win32::{
     },
 };
 
-/// One process at one moment.
-pub(crate) struct Details {
-    pub(crate) user: String,
-    pub(crate) cpu: Duration,
-    /// The working set, in bytes; pages shared with others count for each.
-    pub(crate) memory: u64,
-    pub(crate) age: Duration,
-    pub(crate) command: String,
-    pub(crate) leads_a_mere_group: bool,
-}
+use crate::os::Details;
 
 /// The details of a process that still is the one that was listed.
 pub(crate) fn details(process: &Process) -> Option<Details> {

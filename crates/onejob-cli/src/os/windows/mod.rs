@@ -14,7 +14,7 @@ use onejob::{Child, Command, Job, Signal};
 
 pub(crate) use background::{Side, log_folder, make_log, redirect, split};
 pub(crate) use console::Terminal;
-pub(crate) use details::{Details, ancestors, details, terminal_width};
+pub(crate) use details::{ancestors, details, terminal_width};
 pub(crate) use events::{Received, Signals};
 pub(crate) use follow::Changes;
 pub(crate) use init::{
