@@ -29,6 +29,9 @@ fn what_is_started_in_one_terminal_is_seen_held_joined_and_ended_in_another() {
             "\"$ONEJOB\" run -n dev --mechanism {mechanism} -- {tree}; echo sta''tus=$?\n"
         ));
         place.awaits("dev");
+        eventually("the daemon runs", || {
+            text(&place.says(&["tree", "dev"]).stdout).contains("sleep 1001")
+        });
         third.send("\"$ONEJOB\" wait dev; echo wai''ted=$?\n");
 
         let mut says = |command: &str, wanted: &str| {
