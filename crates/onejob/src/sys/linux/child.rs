@@ -16,7 +16,6 @@ use super::{
         call::{self, Errno, POLLIN, PollFd},
         message::{self, MAX_FDS},
         proc::Proc,
-        raw::{nr, syscall},
     },
     identity, wait_for,
 };
@@ -125,7 +124,7 @@ impl Child {
     fn exit_info(&self) -> Option<i32> {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
-            if let Some(status) = exit_info(self.pidfd.as_fd()) {
+            if let Some(status) = call::exit_code(self.pidfd.as_raw_fd()) {
                 return Some(status);
             }
             if call::pidfd_send_signal(self.pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
@@ -133,7 +132,7 @@ impl Child {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        exit_info(self.pidfd.as_fd())
+        call::exit_code(self.pidfd.as_raw_fd())
     }
 
     /// Takes the status of our dead child: `None` if a tracer did not let go of it by the deadline.
@@ -172,27 +171,6 @@ fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
         Some((ended, _)) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
         _ => Err(io::Error::other("the guard that was its parent was killed")),
     }
-}
-
-/// `struct pidfd_info` in its first version, as `PIDFD_GET_INFO` fills it (`pidfd.h`).
-#[repr(C)]
-#[derive(Default)]
-struct PidfdInfo {
-    mask: u64,
-    cgroup: u64,
-    ids: [u32; 11],
-    exit_code: i32,
-}
-
-/// How an ended process ended, whoever has reaped it (Linux 6.15).
-fn exit_info(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    const PIDFD_INFO_EXIT: u64 = 1 << 3;
-    const PIDFD_GET_INFO: usize = 0xC000_FF0B | size_of::<PidfdInfo>() << 16;
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-    let args = [pidfd.as_raw_fd() as usize, PIDFD_GET_INFO, &raw mut info as usize, 0, 0, 0];
-    // SAFETY: the request carries the size of the struct, which the kernel does not exceed.
-    let asked = unsafe { syscall(nr::IOCTL, args) };
-    (asked.is_ok() && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }
 
 impl AsFd for Child {

@@ -13,6 +13,7 @@ pub(crate) mod call;
 pub(crate) mod cgroup;
 pub(crate) mod children;
 pub(crate) mod exec;
+pub(crate) mod fell;
 pub(crate) mod guard;
 pub(crate) mod message;
 pub(crate) mod proc;

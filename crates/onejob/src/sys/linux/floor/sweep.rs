@@ -1,17 +1,20 @@
 //! Killing everything below a process, so that nothing forks its way out.
 //!
-//! A scan that kills what it finds does not converge against processes that keep forking. So each
-//! process is first stopped, which makes its forks fail, then its children are visited, and then it
-//! is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips through comes
-//! back to the root, which is a subreaper, and is met by the next round.
+//! The first round kills top-down and stops nobody (see [`fell`]), which is all that most trees need.
 //!
-//! All are stopped before the first is killed: for a fork bomb at its limit, every death is room for
+//! A scan that kills what it finds does not converge against processes that keep forking. So in the
+//! rounds after it each process is first stopped, which makes its forks fail, then its children are
+//! visited, and then it is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips
+//! through comes back to the root, which is a subreaper, and is met by the next round.
+//!
+//! In those rounds all are stopped before the first is killed: for a fork bomb at its limit, every death is room for
 //! another one. One pass to stop is enough for nearly all; if the killing then meets more processes
 //! than there were, or no fewer than in the last round, the next rounds are *careful*, and stop in
 //! passes until one meets nobody new.
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, pidfd_send_signal},
+    fell::fell,
     walk::{Coverage, Found, Visitor, Walk},
 };
 
@@ -21,7 +24,8 @@ pub(crate) struct Round {
     pub(crate) seen: usize,
     /// Those among them that may not be killed by us.
     pub(crate) refused: usize,
-    /// A pidfd of the root's last child that was killed: when it is dead, most others are.
+    /// A pidfd of the last one, or of the root's last child, that was killed: when it is dead, most
+    /// others are.
     pub(crate) last: Option<Fd>,
     pub(crate) coverage: Coverage,
 }
@@ -32,6 +36,7 @@ pub(crate) type Marks = [u64; 1 << 16];
 /// Rounds against what is below one process.
 pub(crate) struct Sweep<'a> {
     marks: &'a mut Marks,
+    has_begun: bool,
     careful: bool,
     last_seen: usize,
 }
@@ -39,13 +44,17 @@ pub(crate) struct Sweep<'a> {
 impl<'a> Sweep<'a> {
     /// `marks` is scratch memory, of which only what is needed is touched.
     pub(crate) fn new(marks: &'a mut Marks) -> Sweep<'a> {
-        Sweep { marks, careful: false, last_seen: usize::MAX }
+        Sweep { marks, has_begun: false, careful: false, last_seen: usize::MAX }
     }
 
     /// One round over everybody below `root`: all that are met are killed.
     pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
         // More than there are in the whole system have been born while we walked.
         let mut most = walk.proc.tasks().unwrap_or(1024) + 64;
+        if !self.has_begun {
+            self.has_begun = true;
+            return fell(walk, root, root_fd, most).inspect(|round| self.last_seen = round.seen);
+        }
         if self.careful {
             self.stop_all(walk, root, root_fd)?;
             most = usize::MAX;
