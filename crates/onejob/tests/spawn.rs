@@ -19,6 +19,7 @@ use std::{
 
 use common::{alone, for_each_mechanism, job};
 use onejob::{Command, Job, Mechanism, Signal, SignalState, Stdio};
+use testkit::{Hanging, eventually};
 
 /// What a program can see of how it was started.
 const LOOK: &str = r#"
@@ -392,6 +393,50 @@ fn no_descriptor_of_ours_reaches_the_child_and_none_is_lost() {
         let before = open();
         (0..20).for_each(|_| round());
         assert_eq!(open(), before, "descriptors of the owner");
+    });
+}
+
+#[test]
+fn programs_that_hang_in_their_start_keep_nobody_else_from_starting_and_die_with_the_job() {
+    const COUNT: usize = 12;
+    for_each_mechanism(|mechanism| {
+        let (hanging, job) = (Hanging::new(), job(mechanism));
+        let start = || {
+            let mut command = Command::new(hanging.program());
+            job.spawn(command.args(["sleep", "/dev/null"]).stdin(Stdio::null()))
+        };
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..COUNT).map(|_| scope.spawn(start)).collect();
+            eventually("all of them on their way", || {
+                (job.pids().expect("a list").len() == COUNT).then_some(())
+            });
+            for code in 0..20 {
+                let exit = format!("exit {code}");
+                let mut other = job.spawn(Command::new("sh").args(["-c", &exit])).expect("started");
+                assert_eq!(other.wait().expect("a status").code(), Some(code));
+            }
+            job.kill().expect("killed");
+            for one in all {
+                let mut one = one.join().expect("no panic").expect("the kernel made it");
+                assert_eq!(one.wait().expect("a status").signal(), Some(libc::SIGKILL));
+            }
+        });
+        assert!(job.is_empty().expect("observable"));
+    });
+}
+
+#[test]
+fn a_megabyte_of_arguments_arrives_whole() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        for (count, size) in [(0, 0), (1, 20_000), (1, 30_000), (10, 100_000)] {
+            let argument = "x".repeat(size);
+            let mut command = Command::new("sh");
+            command.args(["-c", "printf %s \"$#:$*\" | wc -c", "sh"]);
+            command.args(std::iter::repeat_n(&argument, count));
+            let whole = format!("{count}:").len() + count * size + count.saturating_sub(1);
+            assert_eq!(output(&job, &mut command).trim(), whole.to_string(), "{count} × {size}");
+        }
     });
 }
 

@@ -85,8 +85,8 @@ impl Child {
     /// Its status, if it has ended by the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         loop {
-            // Without a deadline the wait for our own child's status is the wait for its end.
-            let at_once = deadline.is_none() && matches!(self.parent, Parent::Us);
+            // Without a deadline the wait for its status is the wait for its end.
+            let at_once = deadline.is_none();
             let mut fds = [PollFd::new(self.as_fd().as_raw_fd(), POLLIN)];
             if !at_once {
                 wait_for(&mut fds, deadline);
@@ -167,7 +167,13 @@ fn stolen() -> io::Error {
 /// The status as the guard tells it.
 fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let mut fds = [-1; MAX_FDS];
-    match message::receive(socket.as_raw_fd(), &mut fds)? {
+    let told = loop {
+        match message::receive(socket.as_raw_fd(), &mut fds) {
+            Err(Errno::INTR) => {}
+            told => break told?,
+        }
+    };
+    match told {
         Some((ended, _)) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
         _ => Err(io::Error::other("the guard that was its parent was killed")),
     }

@@ -32,6 +32,7 @@ pub(crate) const SIGPIPE: i32 = 13;
 pub(crate) const CLONE_VM: u64 = 0x100;
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 pub(crate) const CLONE_VFORK: u64 = 0x4000;
+pub(crate) const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -103,6 +104,23 @@ pub(crate) fn close_range(first: i32) {
         const USUAL: i32 = 4096;
         (first..USUAL).for_each(close);
     }
+}
+
+/// Closes these, which are ours.
+pub(crate) fn close_all(fds: &[i32]) {
+    let follows = |pair: &[i32]| matches!(*pair, [before, after] if after == before + 1);
+    // Those that came in one message mostly have numbers in a row.
+    if let [first, .., last] = *fds
+        && first >= 0
+        && fds.windows(2).all(follows)
+    {
+        let (first, last) = (first as usize, last as usize);
+        // SAFETY: the caller's.
+        if unsafe { syscall(raw::CLOSE_RANGE, [first, last, 0, 0, 0, 0]) }.is_ok() {
+            return;
+        }
+    }
+    fds.iter().filter(|fd| **fd >= 0).for_each(|fd| close(*fd));
 }
 
 pub(crate) fn read(from: i32, into: &mut [u8]) -> Result<usize> {
