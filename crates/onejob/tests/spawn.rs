@@ -398,31 +398,42 @@ fn no_descriptor_of_ours_reaches_the_child_and_none_is_lost() {
 
 #[test]
 fn programs_that_hang_in_their_start_keep_nobody_else_from_starting_and_die_with_the_job() {
-    const COUNT: usize = 12;
     for_each_mechanism(|mechanism| {
-        let (hanging, job) = (Hanging::new(), job(mechanism));
-        let start = || {
-            let mut command = Command::new(hanging.program());
-            job.spawn(command.args(["sleep", "/dev/null"]).stdin(Stdio::null()))
-        };
-        std::thread::scope(|scope| {
-            let all: Vec<_> = (0..COUNT).map(|_| scope.spawn(start)).collect();
-            eventually("all of them on their way", || {
-                (job.pids().expect("a list").len() == COUNT).then_some(())
-            });
-            for code in 0..20 {
-                let exit = format!("exit {code}");
-                let mut other = job.spawn(Command::new("sh").args(["-c", &exit])).expect("started");
-                assert_eq!(other.wait().expect("a status").code(), Some(code));
-            }
-            job.kill().expect("killed");
-            for one in all {
-                let mut one = one.join().expect("no panic").expect("the kernel made it");
-                assert_eq!(one.wait().expect("a status").signal(), Some(libc::SIGKILL));
-            }
-        });
-        assert!(job.is_empty().expect("observable"));
+        // A machine that stands still for long lets them go on.
+        const TRIES: usize = 3;
+        let in_time = (0..TRIES).any(|_| start_beside_hanging_programs(&job(mechanism)));
+        assert!(in_time, "{mechanism}: others are started once nobody hangs any more");
     });
+}
+
+/// Whether they were still hanging when the others had come and gone.
+fn start_beside_hanging_programs(job: &Job) -> bool {
+    const COUNT: usize = 12;
+    let hanging = Hanging::new();
+    let start = || {
+        let mut command = Command::new(hanging.program());
+        job.spawn(command.args(["sleep", "/dev/null"]).stdin(Stdio::null()))
+    };
+    let in_time = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..COUNT).map(|_| scope.spawn(start)).collect();
+        eventually("all of them on their way", || {
+            (job.pids().expect("a list").len() == COUNT).then_some(())
+        });
+        for code in 0..20 {
+            let exit = format!("exit {code}");
+            let mut other = job.spawn(Command::new("sh").args(["-c", &exit])).expect("started");
+            assert_eq!(other.wait().expect("a status").code(), Some(code));
+        }
+        let in_time = all.iter().all(|one| !one.is_finished());
+        job.kill().expect("killed");
+        for one in all {
+            let mut one = one.join().expect("no panic").expect("the kernel made it");
+            assert_eq!(one.wait().expect("a status").signal(), Some(libc::SIGKILL));
+        }
+        in_time
+    });
+    assert!(job.is_empty().expect("observable"));
+    in_time
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Bins, scratch_dir};
+use crate::{Bins, eventually, scratch_dir};
 
 /// A copy of the actor that nobody gets to execute while this is there: the kernel has whoever tries
 /// wait for the lease that we hold on the file, for 45 seconds at the most.
@@ -24,17 +24,16 @@ impl Hanging {
         fs::copy(Bins::get().actor(), &program).expect("a copy");
         let lease = File::open(&program).expect("our file");
         const F_SETSIG: i32 = 10;
-        // SAFETY: the calls take numbers. The signal that tells of a conflict is one that does nothing.
-        let leased = unsafe {
-            libc::fcntl(lease.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
-                && libc::fcntl(lease.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
-        };
-        assert!(
-            leased,
-            "failed to lease {}: {}",
-            program.display(),
-            std::io::Error::last_os_error()
-        );
+        eventually("a lease", || {
+            // Refused while a child that another test has just forked has a copy of our descriptor.
+            // SAFETY: the calls take numbers. The signal that tells of a conflict is one that does
+            // nothing.
+            let leased = unsafe {
+                libc::fcntl(lease.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
+                    && libc::fcntl(lease.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
+            };
+            leased.then_some(())
+        });
         Hanging { program, _lease: lease }
     }
 
