@@ -17,7 +17,7 @@ use std::{
     process,
 };
 
-use common::{alone, for_each_mechanism, job};
+use common::{alone, for_each_mechanism, guards, job};
 use onejob::{Command, Job, Mechanism, Signal, SignalState, Stdio};
 use testkit::{Hanging, eventually};
 
@@ -434,6 +434,39 @@ fn start_beside_hanging_programs(job: &Job) -> bool {
     });
     assert!(job.is_empty().expect("observable"));
     in_time
+}
+
+/// The kernel closes the memory of a process that becomes another user, and of all who share it.
+#[test]
+fn a_child_that_is_another_user_leaves_the_guards_open_to_their_own() {
+    const NAME: &str = "a_child_that_is_another_user_leaves_the_guards_open_to_their_own";
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become somebody else");
+        return;
+    }
+    // A process that may look at closed ones would see nothing.
+    const CAP_SYS_PTRACE: i32 = 19;
+    let drop_it = || {
+        // SAFETY: takes numbers.
+        match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: one system call.
+    if !alone(NAME, |test| _ = unsafe { test.pre_exec(drop_it) }) {
+        return;
+    }
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        // They are found by looking into them.
+        let open = guards();
+        assert!(open.len() >= 2, "{open:?}");
+        let mut command = Command::new("true");
+        let mut child = job.spawn(command.uid(54321).gid(54322).groups(&[7])).expect("started");
+        assert!(child.wait().expect("a status").success());
+        assert_eq!(guards(), open, "{mechanism}: a guard is closed");
+    });
 }
 
 #[test]

@@ -6,8 +6,9 @@
 //! and its stack, which nobody else touches until the kernel says that the child is done with it. When
 //! all places are taken, or the record is too large for one, the child gets a copy of our few pages.
 //!
-//! Whoever is born into a cgroup gets a copy, too: when a cgroup is out of memory, the kernel kills
-//! everybody who shares the memory of the one it has chosen.
+//! Two others get a copy, too. Whoever is born into a cgroup: when that is out of memory, the kernel
+//! kills everybody who shares the memory of the one it has chosen. And whoever becomes another user: the
+//! kernel closes the memory of such a process to others, and ours is to stay open to our own user.
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
@@ -92,7 +93,7 @@ impl Births {
         let plan =
             unsafe { Plan::relocate_received(place.record.as_mut_ptr().cast(), report, fds) };
         let cgroup = cgroup(fds);
-        if cgroup.is_none() && !is_spare {
+        if cgroup.is_none() && plan.keeps_credentials() && !is_spare {
             match share(plan, &place.taken, &mut place.stack) {
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
                 started => return started,

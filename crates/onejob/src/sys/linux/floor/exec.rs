@@ -167,6 +167,10 @@ impl Plan {
         }
     }
 
+    pub(crate) fn keeps_credentials(&self) -> bool {
+        self.uid < 0 && self.gid < 0 && self.set_groups == 0
+    }
+
     /// Sets everything up and executes the program; returns only to report why it could not.
     ///
     /// # Safety
