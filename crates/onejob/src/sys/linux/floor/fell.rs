@@ -1,4 +1,4 @@
-//! The first round of a sweep: whoever is met is killed before its children.
+//! The first rounds of a sweep: whoever is met is killed before its children.
 //!
 //! Nobody may see a child of its die while it lives: a shell would go on to the next command. So the
 //! children of a process are held before it is killed, and killed after it; what it starts in between

@@ -1,16 +1,17 @@
 //! Killing everything below a process, so that nothing forks its way out.
 //!
-//! The first round kills top-down and stops nobody (see [`fell`]), which is all that most trees need.
+//! The first rounds kill top-down and stop nobody (see [`fell`]), until one meets more than half of those
+//! before it. Most trees need no others.
 //!
 //! A scan that kills what it finds does not converge against processes that keep forking. So in the
-//! rounds after it each process is first stopped, which makes its forks fail, then its children are
+//! rounds after that each process is first stopped, which makes its forks fail, then its children are
 //! visited, and then it is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips
 //! through comes back to the root, which is a subreaper, and is met by the next round.
 //!
-//! In those rounds all are stopped before the first is killed: for a fork bomb at its limit, every death is room for
-//! another one. One pass to stop is enough for nearly all; if the killing then meets more processes
-//! than there were, or no fewer than in the last round, the next rounds are *careful*, and stop in
-//! passes until one meets nobody new.
+//! In those rounds all are stopped before the first is killed: for a fork bomb at its limit, every death
+//! is room for another one. One pass to stop is enough for nearly all; if the killing then meets more
+//! processes than there were, or no fewer than in the last round, the next rounds are *careful*, and stop
+//! in passes until one meets nobody new.
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, pidfd_send_signal},
@@ -36,7 +37,7 @@ pub(crate) type Marks = [u64; 1 << 16];
 /// Rounds against what is below one process.
 pub(crate) struct Sweep<'a> {
     marks: &'a mut Marks,
-    has_begun: bool,
+    stops: bool,
     careful: bool,
     last_seen: usize,
 }
@@ -44,22 +45,29 @@ pub(crate) struct Sweep<'a> {
 impl<'a> Sweep<'a> {
     /// `marks` is scratch memory, of which only what is needed is touched.
     pub(crate) fn new(marks: &'a mut Marks) -> Sweep<'a> {
-        Sweep { marks, has_begun: false, careful: false, last_seen: usize::MAX }
+        Sweep { marks, stops: false, careful: false, last_seen: usize::MAX }
     }
 
     /// One round over everybody below `root`: all that are met are killed.
     pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
         // More than there are in the whole system have been born while we walked.
         let mut most = walk.proc.tasks().unwrap_or(1024) + 64;
-        if !self.has_begun {
-            self.has_begun = true;
-            return fell(walk, root, root_fd, most).inspect(|round| self.last_seen = round.seen);
+        if !self.stops {
+            let round = fell(walk, root, root_fd, most)?;
+            self.stops = round.seen > self.last_seen / 2;
+            self.last_seen = round.seen;
+            return Ok(round);
         }
         if self.careful {
             self.stop_all(walk, root, root_fd)?;
             most = usize::MAX;
         } else {
-            walk.below(root, root_fd, &mut Stopper)?;
+            let mut stopper = Stopper { met: false };
+            let coverage = walk.below(root, root_fd, &mut stopper)?;
+            if !stopper.met && coverage == Coverage::Whole {
+                self.last_seen = 0;
+                return Ok(Round { seen: 0, refused: 0, last: None, coverage });
+            }
         }
         let mut killer = Killer { root, met: 0, most, seen: 0, refused: 0, last: None };
         let coverage = walk.below(root, root_fd, &mut killer)?;
@@ -83,10 +91,13 @@ impl<'a> Sweep<'a> {
 }
 
 /// Stops everybody.
-struct Stopper;
+struct Stopper {
+    met: bool,
+}
 
 impl Visitor for Stopper {
     fn enter(&mut self, found: &Found) {
+        self.met = true;
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
     }
 }
