@@ -10,7 +10,7 @@
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, is_dead, pidfd_open, pidfd_send_signal},
-    sweep::Round,
+    sweep::{Marks, Round, mark},
     walk::{Coverage, Walk},
 };
 
@@ -20,25 +20,51 @@ struct Felling<'a, 'w> {
     /// How many are yet to be killed. Each has two places in the arena: its number, and its pidfd
     /// or -1 for a child of the root, which stays and can be asked later.
     waiting: usize,
+    /// Who has been killed, in the rounds before, too: it can take a while to die.
+    marks: &'a mut Marks,
+    anew: usize,
     round: Round,
 }
 
-/// Kills everybody below the root, `most` at most.
-pub(crate) fn fell(walk: &mut Walk<'_>, root: i32, root_fd: i32, most: usize) -> Result<Round> {
+/// Kills everybody below the root, and answers how many have been met that were not met before: `None` if
+/// there were more than `most`, or if processes are started as fast as we kill, and it gave up.
+pub(crate) fn fell(
+    walk: &mut Walk<'_>,
+    marks: &mut Marks,
+    root: i32,
+    root_fd: i32,
+    most: usize,
+) -> Result<(Round, Option<usize>)> {
+    let start = latest(walk);
+    let mut next_look = BETWEEN_LOOKS;
     let round = Round { seen: 0, refused: 0, last: None, coverage: Coverage::Whole };
-    let mut felling = Felling { walk, waiting: 0, round };
+    let mut felling = Felling { walk, waiting: 0, marks, anew: 0, round };
     felling.list(root)?;
-    while felling.round.seen < most
-        && let Some((pid, held)) = felling.next()
-    {
+    let mut is_calm = true;
+    while is_calm && let Some((pid, held)) = felling.next() {
         // The root is not killed, so it is asked whether it was still there.
         let has_root = |_: &Fd| pidfd_send_signal(root_fd, 0) != Err(Errno::SRCH);
         if let Some(held) = held.or_else(|| felling.hold(pid, root).filter(has_root)) {
             felling.kill(pid, held);
         }
+        is_calm = felling.anew <= most;
+        if felling.anew >= next_look {
+            next_look += BETWEEN_LOOKS;
+            // Numbers begin again at the highest one: that looks like nobody, for once.
+            let started = latest(felling.walk).saturating_sub(start);
+            is_calm &= started <= felling.anew / 2;
+        }
     }
     felling.let_go(0);
-    Ok(felling.round)
+    Ok((felling.round, is_calm.then_some(felling.anew)))
+}
+
+/// How many are killed before it is asked again how many the whole system has started meanwhile.
+const BETWEEN_LOOKS: usize = 64;
+
+/// The latest number that was given to a process.
+fn latest(walk: &Walk<'_>) -> usize {
+    walk.proc.tasks().map_or(0, |(_, latest)| latest)
 }
 
 impl Felling<'_, '_> {
@@ -46,21 +72,20 @@ impl Felling<'_, '_> {
         let first = self.waiting;
         let listed = self.list(pid);
         self.hold_all(first, pid);
-        match pidfd_send_signal(held.raw(), SIGKILL) {
-            Ok(()) => {
-                self.round.seen += 1;
-                self.round.last = Some(held);
-            }
-            Err(Errno::PERM) => {
-                self.round.seen += 1;
-                self.round.refused += 1;
-            }
-            // Reaped: while we looked, its number may have been another's.
-            Err(_) => self.let_go(first),
-        }
         if listed.is_err() {
             self.round.coverage = Coverage::Partial;
         }
+        match pidfd_send_signal(held.raw(), SIGKILL) {
+            Ok(()) => self.round.last = Some(held),
+            Err(Errno::PERM) => self.round.refused += 1,
+            Err(_) => {
+                // Reaped: while we looked, its number may have been another's.
+                self.let_go(first);
+                return;
+            }
+        }
+        self.round.seen += 1;
+        self.anew += usize::from(mark(self.marks, pid));
     }
 
     /// Adds the children of a process to those who wait.

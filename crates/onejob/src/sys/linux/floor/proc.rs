@@ -119,13 +119,14 @@ impl Proc {
         })
     }
 
-    /// How many tasks the whole system has (`proc_loadavg(5)`).
-    pub(crate) fn tasks(&self) -> Option<usize> {
+    /// How many tasks the whole system has, and the latest number given to one (`proc_loadavg(5)`).
+    pub(crate) fn tasks(&self) -> Option<(usize, usize)> {
         let file = openat(self.dir.raw(), c"loadavg", 0).ok()?;
         let mut text = [0_u8; 128];
         let len = read(file.raw(), &mut text).ok()?;
         let after = text.get(..len)?.split(|byte| *byte == b'/').nth(1)?;
-        number(after.split(|byte| *byte == b' ').next()?).map(|tasks| tasks as usize)
+        let mut words = after.split(|byte| byte.is_ascii_whitespace());
+        Some((number(words.next()?)? as usize, number(words.next()?)? as usize))
     }
 
     /// What `/proc/PID/stat` says.

@@ -1,7 +1,7 @@
 //! Killing everything below a process, so that nothing forks its way out.
 //!
-//! The first rounds kill top-down and stop nobody (see [`fell`]), until one meets more than half of those
-//! before it. Most trees need no others.
+//! The first rounds kill top-down and stop nobody (see [`fell`]), as long as nobody forks as fast as we kill,
+//! and hardly anybody new is met: an eighth of the round before. Most trees need no others.
 //!
 //! A scan that kills what it finds does not converge against processes that keep forking. So in the
 //! rounds after that each process is first stopped, which makes its forks fail, then its children are
@@ -37,25 +37,26 @@ pub(crate) type Marks = [u64; 1 << 16];
 /// Rounds against what is below one process.
 pub(crate) struct Sweep<'a> {
     marks: &'a mut Marks,
-    stops: bool,
+    /// How many may be met anew, or `None` when everybody is stopped first.
+    lenience: Option<usize>,
     careful: bool,
     last_seen: usize,
 }
 
 impl<'a> Sweep<'a> {
-    /// `marks` is scratch memory, of which only what is needed is touched.
+    /// `marks` is memory full of zeroes, of which only what is needed is touched.
     pub(crate) fn new(marks: &'a mut Marks) -> Sweep<'a> {
-        Sweep { marks, stops: false, careful: false, last_seen: usize::MAX }
+        Sweep { marks, lenience: Some(usize::MAX), careful: false, last_seen: usize::MAX }
     }
 
     /// One round over everybody below `root`: all that are met are killed.
     pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
         // More than there are in the whole system have been born while we walked.
-        let mut most = walk.proc.tasks().unwrap_or(1024) + 64;
-        if !self.stops {
-            let round = fell(walk, root, root_fd, most)?;
-            self.stops = round.seen > self.last_seen / 2;
-            self.last_seen = round.seen;
+        let mut most = walk.proc.tasks().map_or(1024, |(tasks, _)| tasks) + 64;
+        if let Some(lenience) = self.lenience {
+            let lenience = lenience.min(most);
+            let (round, anew) = fell(walk, self.marks, root, root_fd, lenience)?;
+            self.lenience = anew.map(|anew| anew / 8);
             return Ok(round);
         }
         if self.careful {
@@ -108,14 +109,19 @@ struct Marker<'a> {
     anew: usize,
 }
 
+/// Whether a number had no mark; it has one now.
+pub(crate) fn mark(marks: &mut Marks, pid: i32) -> bool {
+    let bit = 1_u64 << (pid & 63);
+    let Some(word) = marks.get_mut(pid as usize >> 6) else { return false };
+    let is_new = *word & bit == 0;
+    *word |= bit;
+    is_new
+}
+
 impl Visitor for Marker<'_> {
     fn enter(&mut self, found: &Found) {
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
-        let bit = 1_u64 << (found.pid & 63);
-        if let Some(word) = self.marks.get_mut(found.pid as usize >> 6) {
-            self.anew += usize::from(*word & bit == 0);
-            *word |= bit;
-        }
+        self.anew += usize::from(mark(self.marks, found.pid));
     }
 }
 
