@@ -9,6 +9,8 @@
 #[path = "../src/sys/linux/floor/mod.rs"]
 mod floor;
 
+#[cfg(target_arch = "x86_64")]
+use core::arch::asm;
 use core::{arch::global_asm, ffi::CStr};
 
 use floor::guard::{Memory, Task, run};
@@ -39,6 +41,29 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 // assembly-free form would be compiled into calls of themselves, hence the volatile accesses.
 
 #[unsafe(no_mangle)]
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    // SAFETY: the caller's: both have `len` bytes. The direction flag is clear in every function.
+    unsafe {
+        asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+             options(nostack, preserves_flags));
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
+    // SAFETY: the caller's: it has `len` bytes. The direction flag is clear in every function.
+    unsafe {
+        asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8,
+             options(nostack, preserves_flags));
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+#[cfg(not(target_arch = "x86_64"))]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     for at in 0..len {
         // SAFETY: the caller's: both have `len` bytes.
@@ -48,6 +73,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
 }
 
 #[unsafe(no_mangle)]
+#[cfg(not(target_arch = "x86_64"))]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
     for at in 0..len {
         // SAFETY: the caller's: it has `len` bytes.

@@ -17,8 +17,9 @@ use std::{
     process,
 };
 
-use common::{alone, for_each_mechanism, job};
+use common::{alone, for_each_mechanism, guards, job};
 use onejob::{Command, Job, Mechanism, Signal, SignalState, Stdio};
+use testkit::{Hanging, eventually};
 
 /// What a program can see of how it was started.
 const LOOK: &str = r#"
@@ -392,6 +393,94 @@ fn no_descriptor_of_ours_reaches_the_child_and_none_is_lost() {
         let before = open();
         (0..20).for_each(|_| round());
         assert_eq!(open(), before, "descriptors of the owner");
+    });
+}
+
+#[test]
+fn programs_that_hang_in_their_start_keep_nobody_else_from_starting_and_die_with_the_job() {
+    for_each_mechanism(|mechanism| {
+        // A machine that stands still for long lets them go on.
+        const TRIES: usize = 3;
+        let in_time = (0..TRIES).any(|_| start_beside_hanging_programs(&job(mechanism)));
+        assert!(in_time, "{mechanism}: others are started once nobody hangs any more");
+    });
+}
+
+/// Whether they were still hanging when the others had come and gone.
+fn start_beside_hanging_programs(job: &Job) -> bool {
+    const COUNT: usize = 12;
+    let hanging = Hanging::new();
+    let start = || {
+        let mut command = Command::new(hanging.program());
+        job.spawn(command.args(["sleep", "/dev/null"]).stdin(Stdio::null()))
+    };
+    let in_time = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..COUNT).map(|_| scope.spawn(start)).collect();
+        eventually("all of them on their way", || {
+            (job.pids().expect("a list").len() == COUNT).then_some(())
+        });
+        for code in 0..20 {
+            let exit = format!("exit {code}");
+            let mut other = job.spawn(Command::new("sh").args(["-c", &exit])).expect("started");
+            assert_eq!(other.wait().expect("a status").code(), Some(code));
+        }
+        let in_time = all.iter().all(|one| !one.is_finished());
+        job.kill().expect("killed");
+        for one in all {
+            let mut one = one.join().expect("no panic").expect("the kernel made it");
+            assert_eq!(one.wait().expect("a status").signal(), Some(libc::SIGKILL));
+        }
+        in_time
+    });
+    assert!(job.is_empty().expect("observable"));
+    in_time
+}
+
+/// The kernel closes the memory of a process that becomes another user, and of all who share it.
+#[test]
+fn a_child_that_is_another_user_leaves_the_guards_open_to_their_own() {
+    const NAME: &str = "a_child_that_is_another_user_leaves_the_guards_open_to_their_own";
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become somebody else");
+        return;
+    }
+    // A process that may look at closed ones would see nothing.
+    const CAP_SYS_PTRACE: i32 = 19;
+    let drop_it = || {
+        // SAFETY: takes numbers.
+        match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: one system call.
+    if !alone(NAME, |test| _ = unsafe { test.pre_exec(drop_it) }) {
+        return;
+    }
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        // They are found by looking into them.
+        let open = guards();
+        assert!(open.len() >= 2, "{open:?}");
+        let mut command = Command::new("true");
+        let mut child = job.spawn(command.uid(54321).gid(54322).groups(&[7])).expect("started");
+        assert!(child.wait().expect("a status").success());
+        assert_eq!(guards(), open, "{mechanism}: a guard is closed");
+    });
+}
+
+#[test]
+fn a_megabyte_of_arguments_arrives_whole() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        for (count, size) in [(0, 0), (1, 20_000), (1, 30_000), (10, 100_000)] {
+            let argument = "x".repeat(size);
+            let mut command = Command::new("sh");
+            command.args(["-c", "printf %s \"$#:$*\" | wc -c", "sh"]);
+            command.args(std::iter::repeat_n(&argument, count));
+            let whole = format!("{count}:").len() + count * size + count.saturating_sub(1);
+            assert_eq!(output(&job, &mut command).trim(), whole.to_string(), "{count} × {size}");
+        }
     });
 }
 

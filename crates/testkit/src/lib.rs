@@ -19,6 +19,8 @@ mod cell;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
 #[cfg(target_os = "linux")]
+mod hanging;
+#[cfg(target_os = "linux")]
 pub mod mortal;
 #[cfg(target_os = "linux")]
 mod namespace;
@@ -38,6 +40,8 @@ pub use bins::{Bins, scratch_dir};
 pub use bystanders::Bystanders;
 pub use cell::{Cell, Living};
 pub use eventually::{DEADLINE, eventually, skip};
+#[cfg(target_os = "linux")]
+pub use hanging::Hanging;
 #[cfg(target_os = "linux")]
 pub use namespace::GO as CELL_GO;
 pub use owner::{Answer, Owner, numbers};

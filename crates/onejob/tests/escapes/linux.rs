@@ -181,6 +181,18 @@ fn zombies_that_nobody_reaps_do_not_outlast_the_job() {
     });
 }
 
+/// A shell would go on to the next command.
+#[test]
+fn nobody_sees_a_child_of_its_die_with_a_subreaper_job() {
+    let is_subreaper = |setting: Setting| setting.mechanism() == "subreaper";
+    every_case_where(is_subreaper, &Scenario::actor("mourners"), |case| {
+        case.report.players(&case.cell, "parent", 10);
+        let report = case.report.clone();
+        case.ends_without_survivors();
+        assert_eq!(report.count("mourner"), 0, "members that saw a child die");
+    });
+}
+
 #[test]
 fn a_setuid_member_of_an_ordinary_users_job_dies_or_is_reported() {
     if Bins::get().setuid_actor().is_none() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use testkit::{Owner, Setting, eventually, proc};
+use testkit::{Hanging, Owner, Setting, eventually, proc};
 
 use crate::scene::{Guards, Random, Scene, Times, every_setting, kill, pause, settings, signal};
 
@@ -47,6 +47,23 @@ fn with_the_inner_guard_killed_the_outer_one_ends_the_tree() {
             }
             assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
         }
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn an_owner_that_is_killed_while_programs_hang_in_their_start_leaves_nobody() {
+    every_setting(|setting| {
+        let (mut scene, hanging) = (Scene::new(setting), Hanging::new());
+        let mut owner = scene.owner();
+        let tree = scene.tree_of(&mut owner);
+        let before = scene.cell.living_pids();
+        owner.tell(&format!("spawn {} sleep /dev/null", hanging.program().display()));
+        eventually("a program on its way", || {
+            (scene.cell.living_pids().len() > before.len()).then_some(())
+        });
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
         owner.murder();
         scene.is_deserted();
     });

@@ -22,22 +22,9 @@ impl Innocent {
     /// Waits until the number is free, and has a process born with it.
     #[track_caller]
     pub(crate) fn with_number(number: i32) -> Innocent {
-        await_free(number);
         let report = Report::new();
-        eventually(&format!("a process with the number {number}"), || {
-            fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string())
-                .expect("root can choose");
-            let mut actor = Command::new(Bins::get().actor());
-            actor.arg("signal-counter").arg(report.arg()).stdin(Stdio::null());
-            let mut process = actor.spawn().expect("the actor starts");
-            if process.id() as i32 == number {
-                return Some(Innocent { process, report: report.clone() });
-            }
-            // Somebody else was faster.
-            process.kill().expect("our child");
-            process.wait().expect("our child");
-            None
-        })
+        let process = born_with(number, &["signal-counter", report.arg()]);
+        Innocent { process, report }
     }
 
     fn number(&self) -> i32 {
@@ -69,6 +56,58 @@ impl Innocent {
         kill(self.number());
         let status = eventually("its end", || self.process.try_wait().expect("our child"));
         assert_eq!(status.signal(), Some(9), "the number is not the innocent's");
+    }
+}
+
+/// Waits until the number is free, and has an actor born with it.
+#[track_caller]
+fn born_with(number: i32, words: &[&str]) -> Child {
+    await_free(number);
+    eventually(&format!("a process with the number {number}"), || {
+        fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string())
+            .expect("root can choose");
+        let mut actor = Command::new(Bins::get().actor());
+        let mut process = actor.args(words).stdin(Stdio::null()).spawn().expect("the actor starts");
+        if process.id() as i32 == number {
+            return Some(process);
+        }
+        // Somebody else was faster.
+        process.kill().expect("our child");
+        process.wait().expect("our child");
+        None
+    })
+}
+
+/// An innocent that has a child.
+pub(crate) struct Parent {
+    process: Child,
+    child: i32,
+}
+
+impl Parent {
+    #[track_caller]
+    pub(crate) fn with_number(number: i32) -> Parent {
+        let (report, actor) = (Report::new(), Bins::get().actor().display().to_string());
+        let process = born_with(number, &["below", report.arg(), &actor, "sleep", "/dev/null"]);
+        let child = eventually("its child", || proc::children(number).first().copied());
+        Parent { process, child }
+    }
+
+    /// # Panics
+    /// If either has been ended.
+    #[track_caller]
+    pub(crate) fn lives_with_its_child(&mut self) {
+        assert_eq!(self.process.try_wait().expect("our child"), None, "HIT the innocent");
+        let child = proc::stat(self.child).map(|stat| (stat.ppid, stat.state == 'Z'));
+        assert_eq!(child, Some((self.process.id() as i32, false)), "HIT the innocent's child");
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        kill(self.child);
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

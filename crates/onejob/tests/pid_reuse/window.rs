@@ -11,7 +11,7 @@ use testkit::{Answer, Bins, Cell, Owner, Report, Setting, eventually, proc, scra
 
 use crate::{
     driven::{Driven, odd_owner},
-    innocent::{Innocent, await_free, kill},
+    innocent::{Innocent, Parent, await_free, kill},
     space::inside,
 };
 
@@ -193,6 +193,43 @@ fn a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
             held_up_at_a_signal(setting, "kill", "SIGKILL", empty);
         }
     });
+}
+
+/// Whoever is found below a number has it as its parent's, whosever that is by then.
+#[test]
+fn an_innocents_child_is_spared_when_the_innocent_takes_a_members_number_inside_the_call() {
+    let name =
+        "an_innocents_child_is_spared_when_the_innocent_takes_a_members_number_inside_the_call";
+    if !is_ready(name) {
+        return;
+    }
+    for request in ["kill", "signal TERM"] {
+        in_time(|| {
+            let setting = Setting::SubreaperRoot;
+            let mut cell = Cell::new(setting);
+            let mut owner = Owner::start(&mut cell, setting);
+            owner.new_job();
+            let member = Bins::get().actor().display().to_string();
+            owner.ok(&format!("spawn {} auto-reap {member}", odd_owner().display()));
+            let parent = owner.list()[0];
+            let number =
+                eventually("a child of the member", || proc::children(parent).first().copied());
+            // It is held by then, and its children are about to be looked at.
+            let slow = Slow::attach(owner.pid, "statx");
+            let look = format!("\"{number}/task\"");
+            owner.tell(request);
+            slow.awaits(&look, 1);
+            kill(number);
+            let mut innocent = Parent::with_number(number);
+            let in_time = !slow.is_past(&look, 1);
+            owner.answer(request).expect("a job");
+            drop(slow);
+            owner.ok("kill");
+            owner.end();
+            innocent.lives_with_its_child();
+            in_time
+        });
+    }
 }
 
 #[test]

@@ -287,8 +287,8 @@ pub(super) fn children(proc: &Proc, root: Root<'_>) -> io::Result<Children> {
         // A number that is somebody else's by now is only waited for, and looked at again then.
         let Ok(pidfd) = identity::pidfd_open(*pid as u32) else { continue };
         // Hidden from us (hidepid) does not mean gone.
-        let is_child = proc.stat(*pid).map_or(true, |stat| stat.parent == root.pid);
-        if *pid != me && is_child && !call::is_dead(pidfd.as_raw_fd()) {
+        let is_child = || proc.stat(*pid).map_or(true, |stat| stat.parent == root.pid);
+        if *pid != me && !call::is_dead(pidfd.as_raw_fd()) && is_child() {
             return Ok(Children::Alive(pidfd));
         }
     }

@@ -16,7 +16,6 @@ use super::{
         call::{self, Errno, POLLIN, PollFd},
         message::{self, MAX_FDS},
         proc::Proc,
-        raw::{nr, syscall},
     },
     identity, wait_for,
 };
@@ -86,8 +85,8 @@ impl Child {
     /// Its status, if it has ended by the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         loop {
-            // Without a deadline the wait for our own child's status is the wait for its end.
-            let at_once = deadline.is_none() && matches!(self.parent, Parent::Us);
+            // Without a deadline the wait for its status is the wait for its end.
+            let at_once = deadline.is_none();
             let mut fds = [PollFd::new(self.as_fd().as_raw_fd(), POLLIN)];
             if !at_once {
                 wait_for(&mut fds, deadline);
@@ -125,7 +124,7 @@ impl Child {
     fn exit_info(&self) -> Option<i32> {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
-            if let Some(status) = exit_info(self.pidfd.as_fd()) {
+            if let Some(status) = call::exit_code(self.pidfd.as_raw_fd()) {
                 return Some(status);
             }
             if call::pidfd_send_signal(self.pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
@@ -133,7 +132,7 @@ impl Child {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        exit_info(self.pidfd.as_fd())
+        call::exit_code(self.pidfd.as_raw_fd())
     }
 
     /// Takes the status of our dead child: `None` if a tracer did not let go of it by the deadline.
@@ -168,31 +167,16 @@ fn stolen() -> io::Error {
 /// The status as the guard tells it.
 fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let mut fds = [-1; MAX_FDS];
-    match message::receive(socket.as_raw_fd(), &mut fds)? {
+    let told = loop {
+        match message::receive(socket.as_raw_fd(), &mut fds) {
+            Err(Errno::INTR) => {}
+            told => break told?,
+        }
+    };
+    match told {
         Some((ended, _)) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
         _ => Err(io::Error::other("the guard that was its parent was killed")),
     }
-}
-
-/// `struct pidfd_info` in its first version, as `PIDFD_GET_INFO` fills it (`pidfd.h`).
-#[repr(C)]
-#[derive(Default)]
-struct PidfdInfo {
-    mask: u64,
-    cgroup: u64,
-    ids: [u32; 11],
-    exit_code: i32,
-}
-
-/// How an ended process ended, whoever has reaped it (Linux 6.15).
-fn exit_info(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    const PIDFD_INFO_EXIT: u64 = 1 << 3;
-    const PIDFD_GET_INFO: usize = 0xC000_FF0B | size_of::<PidfdInfo>() << 16;
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-    let args = [pidfd.as_raw_fd() as usize, PIDFD_GET_INFO, &raw mut info as usize, 0, 0, 0];
-    // SAFETY: the request carries the size of the struct, which the kernel does not exceed.
-    let asked = unsafe { syscall(nr::IOCTL, args) };
-    (asked.is_ok() && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }
 
 impl AsFd for Child {

@@ -203,8 +203,8 @@ impl Guards {
         !self.inner.is_dead()
     }
 
-    /// Sends a request; the first of its descriptors is added here.
-    pub(super) fn request(&self, request: &Message, fds: &[i32]) -> io::Result<Reply> {
+    /// Sends a request, with what comes after it; the first of its descriptors is added here.
+    pub(super) fn request(&self, request: &Message, more: &[u8], fds: &[i32]) -> io::Result<Reply> {
         let (ours, theirs) = pair()?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(fds);
@@ -215,13 +215,13 @@ impl Guards {
             ));
         }
         self.wake();
-        message::send(self.socket.as_raw_fd(), request, &all)?;
+        message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
         Ok(Reply(ours))
     }
 
     /// A request that is answered by one `DONE`.
     pub(super) fn ask(&self, kind: u32) -> io::Result<[u64; 2]> {
-        let reply = self.request(&Message::new(kind), &[])?;
+        let reply = self.request(&Message::new(kind), &[], &[])?;
         match self.receive(&reply)? {
             Some((done, _)) => Ok(done.numbers),
             None => Err(io::Error::other("the guard was killed")),

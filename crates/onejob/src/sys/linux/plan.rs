@@ -88,6 +88,8 @@ impl Record {
             new_session: u32::from(unix.setsid),
             take_terminal: u32::from(unix.take_terminal),
             dispositions: if ignored.is_some() { exec::SET } else { exec::KEEP },
+            tells_birth: 1,
+            pad: 0,
             stage: AtomicU32::new(0),
             errno: AtomicU32::new(0),
         };

@@ -1,8 +1,8 @@
 //! Whether a child of a guard would be what a child of ours would be.
 
-use std::io;
+use std::{ffi::CStr, io, os::fd::AsRawFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::{floor::call, read_proc, spawn::Inherited};
 use crate::{Error, Result};
@@ -12,8 +12,9 @@ use crate::{Error, Result};
 #[derive(PartialEq, Eq)]
 pub(super) struct Rights {
     /// Users, groups, capabilities and seccomp, as `/proc/thread-self/status` shows them.
-    credentials: Vec<String>,
-    namespaces: Vec<(&'static str, u64)>,
+    credentials: String,
+    /// As the links in `/proc/thread-self/ns` name them.
+    namespaces: String,
     session: i32,
     root: (u64, u64),
 }
@@ -32,44 +33,66 @@ impl Rights {
     fn read(entry: &str, pid: i32) -> Result<(Rights, Inherited)> {
         let failed = |e: io::Error| Error::os(format!("read the credentials in /proc/{entry}"), e);
         const WORDS: [&str; 11] = [
-            "Uid:",
-            "Gid:",
-            "Groups:",
-            "CapInh:",
-            "CapPrm:",
-            "CapEff:",
-            "CapBnd:",
-            "CapAmb:",
-            "NoNewPrivs:",
-            "Seccomp:",
-            "Seccomp_filters:",
+            "Uid",
+            "Gid",
+            "Groups",
+            "CapInh",
+            "CapPrm",
+            "CapEff",
+            "CapBnd",
+            "CapAmb",
+            "NoNewPrivs",
+            "Seccomp",
+            "Seccomp_filters",
         ];
         let status = read_proc(&format!("/proc/{entry}/status")).map_err(failed)?;
-        let kept = status.lines().filter(|line| WORDS.iter().any(|word| line.starts_with(word)));
-        let number = |word: &str, radix: u32| {
-            let value = status.lines().find_map(|line| line.strip_prefix(word));
-            let value = value.and_then(|value| u64::from_str_radix(value.trim(), radix).ok());
-            value.ok_or_else(|| failed(io::Error::other(format!("/proc shows no {word}"))))
+        let mut credentials = String::with_capacity(512);
+        let (mut umask, mut ignored) = (None, None);
+        for line in status.split_inclusive('\n') {
+            let Some((word, value)) = line.split_once(':') else { continue };
+            match word {
+                "Umask" => umask = u64::from_str_radix(value.trim(), 8).ok(),
+                "SigIgn" => ignored = u64::from_str_radix(value.trim(), 16).ok(),
+                word if WORDS.contains(&word) => credentials.push_str(line),
+                _ => {}
+            }
+        }
+        let (Some(umask), Some(ignored)) = (umask, ignored) else {
+            return Err(failed(io::Error::other("/proc shows no Umask or no SigIgn")));
         };
         let inherited = Inherited {
-            umask: number("Umask:", 8)? as i32,
+            umask: umask as i32,
             // A group from outside our PID namespace has no number; the guard is in it, too.
             group: Some(call::own_group()).filter(|group| *group != 0),
-            ignored: number("SigIgn:", 16)?,
+            ignored,
         };
-        const NAMESPACES: [&str; 8] =
-            ["cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts"];
+        const NAMESPACES: [&CStr; 8] = [
+            c"cgroup",
+            c"ipc",
+            c"mnt",
+            c"net",
+            c"pid_for_children",
+            c"time_for_children",
+            c"user",
+            c"uts",
+        ];
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(format!("/proc/{entry}/ns"), flags, Mode::empty());
         let dir = dir.map_err(|e| failed(e.into()))?;
-        let namespace = |name: &'static str| {
-            let stat = rustix::fs::statat(&dir, name, AtFlags::empty());
-            (name, stat.map_or(0, |stat| stat.st_ino))
-        };
-        let root = rustix::fs::stat(format!("/proc/{entry}/root")).map_err(|e| failed(e.into()))?;
+        let mut namespaces = String::with_capacity(256);
+        for name in NAMESPACES {
+            let mut link = [0; 64];
+            // A kernel may not have this one.
+            let len = call::readlinkat(dir.as_raw_fd(), name, &mut link).unwrap_or(0);
+            namespaces.push_str(&String::from_utf8_lossy(&link[..len]));
+            namespaces.push(' ');
+        }
+        // The calling thread's own is what it calls so.
+        let root = if pid == 0 { "/".to_owned() } else { format!("/proc/{entry}/root") };
+        let root = rustix::fs::stat(root).map_err(|e| failed(e.into()))?;
         let rights = Rights {
-            credentials: kept.map(str::to_owned).collect(),
-            namespaces: NAMESPACES.into_iter().map(namespace).collect(),
+            credentials,
+            namespaces,
             session: call::session_of(pid),
             root: (root.st_dev, root.st_ino),
         };

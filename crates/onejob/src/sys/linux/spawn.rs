@@ -1,7 +1,7 @@
 //! Making the child: here, or by asking a guard.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
@@ -13,12 +13,14 @@ use rustix::{
 use super::{
     child::{Child, reap_unwaited},
     floor::{
+        birth,
         call::{
             self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM,
             CloneArgs, Errno, SIGCHLD, SIGKILL,
         },
-        exec::{Limit, Mapping, Plan},
+        exec::{self, Limit, Mapping, Plan},
         message::{self, Message},
+        proc,
         raw::{self, nr},
     },
     guards::{Blocked, Guards, Stack, clone_args},
@@ -109,11 +111,6 @@ pub(super) fn join_on_exec(
     Ok(())
 }
 
-unsafe extern "C" fn child(record: *mut u8) -> ! {
-    // SAFETY: `share` relocated a whole record; the plan is its head.
-    unsafe { (*record.cast::<Plan>()).run() }
-}
-
 /// A child that shares our memory while we are suspended: as fast with 4 GB as with 4 MB.
 fn share(mut record: Record, way: Way<'_>) -> io::Result<Attempt> {
     const STACK: usize = 64 * 1024;
@@ -134,14 +131,14 @@ fn share(mut record: Record, way: Way<'_>) -> io::Result<Attempt> {
             let (at, size) = (&raw const args as usize, size_of::<CloneArgs>());
             // SAFETY: a fresh stack; the record outlives the child's use of it, since CLONE_VFORK
             // suspends us until it has executed its program or ended.
-            unsafe { raw::clone_to(raw::CLONE3, [at, size, 0, 0, 0], child, data) }
+            unsafe { raw::clone_to(raw::CLONE3, [at, size, 0, 0, 0], exec::start, data) }
         }
         Way::Joins(_) => {
             // SAFETY: as above. Handlers of ours stay set in the child, which resets them before it
             // unblocks signals.
             unsafe {
                 let args = clone_args(flags, SIGCHLD, stack.top(STACK), &mut pidfd);
-                raw::clone_to(nr::CLONE, args, child, data)
+                raw::clone_to(nr::CLONE, args, exec::start, data)
             }
         }
     };
@@ -342,12 +339,20 @@ fn remote_once(
         own.extend([procs.as_raw_fd(), dir.as_raw_fd()]);
         request.numbers[1] = if is_born_inside { own.len() as u64 } else { 0 };
     }
-    let file = memory_file(record.bytes()).map_err(failed)?;
+    // Only a cgroup kills at birth.
+    record.plan().tells_birth = u32::from(cgroup.is_some());
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-    request.numbers[0] = record.bytes().len() as u64;
-    let mut fds = vec![file.as_raw_fd(), writer.as_raw_fd()];
+    let mut fds = vec![writer.as_raw_fd()];
+    let mut bytes = record.bytes();
+    let file;
+    if bytes.len() > birth::MOST {
+        file = memory_file(bytes).map_err(failed)?;
+        fds.push(file.as_raw_fd());
+        request.numbers[0] = bytes.len() as u64;
+        bytes = &[];
+    }
     fds.extend(own);
-    let reply = guards.request(&request, &fds).map_err(failed)?;
+    let reply = guards.request(&request, bytes, &fds).map_err(failed)?;
     drop(writer);
     // The report ends when the program is executed, and the answer is there by then: we sleep once.
     let report = last_report(reader.as_fd()).map_err(failed)?;
@@ -360,7 +365,7 @@ fn remote_once(
         _ => return Err(failed(io::Error::from_raw_os_error(answer.errno))),
     };
     match report {
-        (0, _) => {
+        (0, _) if cgroup.is_some() => {
             let _ = guards.receive(&reply);
             Ok(None)
         }
@@ -381,18 +386,19 @@ fn remote_once(
 /// not closed on exec.
 fn inherited(wiring: &Wiring) -> io::Result<Vec<Mapping>> {
     let mut all = wiring.mappings();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let name = entry?.file_name();
-        let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
-        if all.iter().any(|mapping| mapping.to == fd) {
-            continue;
+    let wired = all.len();
+    let dir = call::openat(-1, c"/proc/self/fd", call::O_DIRECTORY)?;
+    proc::entries(&dir, &mut |name, _| {
+        let fd = proc::number(name.to_bytes()).map_or(-1, |fd| fd as RawFd);
+        if fd < 0 || all.iter().take(wired).any(|mapping| mapping.to == fd) {
+            return;
         }
         // SAFETY: only asked for its flags; if it was closed meanwhile, that fails.
         let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
         if flags.is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) {
             all.push(Mapping { from: fd, to: fd });
         }
-    }
+    })?;
     Ok(all)
 }
 

@@ -114,6 +114,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("crowd", trees::crowd),
     ("below", trees::below),
     ("bomb", trees::bomb),
+    ("mourners", trees::mourners),
     ("stubborn", odd::stubborn),
     ("stopped", odd::stopped),
     ("closed", odd::closed),

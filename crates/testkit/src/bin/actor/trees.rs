@@ -189,6 +189,24 @@ fn branches(node: usize, total: usize) {
     }
 }
 
+/// Ten parents of twenty, deaf to requests: whoever sees a child of its end says so.
+pub(crate) fn mourners() {
+    let starter = sys::pid();
+    for _ in 0..10 {
+        sys::fork(|| {
+            sys::leave_session();
+            sys::ignore(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
+            for _ in 0..20 {
+                sys::fork(|| rest());
+            }
+            say("parent", starter);
+            sys::wait(-1);
+            say("mourner", starter);
+            rest()
+        });
+    }
+}
+
 /// `bomb REPORT N [UID]`: forks without end, held to N live processes by `RLIMIT_NPROC`. Root is
 /// exempt from that limit, hence becomes UID.
 pub(crate) fn bomb() {

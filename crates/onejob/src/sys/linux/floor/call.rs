@@ -32,6 +32,7 @@ pub(crate) const SIGPIPE: i32 = 13;
 pub(crate) const CLONE_VM: u64 = 0x100;
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 pub(crate) const CLONE_VFORK: u64 = 0x4000;
+pub(crate) const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -105,6 +106,23 @@ pub(crate) fn close_range(first: i32) {
     }
 }
 
+/// Closes these, which are ours.
+pub(crate) fn close_all(fds: &[i32]) {
+    let follows = |pair: &[i32]| matches!(*pair, [before, after] if after == before + 1);
+    // Those that came in one message mostly have numbers in a row.
+    if let [first, .., last] = *fds
+        && first >= 0
+        && fds.windows(2).all(follows)
+    {
+        let (first, last) = (first as usize, last as usize);
+        // SAFETY: the caller's.
+        if unsafe { syscall(raw::CLOSE_RANGE, [first, last, 0, 0, 0, 0]) }.is_ok() {
+            return;
+        }
+    }
+    fds.iter().filter(|fd| **fd >= 0).for_each(|fd| close(*fd));
+}
+
 pub(crate) fn read(from: i32, into: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most `len` bytes into the buffer.
     again(|| unsafe {
@@ -159,6 +177,17 @@ pub(crate) fn is_own(file: i32) -> bool {
     // SAFETY: takes nothing, cannot fail.
     let me = unsafe { syscall(nr::GETEUID, [0; 6]) };
     seen.is_ok() && me == Ok(stat[5] as usize)
+}
+
+/// How many links a file of this name has.
+pub(crate) fn links(dir: i32, name: &CStr) -> Result<u32> {
+    const STATX_NLINK: usize = 0x4;
+    // `struct statx`, alike everywhere: the number of links is its fifth word.
+    let mut stat = [0_u32; 64];
+    let at = stat.as_mut_ptr() as usize;
+    // SAFETY: the name ends with NUL, and the kernel writes one statx, which has 256 bytes.
+    unsafe { syscall(nr::STATX, [fd(dir), path(name), 0, STATX_NLINK, at, 0]) }?;
+    Ok(stat[4])
 }
 
 pub(crate) fn readlinkat(dir: i32, name: &CStr, into: &mut [u8]) -> Result<usize> {
@@ -261,6 +290,38 @@ pub(crate) fn now() -> u64 {
 pub(crate) fn is_dead(pidfd: i32) -> bool {
     let mut fds = [PollFd::new(pidfd, POLLIN)];
     poll(&mut fds, 0) == 1 && fds[0].revents & POLLIN != 0
+}
+
+/// `struct pidfd_info` in its first version, as `PIDFD_GET_INFO` fills it (`pidfd.h`).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    /// Its number and thread group, its parent, then users and groups.
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+fn pidfd_info(pidfd: i32, mask: u64) -> Result<PidfdInfo> {
+    const PIDFD_GET_INFO: usize = 0xC000_FF0B | size_of::<PidfdInfo>() << 16;
+    let mut info = PidfdInfo { mask, ..PidfdInfo::default() };
+    // SAFETY: the request carries the size of the struct, which the kernel does not exceed.
+    unsafe { syscall(nr::IOCTL, [fd(pidfd), PIDFD_GET_INFO, &raw mut info as usize, 0, 0, 0]) }?;
+    if info.mask & mask == mask { Ok(info) } else { Err(Errno::NODEV) }
+}
+
+/// The parent of exactly the process behind the pidfd; `Errno::SRCH` if that was reaped. Another error
+/// says that the kernel cannot tell (before Linux 6.13).
+pub(crate) fn parent_of(pidfd: i32) -> Result<i32> {
+    const PIDFD_INFO_PID: u64 = 1 << 0;
+    pidfd_info(pidfd, PIDFD_INFO_PID).map(|info| info.ids[2] as i32)
+}
+
+/// How a process that was reaped ended, whoever has done that (Linux 6.15).
+pub(crate) fn exit_code(pidfd: i32) -> Option<i32> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    pidfd_info(pidfd, PIDFD_INFO_EXIT).ok().map(|info| info.exit_code)
 }
 
 /// A child that has ended, as `waitid` tells it.

@@ -103,6 +103,9 @@ pub(crate) struct Plan {
     /// Whether only `SIGPIPE` is reset ([`KEEP`]), or `ignored` is the whole truth ([`SET`]), which a
     /// starter without dispositions of its own makes easy ([`DEFAULTS`]).
     pub(crate) dispositions: u32,
+    /// Whether to report [`Stage::Born`], too.
+    pub(crate) tells_birth: u32,
+    pub(crate) pad: u32,
     /// The outcome, for a parent that shares this memory.
     pub(crate) stage: AtomicU32,
     pub(crate) errno: AtomicU32,
@@ -164,12 +167,18 @@ impl Plan {
         }
     }
 
+    pub(crate) fn keeps_credentials(&self) -> bool {
+        self.uid < 0 && self.gid < 0 && self.set_groups == 0
+    }
+
     /// Sets everything up and executes the program; returns only to report why it could not.
     ///
     /// # Safety
     /// To be called in a fresh child only, on a relocated record.
     pub(crate) unsafe fn run(&self) -> ! {
-        self.reached(Stage::Born, 0);
+        if self.tells_birth != 0 {
+            self.reached(Stage::Born, 0);
+        }
         // SAFETY: the caller's.
         let (stage, errno) = match unsafe { self.set_up() } {
             Err(failed) => failed,
@@ -381,6 +390,15 @@ impl Plan {
         }
         if forbidden { Errno::ACCES } else { why }
     }
+}
+
+/// Where a child that shares its parent's memory begins.
+///
+/// # Safety
+/// As [`Plan::run`], of which `record` is the head.
+pub(crate) unsafe extern "C" fn start(record: *mut u8) -> ! {
+    // SAFETY: the caller's.
+    unsafe { (*record.cast::<Plan>()).run() }
 }
 
 /// A copy of a descriptor at a number, as low as can be, that is nobody's target.

@@ -8,15 +8,14 @@
 //! both: end the owner's cgroups, if it has any, then kill everything below oneself.
 
 use super::{
+    birth::Births,
     budget::Budgets,
     call::{
-        self, CLONE_INTO_CGROUP, CStr, CloneArgs, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER,
-        PR_SET_NAME, PollFd, Result, SIGCHLD, close, exit, getpid, getppid, pidfd_open, poll,
-        reap_any,
+        self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
+        SIGCHLD, close, close_all, exit, getpid, getppid, pidfd_open, poll, reap_any,
     },
     cgroup,
     children::Children,
-    exec::Plan,
     message::{self, Message},
     proc::Proc,
     raw::{nr, syscall},
@@ -66,15 +65,18 @@ pub(crate) struct Memory {
     path: [Frame; 512],
     marks: Marks,
     children: Children,
+    births: Births,
     budgets: Budgets,
 }
 
 impl Memory {
+    #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
     pub(crate) const NEW: Memory = Memory {
         arena: [0; 32768],
         path: [Frame::EMPTY; 512],
         marks: [0; 1 << 16],
         children: Children::NONE,
+        births: Births::NONE,
         budgets: Budgets::NONE,
     };
 }
@@ -224,7 +226,7 @@ impl<'a> Guard<'a> {
 
     fn answer_owner(&mut self) {
         let mut fds = [-1; message::MAX_FDS];
-        let (request, count) = match message::receive(SOCKET, &mut fds) {
+        let (request, count) = match self.memory.births.receive(SOCKET, &mut fds) {
             // The owner has dropped the job, or replaced itself by another program.
             Ok(None) => self.finish(),
             Ok(Some(received)) => received,
@@ -254,7 +256,7 @@ impl<'a> Guard<'a> {
     fn answer_others(&mut self) {
         let mut fds = [-1; message::MAX_FDS];
         let socket = self.listener.as_ref().map_or(-1, Fd::raw);
-        if let Ok(Some((request, count))) = message::receive(socket, &mut fds) {
+        if let Ok(Some((request, count))) = self.memory.births.receive(socket, &mut fds) {
             self.answer(&request, fds.get_mut(..count).unwrap_or(&mut []));
         }
     }
@@ -301,15 +303,14 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Starts a process for the owner. `fds`: reply, plan, report, then the plan's own.
+    /// Starts a process for the owner. `fds`: reply, report, then what the record needs.
     fn spawn(&mut self, request: &Message, fds: &mut [i32]) {
         let Some((&reply, rest)) = fds.split_first() else { return };
         match self.start(request, rest) {
             Ok((pid, pidfd)) => {
                 let mut started = Message::new(message::STARTED);
                 started.numbers = [pid as u64, 0];
-                let _ = message::send(reply, &started, &[pidfd]);
-                close(pidfd);
+                let _ = message::send(reply, &started, &[pidfd.raw()]);
                 self.memory.children.remember(pid, reply);
             }
             Err(errno) => {
@@ -320,8 +321,7 @@ impl<'a> Guard<'a> {
         close_all(rest);
     }
 
-    fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, i32)> {
-        let [plan_file, report, own @ ..] = fds else { return Err(Errno::INVAL) };
+    fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
         if self.memory.children.is_full() {
             return Err(Errno::AGAIN);
         }
@@ -330,56 +330,7 @@ impl<'a> Guard<'a> {
             call::set_dispositions(0);
             self.has_defaults = true;
         }
-        let size = request.numbers[0] as usize;
-        const READ_WRITE: usize = 3;
-        const MAP_PRIVATE: usize = 2;
-        // SAFETY: a private mapping of the owner's file, at an address the kernel chooses.
-        let record = unsafe {
-            syscall(nr::MMAP, [0, size, READ_WRITE, MAP_PRIVATE, *plan_file as usize, 0])
-        }?;
-        let mut pidfd = -1_i32;
-        let cgroup = (request.numbers[1] as usize).checked_sub(1).and_then(|at| own.get(at));
-        let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
-        let args = CloneArgs {
-            flags: call::CLONE_PIDFD | into,
-            pidfd: &raw mut pidfd as u64,
-            exit_signal: SIGCHLD as u64,
-            cgroup: cgroup.map_or(0, |dir| *dir as u64),
-            ..CloneArgs::default()
-        };
-        let mut is_born_inside = cgroup.is_some();
-        // The child gets a copy of our few pages and leaves us free: a program on a file system
-        // that hangs must not keep us from the owner's end.
-        // SAFETY: the child goes on in the floor only, and does not share our memory.
-        let started = match unsafe { call::clone3(&args) } {
-            Err(Errno::NOSYS | Errno::PERM) => {
-                is_born_inside = false;
-                // SAFETY: as above.
-                unsafe { call::fork(SIGCHLD) }
-            }
-            started => started,
-        };
-        match started {
-            Ok(None) => {
-                // SAFETY: the owner's record, whole, in a page of our own copy.
-                unsafe {
-                    if is_born_inside {
-                        (*(record as *mut Plan)).join = -1;
-                    }
-                    Plan::relocate_received(record as *mut u8, *report, own).run()
-                }
-            }
-            started => {
-                // SAFETY: the mapping made above, which nobody uses any more here.
-                let _ = unsafe { syscall(nr::MUNMAP, [record, size, 0, 0, 0, 0]) };
-                let pid = started?.unwrap_or(0);
-                if pidfd < 0 {
-                    // Our own child, not yet reaped: the number is its own.
-                    pidfd = pidfd_open(pid)?.into_raw();
-                }
-                Ok((pid, pidfd))
-            }
-        }
+        self.memory.births.start(request, fds)
     }
 
     /// Ends everything and then itself. Not before: what cannot die keeps us waiting.
@@ -429,14 +380,11 @@ impl<'a> Guard<'a> {
     }
 }
 
-fn close_all(fds: &[i32]) {
-    fds.iter().filter(|fd| **fd >= 0).for_each(|fd| close(*fd));
-}
-
 /// Takes what is pending, so that the descriptor tells of what comes next.
 fn drain(signals: &Fd) {
-    let mut pending = [0_u8; 512];
-    while call::read(signals.raw(), &mut pending).is_ok_and(|len| len > 0) {}
+    const SIGINFO: usize = 128;
+    let mut pending = [0_u8; 2 * SIGINFO];
+    while call::read(signals.raw(), &mut pending).is_ok_and(|len| len == pending.len()) {}
 }
 
 /// Microseconds of user and system time of all who were reaped, and of whom they had reaped.

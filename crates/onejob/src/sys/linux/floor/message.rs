@@ -2,7 +2,7 @@
 //!
 //! | request | carries | answered |
 //! |---|---|---|
-//! | `SPAWN` | a reply socket, the plan's memory file, the report pipe, then what the plan's descriptors, its `cwd_fd` and `join`, and the cgroup to be born in count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
+//! | `SPAWN`, the plan's record | a reply socket, the report pipe, the record's memory file if it is large, then what the plan's descriptors, its `cwd_fd` and `join`, and the cgroup to be born in count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
 //! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
 //! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
@@ -19,7 +19,7 @@
 //! directory and the `cgroup.procs` of the guards' own place in it.
 
 use super::{
-    call::{Errno, Result},
+    call::{Errno, Result, close},
     raw::{nr, syscall},
 };
 
@@ -50,7 +50,7 @@ pub(crate) struct Message {
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
-    /// Pids, a wait status, microseconds of user and system time, the size of a plan and one more
+    /// Pids, a wait status, microseconds of user and system time, the size of a plan in a memory file and one more
     /// than the index of the cgroup, which cgroup of which job, or microseconds and a number of CPUs.
     pub(crate) numbers: [u64; 2],
 }
@@ -100,15 +100,16 @@ const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 const MSG_NOSIGNAL: usize = 0x4000;
 const MSG_CTRUNC: u32 = 8;
 
-fn header(message: usize, iov: &mut Iovec) -> Msghdr {
-    *iov = Iovec { base: message, len: size_of::<Message>() };
-    let iov = &raw const *iov as usize;
+const MSG_TRUNC: u32 = 0x20;
+
+fn header(iov: &[Iovec; 2]) -> Msghdr {
+    let iov = iov.as_ptr() as usize;
     Msghdr {
         name: 0,
         name_len: 0,
         pad: 0,
         iov,
-        iov_len: 1,
+        iov_len: 2,
         control: 0,
         control_len: 0,
         flags: 0,
@@ -118,8 +119,16 @@ fn header(message: usize, iov: &mut Iovec) -> Msghdr {
 
 /// Sends a message with copies of descriptors.
 pub(crate) fn send(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
-    let mut iov = Iovec { base: 0, len: 0 };
-    let mut head = header(&raw const *message as usize, &mut iov);
+    send_with(socket, message, &[], fds)
+}
+
+/// The same, with what comes after the message itself.
+pub(crate) fn send_with(socket: i32, message: &Message, more: &[u8], fds: &[i32]) -> Result<()> {
+    let iov = [
+        Iovec { base: &raw const *message as usize, len: size_of::<Message>() },
+        Iovec { base: more.as_ptr() as usize, len: more.len() },
+    ];
+    let mut head = header(&iov);
     let mut control =
         Control { len: 0, level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [-1; MAX_FDS + 1] };
     if !fds.is_empty() {
@@ -138,9 +147,21 @@ pub(crate) fn send(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
 /// Receives a message; how many descriptors came with it, now ours and closed on exec. `None` when
 /// the other end is closed.
 pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(Message, usize)>> {
+    Ok(receive_with(socket, fds, &mut [])?.map(|(message, count, _)| (message, count)))
+}
+
+/// The same, and how many bytes after the message itself have come into `more`.
+pub(crate) fn receive_with(
+    socket: i32,
+    fds: &mut [i32; MAX_FDS],
+    more: &mut [u64],
+) -> Result<Option<(Message, usize, usize)>> {
     let mut message = Message::default();
-    let mut iov = Iovec { base: 0, len: 0 };
-    let mut head = header(&raw mut message as usize, &mut iov);
+    let iov = [
+        Iovec { base: &raw mut message as usize, len: size_of::<Message>() },
+        Iovec { base: more.as_mut_ptr() as usize, len: size_of_val(more) },
+    ];
+    let mut head = header(&iov);
     let mut control = Control { len: 0, level: 0, kind: 0, fds: [-1; MAX_FDS + 1] };
     head.control = &raw mut control as usize;
     head.control_len = HEADER + 4 * MAX_FDS + 4;
@@ -154,14 +175,13 @@ pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(M
     if head.control_len >= HEADER && control.level == SOL_SOCKET && control.kind == SCM_RIGHTS {
         count = (control.len.saturating_sub(HEADER) / 4).min(MAX_FDS);
     }
-    for (slot, fd) in fds.iter_mut().zip(&control.fds) {
+    let came = control.fds.iter().take(count);
+    if head.flags & (MSG_CTRUNC | MSG_TRUNC) != 0 {
+        came.for_each(|fd| close(*fd));
+        return Err(if head.flags & MSG_CTRUNC != 0 { Errno::MFILE } else { Errno::INVAL });
+    }
+    for (slot, fd) in fds.iter_mut().zip(came) {
         *slot = *fd;
     }
-    if head.flags & MSG_CTRUNC != 0 {
-        for fd in fds.iter().take(count) {
-            super::call::close(*fd);
-        }
-        return Err(Errno::MFILE);
-    }
-    Ok(Some((message, count)))
+    Ok(Some((message, count, len.saturating_sub(size_of::<Message>()))))
 }

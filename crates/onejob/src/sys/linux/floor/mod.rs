@@ -8,11 +8,13 @@
 
 #![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
 
+pub(crate) mod birth;
 pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod cgroup;
 pub(crate) mod children;
 pub(crate) mod exec;
+pub(crate) mod fell;
 pub(crate) mod guard;
 pub(crate) mod message;
 pub(crate) mod proc;

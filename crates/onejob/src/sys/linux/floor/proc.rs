@@ -1,7 +1,7 @@
 //! What `/proc` tells about processes, read without allocating.
 
 use super::call::{
-    CStr, Errno, Fd, O_DIRECTORY, Result, getdents, getpid, openat, read, readlinkat,
+    CStr, Errno, Fd, O_DIRECTORY, Result, getdents, getpid, links, openat, read, readlinkat,
 };
 
 /// An opened `/proc` that shows the PID namespace we live in.
@@ -94,6 +94,12 @@ impl Proc {
             return self.children_by_scan(pid, each);
         }
         let tasks = Word::new().number(pid).text(b"/task");
+        // A link for each thread, besides the two of every directory.
+        const OF_ONE_THREAD: u32 = 3;
+        if links(self.dir.raw(), tasks.as_c_str())? == OF_ONE_THREAD {
+            let file = tasks.text(b"/").number(pid).text(b"/children");
+            return read_numbers(&openat(self.dir.raw(), file.as_c_str(), 0)?, each);
+        }
         let tasks = openat(self.dir.raw(), tasks.as_c_str(), O_DIRECTORY)?;
         numbers_in(&tasks, &mut |thread| {
             let file = Word::new().number(thread).text(b"/children");
@@ -113,13 +119,14 @@ impl Proc {
         })
     }
 
-    /// How many tasks the whole system has (`proc_loadavg(5)`).
-    pub(crate) fn tasks(&self) -> Option<usize> {
+    /// How many tasks the whole system has, and the latest number given to one (`proc_loadavg(5)`).
+    pub(crate) fn tasks(&self) -> Option<(usize, usize)> {
         let file = openat(self.dir.raw(), c"loadavg", 0).ok()?;
         let mut text = [0_u8; 128];
         let len = read(file.raw(), &mut text).ok()?;
         let after = text.get(..len)?.split(|byte| *byte == b'/').nth(1)?;
-        number(after.split(|byte| *byte == b' ').next()?).map(|tasks| tasks as usize)
+        let mut words = after.split(|byte| byte.is_ascii_whitespace());
+        Some((number(words.next()?)? as usize, number(words.next()?)? as usize))
     }
 
     /// What `/proc/PID/stat` says.
@@ -195,9 +202,11 @@ fn numbers_in(dir: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
     })
 }
 
-/// Reads numbers separated by anything that is no digit, to the end of the file.
+/// Reads numbers separated by anything that is no digit, to the end of a file of the kernel's.
 pub(crate) fn read_numbers(file: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
     let mut buffer = [0_u8; 4096];
+    // Such a file gives as much as there is and has room, but for a number that does not fit whole.
+    const LONGEST: usize = 16;
     let mut current: Option<i32> = None;
     loop {
         let len = read(file.raw(), &mut buffer)?;
@@ -209,7 +218,7 @@ pub(crate) fn read_numbers(file: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
                 each(value);
             }
         }
-        if len == 0 {
+        if len < buffer.len() - LONGEST {
             if let Some(value) = current {
                 each(value);
             }

@@ -1,17 +1,21 @@
 //! Killing everything below a process, so that nothing forks its way out.
 //!
-//! A scan that kills what it finds does not converge against processes that keep forking. So each
-//! process is first stopped, which makes its forks fail, then its children are visited, and then it
-//! is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips through comes
-//! back to the root, which is a subreaper, and is met by the next round.
+//! The first rounds kill top-down and stop nobody (see [`fell`]), as long as nobody forks as fast as we kill,
+//! and hardly anybody new is met: an eighth of the round before. Most trees need no others.
 //!
-//! All are stopped before the first is killed: for a fork bomb at its limit, every death is room for
-//! another one. One pass to stop is enough for nearly all; if the killing then meets more processes
-//! than there were, or no fewer than in the last round, the next rounds are *careful*, and stop in
-//! passes until one meets nobody new.
+//! A scan that kills what it finds does not converge against processes that keep forking. So in the
+//! rounds after that each process is first stopped, which makes its forks fail, then its children are
+//! visited, and then it is killed: nobody below a stopped parent can be orphaned unseen. Whatever slips
+//! through comes back to the root, which is a subreaper, and is met by the next round.
+//!
+//! In those rounds all are stopped before the first is killed: for a fork bomb at its limit, every death
+//! is room for another one. One pass to stop is enough for nearly all; if the killing then meets more
+//! processes than there were, or no fewer than in the last round, the next rounds are *careful*, and stop
+//! in passes until one meets nobody new.
 
 use super::{
     call::{Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, pidfd_send_signal},
+    fell::fell,
     walk::{Coverage, Found, Visitor, Walk},
 };
 
@@ -21,7 +25,8 @@ pub(crate) struct Round {
     pub(crate) seen: usize,
     /// Those among them that may not be killed by us.
     pub(crate) refused: usize,
-    /// A pidfd of the root's last child that was killed: when it is dead, most others are.
+    /// A pidfd of the last one, or of the root's last child, that was killed: when it is dead, most
+    /// others are.
     pub(crate) last: Option<Fd>,
     pub(crate) coverage: Coverage,
 }
@@ -32,25 +37,38 @@ pub(crate) type Marks = [u64; 1 << 16];
 /// Rounds against what is below one process.
 pub(crate) struct Sweep<'a> {
     marks: &'a mut Marks,
+    /// How many may be met anew, or `None` when everybody is stopped first.
+    lenience: Option<usize>,
     careful: bool,
     last_seen: usize,
 }
 
 impl<'a> Sweep<'a> {
-    /// `marks` is scratch memory, of which only what is needed is touched.
+    /// `marks` is memory full of zeroes, of which only what is needed is touched.
     pub(crate) fn new(marks: &'a mut Marks) -> Sweep<'a> {
-        Sweep { marks, careful: false, last_seen: usize::MAX }
+        Sweep { marks, lenience: Some(usize::MAX), careful: false, last_seen: usize::MAX }
     }
 
     /// One round over everybody below `root`: all that are met are killed.
     pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
         // More than there are in the whole system have been born while we walked.
-        let mut most = walk.proc.tasks().unwrap_or(1024) + 64;
+        let mut most = walk.proc.tasks().map_or(1024, |(tasks, _)| tasks) + 64;
+        if let Some(lenience) = self.lenience {
+            let lenience = lenience.min(most);
+            let (round, anew) = fell(walk, self.marks, root, root_fd, lenience)?;
+            self.lenience = anew.map(|anew| anew / 8);
+            return Ok(round);
+        }
         if self.careful {
             self.stop_all(walk, root, root_fd)?;
             most = usize::MAX;
         } else {
-            walk.below(root, root_fd, &mut Stopper)?;
+            let mut stopper = Stopper { met: false };
+            let coverage = walk.below(root, root_fd, &mut stopper)?;
+            if !stopper.met && coverage == Coverage::Whole {
+                self.last_seen = 0;
+                return Ok(Round { seen: 0, refused: 0, last: None, coverage });
+            }
         }
         let mut killer = Killer { root, met: 0, most, seen: 0, refused: 0, last: None };
         let coverage = walk.below(root, root_fd, &mut killer)?;
@@ -74,10 +92,13 @@ impl<'a> Sweep<'a> {
 }
 
 /// Stops everybody.
-struct Stopper;
+struct Stopper {
+    met: bool,
+}
 
 impl Visitor for Stopper {
     fn enter(&mut self, found: &Found) {
+        self.met = true;
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
     }
 }
@@ -88,14 +109,19 @@ struct Marker<'a> {
     anew: usize,
 }
 
+/// Whether a number had no mark; it has one now.
+pub(crate) fn mark(marks: &mut Marks, pid: i32) -> bool {
+    let bit = 1_u64 << (pid & 63);
+    let Some(word) = marks.get_mut(pid as usize >> 6) else { return false };
+    let is_new = *word & bit == 0;
+    *word |= bit;
+    is_new
+}
+
 impl Visitor for Marker<'_> {
     fn enter(&mut self, found: &Found) {
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
-        let bit = 1_u64 << (found.pid & 63);
-        if let Some(word) = self.marks.get_mut(found.pid as usize >> 6) {
-            self.anew += usize::from(*word & bit == 0);
-            *word |= bit;
-        }
+        self.anew += usize::from(mark(self.marks, found.pid));
     }
 }
 

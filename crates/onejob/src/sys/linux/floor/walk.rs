@@ -7,7 +7,7 @@
 //! whatever is sent through it reaches nobody.
 
 use super::{
-    call::{Errno, Fd, Result, is_dead, pidfd_open, pidfd_send_signal},
+    call::{Errno, Fd, Result, is_dead, parent_of, pidfd_open, pidfd_send_signal},
     proc::Proc,
 };
 
@@ -113,7 +113,7 @@ impl Walk<'_> {
         if is_dead(pidfd.raw()) {
             return false;
         }
-        if !self.is_child(pid, parent) {
+        if !self.is_child(pid, pidfd.raw(), parent) {
             *coverage = Coverage::Partial;
             return false;
         }
@@ -150,18 +150,29 @@ impl Walk<'_> {
         Ok(Frame { next: start, end, ..frame })
     }
 
-    /// Whether number `pid` is a child of `parent` at this moment. See the proof above.
-    fn is_child(&self, pid: i32, parent: &Frame) -> bool {
-        let is_child = match self.proc.stat(pid) {
-            Ok(stat) => stat.parent == parent.pid,
+    /// Whether the process behind `pidfd`, number `pid`, is a child of `parent`. See the proof above.
+    fn is_child(&self, pid: i32, pidfd: i32, parent: &Frame) -> bool {
+        // The signal 0 fails only for a parent that was reaped, whose number may be another's now.
+        self.has_parent(pid, pidfd, parent.pid)
+            && pidfd_send_signal(parent.pidfd, 0) != Err(Errno::SRCH)
+    }
+
+    /// Half of the proof: that its parent has this number. The other half is that the parent is still
+    /// there afterwards.
+    pub(crate) fn has_parent(&self, pid: i32, pidfd: i32, parent: i32) -> bool {
+        match parent_of(pidfd) {
+            Ok(number) => return number == parent,
+            Err(Errno::SRCH) => return false,
+            Err(_) => {}
+        }
+        match self.proc.stat(pid) {
+            Ok(stat) => stat.parent == parent,
             // Hidden from us (hidepid) does not mean gone: ask the parent once more.
             Err(_) => {
                 let mut listed = false;
-                let asked = self.proc.children(parent.pid, &mut |child| listed |= child == pid);
+                let asked = self.proc.children(parent, &mut |child| listed |= child == pid);
                 asked.is_ok() && listed
             }
-        };
-        // The signal 0 fails only for a parent that was reaped, whose number may be another's now.
-        is_child && pidfd_send_signal(parent.pidfd, 0) != Err(Errno::SRCH)
+        }
     }
 }

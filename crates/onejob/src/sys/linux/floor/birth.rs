@@ -1,0 +1,196 @@
+//! How a guard makes children.
+//!
+//! A child shares the guard's memory until it executes its program, which spares copying that and
+//! taking the copy down again; and the guard goes on meanwhile, since a program on a file system that
+//! hangs must not keep it from the owner's end. So each child has a place of its own for its record
+//! and its stack, which nobody else touches until the kernel says that the child is done with it. When
+//! all places are taken, or the record is too large for one, the child gets a copy of our few pages.
+//!
+//! Two others get a copy, too. Whoever is born into a cgroup: when that is out of memory, the kernel
+//! kills everybody who shares the memory of the one it has chosen. And whoever becomes another user: the
+//! kernel closes the memory of such a process to others, and ours is to stay open to our own user.
+
+use core::sync::atomic::{AtomicI32, Ordering};
+
+use super::{
+    call::{
+        self, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM, CloneArgs, Errno, Fd,
+        Result, SIGCHLD, pidfd_open,
+    },
+    exec::{self, Plan},
+    message::{self, MAX_FDS, Message},
+    raw::{self, nr, syscall},
+};
+
+const STACK: usize = 16 * 1024;
+
+/// The largest record that comes inside its request.
+pub(crate) const MOST: usize = 24 * 1024;
+
+/// For one child. What is not used is not touched.
+#[repr(C, align(16))]
+struct Place {
+    stack: [u8; STACK],
+    record: [u64; MOST / 8],
+    /// Not 0 while a child shares it. The kernel writes the 0.
+    taken: AtomicI32,
+}
+
+const PLACES: usize = 8;
+
+pub(crate) struct Births {
+    /// No child ever shares the last one, so there is always room for a request.
+    places: [Place; PLACES],
+    /// Where the latest request has put its record, and how long that is.
+    latest: usize,
+    len: usize,
+}
+
+impl Births {
+    #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
+    pub(crate) const NONE: Births = Births {
+        places: [const { Place { stack: [0; STACK], record: [0; MOST / 8], taken: AtomicI32::new(0) } };
+            PLACES],
+        latest: 0,
+        len: 0,
+    };
+
+    /// Receives a message, and the record that comes with it if it asks for a child.
+    pub(crate) fn receive(
+        &mut self,
+        socket: i32,
+        fds: &mut [i32; MAX_FDS],
+    ) -> Result<Option<(Message, usize)>> {
+        let free = |place: &Place| place.taken.load(Ordering::Acquire) == 0;
+        self.latest = self.places.iter().position(free).unwrap_or(PLACES - 1);
+        let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::NOMEM) };
+        let received = message::receive_with(socket, fds, &mut place.record)?;
+        Ok(received.map(|(message, count, len)| {
+            self.len = len;
+            (message, count)
+        }))
+    }
+
+    /// Starts the child of the latest request. `fds`: the report, the record's file if it did not come
+    /// inside, then the record's own.
+    pub(crate) fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
+        let [size, cgroup] = request.numbers.map(|number| number as usize);
+        let Some((&report, fds)) = fds.split_first() else { return Err(Errno::INVAL) };
+        let cgroup = |own: &[i32]| cgroup.checked_sub(1).and_then(|at| own.get(at).copied());
+        if size > 0 {
+            let Some((&file, own)) = fds.split_first() else { return Err(Errno::INVAL) };
+            let mapped = Mapped::new(file, size)?;
+            // SAFETY: the owner's record, whole, in a private mapping.
+            let plan = unsafe { Plan::relocate_received(mapped.record(), report, own) };
+            return copy(plan, cgroup(own));
+        }
+        let is_spare = self.latest == PLACES - 1;
+        let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::INVAL) };
+        if self.len < size_of::<Plan>() {
+            return Err(Errno::INVAL);
+        }
+        // SAFETY: the owner's record, whole, in a place where nobody is.
+        let plan =
+            unsafe { Plan::relocate_received(place.record.as_mut_ptr().cast(), report, fds) };
+        let cgroup = cgroup(fds);
+        if cgroup.is_none() && plan.keeps_credentials() && !is_spare {
+            match share(plan, &place.taken, &mut place.stack) {
+                Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
+                started => return started,
+            }
+        }
+        copy(plan, cgroup)
+    }
+}
+
+/// A record that came in a memory file.
+struct Mapped(usize, usize);
+
+impl Mapped {
+    fn new(file: i32, size: usize) -> Result<Mapped> {
+        const READ_WRITE: usize = 3;
+        const MAP_PRIVATE: usize = 2;
+        // SAFETY: a private mapping of the owner's file, at an address the kernel chooses.
+        unsafe { syscall(nr::MMAP, [0, size, READ_WRITE, MAP_PRIVATE, file as usize, 0]) }
+            .map(|at| Mapped(at, size))
+    }
+
+    fn record(&self) -> *mut u8 {
+        self.0 as *mut u8
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made above; a child has a copy of it.
+        let _ = unsafe { syscall(nr::MUNMAP, [self.0, self.1, 0, 0, 0, 0]) };
+    }
+}
+
+/// A child that shares our memory, in a place of its own.
+fn share(plan: &Plan, taken: &AtomicI32, stack: &mut [u8; STACK]) -> Result<(i32, Fd)> {
+    let mut pidfd = -1_i32;
+    let args = CloneArgs {
+        flags: CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: taken.as_ptr() as u64,
+        exit_signal: SIGCHLD as u64,
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: STACK as u64,
+        ..CloneArgs::default()
+    };
+    let (at, size) = (&raw const args as usize, size_of::<CloneArgs>());
+    taken.store(1, Ordering::Relaxed);
+    // SAFETY: nobody is on that stack, and nobody but the child touches it or the record until the
+    // kernel has cleared `taken`. It knows nothing else of our memory.
+    let started = unsafe {
+        let record = (&raw const *plan).cast_mut().cast();
+        raw::clone_to(raw::CLONE3, [at, size, 0, 0, 0], exec::start, record)
+    };
+    match started {
+        Ok(pid) => Ok((pid as i32, Fd(pidfd))),
+        Err(errno) => {
+            taken.store(0, Ordering::Relaxed);
+            Err(errno)
+        }
+    }
+}
+
+/// A child with a copy of our memory, in this cgroup from birth if there is one and the kernel lets us.
+fn copy(plan: &Plan, cgroup: Option<i32>) -> Result<(i32, Fd)> {
+    let mut pidfd = -1_i32;
+    let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+    let args = CloneArgs {
+        flags: CLONE_PIDFD | into,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: SIGCHLD as u64,
+        cgroup: cgroup.map_or(0, |dir| dir as u64),
+        ..CloneArgs::default()
+    };
+    let mut is_born_inside = cgroup.is_some();
+    // SAFETY: the child goes on in the floor only, and does not share our memory.
+    let started = match unsafe { call::clone3(&args) } {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            is_born_inside = false;
+            // SAFETY: as above.
+            unsafe { call::fork(SIGCHLD) }
+        }
+        started => started,
+    };
+    let Some(pid) = started? else {
+        // SAFETY: the child, on its relocated record, of which it has a copy of its own.
+        unsafe {
+            if is_born_inside {
+                (*(&raw const *plan).cast_mut()).join = -1;
+            }
+            plan.run()
+        }
+    };
+    let pidfd = if pidfd >= 0 {
+        Fd(pidfd)
+    } else {
+        // Our own child, not yet reaped: the number is its own.
+        pidfd_open(pid)?
+    };
+    Ok((pid, pidfd))
+}
