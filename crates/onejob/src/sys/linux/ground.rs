@@ -118,6 +118,40 @@ fn is_root(dir: BorrowedFd<'_>) -> bool {
     rustix::fs::accessat(dir, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
 }
 
+/// Whether cgroups here can be killed as one, without which no kill of a job in a cgroup would be
+/// atomic. The root of the hierarchy never has the file: any cgroup below it tells, or the release.
+pub(super) fn has_kill(dir: BorrowedFd<'_>) -> bool {
+    let has = |dir: BorrowedFd<'_>, name: &str| {
+        rustix::fs::accessat(dir, name, Access::EXISTS, AtFlags::empty()).is_ok()
+    };
+    // One that is being removed has no files any more, and tells nothing.
+    let tells = |dir: BorrowedFd<'_>| {
+        if has(dir, "cgroup.kill") { Some(true) } else { has(dir, "cgroup.procs").then_some(false) }
+    };
+    if has(dir, "cgroup.kill") {
+        return true;
+    }
+    if !is_root(dir) {
+        return false;
+    }
+    let below = hierarchy::ours(dir, &|name| !name.starts_with(b"."));
+    below.iter().find_map(|(_, dir)| tells(dir.as_fd())).unwrap_or_else(|| is_release(5, 14))
+}
+
+/// Whether our own cgroup says that nobody's can be killed as one.
+pub(super) fn lacks_kill(place: &Place) -> bool {
+    let own = place.path().ok().and_then(|path| hierarchy::open_base(&path).ok());
+    own.is_some_and(|own| !has_kill(own.as_fd()))
+}
+
+/// Whether the kernel is of this release or a later one.
+fn is_release(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
 /// Whether controllers can be handed down from here. With members the kernel lets `cpu` and `pids` be
 /// enabled all the same, which makes the cgroup a threaded one, below which there can be no jobs.
 pub(super) fn is_free(dir: BorrowedFd<'_>) -> bool {

@@ -265,7 +265,7 @@ pub(crate) fn is_dead(pidfd: i32) -> bool {
 
 /// A child that has ended, as `waitid` tells it.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ended {
     signo: i32,
     errno: i32,

@@ -352,7 +352,7 @@ impl<'a> Guard<'a> {
         // that hangs must not keep us from the owner's end.
         // SAFETY: the child goes on in the floor only, and does not share our memory.
         let started = match unsafe { call::clone3(&args) } {
-            Err(Errno::NOSYS | Errno::PERM) => {
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
                 is_born_inside = false;
                 // SAFETY: as above.
                 unsafe { call::fork(SIGCHLD) }
