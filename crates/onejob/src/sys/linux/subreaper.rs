@@ -32,7 +32,7 @@ use super::{
     identity, members,
     registry::{self, Card, Record},
     rights::Rights,
-    spawn,
+    spawn::{self, Memory},
     tree::Tree,
 };
 use crate::{
@@ -401,7 +401,7 @@ impl Mechanism for Subreaper {
             Parent::Owner { .. } if self.is_view() => Err(Error::unsupported(
                 "the members of a job that encloses its owner are started by that alone",
             )),
-            Parent::Owner { .. } => spawn::local(command, None),
+            Parent::Owner { .. } => spawn::local(command, None, Memory::Shared),
             Parent::Guards { .. } if self.is_view() && self.is_over() => Err(ended(self.record())),
             Parent::Guards { guards, bequest } => {
                 if !guards.answer() {
