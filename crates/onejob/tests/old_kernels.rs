@@ -153,6 +153,7 @@ fn without_cgroup_kill_a_job_is_held_by_a_subreaper_and_says_so() {
         // Who may make none hears that first.
         if setting.mechanism() == "cgroup" || setting == Setting::SubreaperRoot {
             assert!(error.contains("cgroup.kill needs Linux 5.14"), "{error}");
+            assert!(!error.contains("scope"), "nobody else has a better one: {error}");
         }
         scene.owner.ok("new name=old");
         let guarantees = scene.owner.ok("guarantees");
