@@ -507,7 +507,7 @@ pub(super) fn leftovers() -> Vec<Leftover> {
 }
 
 /// This user's cgroups below a base whose names fit.
-pub(super) fn ours(base: BorrowedFd<'_>, fits: &dyn Fn(&[u8]) -> bool) -> Vec<(CString, OwnedFd)> {
+fn ours(base: BorrowedFd<'_>, fits: &dyn Fn(&[u8]) -> bool) -> Vec<(CString, OwnedFd)> {
     let mut names = Vec::new();
     if let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) {
         let _ = entries(&listing, &mut |name, is_dir| {
