@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import guest
 import report
 from cells import Enclosure
 from rows import Bench
@@ -27,6 +28,8 @@ def programs():
         "tree-kill": ["node", HERE / "workers/treekill_worker.js"],
         "onejob": [BUILT / "onejob"],
         "onejob-static": [BUILT / "onejob-static"],
+        "rounds": BUILT / "rounds",
+        "side-by-side": HERE / "guest/side-by-side",
     }
 
 
@@ -46,9 +49,13 @@ def versions():
     found["tree-kill"] = lock["packages"]["node_modules/tree-kill"]["version"]
     found["node"] = said("node", "--version")
     found["rustc"] = said("rustc", "--version").split()[1]
-    found["commit"] = said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12")
+    found["commit"] = commit()
     found["static build"] = (BUILT / "onejob-static.how").read_text().strip()
     return found
+
+
+def commit():
+    return said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12")
 
 
 def host():
@@ -81,17 +88,31 @@ def main(mode, only):
     print(f"benches/results/{mode}.md, after {results['seconds']} s")
 
 
-def rewrite():
-    """The tables anew from the numbers."""
+def rewrite(fresh=None):
+    """The tables anew from the numbers, of which one row may be fresh."""
     results = json.loads((HERE / "results/full.json").read_text())
+    if fresh:
+        rows = results["rows"]
+        at = next((at for at, row in enumerate(rows) if row["key"] == fresh["key"]), len(rows))
+        rows[at:at + 1] = [fresh]
     report.write(results, HERE / "results")
     report.update_readme(HERE.parent / "README.md", results)
+
+
+def systemd():
+    """The row of the guest alone: what else happens on this machine touches it little."""
+    row = report.as_data(guest.row(programs(), rounds=60))
+    row["where"] += f"; on {time.strftime('%Y-%m-%d')}, commit {commit()}"
+    rewrite(row)
+    print(report.full_table({**json.loads((HERE / "results/full.json").read_text()), "rows": [row]}))
 
 
 match sys.argv[1:]:
     case [("full" | "quick") as mode, *only]:
         main(mode, only)
+    case ["systemd"]:
+        systemd()
     case ["report"]:
         rewrite()
     case _:
-        raise SystemExit("usage: benches/run [full|quick [ROW [SIZE]]] | report")
+        raise SystemExit("usage: benches/run [full|quick [ROW [SIZE]]] | systemd | report")

@@ -26,6 +26,7 @@ class Row:
     baseline: str
     goals: list = field(default_factory=list)
     unit: str = "ns"
+    where: str = ""  # if it is not this machine itself
     samples: dict = field(default_factory=dict)  # who → round → value
     notes: dict = field(default_factory=dict)  # who → why there is no number, or a remark
 

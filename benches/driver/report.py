@@ -32,7 +32,8 @@ def as_data(row):
             "got": got,
             "reached": got is not None and got <= goal.most,
         })
-    return {"key": row.key, "work": row.work, "unit": row.unit, "baseline": row.baseline, "cells": cells, "goals": goals}
+    elsewhere = {"where": row.where} if row.where else {}
+    return {"key": row.key, "work": row.work, **elsewhere, "unit": row.unit, "baseline": row.baseline, "cells": cells, "goals": goals}
 
 
 def digits(value):
@@ -88,10 +89,10 @@ def full_table(results):
     reached = sum(goal["reached"] for row in results["rows"] for goal in row["goals"])
     total = sum(len(row["goals"]) for row in results["rows"])
     text = ["# Results", "", place(results), "", "Versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".", "",
-            f"## Goals: {reached} of {total} reached", "", *goal_lines(results), "",
-            "`onejob run` as an ordinary user under systemd, against `systemd-run --user --scope`: see `scripts/test-vm`; this machine has no systemd.", "", "## Everything"]
+            f"## Goals: {reached} of {total} reached", "", *goal_lines(results), "", "## Everything"]
     for row in results["rows"]:
-        text += ["", f"### {row['work']}", "", f"| who | min | median | against {row['baseline']} | rounds | |", "|---|---|---|---|---|---|"]
+        where = ["", row["where"]] if "where" in row else []
+        text += ["", f"### {row['work']}", *where, "", f"| who | min | median | against {row['baseline']} | rounds | |", "|---|---|---|---|---|---|"]
         for cell in row["cells"]:
             low, middle = amount(cell["min"], row["unit"]), amount(cell["median"], row["unit"])
             text.append(f"| {cell['who']} | {low} | {middle} | {ratio(cell['ratio'])} | {cell['rounds']} | {cell['note'] or ''} |")

@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import guest
 from cells import Cannot, Worker, comm, count_after, end_members, pids_below, start
 from measure import Goal, Row, measure
 
@@ -51,6 +52,8 @@ class Bench:
         yield from self.many_jobs()
         yield self.stop()
         yield self.left_alive()
+        if not self.quick:
+            yield self.systemd()
 
     # Spawning
 
@@ -410,6 +413,9 @@ class Bench:
             return self.jobs[who].ask("stop")[0]
 
         return measure(row, {base: raw} | {who: lambda who=who: ours(who) for who in OURS}, self.rounds(40, 10))
+
+    def systemd(self):
+        return guest.row(self.programs, self.rounds(60, 10))
 
     # What is left
 

@@ -20,6 +20,10 @@ pub struct Limits {
     /// Memory in bytes, caches of files included. What does not fit is taken from those caches
     /// first, then moved to swap space ([`swap_max`](Limits::swap_max)); then members are killed,
     /// [`on_oom`](Limits::on_oom) says which.
+    ///
+    /// On Linux, where all of them end together, a child is started with a copy of the owner's
+    /// memory rather than in it, which takes longer the larger the owner is: whoever shares memory
+    /// with a victim is killed, too.
     pub memory_max: Option<u64>,
     /// Swap space in bytes, on top of [`memory_max`](Limits::memory_max); 0 is none. Unset, it is
     /// not limited.

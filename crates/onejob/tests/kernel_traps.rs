@@ -3,6 +3,8 @@
 
 #[path = "common/driven.rs"]
 mod driven;
+#[path = "common/inside.rs"]
+mod inside;
 
 use std::{
     fs,
@@ -12,6 +14,7 @@ use std::{
 };
 
 use driven::{Driven, odd_owner};
+use inside::is_inside;
 use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc, skip};
 
 /// Beside a bomb nothing else makes progress, a second bomb least of all.
@@ -105,7 +108,9 @@ fn under_a_filter(errno: &str) {
     for setting in Setting::here() {
         let (mut cell, report) = (Cell::new(setting), Report::new());
         let mut owner = Driven::start(&mut cell, &Bins::get().actor(), |owner| {
-            owner.args(["no-clone3", "/dev/null", errno]).arg(Bins::get().owner());
+            owner
+                .args(["without", "/dev/null", &format!("clone3={errno}")])
+                .arg(Bins::get().owner());
         });
         let pid = owner.answer().expect("a greeting").parse().expect("a pid");
         let pid = eventually("the owner", || cell.outer_pid(pid));
@@ -114,7 +119,7 @@ fn under_a_filter(errno: &str) {
         owner.ok(&format!("new {}", setting.mechanism()));
         owner.ok(&format!("spawn {} daemon-grandchild {}", actor(), report.arg()));
         for role in ["main", "escapee"] {
-            is_inside(&cell, setting, report.player(&cell, role).pid);
+            is_inside(&cell, setting.mechanism(), report.player(&cell, role).pid);
         }
         owner.ok("stop 50");
         assert_eq!(owner.ok("list"), "");
@@ -124,22 +129,6 @@ fn under_a_filter(errno: &str) {
         cell.awaits_desertion(|_| false);
         bystanders.assert_alive();
     }
-}
-
-/// Proven by the kernel's word on its cgroup, or by a guard among its ancestors.
-#[track_caller]
-fn is_inside(cell: &Cell, setting: Setting, pid: i32) {
-    if setting.mechanism() == "cgroup" {
-        let its = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
-        let own = cell.cgroup().and_then(|dir| dir.file_name()).expect("a cgroup");
-        let job = format!("/{}/onejob-", own.to_str().expect("UTF-8"));
-        assert!(its.contains(&job), "{its} is not below {job}");
-        return;
-    }
-    let parent = |pid: &i32| proc::stat(pid).map(|stat| stat.ppid).filter(|pid| *pid > 0);
-    let mut above = std::iter::successors(parent(&pid), parent);
-    let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
-    assert!(above.any(is_guard), "no guard above {pid}");
 }
 
 const BOMBS: usize = 20;

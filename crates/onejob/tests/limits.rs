@@ -4,11 +4,14 @@
 //! tests in guests with `ONEJOB_NO_SKIP=1`.
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::{
     os::unix::process::ExitStatusExt as _,
     time::{Duration, Instant},
 };
 
+use common::alone;
 use onejob::{Child, Command, Job, Limits, Mechanism, OnOom, Resources, StopReason};
 use testkit::{Bins, Report, eventually};
 
@@ -149,6 +152,35 @@ fn out_of_memory_only_one_ends_if_that_is_asked_for() {
     assert!(mate.try_wait().expect("a status").is_none(), "the other one lives");
     assert_eq!(job.reason(), StopReason::Memory);
     assert_eq!(job.stats().expect("stats").oom_kills, Some(1));
+}
+
+/// The kernel ends everybody who shares the memory of one that runs out of it with all others of its
+/// cgroup, and until it executes its program a child usually shares its starter's.
+#[test]
+fn the_owner_is_no_victim_of_a_job_that_runs_out_of_memory_while_it_starts_members() {
+    const NAME: &str =
+        "the_owner_is_no_victim_of_a_job_that_runs_out_of_memory_while_it_starts_members";
+    // What is killed, if it is, is not this process.
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    const TIMES: usize = 8;
+    let name = format!("victims-{}", std::process::id());
+    let limits = Limits::new().memory_max(24 << 20);
+    let Some(job) = limited(limits) else { return };
+    let listed = Job::builder().mechanism(Mechanism::Cgroup).name(&name).build().expect("a job");
+    let view = Job::open(&name).expect("it is listed");
+    listed.set_limits(&limits).expect("as the first");
+    for job in [&job, &listed, &view] {
+        for _ in 0..TIMES {
+            let mut glutton = hog_unannounced(job, 300 << 20);
+            // Whether they live long enough is nobody's promise.
+            while glutton.try_wait().expect("a status").is_none() {
+                let _ = job.spawn(Command::new("true"));
+            }
+        }
+    }
+    assert!(job.stats().expect("stats").oom_kills.expect("accounted") >= TIMES as u64);
 }
 
 #[test]

@@ -218,9 +218,5 @@ fn spawn_in(dir: &Path, setting: Setting, command: &mut Command) -> Child {
 /// Whether the cells of a root user can be made here.
 pub(crate) fn cgroup_is_writable() -> bool {
     static WRITABLE: OnceLock<bool> = OnceLock::new();
-    *WRITABLE.get_or_init(|| {
-        let Some(own) = cgroup::own() else { return false };
-        let probe = own.join(format!("testcell-{}-probe", std::process::id()));
-        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
-    })
+    *WRITABLE.get_or_init(|| cgroup::in_a_fresh_one(|_| ()).is_ok())
 }

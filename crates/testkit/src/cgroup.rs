@@ -1,21 +1,28 @@
 //! The few operations on cgroup v2 that the judge and the actors need, written without onejob.
 
 use std::{
+    fmt::Display,
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The directory of the cgroup (v2) that the calling process is in, if v2 is mounted here.
 pub fn own() -> Option<PathBuf> {
+    of("self")
+}
+
+/// The same of another process.
+pub fn of(process: impl Display) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (root, mount) = mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut fields = left.split(' ').skip(3);
         right.starts_with("cgroup2 ").then(|| Some((fields.next()?, fields.next()?)))?
     })?;
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     // A mount can show a part of the hierarchy only.
     let below = if root == "/" { path } else { path.strip_prefix(root)? };
@@ -27,6 +34,26 @@ pub fn controllers() -> String {
     let file = own().map(|dir| dir.join("cgroup.controllers"));
     let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     text.trim().to_owned()
+}
+
+/// Looks at a cgroup below ours that is there only for this.
+///
+/// # Errors
+/// There is no cgroup v2, or we may not make one.
+pub fn in_a_fresh_one<T>(look: impl FnOnce(&Path) -> T) -> io::Result<T> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let own = own().ok_or(io::ErrorKind::NotFound)?;
+    let probe = own.join(format!("testcell-{}-probe{number}", std::process::id()));
+    fs::create_dir(&probe)?;
+    let seen = look(&probe);
+    fs::remove_dir(&probe)?;
+    Ok(seen)
+}
+
+/// Whether the kernel can kill a cgroup as one. Says yes where we may make none, and nobody asks.
+pub fn can_be_killed() -> bool {
+    in_a_fresh_one(|dir| dir.join("cgroup.kill").exists()).unwrap_or(true)
 }
 
 /// `dir` and every cgroup below it, deepest first.

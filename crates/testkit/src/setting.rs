@@ -33,7 +33,11 @@ impl Setting {
     pub fn here() -> Vec<Setting> {
         if rustix::process::geteuid().is_root() {
             if crate::cell::cgroup_is_writable() {
-                return Self::ALL.to_vec();
+                if crate::cgroup::can_be_killed() {
+                    return Self::ALL.to_vec();
+                }
+                eprintln!("SKIPPED: without cgroup.kill (Linux 5.14), all but Subreaper");
+                return vec![Setting::SubreaperUser, Setting::SubreaperRoot];
             }
             // As in most containers. A namespace is judge enough.
             if crate::namespace::is_available() {

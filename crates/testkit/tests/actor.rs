@@ -48,13 +48,33 @@ fn a_program_below_the_filter_cannot_clone3() {
     for errno in ["ENOSYS", "EPERM"] {
         let report = Report::new();
         let mut below = actor(
-            &["no-clone3", errno, "/bin/sh", "-c", "exec grep Seccomp: /proc/self/status"],
+            &[
+                "without",
+                &format!("clone3={errno}"),
+                "/bin/sh",
+                "-c",
+                "exec grep Seccomp: /proc/self/status",
+            ],
             &report,
         );
         let output = below.stdout(Stdio::piped()).spawn().and_then(Child::wait_with_output);
         let said = String::from_utf8(output.expect("it starts").stdout).expect("text");
         assert_eq!(said.trim_end(), "Seccomp:\t2", "under a filter ({errno})");
     }
+}
+
+#[test]
+fn a_program_without_a_file_finds_it_nowhere_and_finds_all_others() {
+    let (report, dir) = (Report::new(), testkit::scratch_dir());
+    for name in ["here", "hidden"] {
+        fs::write(dir.join(name), name).expect("a scratch directory");
+    }
+    let script = "cat here; cat hidden || cat here; test -e hidden || echo no";
+    let mut below = actor(&["without", "file:hidden", "/bin/sh", "-c", script], &report);
+    let below = below.current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::null());
+    let output = below.spawn().and_then(Child::wait_with_output);
+    let said = String::from_utf8(output.expect("it starts").stdout).expect("text");
+    assert_eq!(said, "herehereno\n");
 }
 
 #[test]

@@ -13,14 +13,20 @@ const INSIDE: &str = "ONEJOB_TEST_INSIDE";
 /// that process has passed.
 #[track_caller]
 pub(crate) fn inside(test: &str) -> bool {
+    inside_without(test, None)
+}
+
+/// The same on a kernel that lacks something (the actor's `without`).
+#[track_caller]
+pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
     if env::var_os(INSIDE).is_some_and(|name| name == test) {
         return true;
     }
-    let setting = Setting::CgroupRoot;
-    if !Setting::here().contains(&setting) {
+    let of_root = Setting::here().into_iter().find(|setting| !setting.is_ordinary());
+    let Some(setting) = of_root else {
         eprintln!("SKIPPED: only root can choose the numbers of new processes");
         return false;
-    }
+    };
     if !std::path::Path::new("/proc/sys/kernel/ns_last_pid").exists() {
         skip("this kernel has no ns_last_pid (CONFIG_CHECKPOINT_RESTORE)");
         return false;
@@ -31,7 +37,11 @@ pub(crate) fn inside(test: &str) -> bool {
     let output = dir.join("output");
     let file = fs::File::create(&output).expect("a writable scratch directory");
     let mut run = cell.start(&bins.cell_init(), |init| {
-        init.arg(bins.actor()).arg(env::current_exe().expect("a path to this test"));
+        init.arg(bins.actor());
+        if let Some(lacks) = lacks {
+            init.arg(bins.actor()).args(["without", "/dev/null", lacks]);
+        }
+        init.arg(env::current_exe().expect("a path to this test"));
         init.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, test);
         // What is alive out here is dead in there, so it must not tidy up our scratch directories;
         // and what we have built is new enough.

@@ -11,6 +11,8 @@
 //!   and says how many of them were killed before their first instruction.
 //! - `auto-reap ACTOR`: no job either. Has a child, and leaves all waiting for it to the kernel. Says
 //!   its pid, and stays whatever becomes of its input.
+//! - `steal MECHANISM ACTOR`: waits for any child, which is one of the job's, before the job's own
+//!   wait for it. Says what that told.
 //! - `stop-tree PID`: ends the tree below PID, and says the error.
 
 use std::{
@@ -33,6 +35,7 @@ fn main() {
         ["threads", mechanism, actor] => threads(mechanism, actor),
         ["clone-into", dir, count] => clone_into(dir, count.parse().expect("a number")),
         ["auto-reap", actor] => auto_reap(actor),
+        ["steal", mechanism, actor] => steal(mechanism, actor),
         ["stop-tree", pid] => stop(pid.parse().expect("a pid")),
         _ => panic!("unknown: {args:?}"),
     }
@@ -132,6 +135,19 @@ fn auto_reap(actor: &str) {
     loop {
         thread::sleep(Duration::from_secs(1000));
     }
+}
+
+fn steal(mechanism: &str, actor: &str) {
+    let job = build(mechanism);
+    let mut child = job.spawn(member(actor, &["exit", "/dev/null", "9"])).expect("a member");
+    // SAFETY: asks without a place for the status.
+    let stolen = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+    assert_eq!(stolen, child.pid() as i32, "no child of ours");
+    match child.wait() {
+        Ok(status) => println!("ok {status}"),
+        Err(error) => println!("err {error}"),
+    }
+    rest();
 }
 
 fn stop(pid: u32) {

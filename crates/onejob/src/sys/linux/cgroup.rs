@@ -28,7 +28,8 @@ use super::{
     is_past, limits as files,
     members::{self, Hasty, Members},
     registry::{Card, Record},
-    spawn, wait_for,
+    spawn::{self, Memory},
+    wait_for,
 };
 use crate::{
     Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
@@ -188,6 +189,16 @@ impl Cgroup {
     /// What the members of ended cgroups had used.
     fn past(&self) -> Stats {
         *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others can limit a job that they can find.
+    fn memory_of_a_child(&self, current: &hierarchy::Cgroup) -> Memory {
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.record {
+            Some(_) => files::memory_of_a_child(current.dir.as_fd()),
+            None if files::ends_together(&limits) => Memory::Copied,
+            None => Memory::Shared,
+        }
     }
 
     /// Has a guard start it, which is where we may not put anybody.
@@ -443,7 +454,10 @@ impl Mechanism for Cgroup {
         for _ in 0..TRIES {
             let current = self.current()?;
             spawned = match &self.base.remote {
-                None => spawn::local(command, Some(current.dir.as_fd())),
+                None => {
+                    let memory = self.memory_of_a_child(&current);
+                    spawn::local(command, Some(current.dir.as_fd()), memory)
+                }
                 Some(remote) => self.spawn_remote(command, &current, remote),
             };
             // Killed and removed between our look and the clone: the next one is fresh.

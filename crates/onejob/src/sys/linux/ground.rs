@@ -3,14 +3,15 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use super::{
+    floor::{call, proc::entries},
     guards::Guards,
     hierarchy::{self, PREFIX, read_text, write_text},
     members,
@@ -115,7 +116,55 @@ fn is_delegated(dir: BorrowedFd<'_>, path: &Path) -> bool {
 
 /// The root of the whole hierarchy.
 fn is_root(dir: BorrowedFd<'_>) -> bool {
-    rustix::fs::accessat(dir, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
+    !has(dir, "cgroup.type")
+}
+
+/// Whether cgroups here can be killed as one, without which no kill of a job in a cgroup would be
+/// atomic. The root of the hierarchy never has the file: any cgroup below it tells, or the release.
+pub(super) fn has_kill(dir: BorrowedFd<'_>) -> bool {
+    // It is asked once: there may be many below.
+    static BELOW_ROOT: OnceLock<bool> = OnceLock::new();
+    has(dir, "cgroup.kill")
+        || is_root(dir)
+            && *BELOW_ROOT.get_or_init(|| somebody_tells(dir).unwrap_or_else(|| is_release(5, 14)))
+}
+
+fn has(dir: BorrowedFd<'_>, name: &str) -> bool {
+    rustix::fs::accessat(dir, name, Access::EXISTS, AtFlags::empty()).is_ok()
+}
+
+/// Whether there is `cgroup.kill` below the root; `None` if nobody can tell.
+fn somebody_tells(root: BorrowedFd<'_>) -> Option<bool> {
+    let mut names = Vec::new();
+    let listing = call::openat(root.as_raw_fd(), c".", call::O_DIRECTORY).ok()?;
+    entries(&listing, &mut |name, is_dir| {
+        // A few will do: not all of them are being removed.
+        if is_dir && names.len() < 16 && !name.to_bytes().starts_with(b".") {
+            names.push(name.to_owned());
+        }
+    })
+    .ok()?;
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    names.iter().find_map(|name| {
+        let dir = rustix::fs::openat(root, name, flags, Mode::empty()).ok()?;
+        let kill = has(dir.as_fd(), "cgroup.kill");
+        // One that is being removed has no files any more, and tells nothing.
+        (kill || has(dir.as_fd(), "cgroup.procs")).then_some(kill)
+    })
+}
+
+/// Whether our own cgroup says that nobody's can be killed as one.
+pub(super) fn lacks_kill(place: &Place) -> bool {
+    let own = place.path().ok().and_then(|path| hierarchy::open_base(&path).ok());
+    own.is_some_and(|own| !has_kill(own.as_fd()))
+}
+
+/// Whether the kernel is of this release or a later one.
+fn is_release(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 /// Whether controllers can be handed down from here. With members the kernel lets `cpu` and `pids` be

@@ -126,10 +126,13 @@ impl Guards {
     fn launched(charge: Charge<'_>) -> Result<OwnedFd> {
         let failed = |e: io::Error| Error::os("start the guard of the job", e);
         let (ours, theirs) = pair().map_err(failed)?;
-        let owner = identity::pidfd_open(std::process::id()).map_err(|e| failed(e.into()))?;
+        let owner = identity::caller()?;
         let mut fds = vec![theirs.as_raw_fd(), owner.as_raw_fd()];
         fds.extend(charge.cgroups.map(|(dir, _)| dir.as_raw_fd()));
-        launch(&fds, &charge.words()).map_err(failed)?;
+        launch(&fds, &charge.words()).map_err(|e| match e.raw_os_error().map(Errno) {
+            Some(Errno::OPNOTSUPP) => identity::no_pidfds(),
+            _ => failed(e),
+        })?;
         Ok(ours)
     }
 
@@ -347,21 +350,29 @@ fn launch_program(fds: &[i32], words: &[CString; 4]) -> std::result::Result<(), 
     let all_blocked = Blocked::new();
     // SAFETY: a fresh stack, and `launch` outlives the child, since CLONE_VFORK suspends us until
     // it has ended.
-    unsafe {
+    let pid = unsafe {
         let args = clone_args(flags, 0, stack.top(2 * STACK), &mut pidfd);
-        raw::clone_to(nr::CLONE, args, intermediate, (&raw const launch).cast_mut().cast())?;
-    }
+        raw::clone_to(nr::CLONE, args, intermediate, (&raw const launch).cast_mut().cast())?
+    };
     drop(all_blocked);
-    reap_intermediate(pidfd);
+    reap_intermediate(pid, pidfd)?;
     match launch.errno.load(Ordering::Acquire) {
         0 => Ok(()),
         errno => Err(Errno(errno)),
     }
 }
 
-fn reap_intermediate(pidfd: i32) {
+/// `Errno::OPNOTSUPP` where no pidfd can be waited for: the guards end with our end of the socket.
+fn reap_intermediate(pid: usize, pidfd: i32) -> std::result::Result<(), Errno> {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    const WALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
     let pidfd = call::Fd(pidfd);
-    let _ = call::reap(pidfd.raw(), true);
+    if call::reap(pidfd.raw(), true) != Err(Errno::INVAL) {
+        return Ok(());
+    }
+    // Not yet waited for, so the number is its own.
+    let _ = waitpid(Pid::from_raw(pid as i32), WALL);
+    Err(Errno::OPNOTSUPP)
 }
 
 /// The arguments of the old `clone` call, which no seccomp filter refuses.
@@ -432,18 +443,19 @@ fn launch_fork(fds: &[i32], words: &[CString; 4]) -> std::result::Result<(), Err
     let [flags, stack, pidfd_at, ..] = args;
     // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
     // MEMORY of its own, which this process itself never uses.
-    unsafe {
-        if raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])? == 0 {
+    let pid = unsafe {
+        let pid = raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])?;
+        if pid == 0 {
             if let Ok(None) = call::fork(SIGCHLD) {
                 let _ = place(fds, -1);
                 guard::run(Task::new(words.each_ref().map(AsRef::<CStr>::as_ref)), &mut *memory);
             }
             call::exit(0);
         }
-    }
+        pid
+    };
     drop(all_blocked);
-    reap_intermediate(pidfd);
-    Ok(())
+    reap_intermediate(pid, pidfd)
 }
 
 /// The program in a memory file, made once.

@@ -17,7 +17,7 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, eventfd},
-    fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, XattrFlags, flock, fsetxattr},
+    fs::{Access, AtFlags, FlockOperation, Mode, OFlags, XattrFlags, flock, fsetxattr},
 };
 
 use super::{
@@ -150,6 +150,8 @@ impl Base {
             Err(error) if !error.is_unsupported() && !error.is_permission_denied() => {
                 return Err(error);
             }
+            // A scope would be a cgroup of the same kernel.
+            Err(error) if ground::lacks_kill(&place) => return Err(error),
             Err(error) => error,
             Ok(own) => {
                 let lacking = wanted.without(own.limits());
@@ -589,6 +591,10 @@ pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|e| Error::os(format!("open our cgroup {shown}"), e))?;
+    // First, for no other place would do better then.
+    if !ground::has_kill(dir.as_fd()) {
+        return lacking("cannot be killed as one", "cgroup.kill needs Linux 5.14");
+    }
     // Moving into a child needs the permission to move here too.
     for name in [".", "cgroup.procs"] {
         let access = rustix::fs::accessat(&dir, name, Access::WRITE_OK, AtFlags::EACCESS);
@@ -609,22 +615,7 @@ pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
     {
         return lacking("is threaded and cannot hold processes of its own", "use another cgroup");
     }
-    if !has_kill(path) {
-        return lacking("cannot be killed as one", "cgroup.kill needs Linux 5.14");
-    }
     Ok(dir)
-}
-
-/// The root of the hierarchy has no `cgroup.kill` itself, so there its version is asked by release.
-fn has_kill(path: &Path) -> bool {
-    if rustix::fs::accessat(CWD, path.join("cgroup.kill"), Access::EXISTS, AtFlags::empty()).is_ok()
-    {
-        return true;
-    }
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
 }
 
 pub(super) fn read_text(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {

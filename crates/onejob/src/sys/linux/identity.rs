@@ -44,6 +44,27 @@ pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
     }
 }
 
+/// This process, held by a pidfd: no job does without.
+pub(super) fn caller() -> Result<OwnedFd> {
+    pidfd_open(std::process::id()).map_err(|errno| match errno {
+        Errno::NOSYS => no_pidfds(),
+        errno => {
+            let error = Error::os("open a pidfd of this process", errno);
+            if errno == Errno::PERM {
+                error.hint("have the sandbox allow pidfd_open")
+            } else {
+                error
+            }
+        }
+    })
+}
+
+/// What there is to say where they cannot be opened, or not be waited for.
+pub(super) fn no_pidfds() -> Error {
+    Error::unsupported("this kernel has no pidfds that can be waited for")
+        .hint("onejob needs Linux 5.4")
+}
+
 pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
     let raw = call::pidfd_open(pid as i32)?.into_raw();
     // SAFETY: a new descriptor that nobody else owns.

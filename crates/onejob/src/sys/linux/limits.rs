@@ -2,7 +2,10 @@
 
 use std::{fs, io, os::fd::BorrowedFd, path::Path};
 
-use super::hierarchy::{read_text, write_text};
+use super::{
+    hierarchy::{read_text, write_text},
+    spawn::Memory,
+};
 use crate::{Error, Limits, OnOom, Resources, Result};
 
 /// What can be limited, and the kernel's controller for it. CPU time in all needs none: every
@@ -99,11 +102,15 @@ impl Change {
     }
 }
 
+/// Whether a job with these limits is ended as one when it runs out of memory.
+pub(super) fn ends_together(limits: &Limits) -> bool {
+    limits.memory_max.is_some() && limits.on_oom == OnOom::KillAll
+}
+
 fn changes(old: &Limits, new: &Limits) -> Vec<Change> {
     let number = |value: Option<u64>| value.map_or("max".to_owned(), |value| value.to_string());
     let weight = |value: Option<u32>| format!("default {}", value.unwrap_or(100));
-    let together =
-        |limits: &Limits| u32::from(limits.memory_max.is_some() && limits.on_oom == OnOom::KillAll);
+    let together = |limits: &Limits| u32::from(ends_together(limits));
     let texts = |limits: &Limits| {
         [
             // First, so that it stands when memory runs out.
@@ -167,6 +174,14 @@ fn make_room(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// How a child is to be born into a cgroup.
+pub(super) fn memory_of_a_child(cgroup: BorrowedFd<'_>) -> Memory {
+    match read_text(cgroup, "memory.oom.group").is_ok_and(|text| text.trim() == "1") {
+        true => Memory::Copied,
+        false => Memory::Shared,
+    }
 }
 
 /// The limits of a cgroup that was given `set`, and perhaps others since, by somebody else.

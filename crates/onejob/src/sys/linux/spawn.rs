@@ -37,6 +37,16 @@ enum Way<'a> {
     Joins(Option<BorrowedFd<'a>>),
 }
 
+/// Whose memory a child has until it executes its program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Ours, while we are suspended.
+    Shared,
+    /// A copy of its own. Where a cgroup is ended as one when it runs out of memory, the kernel also
+    /// kills whoever shares the memory of one of its members: us.
+    Copied,
+}
+
 /// What came of an attempt to make a child.
 enum Attempt {
     Started(u32, OwnedFd),
@@ -46,11 +56,16 @@ enum Attempt {
     Refused,
 }
 
-/// Starts a child of this process, inside `cgroup` from birth, or else where this process is.
-pub(super) fn local(command: &mut Command, cgroup: Option<BorrowedFd<'_>>) -> Result<crate::Child> {
+/// Starts a child of this process, inside `cgroup` from birth, or else where this process is. Until
+/// it executes its program it has our memory if it may, or a copy.
+pub(super) fn local(
+    command: &mut Command,
+    cgroup: Option<BorrowedFd<'_>>,
+    memory: Memory,
+) -> Result<crate::Child> {
     reap_unwaited();
     let wiring = Wiring::new(command)?;
-    let hooks = &mut Hooks(std::mem::take(&mut command.unix.pre_exec));
+    let hooks = &mut Hooks { steps: std::mem::take(&mut command.unix.pre_exec), memory };
     let attempt = make(command, &wiring, hooks, Way::Born(cgroup)).and_then(|attempt| {
         match (attempt, cgroup) {
             (Attempt::Refused, None) => make(command, &wiring, hooks, Way::Joins(None)),
@@ -62,7 +77,7 @@ pub(super) fn local(command: &mut Command, cgroup: Option<BorrowedFd<'_>>) -> Re
             (attempt, _) => Ok(attempt),
         }
     });
-    command.unix.pre_exec = std::mem::take(&mut hooks.0);
+    command.unix.pre_exec = std::mem::take(&mut hooks.steps);
     let failed = |e: io::Error| Error::os(format!("start a process for {:?}", command.program), e);
     match attempt.map_err(failed)? {
         Attempt::Started(pid, pidfd) => {
@@ -93,7 +108,10 @@ fn make(
     if let Way::Joins(Some(procs)) = way {
         record.plan().join = procs.as_raw_fd();
     }
-    if hooks.0.is_empty() { share(record, way) } else { copy(record, way, hooks) }
+    match hooks.memory {
+        Memory::Shared if hooks.steps.is_empty() => share(record, way),
+        _ => copy(record, way, hooks),
+    }
 }
 
 /// Has a std command join a cgroup between `fork` and `exec`.
@@ -190,13 +208,16 @@ fn judge(pid: u32, pidfd: OwnedFd, stage: u32, errno: i32) -> Attempt {
     }
 }
 
-/// The caller's own steps.
-struct Hooks(Vec<PreExec>);
+/// The caller's own steps, and the memory for them.
+struct Hooks {
+    steps: Vec<PreExec>,
+    memory: Memory,
+}
 
 unsafe extern "C" fn run_hooks(data: *mut u8) -> i32 {
     // SAFETY: `copy` passes its hooks, of which this child has a copy.
     let hooks = unsafe { &mut *data.cast::<Hooks>() };
-    for step in &mut hooks.0 {
+    for step in &mut hooks.steps {
         if let Err(error) = step() {
             return error.raw_os_error().unwrap_or(Errno::INVAL.0);
         }
@@ -204,7 +225,7 @@ unsafe extern "C" fn run_hooks(data: *mut u8) -> i32 {
     0
 }
 
-/// A child with a copy of our memory, for steps that must not change ours.
+/// A child with a copy of our memory, for steps that must not change ours, or to share no end with it.
 fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attempt> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     let plan = record.plan();

@@ -32,7 +32,7 @@ use super::{
     identity, members,
     registry::{self, Card, Record},
     rights::Rights,
-    spawn,
+    spawn::{self, Memory},
     tree::Tree,
 };
 use crate::{
@@ -291,8 +291,11 @@ fn enclose(proc: &Proc) -> Result<Parent> {
         ))
         .hint("enclose before the first child is started"));
     }
-    let pidfd =
-        identity::pidfd_open(pid).map_err(|e| Error::os("open a pidfd of this process", e))?;
+    let pidfd = identity::caller()?;
+    // We are no child of ours, is the answer of a kernel that knows what is asked.
+    if call::reap(pidfd.as_raw_fd(), false).is_err_and(|errno| errno == Errno::INVAL) {
+        return Err(identity::no_pidfds());
+    }
     set_child_subreaper(Pid::from_raw(pid as i32))
         .map_err(|e| Error::os("become a child subreaper", e))?;
     Ok(Parent::Owner { pid: pid as i32, pidfd })
@@ -398,7 +401,7 @@ impl Mechanism for Subreaper {
             Parent::Owner { .. } if self.is_view() => Err(Error::unsupported(
                 "the members of a job that encloses its owner are started by that alone",
             )),
-            Parent::Owner { .. } => spawn::local(command, None),
+            Parent::Owner { .. } => spawn::local(command, None, Memory::Shared),
             Parent::Guards { .. } if self.is_view() && self.is_over() => Err(ended(self.record())),
             Parent::Guards { guards, bequest } => {
                 if !guards.answer() {

@@ -219,7 +219,8 @@ impl Mechanism for View {
             if Members(vec![current.as_fd()]).are_frozen() {
                 return Err(members::frozen());
             }
-            spawned = spawn::local(command, Some(current.as_fd()));
+            let memory = limits::memory_of_a_child(current.as_fd());
+            spawned = spawn::local(command, Some(current.as_fd()), memory);
             // Removed by its owner between our look and the clone.
             if !spawned.as_ref().is_err_and(members::is_gone) {
                 break;

@@ -24,6 +24,8 @@ mod sys;
 mod tools;
 #[cfg(target_os = "linux")]
 mod trees;
+#[cfg(target_os = "linux")]
+mod without;
 
 #[cfg(windows)]
 mod windows;
@@ -136,5 +138,5 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("exit", tools::exit),
     ("signal-counter", tools::signal_counter),
     ("trace", tools::trace),
-    ("no-clone3", tools::no_clone3),
+    ("without", without::without),
 ];

@@ -2,14 +2,12 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt,
-    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
-use crate::{arg, beside, say, scene, sys};
+use crate::{arg, beside, say, sys};
 
 /// Just alive. Unlike a scenario's main process it does not end by `REPORT.go`.
 pub(crate) fn sleep() {
@@ -89,40 +87,4 @@ pub(crate) fn trace() {
     sys::trace(arg(0).parse().expect("a pid")).expect("a traceable process");
     say("tracer", sys::parent());
     sys::rest()
-}
-
-/// `no-clone3 REPORT ENOSYS|EPERM PROGRAM ARGS…`: executes PROGRAM under a seccomp filter that
-/// fails clone3 as an old container runtime's would.
-pub(crate) fn no_clone3() {
-    let errno = match arg(0) {
-        "ENOSYS" => libc::ENOSYS,
-        "EPERM" => libc::EPERM,
-        other => panic!("{other:?} is neither ENOSYS nor EPERM"),
-    };
-    refuse_clone3(errno as u32);
-    let mut command = Command::new(arg(1));
-    panic!("failed to exec {:?}: {}", arg(1), command.args(&scene().args[2..]).exec());
-}
-
-fn refuse_clone3(errno: u32) {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (load, equal, answer) = (
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
-    let mut filter = [
-        // The number of the call is the first field of seccomp_data.
-        step(load, 0, 0, 0),
-        step(equal, 0, 1, libc::SYS_clone3 as u32),
-        step(answer, 0, 0, libc::SECCOMP_RET_ERRNO | errno),
-        step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: program and filter live through the call, which copies them.
-    let set = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
-    };
-    assert!(set, "failed to install the filter: {}", std::io::Error::last_os_error());
 }

@@ -170,7 +170,7 @@ fn copy(plan: &Plan, cgroup: Option<i32>) -> Result<(i32, Fd)> {
     let mut is_born_inside = cgroup.is_some();
     // SAFETY: the child goes on in the floor only, and does not share our memory.
     let started = match unsafe { call::clone3(&args) } {
-        Err(Errno::NOSYS | Errno::PERM) => {
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
             is_born_inside = false;
             // SAFETY: as above.
             unsafe { call::fork(SIGCHLD) }

@@ -326,7 +326,7 @@ pub(crate) fn exit_code(pidfd: i32) -> Option<i32> {
 
 /// A child that has ended, as `waitid` tells it.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ended {
     signo: i32,
     errno: i32,

@@ -1,0 +1,23 @@
+//! Where a process is, by the kernel's word.
+
+use std::fs;
+
+use testkit::{Cell, proc};
+
+/// Proven by the kernel's word on its cgroup, or by a guard among its ancestors.
+#[track_caller]
+pub(crate) fn is_inside(cell: &Cell, mechanism: &str, pid: i32) {
+    if mechanism == "cgroup" {
+        let its = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
+        let own = cell.cgroup().and_then(|dir| dir.file_name());
+        // What has no cgroup of its own has its jobs in a scope.
+        let own = own.map_or("scope", |own| own.to_str().expect("UTF-8"));
+        let job = format!("{own}/onejob-");
+        assert!(its.contains(&job), "{its} is not below {job}");
+        return;
+    }
+    let parent = |pid: &i32| proc::stat(pid).map(|stat| stat.ppid).filter(|pid| *pid > 0);
+    let mut above = std::iter::successors(parent(&pid), parent);
+    let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
+    assert!(above.any(is_guard), "no guard above {pid}");
+}
