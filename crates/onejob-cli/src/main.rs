@@ -26,6 +26,10 @@ mod wait;
 
 use args::Verb;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() {
     let exit = match os::called_as() {
         Some(name) => dropin::stand_in(name),
