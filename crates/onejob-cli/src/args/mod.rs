@@ -5,7 +5,7 @@ mod jobs;
 mod limits;
 mod values;
 
-use std::{ffi::OsString, time::Duration};
+use std::{env, ffi::OsString, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use onejob::{Mechanism, Requirement, Signal};
@@ -28,6 +28,13 @@ use values::{descriptor, duration};
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// The same with one verb: building the others takes longer than all the rest of a start.
+#[derive(Parser)]
+#[command(name = "onejob", version, disable_help_subcommand = true)]
+enum RunAlone {
+    Run(Run),
 }
 
 #[derive(Subcommand)]
@@ -151,7 +158,11 @@ pub(crate) struct Ladder {
 
 /// What the command line asks for, or how to end if that is unclear or already done.
 pub(crate) fn parse() -> Result<Verb, Exit> {
-    Cli::try_parse().map(|cli| cli.verb).map_err(|error| match error.kind() {
+    let parsed = match env::args_os().nth(1) {
+        Some(verb) if verb == "run" => RunAlone::try_parse().map(|RunAlone::Run(run)| Verb::Run(run)),
+        _ => Cli::try_parse().map(|cli| cli.verb),
+    };
+    parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             data(&error.to_string()).err().unwrap_or(Exit::Success)
         }
