@@ -159,7 +159,9 @@ pub(crate) struct Ladder {
 /// What the command line asks for, or how to end if that is unclear or already done.
 pub(crate) fn parse() -> Result<Verb, Exit> {
     let parsed = match env::args_os().nth(1) {
-        Some(verb) if verb == "run" => RunAlone::try_parse().map(|RunAlone::Run(run)| Verb::Run(run)),
+        Some(verb) if verb == "run" => {
+            RunAlone::try_parse().map(|RunAlone::Run(run)| Verb::Run(run))
+        }
         _ => Cli::try_parse().map(|cli| cli.verb),
     };
     parsed.map_err(|error| match error.kind() {

@@ -79,7 +79,8 @@ impl Cgroup {
             released: false,
         };
         let first = job.current()?;
-        let begun = job.publish(spec).and_then(|()| match spec.around {
+        let guarded = job.base.guards().confirm();
+        let begun = guarded.and_then(|()| job.publish(spec)).and_then(|()| match spec.around {
             Around::Others => Ok(()),
             Around::Caller => job.move_caller_to(&first),
         });

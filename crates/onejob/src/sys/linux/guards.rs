@@ -1,18 +1,16 @@
 //! Starting the guards, and talking to them.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     io,
-    mem::MaybeUninit,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
-    ptr,
     sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,21 +19,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
     floor::{
-        call::{self, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, POLLIN, PollFd, SIGCHLD, SIGCONT},
-        guard::{self, Memory, Task},
+        call::{self, Errno, POLLIN, PollFd, SIGCONT},
         message::{self, MAX_FDS, Message},
         proc::Proc,
-        raw::{self, nr},
     },
-    identity, wait_for,
+    identity,
+    launch::Launch,
+    wait_for,
 };
 use crate::{Error, ProcessId, Result};
-
-/// The guard program, as the build script made it; empty where it could not.
-#[cfg(guard_program)]
-static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/onejob-guard"));
-#[cfg(not(guard_program))]
-static PROGRAM: &[u8] = &[];
 
 /// What a pair of guards is to take down when this process is gone, besides whatever it starts.
 #[derive(Clone, Copy)]
@@ -52,10 +44,17 @@ pub(super) struct Charge<'a> {
 pub(super) struct Guards {
     /// To the inner guard.
     socket: OwnedFd,
-    inner: Process,
-    outer: Process,
+    /// Until they have greeted.
+    launch: Mutex<Option<Launch>>,
+    /// Who they are, or why they could not begin.
+    pair: OnceLock<io::Result<Pair>>,
     /// What their last word was, once it has been read.
     finished: AtomicBool,
+}
+
+struct Pair {
+    inner: Process,
+    outer: Process,
 }
 
 struct Process {
@@ -90,10 +89,18 @@ impl Charge<'_> {
 }
 
 impl Guards {
-    /// Starts a pair that watches this process.
+    /// Has a pair started that watches this process, and does not wait for it: see
+    /// [`confirm`](Guards::confirm).
+    pub(super) fn launch(charge: Charge<'_>) -> Result<Guards> {
+        let (socket, launch) = Guards::launched(charge)?;
+        Ok(Guards::new(socket, Some(launch)))
+    }
+
+    /// The same, and waits.
     pub(super) fn start(charge: Charge<'_>) -> Result<Guards> {
-        let failed = |e: io::Error| Error::os("start the guard of the job", e);
-        Guards::greeted(Guards::launched(charge)?).map_err(failed)
+        let guards = Guards::launch(charge)?;
+        guards.confirm()?;
+        Ok(guards)
     }
 
     /// Starts a pair that is put into a scope first: `scope` gets a connection to the bus, made by the
@@ -103,9 +110,10 @@ impl Guards {
         charge: Charge<'_>,
         scope: impl FnOnce(OwnedFd, u32) -> Result<[OwnedFd; 2]>,
     ) -> Result<Guards> {
-        let failed = |e: io::Error| Error::os("start the guard of the job", e);
-        let socket = Guards::launched(charge)?;
-        let (said, mut fds) = receive(socket.as_fd())
+        let (socket, launch) = Guards::launched(charge)?;
+        let (said, mut fds) = launch
+            .arrived()
+            .and_then(|()| receive(socket.as_fd()))
             .and_then(|said| said.ok_or_else(|| io::Error::other("it was killed")))
             .map_err(failed)?;
         let connection = match (said.kind, fds.pop()) {
@@ -120,33 +128,63 @@ impl Guards {
         let inside = inside.each_ref().map(|fd| fd.as_raw_fd());
         message::send(socket.as_raw_fd(), &Message::new(message::ENTER), &inside)
             .map_err(|e| failed(e.into()))?;
-        Guards::greeted(socket).map_err(failed)
+        let guards = Guards::new(socket, None);
+        guards.confirm()?;
+        Ok(guards)
     }
 
-    fn launched(charge: Charge<'_>) -> Result<OwnedFd> {
-        let failed = |e: io::Error| Error::os("start the guard of the job", e);
+    fn new(socket: OwnedFd, launch: Option<Launch>) -> Guards {
+        let (launch, pair) = (Mutex::new(launch), OnceLock::new());
+        Guards { socket, launch, pair, finished: AtomicBool::new(false) }
+    }
+
+    fn launched(charge: Charge<'_>) -> Result<(OwnedFd, Launch)> {
         let (ours, theirs) = pair().map_err(failed)?;
         let owner = identity::caller()?;
-        let mut fds = vec![theirs.as_raw_fd(), owner.as_raw_fd()];
-        fds.extend(charge.cgroups.map(|(dir, _)| dir.as_raw_fd()));
-        launch(&fds, &charge.words()).map_err(|e| match e.raw_os_error().map(Errno) {
-            Some(Errno::OPNOTSUPP) => identity::no_pidfds(),
-            _ => failed(e),
-        })?;
-        Ok(ours)
+        let base = charge.cgroups.map(|(dir, _)| dir.try_clone_to_owned());
+        let base = base.transpose().map_err(failed)?;
+        let fds = [theirs, owner].into_iter().chain(base).collect();
+        Ok((ours, Launch::begin(fds, charge.words()).map_err(failed)?))
+    }
+
+    /// Waits until both stand: from then on they see our end. Nobody may be started before.
+    pub(super) fn confirm(&self) -> Result<()> {
+        match self.greeting() {
+            Ok(_) => Ok(()),
+            Err(e) => Err(failed(match e.raw_os_error() {
+                Some(raw) => io::Error::from_raw_os_error(raw),
+                None => io::Error::new(e.kind(), e.to_string()),
+            })),
+        }
+    }
+
+    fn greeting(&self) -> &io::Result<Pair> {
+        self.pair.get_or_init(|| {
+            let launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner).take();
+            launch.map_or(Ok(()), Launch::arrived)?;
+            greeted(self.socket.as_fd())
+        })
+    }
+
+    /// The inner one first; nobody if they could not begin.
+    fn both(&self) -> [&Process; 2] {
+        match self.greeting() {
+            Ok(Pair { inner, outer }) => [inner, outer],
+            Err(_) => [&NOBODY; 2],
+        }
     }
 
     /// The pair of another process, which can be asked through this socket.
     pub(super) fn of_another(ids: [ProcessId; 2], socket: OwnedFd) -> Guards {
         let [inner, outer] =
             ids.map(|id| Process { pid: id.pid as i32, pidfd: identity::reopen(&id).ok() });
-        Guards { socket, inner, outer, finished: AtomicBool::new(false) }
+        Guards { pair: OnceLock::from(Ok(Pair { inner, outer })), ..Guards::new(socket, None) }
     }
 
     /// Who they are: the inner one first.
     pub(super) fn ids(&self) -> [ProcessId; 2] {
         let proc = Proc::open().ok();
-        [&self.inner, &self.outer].map(|guard| match &guard.pidfd {
+        self.both().map(|guard| match &guard.pidfd {
             Some(pidfd) => identity::of_pidfd(guard.pid as u32, pidfd.as_fd(), proc.as_ref()),
             None => ProcessId { pid: guard.pid as u32, start: 0, boot: 0, inode: 0 },
         })
@@ -154,7 +192,7 @@ impl Guards {
 
     /// The number of the one that starts what is asked for.
     pub(super) fn inner(&self) -> u32 {
-        self.inner.pid as u32
+        self.both()[0].pid as u32
     }
 
     /// Lets other processes ask through this datagram socket.
@@ -164,46 +202,27 @@ impl Guards {
         Ok(message::send(self.socket.as_raw_fd(), &request, &[socket.as_raw_fd()])?)
     }
 
-    fn greeted(socket: OwnedFd) -> io::Result<Guards> {
-        let (hello, mut fds) = receive(socket.as_fd())?
-            .ok_or_else(|| io::Error::other("it was killed before it could greet"))?;
-        if hello.kind != message::HELLO || hello.errno != 0 {
-            return Err(io::Error::from_raw_os_error(hello.errno));
-        }
-        let [inner, outer] = hello.numbers.map(|pid| pid as i32);
-        match (fds.pop(), fds.pop()) {
-            (Some(outer_fd), Some(inner_fd)) => Ok(Guards {
-                socket,
-                inner: Process { pid: inner, pidfd: Some(inner_fd) },
-                outer: Process { pid: outer, pidfd: Some(outer_fd) },
-                finished: AtomicBool::new(false),
-            }),
-            _ => Err(io::Error::other("its greeting carried no pidfds")),
-        }
-    }
-
     /// Those that live.
     pub(super) fn living(&self) -> Vec<ProcessId> {
-        let both = self.ids().into_iter().zip([&self.inner, &self.outer]);
+        let both = self.ids().into_iter().zip(self.both());
         both.filter(|(_, guard)| !guard.is_dead()).map(|(id, _)| id).collect()
     }
 
     /// Whether at least one of them is there to finish when we are gone.
     pub(super) fn stand(&self) -> bool {
-        !(self.inner.is_dead() && self.outer.is_dead())
+        !self.both().into_iter().all(Process::is_dead)
     }
 
     /// The guard that everybody it started comes back to: the inner one, or the outer one once that
     /// is dead.
     pub(super) fn root(&self) -> Option<(i32, BorrowedFd<'_>)> {
-        let guards = [&self.inner, &self.outer];
-        let root = guards.into_iter().find(|guard| !guard.is_dead())?;
+        let root = self.both().into_iter().find(|guard| !guard.is_dead())?;
         Some((root.pid, root.pidfd.as_ref()?.as_fd()))
     }
 
     /// Whether the inner guard can still be asked for anything.
     pub(super) fn answer(&self) -> bool {
-        !self.inner.is_dead()
+        !self.both()[0].is_dead()
     }
 
     /// Sends a request, with what comes after it; the first of its descriptors is added here.
@@ -238,7 +257,7 @@ impl Guards {
 
     /// A member can stop the whole process group; that must not hang us.
     fn wake(&self) {
-        let _ = call::pidfd_send_signal(self.inner.raw(), SIGCONT);
+        let _ = call::pidfd_send_signal(self.both()[0].raw(), SIGCONT);
     }
 
     /// Has this cgroup of this job ended without any descriptor of ours.
@@ -258,7 +277,7 @@ impl Guards {
 
     /// Waits until both have ended.
     pub(super) fn wait_gone(&self, deadline: Option<Instant>) -> bool {
-        for guard in [&self.inner, &self.outer] {
+        for guard in self.both() {
             while !guard.is_dead() {
                 if super::is_past(deadline) {
                     return false;
@@ -284,6 +303,32 @@ impl Guards {
     }
 }
 
+/// In the place of a guard that could not begin.
+static NOBODY: Process = Process { pid: 0, pidfd: None };
+
+fn failed(error: io::Error) -> Error {
+    match error.raw_os_error().map(Errno) {
+        Some(Errno::OPNOTSUPP) => identity::no_pidfds(),
+        _ => Error::os("start the guard of the job", error),
+    }
+}
+
+fn greeted(socket: BorrowedFd<'_>) -> io::Result<Pair> {
+    let (hello, mut fds) =
+        receive(socket)?.ok_or_else(|| io::Error::other("it was killed before it could greet"))?;
+    if hello.kind != message::HELLO || hello.errno != 0 {
+        return Err(io::Error::from_raw_os_error(hello.errno));
+    }
+    let guard = |pid: u64, pidfd| Process { pid: pid as i32, pidfd: Some(pidfd) };
+    let [inner, outer] = hello.numbers;
+    match (fds.pop(), fds.pop()) {
+        (Some(outer_fd), Some(inner_fd)) => {
+            Ok(Pair { inner: guard(inner, inner_fd), outer: guard(outer, outer_fd) })
+        }
+        _ => Err(io::Error::other("its greeting carried no pidfds")),
+    }
+}
+
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
@@ -301,215 +346,4 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>
         let own = |raw: &i32| unsafe { OwnedFd::from_raw_fd(*raw) };
         (message, fds.iter().take(count).map(own).collect())
     }))
-}
-
-/// Starts the outer guard with these descriptors as its first ones.
-///
-/// It becomes nobody's child: an intermediate process starts it and ends. So a `waitpid(-1)` of the
-/// owner never meets it, and since the intermediate one has no exit signal, no `SIGCHLD` tells of
-/// it either.
-fn launch(fds: &[i32], words: &[CString; 4]) -> io::Result<()> {
-    match launch_program(fds, words) {
-        // No memory files, or none that may be executed (vm.memfd_noexec, a security module).
-        Err(Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC) => {
-            Ok(launch_fork(fds, words)?)
-        }
-        answer => Ok(answer?),
-    }
-}
-
-/// What the two processes on the way to the guard program need. They share our memory.
-struct Launch<'a> {
-    program: i32,
-    fds: &'a [i32],
-    argv: [*const u8; 6],
-    inner_stack: *mut u8,
-    errno: AtomicI32,
-}
-
-const STACK: usize = 32 * 1024;
-
-fn launch_program(fds: &[i32], words: &[CString; 4]) -> std::result::Result<(), Errno> {
-    let mut stack = Stack::new(2 * STACK)?;
-    let launch = Launch {
-        program: program()?,
-        fds,
-        argv: [
-            guard::NAME.as_ptr().cast(),
-            words[0].as_ptr().cast(),
-            words[1].as_ptr().cast(),
-            words[2].as_ptr().cast(),
-            words[3].as_ptr().cast(),
-            ptr::null(),
-        ],
-        inner_stack: stack.top(STACK),
-        errno: AtomicI32::new(0),
-    };
-    let mut pidfd = -1;
-    let flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
-    let all_blocked = Blocked::new();
-    // SAFETY: a fresh stack, and `launch` outlives the child, since CLONE_VFORK suspends us until
-    // it has ended.
-    let pid = unsafe {
-        let args = clone_args(flags, 0, stack.top(2 * STACK), &mut pidfd);
-        raw::clone_to(nr::CLONE, args, intermediate, (&raw const launch).cast_mut().cast())?
-    };
-    drop(all_blocked);
-    reap_intermediate(pid, pidfd)?;
-    match launch.errno.load(Ordering::Acquire) {
-        0 => Ok(()),
-        errno => Err(Errno(errno)),
-    }
-}
-
-/// `Errno::OPNOTSUPP` where no pidfd can be waited for: the guards end with our end of the socket.
-fn reap_intermediate(pid: usize, pidfd: i32) -> std::result::Result<(), Errno> {
-    use rustix::process::{Pid, WaitOptions, waitpid};
-    const WALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
-    let pidfd = call::Fd(pidfd);
-    if call::reap(pidfd.raw(), true) != Err(Errno::INVAL) {
-        return Ok(());
-    }
-    // Not yet waited for, so the number is its own.
-    let _ = waitpid(Pid::from_raw(pid as i32), WALL);
-    Err(Errno::OPNOTSUPP)
-}
-
-/// The arguments of the old `clone` call, which no seccomp filter refuses.
-pub(super) fn clone_args(
-    flags: u64,
-    exit_signal: i32,
-    stack: *mut u8,
-    pidfd: &mut i32,
-) -> [usize; 5] {
-    [(flags | exit_signal as u64) as usize, stack as usize, &raw mut *pidfd as usize, 0, 0]
-}
-
-unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
-    // SAFETY: `launch_program` passes a `Launch`, and waits.
-    let launch = unsafe { &*data.cast::<Launch<'_>>() };
-    let mut unused = -1;
-    let args = clone_args(CLONE_VM | CLONE_VFORK, SIGCHLD, launch.inner_stack, &mut unused);
-    // SAFETY: the other half of the stack is fresh, and we wait like our parent does.
-    if let Err(errno) = unsafe { raw::clone_to(nr::CLONE, args, become_program, data) } {
-        launch.errno.store(errno.0, Ordering::Release);
-    }
-    call::exit(0)
-}
-
-unsafe extern "C" fn become_program(data: *mut u8) -> ! {
-    // SAFETY: as in `intermediate`.
-    let launch = unsafe { &*data.cast::<Launch<'_>>() };
-    let executed = place(launch.fds, launch.program).and_then(|program| {
-        let envp = [ptr::null::<u8>()];
-        let (argv, envp) = (launch.argv.as_ptr() as usize, envp.as_ptr() as usize);
-        let empty = c"".as_ptr() as usize;
-        // SAFETY: an open program, and lists of strings that end with a null.
-        unsafe {
-            raw::syscall(
-                nr::EXECVEAT,
-                [program as usize, empty, argv, envp, call::AT_EMPTY_PATH, 0],
-            )
-        }
-    });
-    if let Err(errno) = executed {
-        launch.errno.store(errno.0, Ordering::Release);
-    }
-    call::exit(127)
-}
-
-/// Puts the descriptors at 0, 1, …; answers where `keep` went, out of their way.
-fn place(fds: &[i32], keep: i32) -> std::result::Result<i32, Errno> {
-    const CLEAR: i32 = 10;
-    let mut moved = [-1; 3];
-    for (slot, fd) in moved.iter_mut().zip(fds) {
-        *slot = call::dup_above(*fd, CLEAR)?;
-    }
-    let keep = if keep < 0 { keep } else { call::dup_above(keep, CLEAR)? };
-    for (number, from) in moved.iter().take(fds.len()).enumerate() {
-        call::dup_to(*from, number as i32, 0)?;
-    }
-    Ok(keep)
-}
-
-/// Without an executable memory file: the guards are forked copies of this process that run the
-/// same code. They pin the memory this process has now.
-fn launch_fork(fds: &[i32], words: &[CString; 4]) -> std::result::Result<(), Errno> {
-    static mut MEMORY: Memory = Memory::NEW;
-    let memory = &raw mut MEMORY;
-    let mut pidfd = -1;
-    let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);
-    let all_blocked = Blocked::new();
-    let [flags, stack, pidfd_at, ..] = args;
-    // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
-    // MEMORY of its own, which this process itself never uses.
-    let pid = unsafe {
-        let pid = raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])?;
-        if pid == 0 {
-            if let Ok(None) = call::fork(SIGCHLD) {
-                let _ = place(fds, -1);
-                guard::run(Task::new(words.each_ref().map(AsRef::<CStr>::as_ref)), &mut *memory);
-            }
-            call::exit(0);
-        }
-        pid
-    };
-    drop(all_blocked);
-    reap_intermediate(pid, pidfd)
-}
-
-/// The program in a memory file, made once.
-fn program() -> std::result::Result<i32, Errno> {
-    use rustix::fs::{MemfdFlags, memfd_create};
-    static FILE: OnceLock<OwnedFd> = OnceLock::new();
-    if PROGRAM.is_empty() {
-        return Err(Errno::NOSYS);
-    }
-    if let Some(file) = FILE.get() {
-        return Ok(file.as_raw_fd());
-    }
-    let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
-    // MFD_EXEC is unknown before Linux 6.3.
-    let file = memfd_create(guard::NAME, MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create(guard::NAME, MemfdFlags::CLOEXEC))
-        .map_err(errno)?;
-    let mut rest = PROGRAM;
-    while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest).map_err(errno)?;
-        rest = rest.get(written..).unwrap_or(&[]);
-    }
-    Ok(FILE.get_or_init(|| file).as_raw_fd())
-}
-
-/// All signals blocked for this thread: a handler must not run in a child that shares our memory.
-pub(super) struct Blocked(u64);
-
-impl Blocked {
-    pub(super) fn new() -> Blocked {
-        Blocked(call::set_mask(u64::MAX))
-    }
-}
-
-impl Drop for Blocked {
-    fn drop(&mut self) {
-        call::set_mask(self.0);
-    }
-}
-
-/// Memory for the stacks of children that share ours.
-pub(super) struct Stack(Vec<MaybeUninit<u128>>);
-
-impl Stack {
-    pub(super) fn new(size: usize) -> std::result::Result<Stack, Errno> {
-        let mut words = Vec::new();
-        words.try_reserve_exact(size / 16).map_err(|_| Errno::NOMEM)?;
-        // SAFETY: that much is reserved, and whatever is there will do.
-        unsafe { words.set_len(size / 16) };
-        Ok(Stack(words))
-    }
-
-    /// The end of its first `size` bytes, where a stack of that size begins.
-    pub(super) fn top(&mut self, size: usize) -> *mut u8 {
-        self.0.as_mut_ptr().cast::<u8>().wrapping_add(size)
-    }
 }

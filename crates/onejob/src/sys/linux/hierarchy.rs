@@ -70,7 +70,8 @@ pub(super) struct Remote {
 static BASES: Mutex<Vec<Arc<Base>>> = Mutex::new(Vec::new());
 
 impl Base {
-    /// The base for jobs made now with these limits, guarded.
+    /// The base for jobs made now with these limits. Its guards are on their way: nobody may be
+    /// started before they are [confirmed](Guards::confirm).
     pub(super) fn current(wanted: Resources, around: Around) -> Result<Arc<Base>> {
         let place = Place::current()?;
         let owner = ProcessToken::current()?;
@@ -130,7 +131,7 @@ impl Base {
         }
         let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
         let registry = registry::place();
-        let guards = Guards::start(charge(dir.as_fd(), &prefix, &registry))?;
+        let guards = Guards::launch(charge(dir.as_fd(), &prefix, &registry))?;
         let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
         Ok(Base { place, path, dir, prefix, registry, next_job, guards, owner, remote: None })
     }

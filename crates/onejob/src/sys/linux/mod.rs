@@ -2,8 +2,8 @@
 //!
 //! From the API to the system call: `Job` here picks the mechanism; [`cgroup`] and [`subreaper`]
 //! fulfil the contract; [`plan`] turns a command into the flat record that a child executes, and
-//! [`spawn`] makes that child here or asks a guard for it; [`guards`] starts the guards and talks to
-//! them; [`below`] lists, signals and kills whatever is below a process. What must run without a
+//! [`spawn`] makes that child here or asks a guard for it; [`guards`] talks to the guards, which
+//! [`launch`] starts; [`below`] lists, signals and kills whatever is below a process. What must run without a
 //! standard library is in [`floor`].
 
 mod accounting;
@@ -16,6 +16,7 @@ mod ground;
 mod guards;
 mod hierarchy;
 mod identity;
+mod launch;
 mod limits;
 mod members;
 mod place;

@@ -23,7 +23,8 @@ use super::{
         proc,
         raw::{self, nr},
     },
-    guards::{Blocked, Guards, Stack, clone_args},
+    guards::Guards,
+    launch::{Blocked, Stack, clone_args},
     plan::{Record, Setting, Wiring, failure},
 };
 use crate::{Command, Error, Result, command::PreExec};

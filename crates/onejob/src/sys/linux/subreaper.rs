@@ -85,14 +85,16 @@ impl Subreaper {
             false => Default::default(),
         };
         let parent = match spec.around {
-            Around::Others => Parent::Guards {
-                bequest: Bequest { rights: Rights::current()?.0, limits: spawn::limits() }.into(),
-                guards: Guards::start(Charge {
+            Around::Others => {
+                let guards = Guards::launch(Charge {
                     cgroups: None,
                     records: spec.is_listed().then_some((&registry, &owner)),
                     bus: None,
-                })?,
-            },
+                })?;
+                let bequest = Bequest { rights: Rights::current()?.0, limits: spawn::limits() };
+                guards.confirm()?;
+                Parent::Guards { guards, bequest: bequest.into() }
+            }
             Around::Caller => enclose(&proc)?,
         };
         let mut job = Subreaper {

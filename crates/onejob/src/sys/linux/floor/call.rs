@@ -438,6 +438,21 @@ pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<i32>> {
     Ok((pid != 0).then_some(pid as i32))
 }
 
+/// The same with a pidfd of the child, by the old call that no seccomp filter refuses.
+///
+/// # Safety
+/// As [`fork`].
+pub(crate) unsafe fn fork_held(exit_signal: i32) -> Result<Option<(i32, Fd)>> {
+    let mut pidfd = -1_i32;
+    let flags = CLONE_PIDFD as usize | exit_signal as usize;
+    // SAFETY: as in `fork`; the kernel writes one descriptor.
+    let pid = unsafe { syscall(nr::CLONE, [flags, 0, &raw mut pidfd as usize, 0, 0, 0]) }?;
+    Ok((pid != 0).then_some((pid as i32, Fd(pidfd))))
+}
+
+/// Which argument of `clone` is the address of the child's thread number.
+pub(crate) const CHILD_TID: usize = if cfg!(target_arch = "x86_64") { 3 } else { 4 };
+
 /// The argument of `clone3(2)`, in its version of 88 bytes (Linux 5.7).
 #[repr(C)]
 #[derive(Default)]

@@ -12,7 +12,7 @@ use super::{
     budget::Budgets,
     call::{
         self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
-        SIGCHLD, close, close_all, exit, getpid, getppid, pidfd_open, poll, reap_any,
+        SIGCHLD, close, close_all, exit, getpid, pidfd_open, poll, reap_any,
     },
     cgroup,
     children::Children,
@@ -105,23 +105,26 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
     {
         give_up(errno);
     }
-    let outer = getpid();
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     // SAFETY: the child goes on in the floor only.
-    match unsafe { call::fork(SIGCHLD) } {
+    match unsafe { call::fork_held(SIGCHLD) } {
         Err(errno) => give_up(errno),
         Ok(None) => {
             // Not inherited.
             call::prctl(PR_SET_CHILD_SUBREAPER, 1);
-            if let Err(errno) = greet(outer) {
-                give_up(errno);
-            }
             Guard::new(memory, task, signals).serve()
         }
-        Ok(Some(inner)) => {
+        Ok(Some((inner, pidfd))) => {
             // SAFETY: changes the session of this process, which leads no group.
             let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
-            Guard::new(memory, task, signals).stand_behind(inner)
+            let greeted = greet(inner, &pidfd);
+            drop(pidfd);
+            let mut guard = Guard::new(memory, task, signals);
+            if greeted.is_err() {
+                // The owner is gone, or learns it by our end.
+                guard.finish();
+            }
+            guard.stand_behind(inner)
         }
     }
 }
@@ -149,16 +152,12 @@ fn give_up(errno: Errno) -> ! {
     exit(GAVE_UP)
 }
 
-fn greet(outer: i32) -> Result<()> {
-    let inner = getpid();
-    let pidfds = [pidfd_open(inner)?, pidfd_open(outer)?];
-    // Its number is its own as long as it is our parent.
-    if getppid() != outer {
-        return Err(Errno::SRCH);
-    }
+fn greet(inner: i32, inner_pidfd: &Fd) -> Result<()> {
+    let outer = getpid();
+    let outer_pidfd = pidfd_open(outer)?;
     let mut hello = Message::new(message::HELLO);
     hello.numbers = [inner as u64, outer as u64];
-    message::send(SOCKET, &hello, &[pidfds[0].raw(), pidfds[1].raw()])
+    message::send(SOCKET, &hello, &[inner_pidfd.raw(), outer_pidfd.raw()])
 }
 
 impl<'a> Guard<'a> {

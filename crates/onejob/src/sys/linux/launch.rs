@@ -1,0 +1,287 @@
+//! Starting the outer guard, without waiting for it.
+//!
+//! It becomes nobody's child: an intermediate process starts it and ends. So a `waitpid(-1)` of the
+//! owner never meets it, and since the intermediate one has no exit signal, no `SIGCHLD` tells of it
+//! either. Both share our memory, so that the price does not grow with that: the intermediate one
+//! while we are suspended, the guard while we go on, until it executes its program. What it reads of
+//! ours meanwhile stays where it is.
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, OwnedFd},
+    ptr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI32, AtomicU32, Ordering},
+    },
+};
+
+use rustix::thread::futex;
+
+use super::{
+    floor::{
+        call::{self, CLONE_CHILD_CLEARTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, SIGCHLD},
+        guard::{self, Memory, Task},
+        raw::{self, nr},
+    },
+    token::ProcessToken,
+};
+
+/// The guard program, as the build script made it; empty where it could not.
+#[cfg(guard_program)]
+static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/onejob-guard"));
+#[cfg(not(guard_program))]
+static PROGRAM: &[u8] = &[];
+
+/// The outer guard on its way into its program.
+pub(super) struct Launch {
+    road: Arc<Road>,
+    /// Whose memory the guard is in: not a forked copy's.
+    owner: Option<ProcessToken>,
+}
+
+/// What the guard reads of ours until it has executed its program.
+struct Road {
+    /// The first descriptors of the guard.
+    fds: Vec<OwnedFd>,
+    words: [CString; 4],
+    program: i32,
+    /// Where the stacks of the two begin: theirs alone.
+    tops: [usize; 2],
+    _stacks: Stack,
+    /// Why the program could not be executed.
+    errno: AtomicI32,
+    /// 1 as long as the guard is in our memory: the kernel clears it and wakes who waits.
+    here: AtomicU32,
+}
+
+const STACK: usize = 32 * 1024;
+
+impl Launch {
+    /// Starts the guard with these descriptors as its first ones, and these words.
+    pub(super) fn begin(fds: Vec<OwnedFd>, words: [CString; 4]) -> io::Result<Launch> {
+        let mut stacks = Stack::new(2 * STACK)?;
+        let tops = [STACK, 2 * STACK].map(|size| stacks.top(size) as usize);
+        let (program, errno) = match program() {
+            Ok(program) => (program, 0),
+            Err(errno) => (-1, errno.0),
+        };
+        let (errno, here) = (AtomicI32::new(errno), AtomicU32::new(0));
+        let road = Arc::new(Road { fds, words, program, tops, _stacks: stacks, errno, here });
+        let launch = Launch { road, owner: ProcessToken::current().ok() };
+        if program >= 0 {
+            launch.road.set_out()?;
+        }
+        Ok(launch)
+    }
+
+    /// Waits until the guard is a process of its own.
+    pub(super) fn arrived(self) -> io::Result<()> {
+        self.wait();
+        match Errno(self.road.errno.load(Ordering::Acquire)) {
+            Errno(0) => Ok(()),
+            errno if is_refusal(errno) => Ok(launch_fork(&self.road)?),
+            errno => Err(errno.into()),
+        }
+    }
+
+    fn wait(&self) {
+        while self.owner.is_none_or(|owner| owner.is_current())
+            && self.road.here.load(Ordering::Acquire) == 1
+        {
+            let _ = futex::wait(&self.road.here, futex::Flags::empty(), 1, None);
+        }
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        // Its stack and its words must not be anybody else's memory before.
+        self.wait();
+    }
+}
+
+/// No memory files, or none that may be executed (vm.memfd_noexec, a security module).
+fn is_refusal(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC)
+}
+
+impl Road {
+    /// Starts the guard, which goes on by itself.
+    fn set_out(&self) -> std::result::Result<(), Errno> {
+        let mut pidfd = -1;
+        let top = self.tops[1] as *mut u8;
+        let args = clone_args(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, 0, top, &mut pidfd);
+        let all_blocked = Blocked::new();
+        // SAFETY: half of a fresh stack; the child is gone when this returns, and the guard that it
+        // starts has what it needs in a place that `Launch` keeps until it has arrived.
+        let pid = unsafe {
+            let road = (&raw const *self).cast_mut().cast();
+            raw::clone_to(nr::CLONE, args, intermediate, road)?
+        };
+        drop(all_blocked);
+        reap_intermediate(pid, pidfd)
+    }
+}
+
+/// `Errno::OPNOTSUPP` where no pidfd can be waited for: the guards end with our end of the socket.
+fn reap_intermediate(pid: usize, pidfd: i32) -> std::result::Result<(), Errno> {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    const WALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
+    let pidfd = call::Fd(pidfd);
+    if call::reap(pidfd.raw(), true) != Err(Errno::INVAL) {
+        return Ok(());
+    }
+    // Not yet waited for, so the number is its own.
+    let _ = waitpid(Pid::from_raw(pid as i32), WALL);
+    Err(Errno::OPNOTSUPP)
+}
+
+/// The arguments of the old `clone` call, which no seccomp filter refuses.
+pub(super) fn clone_args(
+    flags: u64,
+    exit_signal: i32,
+    stack: *mut u8,
+    pidfd: &mut i32,
+) -> [usize; 5] {
+    [(flags | exit_signal as u64) as usize, stack as usize, &raw mut *pidfd as usize, 0, 0]
+}
+
+unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
+    // SAFETY: `set_out` passes a `Road`, and waits.
+    let road = unsafe { &*data.cast::<Road>() };
+    let (mut unused, top) = (-1, road.tops[0] as *mut u8);
+    let mut args = clone_args(CLONE_VM | CLONE_CHILD_CLEARTID, SIGCHLD, top, &mut unused);
+    args[call::CHILD_TID] = road.here.as_ptr() as usize;
+    road.here.store(1, Ordering::Release);
+    // SAFETY: the other half of the stack; the road stays until the guard has left it.
+    if let Err(errno) = unsafe { raw::clone_to(nr::CLONE, args, become_program, data) } {
+        road.errno.store(errno.0, Ordering::Release);
+        road.here.store(0, Ordering::Release);
+    }
+    call::exit(0)
+}
+
+unsafe extern "C" fn become_program(data: *mut u8) -> ! {
+    // SAFETY: a `Road` that is there until we have left this memory.
+    let road = unsafe { &*data.cast::<Road>() };
+    let executed = place(&road.fds, road.program).and_then(|program| {
+        let [prefix, records, registry, bus] = road.words.each_ref().map(|word| word.as_ptr());
+        let (argv, envp) = (
+            [guard::NAME.as_ptr(), prefix, records, registry, bus, ptr::null()],
+            [ptr::null::<u8>()],
+        );
+        let (argv, envp) = (argv.as_ptr() as usize, envp.as_ptr() as usize);
+        let empty = c"".as_ptr() as usize;
+        // SAFETY: an open program, and lists of strings that end with a null.
+        unsafe {
+            raw::syscall(
+                nr::EXECVEAT,
+                [program as usize, empty, argv, envp, call::AT_EMPTY_PATH, 0],
+            )
+        }
+    });
+    if let Err(errno) = executed {
+        road.errno.store(errno.0, Ordering::Release);
+    }
+    call::exit(127)
+}
+
+/// Puts the descriptors at 0, 1, …; answers where `keep` went, out of their way.
+fn place(fds: &[OwnedFd], keep: i32) -> std::result::Result<i32, Errno> {
+    const CLEAR: i32 = 10;
+    let mut moved = [-1; 3];
+    for (slot, fd) in moved.iter_mut().zip(fds) {
+        *slot = call::dup_above(fd.as_raw_fd(), CLEAR)?;
+    }
+    let keep = if keep < 0 { keep } else { call::dup_above(keep, CLEAR)? };
+    for (number, from) in moved.iter().take(fds.len()).enumerate() {
+        call::dup_to(*from, number as i32, 0)?;
+    }
+    Ok(keep)
+}
+
+/// Without an executable memory file: the guards are forked copies of this process that run the
+/// same code. They pin the memory this process has now.
+fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
+    static mut MEMORY: Memory = Memory::NEW;
+    let memory = &raw mut MEMORY;
+    let mut pidfd = -1;
+    let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);
+    let all_blocked = Blocked::new();
+    let [flags, stack, pidfd_at, ..] = args;
+    // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
+    // MEMORY of its own, which this process itself never uses.
+    let pid = unsafe {
+        let pid = raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])?;
+        if pid == 0 {
+            if let Ok(None) = call::fork(SIGCHLD) {
+                let _ = place(&road.fds, -1);
+                let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
+                guard::run(Task::new(words), &mut *memory);
+            }
+            call::exit(0);
+        }
+        pid
+    };
+    drop(all_blocked);
+    reap_intermediate(pid, pidfd)
+}
+
+/// The program in a memory file, made once.
+fn program() -> std::result::Result<i32, Errno> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    static FILE: OnceLock<OwnedFd> = OnceLock::new();
+    if PROGRAM.is_empty() {
+        return Err(Errno::NOSYS);
+    }
+    if let Some(file) = FILE.get() {
+        return Ok(file.as_raw_fd());
+    }
+    let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
+    // MFD_EXEC is unknown before Linux 6.3.
+    let file = memfd_create(guard::NAME, MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
+        .or_else(|_| memfd_create(guard::NAME, MemfdFlags::CLOEXEC))
+        .map_err(errno)?;
+    let mut rest = PROGRAM;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest).map_err(errno)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    Ok(FILE.get_or_init(|| file).as_raw_fd())
+}
+
+/// All signals blocked for this thread: a handler must not run in a child that shares our memory.
+pub(super) struct Blocked(u64);
+
+impl Blocked {
+    pub(super) fn new() -> Blocked {
+        Blocked(call::set_mask(u64::MAX))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        call::set_mask(self.0);
+    }
+}
+
+/// Memory for the stacks of children that share ours.
+pub(super) struct Stack(Vec<MaybeUninit<u128>>);
+
+impl Stack {
+    pub(super) fn new(size: usize) -> std::result::Result<Stack, Errno> {
+        let mut words = Vec::new();
+        words.try_reserve_exact(size / 16).map_err(|_| Errno::NOMEM)?;
+        // SAFETY: that much is reserved, and whatever is there will do.
+        unsafe { words.set_len(size / 16) };
+        Ok(Stack(words))
+    }
+
+    /// The end of its first `size` bytes, where a stack of that size begins.
+    pub(super) fn top(&mut self, size: usize) -> *mut u8 {
+        self.0.as_mut_ptr().cast::<u8>().wrapping_add(size)
+    }
+}
