@@ -15,7 +15,7 @@ use super::{
     guards::Guards,
     hierarchy::{self, PREFIX, read_text, write_text},
     members,
-    place::Place,
+    place::{self, Place},
 };
 use crate::{Error, Resources, Result};
 
@@ -94,11 +94,11 @@ impl Ground {
 
     /// The root of the hierarchy: there members are no hindrance. For root, where no service manager
     /// thinks it its own.
-    pub(super) fn root(place: &Place) -> Result<Ground> {
+    pub(super) fn root() -> Result<Ground> {
         if !rustix::process::geteuid().is_root() || Path::new("/run/systemd/system").exists() {
             return Err(Error::unsupported("the root of the hierarchy is not ours"));
         }
-        let root = place.root().path()?;
+        let root = place::root()?;
         Ok(Ground { dir: hierarchy::usable(&root)?, path: root })
     }
 }
@@ -188,7 +188,7 @@ pub(super) fn limits_below(dir: BorrowedFd<'_>) -> Resources {
 
 /// Whether we are a member of somebody's job: who is may not leave it, not even by way of systemd.
 pub(super) fn is_in_a_job(place: &Place) -> bool {
-    place.components().any(|part| is_a_jobs(part.as_bytes()))
+    place.name().is_ok_and(|name| name.split('/').any(|part| is_a_jobs(part.as_bytes())))
 }
 
 /// Whether a cgroup of this name is a job's, or was: prefix, owner, number, and which one of it. A

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CStr, CString, OsStr},
-    fs, io,
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -169,7 +169,7 @@ impl Base {
         if ground::is_in_a_job(&place) {
             return Err(refused);
         }
-        match Ground::root(&place) {
+        match Ground::root() {
             Ok(root) if root.limits().contains(wanted) => {
                 return Base::on(root, place, owner, bases);
             }
@@ -621,7 +621,7 @@ pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
 
 pub(super) fn read_text(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    io::read_to_string(fs::File::from(file))
+    super::read_all(&file)
 }
 
 pub(super) fn write_text(dir: BorrowedFd<'_>, name: &str, text: &str) -> io::Result<()> {

@@ -39,7 +39,7 @@ pub(crate) use survey::{promise, survey};
 pub(crate) use token::ProcessToken;
 pub(crate) use tree::{descendants, tree};
 
-use std::{io, time::Instant};
+use std::{io, os::fd::OwnedFd, time::Instant};
 
 use super::Mechanism;
 use crate::{
@@ -84,14 +84,17 @@ impl From<floor::call::Errno> for io::Error {
     }
 }
 
-/// A whole file of `/proc` in as few reads as it takes: their sizes are not known beforehand.
 fn read_proc(path: &str) -> io::Result<String> {
     use rustix::fs::{Mode, OFlags};
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_all(&rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A whole file of the kernel's in as few calls as it takes: their sizes are not known beforehand.
+fn read_all(file: &OwnedFd) -> io::Result<String> {
     let mut text = Vec::new();
     loop {
         text.reserve(4096);
-        if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? == 0 {
+        if rustix::io::read(file, rustix::buffer::spare_capacity(&mut text))? == 0 {
             return String::from_utf8(text).map_err(io::Error::other);
         }
     }

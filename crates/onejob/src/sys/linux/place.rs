@@ -3,61 +3,110 @@
 use std::{
     fmt::Display,
     io,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
-use super::read_proc;
+use super::{floor::call, hierarchy::open_base, identity, read_proc};
 use crate::{Error, Result};
 
-/// A cgroup as a process names it: a path that counts from the root of a cgroup namespace.
-#[derive(PartialEq, Eq)]
+/// The cgroup of a process.
 pub(super) struct Place {
+    /// What tells it from every other cgroup, where the kernel says that (Linux 6.13): the inode of its
+    /// directory.
+    number: Option<u64>,
+    named: OnceLock<Named>,
+}
+
+/// As the process names it: a path that counts from the root of a cgroup namespace.
+#[derive(PartialEq, Eq)]
+struct Named {
     name: String,
     /// The inode of our namespace; 0 before there were any.
     namespace: u64,
 }
 
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        match (self.number, other.number) {
+            (Some(ours), Some(its)) => ours == its,
+            _ => self.named.get().is_some() && self.named == other.named,
+        }
+    }
+}
+
 impl Place {
-    /// Where this process is.
+    /// Where this process is. Its name is read when it is asked for, if the number is known.
     pub(super) fn current() -> Result<Place> {
-        Place::of("self")
+        let pidfd = identity::pidfd_open(std::process::id());
+        let number = pidfd.ok().and_then(|pidfd| call::cgroup_of(pidfd.as_raw_fd()));
+        let place = Place { number, named: OnceLock::new() };
+        if number.is_none() {
+            place.named()?;
+        }
+        Ok(place)
     }
 
-    fn of(process: impl Display) -> Result<Place> {
+    fn of(process: impl Display) -> Result<Named> {
         let cgroups = read_proc(&format!("/proc/{process}/cgroup"))
             .map_err(|e| no_proc(format!("find the cgroup of process {process}"), e))?;
         let name = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
         let name = name.ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))?;
         let namespace = rustix::fs::stat("/proc/self/ns/cgroup").map_or(0, |stat| stat.st_ino);
-        Ok(Place { name: name.to_owned(), namespace })
+        Ok(Named { name: name.to_owned(), namespace })
     }
 
-    /// The root of the hierarchy, as far as we see it.
-    pub(super) fn root(&self) -> Place {
-        Place { name: "/".to_owned(), ..*self }
+    fn named(&self) -> Result<&Named> {
+        if let Some(named) = self.named.get() {
+            return Ok(named);
+        }
+        let named = Place::of("self")?;
+        Ok(self.named.get_or_init(|| named))
     }
 
     /// The one that the system was started with: the kernel gave it this number for good.
     #[cfg(feature = "systemd")]
     pub(super) fn is_in_the_first_namespace(&self) -> bool {
         const FIRST: u64 = 0xEFFF_FFFB;
-        self.namespace == FIRST
+        self.named().is_ok_and(|named| named.namespace == FIRST)
     }
 
-    pub(super) fn components(&self) -> impl Iterator<Item = &str> {
-        self.name.split('/')
+    pub(super) fn name(&self) -> Result<&str> {
+        self.named().map(|named| &*named.name)
     }
 
-    /// Its directory in a mounted file system.
+    /// Its directory in a mounted file system: in the usual place, if it is there, for a list of mounts
+    /// can be long.
     pub(super) fn path(&self) -> Result<PathBuf> {
-        let name = &self.name;
-        let mounts = read_proc("/proc/self/mountinfo")
-            .map_err(|e| no_proc(format!("find the cgroup {name}"), e))?;
-        locate(Path::new(name), &mounts).ok_or_else(|| {
-            Error::unsupported(format!("no cgroup v2 file system that shows {name} is mounted"))
-                .hint("mount one: mount -t cgroup2 none /sys/fs/cgroup")
-        })
+        const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let name = self.name()?;
+        let below = name.trim_start_matches('/');
+        let mut usual = USUAL.iter().map(|root| match below {
+            "" => PathBuf::from(root),
+            _ => Path::new(root).join(below),
+        });
+        let is_it = |path: &PathBuf| {
+            let inode = |dir| rustix::fs::fstat(dir).ok().map(|stat| stat.st_ino);
+            self.number.is_some() && open_base(path).ok().and_then(inode) == self.number
+        };
+        usual.find(is_it).map_or_else(|| mounted(name), Ok)
     }
+}
+
+/// The directory of the root of the hierarchy, as far as we see it.
+pub(super) fn root() -> Result<PathBuf> {
+    mounted("/")
+}
+
+/// The directory of a cgroup of this name.
+fn mounted(name: &str) -> Result<PathBuf> {
+    let mounts = read_proc("/proc/self/mountinfo")
+        .map_err(|e| no_proc(format!("find the cgroup {name}"), e))?;
+    locate(Path::new(name), &mounts).ok_or_else(|| {
+        Error::unsupported(format!("no cgroup v2 file system that shows {name} is mounted"))
+            .hint("mount one: mount -t cgroup2 none /sys/fs/cgroup")
+    })
 }
 
 fn no_proc(what: String, error: io::Error) -> Error {
@@ -71,7 +120,7 @@ fn no_proc(what: String, error: io::Error) -> Error {
 
 /// The directory of the cgroup a process is in.
 pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
-    Place::of(process)?.path()
+    mounted(&Place::of(process)?.name)
 }
 
 /// The place of a cgroup in the mounted file systems (`proc_pid_mountinfo(5)`).

@@ -318,6 +318,13 @@ pub(crate) fn parent_of(pidfd: i32) -> Result<i32> {
     pidfd_info(pidfd, PIDFD_INFO_PID).map(|info| info.ids[2] as i32)
 }
 
+/// The number of the cgroup that the process behind the pidfd is in, which is its directory's inode
+/// (Linux 6.13).
+pub(crate) fn cgroup_of(pidfd: i32) -> Option<u64> {
+    const PIDFD_INFO_CGROUPID: u64 = 1 << 2;
+    pidfd_info(pidfd, PIDFD_INFO_CGROUPID).ok().map(|info| info.cgroup)
+}
+
 /// How a process that was reaped ended, whoever has done that (Linux 6.15).
 pub(crate) fn exit_code(pidfd: i32) -> Option<i32> {
     const PIDFD_INFO_EXIT: u64 = 1 << 3;

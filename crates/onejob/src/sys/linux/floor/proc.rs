@@ -1,13 +1,20 @@
 //! What `/proc` tells about processes, read without allocating.
 
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use super::call::{
     CStr, Errno, Fd, O_DIRECTORY, Result, getdents, getpid, links, openat, read, readlinkat,
 };
 
+const UNKNOWN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
+
 /// An opened `/proc` that shows the PID namespace we live in.
 pub(crate) struct Proc {
     dir: Fd,
-    has_children_files: bool,
+    /// Not asked yet, yes, or no.
+    has_children_files: AtomicU8,
 }
 
 /// What `/proc/PID/stat` says of a process (`proc_pid_stat(5)`).
@@ -80,9 +87,20 @@ impl Proc {
         if target.get(..len) != Some(me.as_c_str().to_bytes()) {
             return Err(Errno::STALE);
         }
-        let own = Word::new().text(b"self/task/").number(getpid()).text(b"/children");
-        let has_children_files = openat(dir.raw(), own.as_c_str(), 0).is_ok();
-        Ok(Proc { dir, has_children_files })
+        Ok(Proc { dir, has_children_files: AtomicU8::new(UNKNOWN) })
+    }
+
+    /// Whether the kernel was built with `children` files.
+    fn has_children_files(&self) -> bool {
+        match self.has_children_files.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let own = Word::new().text(b"self/task/").number(getpid()).text(b"/children");
+                let has = openat(self.dir.raw(), own.as_c_str(), 0).is_ok();
+                self.has_children_files.store(if has { YES } else { NO }, Ordering::Relaxed);
+                has
+            }
+            known => known == YES,
+        }
     }
 
     /// Gives every child of `pid`, of all its threads, to `each`.
@@ -90,7 +108,7 @@ impl Proc {
     /// A child that appears or is reaped while this reads may hide itself or others; an answer of
     /// nobody, for a process with one thread, is always right (it is read at one instant).
     pub(crate) fn children(&self, pid: i32, each: &mut dyn FnMut(i32)) -> Result<()> {
-        if !self.has_children_files {
+        if !self.has_children_files() {
             return self.children_by_scan(pid, each);
         }
         let tasks = Word::new().number(pid).text(b"/task");
@@ -259,7 +277,8 @@ mod tests {
             pids
         };
         let files = Proc::open().expect("a usable /proc");
-        let scan = Proc { has_children_files: false, ..Proc::open().expect("a usable /proc") };
+        let scan = Proc::open().expect("a usable /proc");
+        scan.has_children_files.store(NO, Ordering::Relaxed);
         let pid = child.id() as i32;
         assert!(list(&files).contains(&pid) && list(&scan).contains(&pid));
         child.kill().expect("killed");
