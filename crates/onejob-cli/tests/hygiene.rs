@@ -134,3 +134,44 @@ fn a_run_inside_a_run_ends_as_one() {
         }
     }
 }
+
+/// Kilobytes of what a process has mapped of its own program and does not write to, and how many of
+/// them are in memory.
+fn program_of(pid: u32) -> Option<[u64; 2]> {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let (mut sizes, mut is_counted) = ([0; 2], false);
+    for line in smaps.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            [place, mode, _, _, _, ref file @ ..] if place.contains('-') => {
+                is_counted = file.concat() == program.to_str()? && !mode.contains('w');
+            }
+            ["Size:", size, _] if is_counted => sizes[0] += size.parse::<u64>().ok()?,
+            ["Rss:", size, _] if is_counted => sizes[1] += size.parse::<u64>().ok()?,
+            _ => {}
+        }
+    }
+    Some(sizes)
+}
+
+#[test]
+fn a_run_that_waits_holds_little_of_its_program_in_memory() {
+    for mechanism in mechanisms() {
+        let mut command = run(&mechanism, &["--", "sleep", "1000"]);
+        let mut waiting = command.spawn().unwrap();
+        let deadline = std::time::Instant::now() + common::HANG;
+        let is_small =
+            || program_of(waiting.id()).is_some_and(|[all, held]| 0 < held && 2 * held < all);
+        while !is_small() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let sizes = program_of(waiting.id());
+        // It reads what it needs again: a signal is heard and passed on.
+        let pid = rustix::process::Pid::from_child(&waiting);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = waiting.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{mechanism}");
+        assert!(sizes.is_some_and(|[all, held]| 2 * held < all), "{mechanism}: {sizes:?}");
+    }
+}

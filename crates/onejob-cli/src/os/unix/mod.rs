@@ -5,6 +5,7 @@ mod details;
 mod follow;
 mod init;
 mod lifeline;
+mod memory;
 mod signals;
 mod start;
 mod terminal;

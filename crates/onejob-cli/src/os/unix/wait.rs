@@ -4,7 +4,7 @@ pub(crate) use std::os::fd::AsFd as Waitable;
 use std::{
     io::{self, PipeReader},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -12,7 +12,11 @@ use rustix::{
     io::Errno,
 };
 
+use super::memory;
 use crate::os::{Event, Lifeline};
+
+/// A wait that lasts longer is worth being small for.
+const HASTE: Duration = Duration::from_millis(50);
 
 /// Sleeps until a descriptor is ready, the lifeline is cut or the time is over; what is named first
 /// goes first.
@@ -22,8 +26,10 @@ pub(crate) fn wait_for(
     lifeline: Option<&Lifeline>,
     deadline: Option<Instant>,
 ) -> io::Result<Event> {
+    let mut calm = Some(Instant::now() + HASTE);
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let until = [deadline, calm].into_iter().flatten().min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // What does not fit is longer than anybody waits.
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let unwatched = PollFd::new(second, PollFlags::IN);
@@ -38,7 +44,11 @@ pub(crate) fn wait_for(
         match (polled, fds.each_ref().map(|fd| !fd.revents().is_empty())) {
             (Err(Errno::INTR), _) => {}
             (Err(error), _) => return Err(error.into()),
-            (Ok(0), _) => return Ok(Event::Deadline),
+            (Ok(0), _) if deadline.is_some() && until == deadline => return Ok(Event::Deadline),
+            (Ok(0), _) => {
+                calm = None;
+                memory::give_back_program();
+            }
             (Ok(_), [true, ..]) => return Ok(Event::First),
             (Ok(_), [_, true, _]) => return Ok(Event::Second),
             (Ok(_), _) => return Ok(Event::Cut),
