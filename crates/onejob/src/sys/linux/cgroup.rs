@@ -2,7 +2,8 @@
 //!
 //! A job is one cgroup below ours, its name starting with the prefix the guards look for. A kill
 //! makes it unusable (see `docs/gotchas.md`, "born dead"), so the next member is put into a fresh
-//! one; an enclosed job moves the caller to a fresh one first and then kills the others.
+//! one; an enclosed job moves the caller to a fresh one first and then kills the others. What was
+//! killed stays, empty, until it is in the way: it knows what its members had used.
 
 use std::{
     io,
@@ -45,11 +46,11 @@ pub(crate) struct Cgroup {
     number: u32,
     had: AtomicU32,
     around: Around,
-    /// The cgroups in use: the last one takes new members; others are being ended or are frozen
-    /// around a caller who has left them.
+    /// The cgroups there are: the last one takes new members unless it was killed; others were, or are
+    /// frozen around a caller who has left them.
     cgroups: Mutex<Vec<Arc<hierarchy::Cgroup>>>,
     frozen: AtomicBool,
-    /// What the members of ended cgroups had used. Apart, for it is large.
+    /// What the members of cgroups that are gone had used. Apart, for it is large.
     spent: Box<Mutex<Stats>>,
     limits: Mutex<Limits>,
     /// Of the cgroup that takes new members: there is no other one in a job that has this.
@@ -129,10 +130,11 @@ impl Cgroup {
     /// The cgroup for new members, made anew if the last one was killed.
     fn current(&self) -> Result<Arc<hierarchy::Cgroup>> {
         let mut cgroups = self.lock();
+        self.retire(&mut cgroups);
         if self.has_spent_its_time() {
             return Err(spent());
         }
-        if let Some(current) = cgroups.last() {
+        if let Some(current) = cgroups.last().filter(|last| !last.is_killed()) {
             return Ok(current.clone());
         }
         let fresh = Arc::new(self.make()?);
@@ -275,6 +277,49 @@ impl Cgroup {
         Ok(left)
     }
 
+    /// Kills and waits; an error has the members if it could not be emptied.
+    fn take_down(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
+        let failed = |e: Errno| Error::os(format!("end the cgroup {:?}", cgroup.name), e);
+        let (start, dir) = (Instant::now(), cgroup.dir.as_raw_fd());
+        cgroup.is_being_killed();
+        let emptied = Events::open(dir).and_then(|events| {
+            if events.is(b"populated 0")? {
+                return Ok(true);
+            }
+            floor::kill(dir)?;
+            wait_on(&events, cgroup, Some(start + PATIENCE / 10))
+        });
+        let emptied = match emptied {
+            Err(errno) if is_gone(errno) => Ok(true),
+            Ok(false) => floor::empty(dir, PATIENCE.as_millis() as i32),
+            emptied => emptied,
+        };
+        if !emptied.map_err(failed)? {
+            let survivors = Members(vec![cgroup.dir.as_fd()]).list();
+            return Err(Error::still_alive(survivors, start.elapsed()));
+        }
+        cgroup.has_ended();
+        Ok(())
+    }
+
+    /// Removes those that were killed, and remembers what their members had used. One that somebody
+    /// was put into since then stays.
+    fn retire(&self, cgroups: &mut Vec<Arc<hierarchy::Cgroup>>) {
+        cgroups.retain(|cgroup| {
+            if !cgroup.is_killed() {
+                return true;
+            }
+            let used = accounting::past(accounting::usage(cgroup.dir.as_fd()));
+            self.look_at_limits(cgroup);
+            if floor::remove(self.base.dir().as_raw_fd(), &cgroup.name).is_err() {
+                return true;
+            }
+            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            *spent = accounting::sum(*spent, used);
+            false
+        });
+    }
+
     /// Kills, waits and removes; the first that could not be emptied is an error with its members.
     fn end(&self, cgroups: &[Arc<hierarchy::Cgroup>]) -> Result<()> {
         let start = Instant::now();
@@ -291,13 +336,6 @@ impl Cgroup {
             cgroup.has_ended();
         }
         Ok(())
-    }
-
-    fn remember_use(&self, cgroup: &hierarchy::Cgroup) {
-        let used = accounting::past(accounting::usage(cgroup.dir.as_fd()));
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        *spent = accounting::sum(*spent, used);
-        self.look_at_limits(cgroup);
     }
 
     /// Without the caller the kernel's own word on emptiness is enough.
@@ -360,8 +398,15 @@ fn wait_until_empty(
     cgroup: &hierarchy::Cgroup,
     deadline: Option<Instant>,
 ) -> std::result::Result<bool, Errno> {
+    wait_on(&Events::open(cgroup.dir.as_raw_fd())?, cgroup, deadline)
+}
+
+fn wait_on(
+    events: &Events,
+    cgroup: &hierarchy::Cgroup,
+    deadline: Option<Instant>,
+) -> std::result::Result<bool, Errno> {
     let dir = cgroup.dir.as_raw_fd();
-    let events = Events::open(dir)?;
     let hasty = Hasty::new();
     loop {
         reap_unwaited();
@@ -401,15 +446,11 @@ impl Stoppable for Cgroup {
             Around::Others => self.all(),
             Around::Caller => self.step_out()?,
         };
-        for cgroup in &cgroups {
-            // Their last moments count, too.
-            if floor::is_empty(cgroup.dir.as_raw_fd()) == Ok(false) {
-                let _ = floor::kill(cgroup.dir.as_raw_fd());
-            }
-            let _ = wait_until_empty(cgroup, Some(Instant::now() + PATIENCE / 10));
-            self.remember_use(cgroup);
+        cgroups.iter().try_for_each(|cgroup| self.take_down(cgroup))?;
+        // What stays behind empty goes with the job, or by the guards.
+        if self.around == Around::Caller || !self.base.guards().stand() {
+            self.retire(&mut self.lock());
         }
-        self.end(&cgroups)?;
         self.frozen.store(false, Ordering::Relaxed);
         reap_unwaited();
         Ok(())
@@ -509,7 +550,8 @@ impl Mechanism for Cgroup {
         }
         self.base.enable(limits.resources())?;
         // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.
-        let cgroups = self.lock();
+        let mut cgroups = self.lock();
+        self.retire(&mut cgroups);
         cgroups.last().inspect(|current| self.look_at_limits(current));
         let was = {
             let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -346,7 +346,10 @@ impl Base {
                 Ok((dir, ended?))
             });
             match locked {
-                Ok((dir, ended)) => return Ok(Cgroup { job, number, name, dir, ended }),
+                Ok((dir, ended)) => {
+                    let is_killed = AtomicBool::new(false);
+                    return Ok(Cgroup { job, number, name, dir, is_killed, ended });
+                }
                 Err(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                     return Err(failed(e));
@@ -459,12 +462,22 @@ pub(super) struct Cgroup {
     number: u32,
     pub(super) name: CString,
     pub(super) dir: OwnedFd,
-    /// Readable once it has been ended by us. The kernel tells of emptiness with a delay, and not
+    /// Whether it was killed by us, and must not be used again.
+    is_killed: AtomicBool,
+    /// Readable once it has been emptied by us. The kernel tells of emptiness with a delay, and not
     /// any more when the cgroup is removed meanwhile.
     ended: OwnedFd,
 }
 
 impl Cgroup {
+    pub(super) fn is_killed(&self) -> bool {
+        self.is_killed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_being_killed(&self) {
+        self.is_killed.store(true, Ordering::Release);
+    }
+
     pub(super) fn has_ended(&self) {
         let _ = rustix::io::write(&self.ended, &1_u64.to_ne_bytes());
     }
