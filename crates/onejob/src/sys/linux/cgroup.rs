@@ -80,8 +80,7 @@ impl Cgroup {
             released: false,
         };
         let first = job.current()?;
-        let guarded = job.base.guards().confirm();
-        let begun = guarded.and_then(|()| job.publish(spec)).and_then(|()| match spec.around {
+        let begun = job.publish(spec).and_then(|()| match spec.around {
             Around::Others => Ok(()),
             Around::Caller => job.move_caller_to(&first),
         });
@@ -94,25 +93,25 @@ impl Cgroup {
         }
     }
 
-    /// Makes the job known if it is to be: with a name it must be possible.
+    /// Makes the job known if it is to be: with a name it must be possible. Its guards stand then.
     fn publish(&mut self, spec: &Spec) -> Result<()> {
-        if !spec.is_listed() {
-            return Ok(());
+        let guards = self.base.guards();
+        if spec.is_listed() {
+            let id = self.base.id_of(self.number);
+            let card = Card {
+                name: spec.name.clone(),
+                base: Some(self.base.path().to_owned()),
+                ..Card::new(id, crate::Mechanism::Cgroup, spec.around)?
+            };
+            let note = spec.note.as_deref();
+            self.record =
+                spec.published(Record::publish(self.base.registry(), card, note, |card| {
+                    guards.confirm()?;
+                    card.guards = Some(guards.ids());
+                    Ok(())
+                }))?;
         }
-        let id = self.base.id_of(self.number);
-        let card = Card {
-            name: spec.name.clone(),
-            guards: Some(self.base.guards().ids()),
-            base: Some(self.base.path().to_owned()),
-            ..Card::new(id, crate::Mechanism::Cgroup, spec.around)?
-        };
-        self.record = spec.published(Record::publish(
-            self.base.registry(),
-            card,
-            spec.note.as_deref(),
-            || Ok(()),
-        ))?;
-        Ok(())
+        guards.confirm()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<hierarchy::Cgroup>>> {

@@ -92,7 +92,6 @@ impl Subreaper {
                     bus: None,
                 })?;
                 let bequest = Bequest { rights: Rights::current()?.0, limits: spawn::limits() };
-                guards.confirm()?;
                 Parent::Guards { guards, bequest: bequest.into() }
             }
             Around::Caller => enclose(&proc)?,
@@ -105,31 +104,37 @@ impl Subreaper {
             asked: Mutex::default(),
             is_left_alone: false,
         };
-        if spec.is_listed() {
-            match spec.published(job.publish(spec, &registry, format!("{owner}1"))) {
-                Ok(record) => job.record = record,
-                Err(error) => {
-                    job.close();
-                    return Err(error);
-                }
+        match job.publish(spec, &registry, format!("{owner}1")) {
+            Ok(record) => job.record = record,
+            Err(error) => {
+                job.close();
+                return Err(error);
             }
         }
         Ok(job)
     }
 
-    fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Record> {
-        let mut card = Card::new(id, crate::Mechanism::Subreaper, spec.around)?;
-        card.name = spec.name.clone();
-        let Parent::Guards { guards, .. } = &self.parent else {
-            return Record::publish(registry, card, spec.note.as_deref(), || Ok(()));
+    /// Makes the job known if it is to be: with a name it must be possible. Its guards stand then.
+    fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Option<Record>> {
+        let guards = match &self.parent {
+            Parent::Guards { guards, .. } => Some(guards),
+            Parent::Owner { .. } => None,
         };
-        card.guards = Some(guards.ids());
-        let id = card.id.clone();
-        Record::publish(registry, card, spec.note.as_deref(), || {
-            let socket = Record::listener(registry, &id)?;
-            let failed = |e| Error::os("have the guard of the job listen", e);
-            guards.listen(socket.as_fd()).map_err(failed)
-        })
+        let record = || {
+            let mut card = Card::new(id, crate::Mechanism::Subreaper, spec.around)?;
+            card.name = spec.name.clone();
+            Record::publish(registry, card, spec.note.as_deref(), |card| {
+                let Some(guards) = guards else { return Ok(()) };
+                guards.confirm()?;
+                card.guards = Some(guards.ids());
+                let socket = Record::listener(registry, &card.id)?;
+                let failed = |e| Error::os("have the guard of the job listen", e);
+                guards.listen(socket.as_fd()).map_err(failed)
+            })
+        };
+        let record = if spec.is_listed() { spec.published(record())? } else { None };
+        guards.map_or(Ok(()), Guards::confirm)?;
+        Ok(record)
     }
 
     /// A view of another process' job.

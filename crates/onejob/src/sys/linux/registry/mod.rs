@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_last_whole_note_counts() {
         let dir = tempdir();
-        let record = Record::publish(&dir, card(), Some("first"), || Ok(())).unwrap();
+        let record = Record::publish(&dir, card(), Some("first"), |_| Ok(())).unwrap();
         record.set_note("second\nline %").unwrap();
         rustix::io::write(&record.file, b"note thi").unwrap();
         assert_eq!(record.note().unwrap().as_deref(), Some("second\nline %"));

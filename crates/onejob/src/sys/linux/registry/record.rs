@@ -46,13 +46,13 @@ impl Record {
         Record { registry, dir, file, card, is_owners: false }
     }
 
-    /// Makes the job known, after whatever else it needs in the directory has been prepared. From
-    /// now on it can be found, and its name is taken.
+    /// Makes the job known, after `prepare` has made whatever else it needs in the directory and has
+    /// said the last on its card. From now on it can be found, and its name is taken.
     pub(crate) fn publish(
         registry: &Path,
         card: Card,
         note: Option<&str>,
-        prepare: impl FnOnce() -> Result<()>,
+        prepare: impl FnOnce(&mut Card) -> Result<()>,
     ) -> Result<Record> {
         let registry = Registry::made(registry)?;
         let failed = |e: Errno| {
@@ -60,11 +60,13 @@ impl Record {
         };
         let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
         let file = draft(&registry, &card.id).map_err(failed)?;
-        let record = Record { registry: registry.path.clone(), dir, file, card, is_owners: true };
+        let path = registry.path.clone();
+        let mut record = Record { registry: path, dir, file, card, is_owners: true };
+        let prepared = prepare(&mut record.card);
         let publish = || {
+            prepared?;
             record.add(&record.card.text()).map_err(failed)?;
             note.map_or(Ok(()), |note| record.set_note(note))?;
-            prepare()?;
             let (draft, id) = (draft_of(record.id()), record.id());
             renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
             record.name().map_or(Ok(()), |name| claim(&registry, name, id))
