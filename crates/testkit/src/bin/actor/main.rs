@@ -113,6 +113,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("clone-parent", trees::clone_parent),
     ("crowd", trees::crowd),
     ("below", trees::below),
+    ("crowded", trees::crowded),
     ("bomb", trees::bomb),
     ("stubborn", odd::stubborn),
     ("stopped", odd::stopped),
