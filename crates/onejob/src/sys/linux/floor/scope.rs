@@ -26,16 +26,20 @@ pub(crate) fn enter(bus: &CStr, prefix: &[u8]) -> Result<()> {
     let mut connected = Message::new(message::CONNECTED);
     connected.numbers[0] = getpid() as u64;
     message::send(SOCKET, &connected, &[connection.raw()])?;
-    let mut waiting = [PollFd::new(SOCKET, POLLIN), PollFd::new(OWNER, POLLIN)];
-    poll(&mut waiting, -1);
-    if waiting[1].fired() {
-        leave(&connection, prefix);
-    }
     let mut fds = [-1; message::MAX_FDS];
-    let count = match message::receive(SOCKET, &mut fds)? {
-        Some((Message { kind: message::ENTER, .. }, count)) => count,
-        // There is no scope, or no owner any more.
-        _ => leave(&connection, prefix),
+    let mut is_asked_for = false;
+    let count = loop {
+        let mut waiting = [PollFd::new(SOCKET, POLLIN), PollFd::new(OWNER, POLLIN)];
+        poll(&mut waiting, -1);
+        // What a dead owner had said comes first.
+        match waiting[0].fired().then(|| message::receive(SOCKET, &mut fds)).transpose()? {
+            Some(Some((Message { kind: message::ASKED, .. }, _))) => is_asked_for = true,
+            Some(Some((Message { kind: message::ENTER, .. }, count))) => break count,
+            None if !waiting[1].fired() => {}
+            // There is no scope, or no owner any more.
+            _ if is_asked_for => leave(&connection, prefix),
+            _ => call::exit(0),
+        }
     };
     drop(connection);
     let [scope, leaf] = fds.get(..count).and_then(|fds| fds.try_into().ok()).ok_or(Errno::INVAL)?;

@@ -89,8 +89,14 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// Has one made around the process with this number, which has made the connection.
-    pub(super) fn around(connection: OwnedFd, guard: u32, name: &str) -> Result<Scope> {
+    /// Has one made around the process with this number, which has made the connection and is told
+    /// before systemd is asked.
+    pub(super) fn around(
+        connection: OwnedFd,
+        guard: u32,
+        name: &str,
+        asks: &dyn Fn(),
+    ) -> Result<Scope> {
         let unit = format!("{name}.scope");
         let line = connection.try_clone().map_err(|e| Error::os("keep the connection", e))?;
         // Then the guard, which has it too, waits for nothing more.
@@ -102,6 +108,7 @@ impl Scope {
         let user = geteuid().as_raw();
         let mut bus = dbus::Bus::greet(connection, user, deadline).map_err(hang_up)?;
         let owner = format!("Jobs of process {} (onejob)", std::process::id());
+        asks();
         match bus.start_scope(&unit, &owner) {
             Ok(()) => {}
             // The guard waits for what may still come of it.
