@@ -9,6 +9,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     path::Path,
     thread,
+    time::{Duration, Instant},
 };
 
 use common::{ONEJOB, Scratch, onejob, outcome, text};
@@ -32,7 +33,7 @@ fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn a_bus_that_is_absent_hangs_refuses_or_talks_nonsense_is_told_and_passed_over() {
+fn a_bus_that_is_absent_hangs_refuses_or_talks_nonsense_is_told_and_passed_over_in_time() {
     let scratch = Scratch::new();
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // Where that user may execute it.
@@ -59,7 +60,14 @@ fn a_bus_that_is_absent_hangs_refuses_or_talks_nonsense_is_told_and_passed_over(
                 }
             });
         }
-        let report = doctor(&program, scratch.path());
+        // The machine may stall: the best of three.
+        let tries = [(); 3].map(|()| {
+            let start = Instant::now();
+            (doctor(&program, scratch.path()), start.elapsed())
+        });
+        let took = tries.iter().map(|(_, took)| *took).min().unwrap();
+        assert!(took < Duration::from_millis(2500), "{told}: {took:?}");
+        let [(report, _), ..] = tries;
         let cgroup = &report["mechanisms"][0];
         if cgroup["available"] == true {
             common::skip!("this user may make cgroups without a scope");

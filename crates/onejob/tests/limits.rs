@@ -47,12 +47,9 @@ fn limited(limits: Limits) -> Option<Job> {
             let names_limits = error.to_string().contains("limits=");
             assert!(names_limits || error.is_unsupported(), "it names what is lacking: {error}");
             // Where they are to be had by nobody, the guests are where nothing may be skipped.
-            let controllers = testkit::cgroup::controllers();
-            let has = |name: &&str| controllers.split_whitespace().any(|word| word == *name);
-            if !["memory", "cpu", "pids"].iter().all(has) {
-                eprintln!("SKIPPED: the controllers of this host are in another hierarchy");
-            } else {
-                testkit::skip(&error.to_string());
+            match testkit::cgroup::controllers_are_elsewhere() {
+                true => eprintln!("SKIPPED: the controllers of this host are in another hierarchy"),
+                false => testkit::skip(&error.to_string()),
             }
             None
         }
@@ -70,15 +67,37 @@ fn a_job_over_its_memory_ends_as_one_and_its_neighbour_lives() {
     let neighbour = limited(Limits::new().memory_max(48 << 20)).expect("as the first");
     let mut beside = shell(&neighbour, "exec sleep 300");
     let mut mate = shell(&job, "exec setsid sleep 300");
-    let mut glutton = shell(&job, "x=$(head -c 300000000 /dev/zero | tr '\\0' x); sleep 300");
-    for child in [&mut glutton, &mut mate] {
+    // None of them is over the limit: all of them together are.
+    let (actor, report) = (Bins::get().actor(), Report::new());
+    let hog = format!("{} hog {} {}", actor.display(), report.arg(), 8 << 20);
+    let mut hogs = shell(&job, &format!("for i in 1 2 3 4 5 6 7 8 9 10; do {hog} & done; wait"));
+    for child in [&mut hogs, &mut mate] {
         let status = child.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
         assert_eq!(status.signal(), Some(9));
     }
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "ended as one");
+    assert_eq!(job.reason(), StopReason::Memory);
     let peak = job.stats().expect("stats").memory_peak.expect("accounted");
     assert!(((40 << 20)..=(48 << 20)).contains(&peak), "{peak}");
     assert!(beside.try_wait().expect("a status").is_none(), "HIT the neighbour");
+    assert_eq!(neighbour.reason(), StopReason::Asked);
+}
+
+#[test]
+fn onejob_run_over_its_memory_ends_as_one_and_says_so() {
+    if limited(Limits::new().memory_max(48 << 20)).is_none() {
+        return;
+    }
+    let (actor, report) = (Bins::get().actor(), Report::new());
+    let (actor, report) = (actor.display(), report.arg());
+    let script = format!("{actor} sleep {report} & exec {actor} hog {report} {}", 100 << 20);
+    let mut run = std::process::Command::new(Bins::get().onejob());
+    run.args(["run", "--memory", "48M", "--stats=json", "--", "sh", "-c", &script]);
+    let output = run.output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(9), "as CMD: {said}");
+    assert!(said.contains("memory was out"), "{said}");
+    assert!(said.contains(r#""reason":"memory""#), "{said}");
 }
 
 #[test]
@@ -91,6 +110,24 @@ fn a_process_too_many_is_refused_and_the_job_goes_on() {
     assert_eq!(job.processes().expect("a list").len(), 3, "the job goes on");
     three[0].kill().expect("killed");
     three[0].wait().expect("a status");
+    let mut next = eventually("room for the next", || job.spawn(Command::new("true")).ok());
+    assert!(next.wait().expect("a status").success());
+}
+
+#[test]
+fn a_process_too_many_is_refused_inside_too_and_the_job_goes_on() {
+    let Some(job) = limited(Limits::new().processes_max(5)) else { return };
+    let report = Report::new();
+    let mut crowded = Command::new(Bins::get().actor());
+    let mut crowded = job.spawn(crowded.args(["crowded", report.arg()])).expect("started");
+    let refused = format!("refused-{}", libc::EAGAIN);
+    eventually("a refusal", || (report.count(&refused) == 1).then_some(()));
+    assert_eq!(job.processes().expect("a list").len(), 5, "exactly as many as allowed");
+    assert_eq!(job.reason(), StopReason::Processes);
+    assert!(crowded.try_wait().expect("a status").is_none(), "the job goes on");
+    job.spawn(Command::new("true")).expect_err("nor by us");
+    report.go();
+    assert!(crowded.wait().expect("a status").success());
     let mut next = eventually("room for the next", || job.spawn(Command::new("true")).ok());
     assert!(next.wait().expect("a status").success());
 }

@@ -10,22 +10,29 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use testkit::{Bins, Report, cgroup, eventually, proc};
 
 const USER: u32 = 1000;
 
-/// Whether there is all that is needed; only in the guest it must be.
-fn has_user_manager() -> bool {
-    let has = Path::new("/run/systemd/system").exists()
-        && Path::new("/run/user/1000/bus").exists()
-        && rustix::process::geteuid().is_root();
-    if !has {
-        eprintln!("SKIPPED: there is no systemd, or no user with a service manager");
-        assert!(std::env::var_os("ONEJOB_SCOPE").is_none(), "here there must be one");
+/// In the guest there is all that is needed. Nowhere else is it tried: somebody's service manager is
+/// stopped and restarted here, with all that it runs. One test at a time.
+fn guest() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    if std::env::var_os("ONEJOB_GUEST").is_none() {
+        eprintln!(
+            "SKIPPED: not in the guest with systemd, whose service managers are the tests' own"
+        );
+        return None;
     }
-    has
+    assert!(Path::new("/run/systemd/system").exists(), "systemd");
+    assert!(rustix::process::geteuid().is_root(), "root");
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    eventually("the user's bus", || Path::new("/run/user/1000/bus").exists().then_some(()));
+    Some(alone)
 }
 
 /// The program `owner`, as the ordinary user and where root is: in nobody's part of the hierarchy
@@ -97,9 +104,7 @@ fn scope_is_gone(scope: &Path) {
 
 #[test]
 fn the_scope_goes_with_its_owner_however_that_ends() {
-    if !has_user_manager() {
-        return;
-    }
+    let Some(_alone) = guest() else { return };
     for killed in [false, true] {
         let mut owner = Owner::start();
         let (escapee, scope) = owner.job();
@@ -113,16 +118,26 @@ fn the_scope_goes_with_its_owner_however_that_ends() {
     }
 }
 
+/// The two of an owner, in their own place.
+fn guards(scope: &Path) -> Vec<i32> {
+    let pids = cgroup::pids(&scope.join("guards"));
+    assert_eq!(pids.len(), 2, "the guards' own place: {pids:?}");
+    pids
+}
+
+/// None of them gets to do anything once the first is dead.
+fn kill_together(pids: &[i32]) {
+    for pid in pids {
+        signal(*pid, rustix::process::Signal::STOP);
+    }
+    for pid in pids {
+        signal(*pid, rustix::process::Signal::KILL);
+    }
+}
+
 #[test]
 fn a_killed_guard_leaves_nothing_behind() {
-    if !has_user_manager() {
-        return;
-    }
-    let guards = |scope: &Path| {
-        let pids = cgroup::pids(&scope.join("guards"));
-        assert_eq!(pids.len(), 2, "the guards' own place: {pids:?}");
-        pids
-    };
+    let Some(_alone) = guest() else { return };
     // One of them, and the owner after it.
     for which in [0, 1] {
         let mut owner = Owner::start();
@@ -142,18 +157,37 @@ fn a_killed_guard_leaves_nothing_behind() {
     // All of them at once: the next owner of this user ends what they leave.
     let mut owner = Owner::start();
     let (escapee, scope) = owner.job();
-    for pid in guards(&scope).into_iter().chain([owner.process.id() as i32]) {
-        signal(pid, rustix::process::Signal::STOP);
-    }
-    for pid in guards(&scope).into_iter().chain([owner.process.id() as i32]) {
-        signal(pid, rustix::process::Signal::KILL);
-    }
+    kill_together(&[guards(&scope), vec![owner.process.id() as i32]].concat());
     drop(owner);
     assert!(proc::is_alive(escapee), "nobody was left to end it");
     let mut next = Owner::start();
     next.job();
     eventually("the end of what was left", || is_gone(escapee));
     scope_is_gone(&scope);
+}
+
+#[test]
+fn a_scope_whose_guards_are_dead_goes_every_time_whoever_ends_its_members() {
+    let Some(_alone) = guest() else { return };
+    for _ in 0..10 {
+        // Its owner does, …
+        let mut owner = Owner::start();
+        let (escapee, scope) = owner.job();
+        kill_together(&guards(&scope));
+        owner.ok("stop 1");
+        assert!(!proc::is_alive(escapee));
+        scope_is_gone(&scope);
+        // … or another one, when the owner is dead, too.
+        let (escapee, scope) = owner.job();
+        kill_together(&[guards(&scope), vec![owner.process.id() as i32]].concat());
+        drop(owner);
+        let mut next = Owner::start();
+        let (_, other) = next.job();
+        eventually("the end of what was left", || is_gone(escapee));
+        scope_is_gone(&scope);
+        drop(next);
+        scope_is_gone(&other);
+    }
 }
 
 fn signal(pid: i32, signal: rustix::process::Signal) {
@@ -163,9 +197,7 @@ fn signal(pid: i32, signal: rustix::process::Signal) {
 
 #[test]
 fn a_user_manager_that_is_restarted_takes_the_job_along_and_the_owner_sees_it() {
-    if !has_user_manager() {
-        return;
-    }
+    let Some(_alone) = guest() else { return };
     let mut owner = Owner::start();
     let (escapee, scope) = owner.job();
     let restarted = Command::new("systemctl").args(["restart", "user@1000.service"]).status();
@@ -180,4 +212,98 @@ fn a_user_manager_that_is_restarted_takes_the_job_along_and_the_owner_sees_it() 
     eventually("the user manager", || Path::new("/run/user/1000/bus").exists().then_some(()));
     let (_, another) = owner.job();
     assert_ne!(scope, another, "a new one");
+}
+
+/// Stopped until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn the_user_manager() -> Stopped {
+        let show = ["show", "--property=MainPID", "--value", "user@1000.service"];
+        let said = Command::new("systemctl").args(show).output().expect("systemctl").stdout;
+        let pid = String::from_utf8_lossy(&said).trim().parse().expect("a pid");
+        signal(pid, rustix::process::Signal::STOP);
+        eventually("a stopped manager", || (proc::stat(pid)?.state == 'T').then_some(()));
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, rustix::process::Signal::CONT);
+    }
+}
+
+/// The scopes of ours that there are.
+fn scopes() -> Vec<PathBuf> {
+    let all = cgroup::with_descendants(Path::new("/sys/fs/cgroup"));
+    let is_ours = |dir: &PathBuf| {
+        let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("onejob-") && name.ends_with(".scope")
+    };
+    all.into_iter().filter(is_ours).collect()
+}
+
+/// Has `kill` do so at a hundred moments of the making of an owner's first job, with its scope.
+fn at_any_moment_of_the_making_of_a_scope(mut kill: impl FnMut(Owner)) {
+    eventually("no scope", || scopes().is_empty().then_some(()));
+    let mut owner = Owner::start();
+    let start = Instant::now();
+    owner.ok("new cgroup");
+    let whole = start.elapsed();
+    drop(owner);
+    const MOMENTS: u32 = 100;
+    for moment in 0..MOMENTS {
+        let mut owner = Owner::start();
+        writeln!(owner.requests, "new cgroup").expect("it listens");
+        std::thread::sleep(whole * moment / MOMENTS);
+        kill(owner);
+    }
+    eventually("no scope", || scopes().is_empty().then_some(()));
+}
+
+#[test]
+fn an_owner_killed_at_any_moment_of_the_making_of_its_scope_leaves_none() {
+    let Some(_alone) = guest() else { return };
+    at_any_moment_of_the_making_of_a_scope(drop);
+}
+
+#[test]
+fn a_guard_killed_at_any_moment_of_the_making_of_its_scope_leaves_none() {
+    let Some(_alone) = guest() else { return };
+    at_any_moment_of_the_making_of_a_scope(|mut owner| {
+        let is_guard = |pid: &i32| proc::stat(*pid).is_some_and(|stat| stat.comm == "onejob-guard");
+        proc::all().into_iter().filter(is_guard).for_each(proc::kill);
+        // A job, or the reason why there is none.
+        owner.answers.next().expect("an answer").expect("text");
+    });
+}
+
+#[test]
+fn a_manager_that_hangs_is_passed_over_in_two_seconds_and_leaves_no_scope_later() {
+    let Some(_alone) = guest() else { return };
+    eventually("no scope", || scopes().is_empty().then_some(()));
+    let stopped = Stopped::the_user_manager();
+    let mut owner = Owner::start();
+    // The machine may stall: the best of three.
+    let tries = (0..3).map(|_| {
+        let start = Instant::now();
+        owner.ok("new");
+        start.elapsed()
+    });
+    let best = tries.min().expect("three");
+    assert!((Duration::from_secs(1)..Duration::from_millis(2500)).contains(&best), "{best:?}");
+    let given = owner.ok("guarantees");
+    assert!(given.contains("kill=converging"), "the next mechanism: {given}");
+    let mut doctor = Command::new(Bins::get().onejob());
+    doctor.arg("doctor").uid(USER).gid(USER).env_clear().env("XDG_RUNTIME_DIR", "/run/user/1000");
+    let said = String::from_utf8(doctor.output().expect("it starts").stdout).expect("text");
+    assert!(said.contains("systemd makes no scope") && said.contains("does not answer"), "{said}");
+    drop(stopped);
+    // Answered in turn: when there is one for this owner, all that was asked before has been done.
+    let mut next = Owner::start();
+    let (_, scope) = next.job();
+    eventually("no other scope", || (scopes() == [scope.clone()]).then_some(()));
+    drop(next);
+    eventually("no scope", || scopes().is_empty().then_some(()));
 }

@@ -29,11 +29,10 @@ pub fn of(process: impl Display) -> Option<PathBuf> {
     Some(Path::new(mount).join(below.trim_start_matches('/')))
 }
 
-/// The controllers that our cgroup has in this hierarchy; those of version 1 are not among them.
-pub fn controllers() -> String {
-    let file = own().map(|dir| dir.join("cgroup.controllers"));
-    let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    text.trim().to_owned()
+/// Whether there are hierarchies of version 1, which hold the controllers that ours then lacks.
+pub fn controllers_are_elsewhere() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.contains(" - cgroup ")
 }
 
 /// Looks at a cgroup below ours that is there only for this.

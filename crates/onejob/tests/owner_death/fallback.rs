@@ -25,6 +25,10 @@ fn guards_that_cannot_be_executed_from_memory_end_the_job_all_the_same() {
 /// In a PID namespace of its own, for the setting is one of the namespace's.
 fn refused(setting: Setting) {
     let mut scene = Scene::new(setting);
+    if scene.cell.cgroup().is_none() {
+        eprintln!("SKIPPED: {setting}: who judges by a namespace does not see into another one");
+        return;
+    }
     let mut owner = Driven::start(&mut scene.cell, &Bins::get().cell_init(), |init| {
         let forbid = "echo 2 > /proc/sys/vm/memfd_noexec && exec \"$0\"";
         init.arg(Bins::get().actor()).args(["/bin/sh", "-c", forbid]).arg(Bins::get().owner());

@@ -130,15 +130,19 @@ impl Scene {
         guards.map(|(pid, stat)| (pid, stat.ppid)).collect()
     }
 
-    /// The one process of this name.
+    /// The one process of this name. A child goes by its parent's for a moment after it has become
+    /// another program, as far as its parent can tell.
     #[track_caller]
     pub(crate) fn only(&self, name: &str) -> i32 {
-        let living = self.cell.living().into_iter();
         let named =
             |living: &testkit::Living| living.stat.as_ref().is_some_and(|stat| stat.comm == name);
-        let pids: Vec<_> = living.filter(named).map(|living| living.pid).collect();
-        assert_eq!(pids.len(), 1, "processes called {name}: {pids:?}");
-        pids[0]
+        eventually(&format!("one process called {name}"), || {
+            let living = self.cell.living().into_iter();
+            match living.filter(named).map(|living| living.pid).collect::<Vec<_>>()[..] {
+                [pid] => Some(pid),
+                _ => None,
+            }
+        })
     }
 
     #[track_caller]

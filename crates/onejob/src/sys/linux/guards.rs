@@ -104,11 +104,12 @@ impl Guards {
     }
 
     /// Starts a pair that is put into a scope first: `scope` gets a connection to the bus, made by the
-    /// process with that number, and answers what they are given when they are inside.
+    /// process with that number, and answers what they are given when they are inside. It says before
+    /// it asks for one.
     #[cfg(feature = "systemd")]
     pub(super) fn start_in_scope(
         charge: Charge<'_>,
-        scope: impl FnOnce(OwnedFd, u32) -> Result<[OwnedFd; 2]>,
+        scope: impl FnOnce(OwnedFd, u32, &dyn Fn()) -> Result<[OwnedFd; 2]>,
     ) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
         let (said, mut fds) = launch
@@ -124,7 +125,10 @@ impl Guards {
             }
         };
         // Without a scope the socket is closed, and the guard ends.
-        let inside = scope(connection, said.numbers[0] as u32)?;
+        let asks = || {
+            let _ = message::send(socket.as_raw_fd(), &Message::new(message::ASKED), &[]);
+        };
+        let inside = scope(connection, said.numbers[0] as u32, &asks)?;
         let inside = inside.each_ref().map(|fd| fd.as_raw_fd());
         message::send(socket.as_raw_fd(), &Message::new(message::ENTER), &inside)
             .map_err(|e| failed(e.into()))?;

@@ -210,8 +210,9 @@ impl Base {
             .map_err(|e| Error::os("open the root directory", e))?;
         let charge = Charge { bus: Some(&bus), ..charge(nowhere.as_fd(), &prefix, &registry) };
         let mut found = None;
-        let guards = Guards::start_in_scope(charge, |connection, guard| {
-            let scope = Scope::around(connection, guard, prefix.trim_end_matches('-'))?;
+        let guards = Guards::start_in_scope(charge, |connection, guard, asks| {
+            let name = prefix.trim_end_matches('-');
+            let scope = Scope::around(connection, guard, name, asks)?;
             let path = scope.path.clone();
             let (theirs, dir) = scope.descriptors()?;
             // Where it is ours by name only, whoever looks for what was abandoned sees this.

@@ -115,6 +115,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("clone-parent", trees::clone_parent),
     ("crowd", trees::crowd),
     ("below", trees::below),
+    ("crowded", trees::crowded),
     ("bomb", trees::bomb),
     ("mourners", trees::mourners),
     ("stubborn", odd::stubborn),

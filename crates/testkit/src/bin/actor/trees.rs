@@ -207,6 +207,16 @@ pub(crate) fn mourners() {
     }
 }
 
+/// Forks until it may not, and says with which error that was; all of them stay.
+pub(crate) fn crowded() {
+    let starter = sys::pid();
+    loop {
+        if let Err(error) = sys::try_fork(|| rest()) {
+            return say(&format!("refused-{}", error.raw_os_error().unwrap_or(0)), starter);
+        }
+    }
+}
+
 /// `bomb REPORT N [UID]`: forks without end, held to N live processes by `RLIMIT_NPROC`. Root is
 /// exempt from that limit, hence becomes UID.
 pub(crate) fn bomb() {

@@ -101,7 +101,7 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
         Err(errno) => give_up(errno),
     };
     if !task.bus.is_empty()
-        && let Err(errno) = scope::enter(task.bus)
+        && let Err(errno) = scope::enter(task.bus, task.prefix)
     {
         give_up(errno);
     }

@@ -16,7 +16,8 @@
 //! `HELLO` on the main socket once both guards stand: with both their pidfds, or with an error; and
 //! leaves with `DONE` there when it has ended everything. One that is to be put into a scope first says
 //! `CONNECTED`, with its number and a connection to the bus, and waits for `ENTER`, with the scope's
-//! directory and the `cgroup.procs` of the guards' own place in it.
+//! directory and the `cgroup.procs` of the guards' own place in it. `ASKED` says that the bus is being
+//! asked for it.
 
 use super::{
     call::{Errno, Result, close},
@@ -39,6 +40,7 @@ pub(crate) const BUDGET: u32 = 20;
 pub(crate) const SPENT: u32 = 21;
 pub(crate) const CONNECTED: u32 = 22;
 pub(crate) const ENTER: u32 = 23;
+pub(crate) const ASKED: u32 = 24;
 
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;

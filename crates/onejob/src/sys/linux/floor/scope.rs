@@ -21,23 +21,27 @@ struct Address {
 }
 
 /// Returns inside, with the scope's directory as `BASE`.
-pub(crate) fn enter(bus: &CStr) -> Result<()> {
+pub(crate) fn enter(bus: &CStr, prefix: &[u8]) -> Result<()> {
     let connection = connect(bus)?;
     let mut connected = Message::new(message::CONNECTED);
     connected.numbers[0] = getpid() as u64;
     message::send(SOCKET, &connected, &[connection.raw()])?;
-    drop(connection);
-    let mut waiting = [PollFd::new(SOCKET, POLLIN), PollFd::new(OWNER, POLLIN)];
-    poll(&mut waiting, -1);
-    if waiting[1].fired() {
-        call::exit(0);
-    }
     let mut fds = [-1; message::MAX_FDS];
-    let count = match message::receive(SOCKET, &mut fds)? {
-        Some((Message { kind: message::ENTER, .. }, count)) => count,
-        // There is no scope, or no owner any more.
-        _ => call::exit(0),
+    let mut is_asked_for = false;
+    let count = loop {
+        let mut waiting = [PollFd::new(SOCKET, POLLIN), PollFd::new(OWNER, POLLIN)];
+        poll(&mut waiting, -1);
+        // What a dead owner had said comes first.
+        match waiting[0].fired().then(|| message::receive(SOCKET, &mut fds)).transpose()? {
+            Some(Some((Message { kind: message::ASKED, .. }, _))) => is_asked_for = true,
+            Some(Some((Message { kind: message::ENTER, .. }, count))) => break count,
+            None if !waiting[1].fired() => {}
+            // There is no scope, or no owner any more.
+            _ if is_asked_for => leave(&connection, prefix),
+            _ => call::exit(0),
+        }
     };
+    drop(connection);
     let [scope, leaf] = fds.get(..count).and_then(|fds| fds.try_into().ok()).ok_or(Errno::INVAL)?;
     // Whoever hands controllers down may have no members of its own.
     call::write(leaf, b"0")?;
@@ -46,6 +50,37 @@ pub(crate) fn enter(bus: &CStr) -> Result<()> {
     close(scope);
     close(leaf);
     Ok(())
+}
+
+/// Ends, but not while a scope may be under way: systemd would move the dead into it without noticing,
+/// and wait for ever for the end of a scope that nobody was ever in. So inside, or once the bus has hung
+/// up, as the owner makes it do when it was refused. A bus that hangs is not waited for for ever; in
+/// rounds, since a machine that stands still takes time from one of them only.
+fn leave(connection: &call::Fd, prefix: &[u8]) -> ! {
+    const ROUNDS: u32 = 40;
+    for _ in 0..ROUNDS {
+        if is_inside(prefix) {
+            break;
+        }
+        let mut answered = [PollFd::new(connection.raw(), POLLIN)];
+        poll(&mut answered, 500);
+        // Of whatever it says only the end matters.
+        let mut said = [0_u8; 4096];
+        if answered[0].fired() && !matches!(call::read(connection.raw(), &mut said), Ok(1..)) {
+            break;
+        }
+    }
+    call::exit(0)
+}
+
+/// Whether we are in the scope, whose name is the prefix but for the dash.
+fn is_inside(prefix: &[u8]) -> bool {
+    let name = prefix.strip_suffix(b"-").unwrap_or(prefix);
+    let mut text = [0_u8; 4096];
+    let read = call::openat(-100, c"/proc/self/cgroup", 0)
+        .and_then(|file| call::read(file.raw(), &mut text));
+    let text = text.get(..read.unwrap_or(0)).unwrap_or(&[]);
+    !name.is_empty() && (0..text.len()).any(|at| text.get(at..).unwrap_or(&[]).starts_with(name))
 }
 
 /// Never waits: who does not take connections now is not asked.

@@ -131,6 +131,17 @@ impl Bus {
         }
     }
 
+    /// Has systemd end a scope that it has been asked for, and which is of no use. Waits for the
+    /// answer: it obeys nobody who is gone.
+    pub(super) fn stop_scope(&mut self, unit: &str, deadline: Instant) -> Result<()> {
+        self.deadline = deadline;
+        self.call(&SYSTEMD, "StopUnit", "ss", |body| {
+            body.text(unit);
+            body.text("replace");
+        })?;
+        Ok(())
+    }
+
     fn call(
         &mut self,
         to: &Destination,

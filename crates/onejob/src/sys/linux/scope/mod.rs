@@ -89,20 +89,42 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// Has one made around the process with this number, which has made the connection.
-    pub(super) fn around(connection: OwnedFd, guard: u32, name: &str) -> Result<Scope> {
+    /// Has one made around the process with this number, which has made the connection and is told
+    /// before systemd is asked.
+    pub(super) fn around(
+        connection: OwnedFd,
+        guard: u32,
+        name: &str,
+        asks: &dyn Fn(),
+    ) -> Result<Scope> {
         let unit = format!("{name}.scope");
-        let failed = |failure: dbus::Failure| lacking(failure.to_string());
+        let line = connection.try_clone().map_err(|e| Error::os("keep the connection", e))?;
+        // Then the guard, which has it too, waits for nothing more.
+        let hang_up = |failure: dbus::Failure| {
+            let _ = rustix::net::shutdown(&line, rustix::net::Shutdown::Both);
+            lacking(failure.to_string())
+        };
         let deadline = Instant::now() + PATIENCE;
-        dbus::Bus::greet(connection, geteuid().as_raw(), deadline)
-            .and_then(|mut bus| {
-                let owner = format!("Jobs of process {} (onejob)", std::process::id());
-                bus.start_scope(&unit, &owner)
-            })
-            .map_err(failed)?;
+        let user = geteuid().as_raw();
+        let mut bus = dbus::Bus::greet(connection, user, deadline).map_err(hang_up)?;
+        let owner = format!("Jobs of process {} (onejob)", std::process::id());
+        asks();
+        match bus.start_scope(&unit, &owner) {
+            Ok(()) => {}
+            // The guard waits for what may still come of it.
+            Err(slow @ dbus::Failure::Slow) => return Err(lacking(slow.to_string())),
+            Err(failure) => return Err(hang_up(failure)),
+        }
+        Scope::found(guard, &unit).inspect_err(|_| {
+            // Made around a guard that was killed meanwhile: nobody's end would ever end it.
+            let _ = bus.stop_scope(&unit, Instant::now() + PATIENCE);
+        })
+    }
+
+    fn found(guard: u32, unit: &str) -> Result<Scope> {
         let path = place::cgroup_of(guard)?;
         // Whatever the number means by now: the name is random.
-        if path.file_name() != Some(OsStr::new(&unit)) {
+        if path.file_name() != Some(OsStr::new(unit)) {
             return Err(lacking(format!("the guard is in {} instead of {unit}", path.display())));
         }
         Scope::open(path)
