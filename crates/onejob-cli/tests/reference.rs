@@ -164,9 +164,10 @@ fn the_documents_name_only_options_and_verbs_that_exist() {
     for document in ["README.md", "docs/cookbook.md"] {
         let text = fs::read_to_string(root.join(document)).unwrap();
         for call in text.split("onejob ").skip(1) {
-            // The options of ours: up to the command that is run, or the end of the line.
+            // The options of ours: up to the command that is run, the end of the line or of a cell.
             let call = call.lines().next().unwrap_or_default();
-            let ours = call.split(" -- ").next().unwrap_or_default();
+            let ours = call.split(" -- ").next().and_then(|ours| ours.split(" | ").next());
+            let ours = ours.unwrap_or_default();
             for option in ours.split_whitespace().filter(|word| word.starts_with("--")) {
                 let name: String =
                     option.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
