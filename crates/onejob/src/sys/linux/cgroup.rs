@@ -24,6 +24,7 @@ use super::{
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
+        proc::Proc,
     },
     hierarchy::{self, Base, Remote, is_gone, write_text},
     is_past, limits as files,
@@ -97,17 +98,17 @@ impl Cgroup {
     fn publish(&mut self, spec: &Spec) -> Result<()> {
         let guards = self.base.guards();
         if spec.is_listed() {
-            let id = self.base.id_of(self.number);
+            let (id, proc) = (self.base.id_of(self.number), Proc::open().ok());
             let card = Card {
                 name: spec.name.clone(),
                 base: Some(self.base.path().to_owned()),
-                ..Card::new(id, crate::Mechanism::Cgroup, spec.around)?
+                ..Card::new(id, crate::Mechanism::Cgroup, spec.around, proc.as_ref())?
             };
             let note = spec.note.as_deref();
             self.record =
                 spec.published(Record::publish(self.base.registry(), card, note, |card| {
                     guards.confirm()?;
-                    card.guards = Some(guards.ids());
+                    card.guards = Some(guards.ids(proc.as_ref()));
                     Ok(())
                 }))?;
         }

@@ -186,10 +186,9 @@ impl Guards {
     }
 
     /// Who they are: the inner one first.
-    pub(super) fn ids(&self) -> [ProcessId; 2] {
-        let proc = Proc::open().ok();
+    pub(super) fn ids(&self, proc: Option<&Proc>) -> [ProcessId; 2] {
         self.both().map(|guard| match &guard.pidfd {
-            Some(pidfd) => identity::of_pidfd(guard.pid as u32, pidfd.as_fd(), proc.as_ref()),
+            Some(pidfd) => identity::of_pidfd(guard.pid as u32, pidfd.as_fd(), proc),
             None => ProcessId { pid: guard.pid as u32, start: 0, boot: 0, inode: 0 },
         })
     }
@@ -208,7 +207,7 @@ impl Guards {
 
     /// Those that live.
     pub(super) fn living(&self) -> Vec<ProcessId> {
-        let both = self.ids().into_iter().zip(self.both());
+        let both = self.ids(Proc::open().ok().as_ref()).into_iter().zip(self.both());
         both.filter(|(_, guard)| !guard.is_dead()).map(|(id, _)| id).collect()
     }
 

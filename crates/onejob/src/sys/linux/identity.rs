@@ -1,14 +1,16 @@
 //! Who a process is, beyond its number.
 
 use std::{
-    fs,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::OnceLock,
 };
 
-use super::floor::{
-    call::{self, Errno},
-    proc::{Proc, Stat},
+use super::{
+    floor::{
+        call::{self, Errno},
+        proc::{Proc, Stat},
+    },
+    read_proc,
 };
 use crate::{Error, Process, ProcessId, Result};
 
@@ -99,7 +101,7 @@ fn inode(pidfd: BorrowedFd<'_>) -> u64 {
 fn boot() -> u128 {
     static BOOT: OnceLock<u128> = OnceLock::new();
     *BOOT.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let text = read_proc("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
     })
 }

@@ -121,12 +121,13 @@ impl Subreaper {
             Parent::Owner { .. } => None,
         };
         let record = || {
-            let mut card = Card::new(id, crate::Mechanism::Subreaper, spec.around)?;
+            let mut card =
+                Card::new(id, crate::Mechanism::Subreaper, spec.around, Some(&self.proc))?;
             card.name = spec.name.clone();
             Record::publish(registry, card, spec.note.as_deref(), |card| {
                 let Some(guards) = guards else { return Ok(()) };
                 guards.confirm()?;
-                card.guards = Some(guards.ids());
+                card.guards = Some(guards.ids(Some(&self.proc)));
                 let socket = Record::listener(registry, &card.id)?;
                 let failed = |e| Error::os("have the guard of the job listen", e);
                 guards.listen(socket.as_fd()).map_err(failed)

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::{
+        fd::AsFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::stat;
 
-use super::super::identity;
+use super::super::{floor::proc::Proc, identity};
 use crate::{JobEntry, Mechanism, ProcessId, Result, job::Around, name::Name};
 /// What a record says besides notes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +33,19 @@ pub(crate) struct Card {
 
 impl Card {
     /// For a job of this process that begins now.
-    pub(crate) fn new(id: String, mechanism: Mechanism, around: Around) -> Result<Card> {
+    pub(crate) fn new(
+        id: String,
+        mechanism: Mechanism,
+        around: Around,
+        proc: Option<&Proc>,
+    ) -> Result<Card> {
+        let caller = identity::caller()?;
         Ok(Card {
             id,
             name: None,
             mechanism,
             around,
-            owner: identity::identify(std::process::id())?,
+            owner: identity::of_pidfd(std::process::id(), caller.as_fd(), proc),
             guards: None,
             pid_namespace: pid_namespace(),
             base: None,

@@ -162,7 +162,8 @@ mod tests {
 
     fn card() -> Card {
         let mut card =
-            Card::new("0123456789abcdef-7".into(), Mechanism::Cgroup, Around::Caller).unwrap();
+            Card::new("0123456789abcdef-7".into(), Mechanism::Cgroup, Around::Caller, None)
+                .unwrap();
         card.name = Some(Name::new("dev").unwrap());
         card.guards = Some([card.owner, card.owner]);
         card.base = Some(OsStr::from_bytes(b"/sys/fs/cg\n roup%\xff").into());

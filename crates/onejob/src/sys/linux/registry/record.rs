@@ -28,7 +28,10 @@ use super::{
     dir::{Registry, draft, draft_of, link_of, locked},
     watch::path_of,
 };
-use crate::{Error, ProcessId, Result, name::Name};
+use crate::{Error, Mechanism, ProcessId, Result, name::Name};
+
+/// How large a record becomes at most, in bytes.
+const MOST: u64 = 1 << 20;
 
 /// How a job that is listed can be found: the owner's record of it, or another process' view.
 pub(crate) struct Record {
@@ -65,7 +68,7 @@ impl Record {
         let prepared = prepare(&mut record.card);
         let publish = || {
             prepared?;
-            record.add(&record.card.text()).map_err(failed)?;
+            record.add(&record.card.text(), MOST).map_err(failed)?;
             note.map_or(Ok(()), |note| record.set_note(note))?;
             let (draft, id) = (draft_of(record.id()), record.id());
             renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
@@ -107,18 +110,16 @@ impl Record {
         if !self.is_owners {
             return Err(Error::unsupported("only its owner writes the note of a job"));
         }
-        const MOST: u64 = 1 << 20;
         let line = format!("note {}\n", escape(note.as_bytes()));
-        let size = fstat(&self.file).map_err(|e| failed(e.into()))?.st_size as u64;
-        if size + line.len() as u64 > MOST {
-            return Err(failed(io::ErrorKind::FileTooLarge.into()));
-        }
-        self.add(&line).map_err(|e| failed(e.into()))
+        self.add(&line, MOST).map_err(|e| failed(e.into()))
     }
 
     /// Appends whole lines, all or nothing: half a line would spoil the next one.
-    pub(super) fn add(&self, lines: &str) -> std::result::Result<(), Errno> {
+    fn add(&self, lines: &str, most: u64) -> std::result::Result<(), Errno> {
         let size = fstat(&self.file)?.st_size as u64;
+        if size + lines.len() as u64 > most {
+            return Err(Errno::FBIG);
+        }
         let mut rest = lines.as_bytes();
         while !rest.is_empty() {
             match rustix::io::write(&self.file, rest) {
@@ -167,8 +168,12 @@ impl Record {
             };
             let name = self.name().filter(|name| leads_here(name)).map(link_of);
             // The record goes last: whoever finds it removes what is left.
-            let files = [draft_of(self.id()), self.socket(), self.frozen_file()];
-            for file in name.into_iter().chain(files).chain([self.card.id.clone()]) {
+            let files = match self.card.mechanism {
+                Mechanism::Cgroup => Vec::new(),
+                _ => vec![self.socket(), self.frozen_file()],
+            };
+            let draft = draft_of(self.id());
+            for file in name.into_iter().chain(files).chain([draft, self.card.id.clone()]) {
                 let _ = unlinkat(&self.dir, file, AtFlags::empty());
             }
         });
