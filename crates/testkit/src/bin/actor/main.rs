@@ -32,7 +32,7 @@ mod windows;
 #[cfg(windows)]
 use windows::{SCENARIOS, sys};
 
-use std::{fs, io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
+use std::{io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
 
 use sys::Pid;
 
@@ -63,8 +63,7 @@ fn arg(index: usize) -> &'static str {
 /// lines of different processes never mix.
 fn say(role: &str, starter: Pid) {
     let line = format!("{role} pid={} {} starter={starter}\n", sys::pid(), sys::place());
-    let mut report = fs::OpenOptions::new();
-    let report = report.create(true).append(true).open(&scene().report);
+    let report = sys::open_to_append(&scene().report);
     report.and_then(|mut report| report.write_all(line.as_bytes())).expect("a writable report");
 }
 
@@ -72,7 +71,7 @@ fn say(role: &str, starter: Pid) {
 /// Waits until somebody has announced itself as `role`.
 fn await_line(role: &str) {
     let said = |text: String| text.lines().any(|line| line.split(' ').next() == Some(role));
-    while !fs::read_to_string(&scene().report).is_ok_and(said) {
+    while !std::fs::read_to_string(&scene().report).is_ok_and(said) {
         thread::sleep(Duration::from_millis(1));
     }
 }

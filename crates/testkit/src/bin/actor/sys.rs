@@ -1,7 +1,10 @@
 //! What the scenarios need from the kernel and std does not give.
 
 use std::{
-    mem, ptr,
+    fs::{self, File},
+    io, mem,
+    path::Path,
+    ptr,
     sync::atomic::{AtomicPtr, Ordering},
     thread,
     time::Duration,
@@ -16,6 +19,10 @@ pub(crate) type Pid = i32;
 /// Pid 0 is a parent outside this PID namespace.
 pub(crate) fn parent() -> Pid {
     process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
+}
+
+pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// Where the calling process belongs.

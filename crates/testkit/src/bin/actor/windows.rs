@@ -21,8 +21,16 @@ use crate::{arg, beside, say, scene};
 pub(crate) mod sys {
     //! What the common half needs of the system.
 
+    use std::{
+        fs::{self, File},
+        io,
+        os::windows::fs::OpenOptionsExt as _,
+        path::Path,
+    };
+
     use windows_sys::Win32::{
-        Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType},
+        Foundation::ERROR_SHARING_VIOLATION,
+        Storage::FileSystem::{FILE_SHARE_READ, FILE_TYPE_PIPE, GetFileType},
         System::Console::{GetConsoleCP, GetStdHandle, STD_OUTPUT_HANDLE},
     };
 
@@ -35,6 +43,20 @@ pub(crate) mod sys {
     /// Who started us, by what we were told.
     pub(crate) fn parent() -> Pid {
         std::env::var(super::STARTER).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0)
+    }
+
+    /// Nobody else can have it open to write then: under Wine two who append at once lose a line.
+    pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
+        let mut options = fs::OpenOptions::new();
+        options.create(true).append(true).share_mode(FILE_SHARE_READ);
+        loop {
+            match options.open(path) {
+                Err(e) if e.raw_os_error() == Some(ERROR_SHARING_VIOLATION.cast_signed()) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Whether the calling process has a console, and a pipe as its standard output.
