@@ -286,6 +286,10 @@ pub(super) enum Children {
 pub(super) fn children(proc: &Proc, root: Root<'_>) -> io::Result<Children> {
     let mut pids = Vec::new();
     proc.children(root.pid, &mut |pid| pids.push(pid))?;
+    // Of a dead root they are somebody else's by now, and its number may be, too.
+    if call::is_dead(root.pidfd.as_raw_fd()) {
+        return Err(Errno::SRCH.into());
+    }
     let me = std::process::id() as i32;
     for pid in &pids {
         // A number that is somebody else's by now is only waited for, and looked at again then.
