@@ -84,13 +84,12 @@ impl Place {
             let inode = rustix::fs::stat(path).ok().map(|stat| stat.st_ino);
             self.number.is_some() && inode == self.number && open_base(path).is_ok()
         };
-        // The root of what we see, as for a container's processes, needs no name.
-        if let Some(root) = USUAL.map(PathBuf::from).into_iter().find(is_it) {
-            return Ok(root);
-        }
         let name = self.name()?;
         let below = name.trim_start_matches('/');
-        let mut usual = USUAL.iter().map(|root| Path::new(root).join(below));
+        let mut usual = USUAL.iter().map(|root| match below {
+            "" => PathBuf::from(root),
+            _ => Path::new(root).join(below),
+        });
         usual.find(is_it).map_or_else(|| mounted(name), Ok)
     }
 }
