@@ -300,7 +300,7 @@ class Bench:
             with fifo:
                 process = start(leaf, [*around[name], self.member, "1", fifo], stdin=subprocess.DEVNULL)
                 fifo.wait(1)
-            time.sleep(0.05)  # what comes after the start is over; nothing here is timed
+            time.sleep(0.3)  # what comes after the start is over; nothing here is timed
             waits = [(comm(pid), memory_of(pid)) for pid in pids_below(leaf)]
             number = len(row.samples.get(name, {}))
             private = [of["Private_Clean"] + of["Private_Dirty"] for what, of in waits if what == "onejob-guard"]
