@@ -295,8 +295,7 @@ impl Cgroup {
             emptied => emptied,
         };
         if !emptied.map_err(failed)? {
-            let survivors = Members(vec![cgroup.dir.as_fd()]).list();
-            return Err(Error::still_alive(survivors, start.elapsed()));
+            return Err(still_alive(cgroup, start));
         }
         cgroup.has_ended();
         Ok(())
@@ -306,7 +305,8 @@ impl Cgroup {
     /// was put into since then stays.
     fn retire(&self, cgroups: &mut Vec<Arc<hierarchy::Cgroup>>) {
         cgroups.retain(|cgroup| {
-            if !cgroup.is_killed() {
+            let dir = cgroup.dir.as_raw_fd();
+            if !cgroup.is_killed() || floor::is_empty(dir) == Ok(false) {
                 return true;
             }
             let used = accounting::past(accounting::usage(cgroup.dir.as_fd()));
@@ -329,8 +329,7 @@ impl Cgroup {
             let ended = floor::end(base, &cgroup.name, patience)
                 .map_err(|e| Error::os(format!("end the cgroup {:?}", cgroup.name), e))?;
             if !ended {
-                let survivors = Members(vec![cgroup.dir.as_fd()]).list();
-                return Err(Error::still_alive(survivors, start.elapsed()));
+                return Err(still_alive(cgroup, start));
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, cgroup));
             cgroup.has_ended();
@@ -381,6 +380,10 @@ impl Cgroup {
             None => self.frozen.load(Ordering::Relaxed),
         }
     }
+}
+
+fn still_alive(cgroup: &hierarchy::Cgroup, start: Instant) -> Error {
+    Error::still_alive(Members(vec![cgroup.dir.as_fd()]).list(), start.elapsed())
 }
 
 fn spent() -> Error {

@@ -1,4 +1,4 @@
-//! Starting the guards, and talking to them.
+//! The guards of an owner, and talking to them.
 
 use std::{
     ffi::CString,

@@ -122,20 +122,19 @@ impl Road {
             raw::clone_to(nr::CLONE, args, intermediate, road)?
         };
         drop(all_blocked);
-        reap_intermediate(pid, pidfd)
+        reap_intermediate(pid as i32, &call::Fd(pidfd))
     }
 }
 
 /// `Errno::OPNOTSUPP` where no pidfd can be waited for: the guards end with our end of the socket.
-fn reap_intermediate(pid: usize, pidfd: i32) -> std::result::Result<(), Errno> {
+fn reap_intermediate(pid: i32, pidfd: &call::Fd) -> std::result::Result<(), Errno> {
     use rustix::process::{Pid, WaitOptions, waitpid};
     const WALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
-    let pidfd = call::Fd(pidfd);
     if call::reap(pidfd.raw(), true) != Err(Errno::INVAL) {
         return Ok(());
     }
     // Not yet waited for, so the number is its own.
-    let _ = waitpid(Pid::from_raw(pid as i32), WALL);
+    let _ = waitpid(Pid::from_raw(pid), WALL);
     Err(Errno::OPNOTSUPP)
 }
 
@@ -208,26 +207,22 @@ fn place(fds: &[OwnedFd], keep: i32) -> std::result::Result<i32, Errno> {
 fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
     static mut MEMORY: Memory = Memory::NEW;
     let memory = &raw mut MEMORY;
-    let mut pidfd = -1;
-    let args = clone_args(CLONE_PIDFD, 0, ptr::null_mut(), &mut pidfd);
     let all_blocked = Blocked::new();
-    let [flags, stack, pidfd_at, ..] = args;
     // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
     // MEMORY of its own, which this process itself never uses.
-    let pid = unsafe {
-        let pid = raw::syscall(nr::CLONE, [flags, stack, pidfd_at, 0, 0, 0])?;
-        if pid == 0 {
+    let (pid, pidfd) = unsafe {
+        let Some(intermediate) = call::fork(0)? else {
             if let Ok(None) = call::fork(SIGCHLD) {
                 let _ = place(&road.fds, -1);
                 let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
                 guard::run(Task::new(words), &mut *memory);
             }
             call::exit(0);
-        }
-        pid
+        };
+        intermediate
     };
     drop(all_blocked);
-    reap_intermediate(pid, pidfd)
+    reap_intermediate(pid, &pidfd)
 }
 
 /// The program in a memory file, made once.

@@ -241,20 +241,17 @@ fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attem
     let cloned = match way {
         // SAFETY: no memory is shared, and the child goes on in the floor, but for the caller's
         // steps, which promised to be async-signal-safe.
-        Way::Born(cgroup) => unsafe { call::clone3(&born(CLONE_PIDFD, cgroup, &mut pidfd)) },
+        Way::Born(cgroup) => unsafe { call::clone3(&born(CLONE_PIDFD, cgroup, &mut pidfd)) }
+            .map(|pid| pid.map(|pid| (pid, call::Fd(pidfd)))),
         // SAFETY: as above.
         Way::Joins(_) => unsafe { call::fork(SIGCHLD) },
     };
     match cloned {
-        Ok(Some(pid)) => {
+        Ok(Some((pid, pidfd))) => {
             drop(all_blocked);
             drop(writer);
-            if pidfd < 0 {
-                // Not yet waited for, so the number is its own.
-                pidfd = call::pidfd_open(pid)?.into_raw();
-            }
             // SAFETY: a new descriptor that nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.into_raw()) };
             let (stage, errno) = last_report(reader.as_fd())?;
             Ok(judge(pid as u32, pidfd, stage, errno))
         }

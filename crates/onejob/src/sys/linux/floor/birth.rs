@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use super::{
     call::{
         self, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM, CloneArgs, Errno, Fd,
-        Result, SIGCHLD, pidfd_open,
+        Result, SIGCHLD,
     },
     exec::{self, Plan},
     message::{self, MAX_FDS, Message},
@@ -175,22 +175,16 @@ fn copy(plan: &Plan, cgroup: Option<i32>) -> Result<(i32, Fd)> {
             // SAFETY: as above.
             unsafe { call::fork(SIGCHLD) }
         }
-        started => started,
+        started => started.map(|pid| pid.map(|pid| (pid, Fd(pidfd)))),
     };
-    let Some(pid) = started? else {
-        // SAFETY: the child, on its relocated record, of which it has a copy of its own.
-        unsafe {
-            if is_born_inside {
-                (*(&raw const *plan).cast_mut()).join = -1;
-            }
-            plan.run()
+    if let Some(held) = started? {
+        return Ok(held);
+    }
+    // SAFETY: the child, on its relocated record, of which it has a copy of its own.
+    unsafe {
+        if is_born_inside {
+            (*(&raw const *plan).cast_mut()).join = -1;
         }
-    };
-    let pidfd = if pidfd >= 0 {
-        Fd(pidfd)
-    } else {
-        // Our own child, not yet reaped: the number is its own.
-        pidfd_open(pid)?
-    };
-    Ok((pid, pidfd))
+        plan.run()
+    }
 }

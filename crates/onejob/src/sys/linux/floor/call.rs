@@ -435,24 +435,16 @@ pub(crate) fn signalfd(set: u64) -> Result<Fd> {
         .map(|raw| Fd(raw as i32))
 }
 
-/// A child with a copy of this memory; `None` in the child.
+/// A child with a copy of this memory, and a pidfd of it, by the old call that no seccomp filter
+/// refuses; `None` in the child.
 ///
 /// # Safety
 /// In a multithreaded process the child may only use this floor.
-pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<i32>> {
-    // SAFETY: without CLONE_VM the child has its own copy of the stack this returns on.
-    let pid = unsafe { syscall(nr::CLONE, [exit_signal as usize, 0, 0, 0, 0, 0]) }?;
-    Ok((pid != 0).then_some(pid as i32))
-}
-
-/// The same with a pidfd of the child, by the old call that no seccomp filter refuses.
-///
-/// # Safety
-/// As [`fork`].
-pub(crate) unsafe fn fork_held(exit_signal: i32) -> Result<Option<(i32, Fd)>> {
+pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<(i32, Fd)>> {
     let mut pidfd = -1_i32;
     let flags = CLONE_PIDFD as usize | exit_signal as usize;
-    // SAFETY: as in `fork`; the kernel writes one descriptor.
+    // SAFETY: without CLONE_VM the child has its own copy of the stack this returns on; the kernel
+    // writes one descriptor.
     let pid = unsafe { syscall(nr::CLONE, [flags, 0, &raw mut pidfd as usize, 0, 0, 0]) }?;
     Ok((pid != 0).then_some((pid as i32, Fd(pidfd))))
 }

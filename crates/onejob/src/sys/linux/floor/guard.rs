@@ -107,7 +107,7 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
     }
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     // SAFETY: the child goes on in the floor only.
-    match unsafe { call::fork_held(SIGCHLD) } {
+    match unsafe { call::fork(SIGCHLD) } {
         Err(errno) => give_up(errno),
         Ok(None) => {
             // Not inherited.
