@@ -202,6 +202,38 @@ fn command(setting: Setting, args: &[&str]) -> (Option<i32>, String) {
     (status.code(), std::fs::read_to_string(output).expect("text"))
 }
 
+/// What the inner guard needs is not to be had: cgroups are ended by the outer one as well.
+#[test]
+fn a_guard_that_could_not_start_the_other_one_ends_the_jobs_in_cgroups_alone() {
+    for setting in Setting::here() {
+        let mut scene = Scene::new(setting, "signalfd4=EPERM");
+        let actor = Bins::get().actor();
+        if setting.mechanism() == "cgroup" && scene.cell.cgroup().is_some() {
+            scene.owner.ok("new cgroup name=alone");
+            scene.plays("cgroup");
+            let guarantees = scene.owner.ok("guarantees");
+            assert!(guarantees.contains("owner-death=guard"), "{guarantees}");
+            scene.ends_with_its_owner("cgroup");
+            continue;
+        }
+        for request in ["new", "new name=alone"] {
+            // The guards of a scope must stand when it is made, those of a name when it is given.
+            let request = format!("{request} {}", setting.mechanism());
+            scene.owner.tell(&request);
+            let answer = scene.owner.answer().and_then(|_| {
+                scene.owner.tell(&format!("spawn {} exit /dev/null 7", actor.display()));
+                scene.owner.answer()
+            });
+            let error = answer.expect_err("nobody starts members");
+            assert!(error.contains("start the guard of the job"), "{request}: {error}");
+        }
+        proc::kill(scene.pid);
+        scene.owner.end();
+        scene.cell.awaits_desertion(|_| false);
+        scene.bystanders.assert_alive();
+    }
+}
+
 /// Where a process may not reach `cgroup.kill` although its job's owner may.
 #[test]
 fn a_view_without_cgroup_kill_ends_a_job_in_a_cgroup_all_the_same() {

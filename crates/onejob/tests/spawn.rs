@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd},
         unix::{
             fs::PermissionsExt,
             process::{CommandExt, ExitStatusExt},
@@ -258,9 +258,15 @@ fn streams_are_wired_even_when_their_descriptors_collide() {
         return;
     }
     for_each_mechanism(|mechanism| {
+        // The last one has left 0 free, which is not to be one of the job's own.
+        let null = std::fs::File::open("/dev/null").expect("the null device").into_raw_fd();
         let job = job(mechanism);
-        // SAFETY: nobody in this process reads standard input.
-        unsafe { libc::close(0) };
+        // SAFETY: nobody in this process reads standard input, or has this file.
+        unsafe {
+            libc::dup2(null, 0);
+            libc::close(null);
+            libc::close(0);
+        }
         // The lowest free number is 0: our ends of pipes may stand where the child's must go.
         let (out_reader, out_writer) = std::io::pipe().expect("a pipe");
         let (err_reader, err_writer) = std::io::pipe().expect("a pipe");

@@ -105,11 +105,13 @@ impl Owner {
         self.ask(request).unwrap_or_else(|error| panic!("{request}: {error}"))
     }
 
-    /// Makes a job of the setting's mechanism.
+    /// Makes a job of the setting's mechanism, and waits until its guards stand.
     #[track_caller]
     pub fn new_job(&mut self) {
         let mechanism = self.setting.mechanism();
         self.ok(&format!("new {mechanism}"));
+        // The job looks whether they do. A mere process group has none, and says so.
+        let _ = self.ask("guarantees");
     }
 
     /// The members, as the library lists them, in its own numbers.

@@ -94,9 +94,12 @@ impl Cgroup {
         }
     }
 
-    /// Makes the job known if it is to be: with a name it must be possible. Its guards stand then.
+    /// Makes the job known if it is to be: with a name it must be possible. One guard stands then.
     fn publish(&mut self, spec: &Spec) -> Result<()> {
         let guards = self.base.guards();
+        if spec.around == Around::Caller {
+            guards.confirm()?;
+        }
         if spec.is_listed() {
             let (id, proc) = (self.base.id_of(self.number), Proc::open().ok());
             let card = Card {
@@ -107,12 +110,19 @@ impl Cgroup {
             let note = spec.note.as_deref();
             self.record =
                 spec.published(Record::publish(self.base.registry(), card, note, |card| {
-                    guards.confirm()?;
-                    card.guards = Some(guards.ids(proc.as_ref()));
+                    guards.arrive()?;
+                    card.guards = guards.known(proc.as_ref());
                     Ok(())
                 }))?;
         }
-        guards.confirm()
+        guards.arrive()
+    }
+
+    /// Whoever finds the job is to see who guards it. They greet while the first member starts.
+    fn name_guards(&self) {
+        if let Some(record) = self.record.as_ref().filter(|record| !record.names_guards()) {
+            record.name_guards(self.base.guards().ids(Proc::open().ok().as_ref()));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<hierarchy::Cgroup>>> {
@@ -511,16 +521,19 @@ impl Mechanism for Cgroup {
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &current));
         }
+        self.name_guards();
         spawned.map_err(|error| self.limit_reached(error))
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
         self.can_be_joined()?;
+        self.name_guards();
         spawn::join_on_exec(command, self.current()?.dir.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
         self.can_be_joined()?;
+        self.name_guards();
         members::adopt(self.current()?.dir.as_fd(), process)
     }
 

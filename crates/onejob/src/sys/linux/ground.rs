@@ -124,9 +124,8 @@ fn is_root(dir: BorrowedFd<'_>) -> bool {
 pub(super) fn has_kill(dir: BorrowedFd<'_>) -> bool {
     // It is asked once: there may be many below.
     static BELOW_ROOT: OnceLock<bool> = OnceLock::new();
-    has(dir, "cgroup.kill")
-        || is_root(dir)
-            && *BELOW_ROOT.get_or_init(|| somebody_tells(dir).unwrap_or_else(|| is_release(5, 14)))
+    let told = || somebody_tells(dir).unwrap_or_else(|| call::is_release(5, 14));
+    has(dir, "cgroup.kill") || is_root(dir) && *BELOW_ROOT.get_or_init(told)
 }
 
 fn has(dir: BorrowedFd<'_>, name: &str) -> bool {
@@ -157,14 +156,6 @@ fn somebody_tells(root: BorrowedFd<'_>) -> Option<bool> {
 pub(super) fn lacks_kill(place: &Place) -> bool {
     let own = place.path().ok().and_then(|path| hierarchy::open_base(&path).ok());
     own.is_some_and(|own| !has_kill(own.as_fd()))
-}
-
-/// Whether the kernel is of this release or a later one.
-fn is_release(major: u32, minor: u32) -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 /// Whether controllers can be handed down from here. With members the kernel lets `cpu` and `pids` be

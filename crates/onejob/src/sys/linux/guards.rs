@@ -44,8 +44,10 @@ pub(super) struct Charge<'a> {
 pub(super) struct Guards {
     /// To the inner guard.
     socket: OwnedFd,
-    /// Until they have greeted.
+    /// Until the outer one has executed its program, …
     launch: Mutex<Option<Launch>>,
+    /// … or why it could not.
+    arrival: OnceLock<io::Result<()>>,
     /// Who they are, or why they could not begin.
     pair: OnceLock<io::Result<Pair>>,
     /// What their last word was, once it has been read.
@@ -90,7 +92,7 @@ impl Charge<'_> {
 
 impl Guards {
     /// Has a pair started that watches this process, and does not wait for it: see
-    /// [`confirm`](Guards::confirm).
+    /// [`arrive`](Guards::arrive) and [`confirm`](Guards::confirm).
     pub(super) fn launch(charge: Charge<'_>) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
         Ok(Guards::new(socket, Some(launch)))
@@ -138,8 +140,13 @@ impl Guards {
     }
 
     fn new(socket: OwnedFd, launch: Option<Launch>) -> Guards {
-        let (launch, pair) = (Mutex::new(launch), OnceLock::new());
-        Guards { socket, launch, pair, finished: AtomicBool::new(false) }
+        Guards {
+            socket,
+            launch: Mutex::new(launch),
+            arrival: OnceLock::new(),
+            pair: OnceLock::new(),
+            finished: AtomicBool::new(false),
+        }
     }
 
     fn launched(charge: Charge<'_>) -> Result<(OwnedFd, Launch)> {
@@ -151,21 +158,27 @@ impl Guards {
         Ok((ours, Launch::begin(fds, charge.words()).map_err(failed)?))
     }
 
-    /// Waits until both stand: from then on they see our end. Nobody may be started before.
+    /// Waits until the outer one is a process of its own, which will end what is in the owner's
+    /// cgroups when we are gone, whatever else becomes of it. Nobody may be started before.
+    pub(super) fn arrive(&self) -> Result<()> {
+        self.arrival().as_ref().copied().map_err(|e| failed(same(e)))
+    }
+
+    /// Waits until both stand.
     pub(super) fn confirm(&self) -> Result<()> {
-        match self.greeting() {
-            Ok(_) => Ok(()),
-            Err(e) => Err(failed(match e.raw_os_error() {
-                Some(raw) => io::Error::from_raw_os_error(raw),
-                None => io::Error::new(e.kind(), e.to_string()),
-            })),
-        }
+        self.greeting().as_ref().map(|_| ()).map_err(|e| failed(same(e)))
+    }
+
+    fn arrival(&self) -> &io::Result<()> {
+        self.arrival.get_or_init(|| {
+            let launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner).take();
+            launch.map_or(Ok(()), Launch::arrived)
+        })
     }
 
     fn greeting(&self) -> &io::Result<Pair> {
         self.pair.get_or_init(|| {
-            let launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner).take();
-            launch.map_or(Ok(()), Launch::arrived)?;
+            self.arrival().as_ref().copied().map_err(same)?;
             greeted(self.socket.as_fd())
         })
     }
@@ -191,6 +204,11 @@ impl Guards {
             Some(pidfd) => identity::of_pidfd(guard.pid as u32, pidfd.as_fd(), proc),
             None => ProcessId { pid: guard.pid as u32, start: 0, boot: 0, inode: 0 },
         })
+    }
+
+    /// Who they are, if they have greeted.
+    pub(super) fn known(&self, proc: Option<&Proc>) -> Option<[ProcessId; 2]> {
+        self.pair.get().map(|_| self.ids(proc))
     }
 
     /// The number of the one that starts what is asked for.
@@ -228,7 +246,13 @@ impl Guards {
         !self.both()[0].is_dead()
     }
 
-    /// Sends a request, with what comes after it; the first of its descriptors is added here.
+    /// The same, as far as is known without waiting for the greeting.
+    pub(super) fn may_answer(&self) -> bool {
+        self.pair.get().is_none() || self.answer()
+    }
+
+    /// Sends a request, with what comes after it; the first of its descriptors is added here. Guards
+    /// that have not greeted yet find it when they begin.
     pub(super) fn request(&self, request: &Message, more: &[u8], fds: &[i32]) -> io::Result<Reply> {
         let (ours, theirs) = pair()?;
         let mut all = vec![theirs.as_raw_fd()];
@@ -239,7 +263,9 @@ impl Guards {
                 format!("more than {} descriptors to inherit", MAX_FDS - 6),
             ));
         }
-        self.wake();
+        if self.pair.get().is_some() {
+            self.wake();
+        }
         message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
         Ok(Reply(ours))
     }
@@ -251,6 +277,11 @@ impl Guards {
             Some((done, _)) => Ok(done.numbers),
             None => Err(io::Error::other("the guard was killed")),
         }
+    }
+
+    /// Why there is no answer: they could not begin, or else this.
+    pub(super) fn silence(&self, otherwise: Error) -> Error {
+        self.confirm().err().unwrap_or(otherwise)
     }
 
     /// The next answer to a request; `None` if there will be none.
@@ -316,18 +347,25 @@ fn failed(error: io::Error) -> Error {
     }
 }
 
+/// The error that is kept, once more.
+fn same(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(raw) => io::Error::from_raw_os_error(raw),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 fn greeted(socket: BorrowedFd<'_>) -> io::Result<Pair> {
     let (hello, mut fds) =
         receive(socket)?.ok_or_else(|| io::Error::other("it was killed before it could greet"))?;
-    if hello.kind != message::HELLO || hello.errno != 0 {
-        return Err(io::Error::from_raw_os_error(hello.errno));
-    }
-    let guard = |pid: u64, pidfd| Process { pid: pid as i32, pidfd: Some(pidfd) };
+    let guard = |pid: u64, pidfd| Process { pid: pid as i32, pidfd };
     let [inner, outer] = hello.numbers;
-    match (fds.pop(), fds.pop()) {
-        (Some(outer_fd), Some(inner_fd)) => {
-            Ok(Pair { inner: guard(inner, inner_fd), outer: guard(outer, outer_fd) })
+    match (hello.kind, fds.pop(), fds.pop()) {
+        // An outer one that stands alone has an error and a number.
+        (message::HELLO, Some(outer_fd), inner_fd) if hello.errno == 0 || inner_fd.is_none() => {
+            Ok(Pair { inner: guard(inner, inner_fd), outer: guard(outer, Some(outer_fd)) })
         }
+        _ if hello.errno != 0 => Err(io::Error::from_raw_os_error(hello.errno)),
         _ => Err(io::Error::other("its greeting carried no pidfds")),
     }
 }

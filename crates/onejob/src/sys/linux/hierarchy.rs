@@ -71,7 +71,7 @@ static BASES: Mutex<Vec<Arc<Base>>> = Mutex::new(Vec::new());
 
 impl Base {
     /// The base for jobs made now with these limits. Its guards are on their way: nobody may be
-    /// started before they are [confirmed](Guards::confirm).
+    /// started before one of them has [arrived](Guards::arrive).
     pub(super) fn current(wanted: Resources, around: Around) -> Result<Arc<Base>> {
         let place = Place::current()?;
         let owner = ProcessToken::current()?;

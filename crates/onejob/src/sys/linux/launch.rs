@@ -5,6 +5,9 @@
 //! either. Both share our memory, so that the price does not grow with that: the intermediate one
 //! while we are suspended, the guard while we go on, until it executes its program. What it reads of
 //! ours meanwhile stays where it is.
+//!
+//! That we are suspended costs nothing: the kernel leaves a new process on the processor of its
+//! parent, but wakes us up on another one.
 
 use std::{
     ffi::{CStr, CString},
@@ -13,7 +16,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     ptr,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicI32, AtomicU32, Ordering},
     },
 };
@@ -23,7 +26,7 @@ use rustix::thread::futex;
 use super::{
     floor::{
         call::{self, CLONE_CHILD_CLEARTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, SIGCHLD},
-        guard::{self, Memory, Task},
+        guard::{self, Memories, Task},
         raw::{self, nr},
     },
     token::ProcessToken,
@@ -47,7 +50,6 @@ struct Road {
     /// The first descriptors of the guard.
     fds: Vec<OwnedFd>,
     words: [CString; 4],
-    program: i32,
     /// Where the stacks of the two begin: theirs alone.
     tops: [usize; 2],
     _stacks: Stack,
@@ -64,14 +66,12 @@ impl Launch {
     pub(super) fn begin(fds: Vec<OwnedFd>, words: [CString; 4]) -> io::Result<Launch> {
         let mut stacks = Stack::new(2 * STACK)?;
         let tops = [STACK, 2 * STACK].map(|size| stacks.top(size) as usize);
-        let (program, errno) = match program() {
-            Ok(program) => (program, 0),
-            Err(errno) => (-1, errno.0),
-        };
-        let (errno, here) = (AtomicI32::new(errno), AtomicU32::new(0));
-        let road = Arc::new(Road { fds, words, program, tops, _stacks: stacks, errno, here });
+        let (errno, here) = (AtomicI32::new(0), AtomicU32::new(0));
+        let road = Arc::new(Road { fds, words, tops, _stacks: stacks, errno, here });
         let launch = Launch { road, owner: ProcessToken::current().ok() };
-        if program >= 0 {
+        if PROGRAM.is_empty() {
+            launch.road.errno.store(Errno::NOSYS.0, Ordering::Relaxed);
+        } else {
             launch.road.set_out()?;
         }
         Ok(launch)
@@ -113,7 +113,7 @@ impl Road {
     fn set_out(&self) -> std::result::Result<(), Errno> {
         let mut pidfd = -1;
         let top = self.tops[1] as *mut u8;
-        let args = clone_args(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, 0, top, &mut pidfd);
+        let args = call::clone_args(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, 0, top, &mut pidfd);
         let all_blocked = Blocked::new();
         // SAFETY: half of a fresh stack; the child is gone when this returns, and the guard that it
         // starts has what it needs in a place that `Launch` keeps until it has arrived.
@@ -138,21 +138,11 @@ fn reap_intermediate(pid: i32, pidfd: &call::Fd) -> std::result::Result<(), Errn
     Err(Errno::OPNOTSUPP)
 }
 
-/// The arguments of the old `clone` call, which no seccomp filter refuses.
-pub(super) fn clone_args(
-    flags: u64,
-    exit_signal: i32,
-    stack: *mut u8,
-    pidfd: &mut i32,
-) -> [usize; 5] {
-    [(flags | exit_signal as u64) as usize, stack as usize, &raw mut *pidfd as usize, 0, 0]
-}
-
 unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
     // SAFETY: `set_out` passes a `Road`, and waits.
     let road = unsafe { &*data.cast::<Road>() };
     let (mut unused, top) = (-1, road.tops[0] as *mut u8);
-    let mut args = clone_args(CLONE_VM | CLONE_CHILD_CLEARTID, SIGCHLD, top, &mut unused);
+    let mut args = call::clone_args(CLONE_VM | CLONE_CHILD_CLEARTID, SIGCHLD, top, &mut unused);
     args[call::CHILD_TID] = road.here.as_ptr() as usize;
     road.here.store(1, Ordering::Release);
     // SAFETY: the other half of the stack; the road stays until the guard has left it.
@@ -166,7 +156,7 @@ unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
 unsafe extern "C" fn become_program(data: *mut u8) -> ! {
     // SAFETY: a `Road` that is there until we have left this memory.
     let road = unsafe { &*data.cast::<Road>() };
-    let executed = place(&road.fds, road.program).and_then(|program| {
+    let executed = place(&road.fds).and_then(|()| program_file()).and_then(|program| {
         let [prefix, records, registry, bus] = road.words.each_ref().map(|word| word.as_ptr());
         let (argv, envp) = (
             [guard::NAME.as_ptr(), prefix, records, registry, bus, ptr::null()],
@@ -188,24 +178,34 @@ unsafe extern "C" fn become_program(data: *mut u8) -> ! {
     call::exit(127)
 }
 
-/// Puts the descriptors at 0, 1, …; answers where `keep` went, out of their way.
-fn place(fds: &[OwnedFd], keep: i32) -> std::result::Result<i32, Errno> {
+/// The program in a memory file. Here, for the owner has better things to do meanwhile.
+fn program_file() -> std::result::Result<i32, Errno> {
+    let file = call::memfd_create(guard::NAME)?;
+    let mut rest = PROGRAM;
+    while !rest.is_empty() {
+        let written = call::write(file.raw(), rest)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    Ok(file.into_raw())
+}
+
+/// Puts the descriptors at 0, 1, ….
+fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
     const CLEAR: i32 = 10;
     let mut moved = [-1; 3];
     for (slot, fd) in moved.iter_mut().zip(fds) {
         *slot = call::dup_above(fd.as_raw_fd(), CLEAR)?;
     }
-    let keep = if keep < 0 { keep } else { call::dup_above(keep, CLEAR)? };
     for (number, from) in moved.iter().take(fds.len()).enumerate() {
         call::dup_to(*from, number as i32, 0)?;
     }
-    Ok(keep)
+    Ok(())
 }
 
 /// Without an executable memory file: the guards are forked copies of this process that run the
 /// same code. They pin the memory this process has now.
 fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
-    static mut MEMORY: Memory = Memory::NEW;
+    static mut MEMORY: Memories = Memories::NEW;
     let memory = &raw mut MEMORY;
     let all_blocked = Blocked::new();
     // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
@@ -213,8 +213,9 @@ fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
     let (pid, pidfd) = unsafe {
         let Some(intermediate) = call::fork(0)? else {
             if let Ok(None) = call::fork(SIGCHLD) {
-                let _ = place(&road.fds, -1);
-                let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
+                let _ = place(&road.fds);
+                // Nobody frees them here: this never returns.
+                let words = road.words.each_ref().map(|word| CStr::from_ptr(word.as_ptr()));
                 guard::run(Task::new(words), &mut *memory);
             }
             call::exit(0);
@@ -223,29 +224,6 @@ fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
     };
     drop(all_blocked);
     reap_intermediate(pid, &pidfd)
-}
-
-/// The program in a memory file, made once.
-fn program() -> std::result::Result<i32, Errno> {
-    use rustix::fs::{MemfdFlags, memfd_create};
-    static FILE: OnceLock<OwnedFd> = OnceLock::new();
-    if PROGRAM.is_empty() {
-        return Err(Errno::NOSYS);
-    }
-    if let Some(file) = FILE.get() {
-        return Ok(file.as_raw_fd());
-    }
-    let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
-    // MFD_EXEC is unknown before Linux 6.3.
-    let file = memfd_create(guard::NAME, MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create(guard::NAME, MemfdFlags::CLOEXEC))
-        .map_err(errno)?;
-    let mut rest = PROGRAM;
-    while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest).map_err(errno)?;
-        rest = rest.get(written..).unwrap_or(&[]);
-    }
-    Ok(FILE.get_or_init(|| file).as_raw_fd())
 }
 
 /// All signals blocked for this thread: a handler must not run in a child that shares our memory.

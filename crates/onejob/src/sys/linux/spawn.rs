@@ -24,7 +24,7 @@ use super::{
         raw::{self, nr},
     },
     guards::Guards,
-    launch::{Blocked, Stack, clone_args},
+    launch::{Blocked, Stack},
     plan::{Record, Setting, Wiring, failure},
 };
 use crate::{Command, Error, Result, command::PreExec};
@@ -156,7 +156,7 @@ fn share(mut record: Record, way: Way<'_>) -> io::Result<Attempt> {
             // SAFETY: as above. Handlers of ours stay set in the child, which resets them before it
             // unblocks signals.
             unsafe {
-                let args = clone_args(flags, SIGCHLD, stack.top(STACK), &mut pidfd);
+                let args = call::clone_args(flags, SIGCHLD, stack.top(STACK), &mut pidfd);
                 raw::clone_to(nr::CLONE, args, exec::start, data)
             }
         }
@@ -371,14 +371,15 @@ fn remote_once(
         bytes = &[];
     }
     fds.extend(own);
-    let reply = guards.request(&request, bytes, &fds).map_err(failed)?;
+    let silent = |e| guards.silence(failed(e));
+    let reply = guards.request(&request, bytes, &fds).map_err(silent)?;
     drop(writer);
     // The report ends when the program is executed, and the answer is there by then: we sleep once.
     let report = last_report(reader.as_fd()).map_err(failed)?;
     let (answer, mut pidfds) = guards
         .receive(&reply)
         .and_then(|answer| answer.ok_or_else(|| io::Error::other("the guard was killed")))
-        .map_err(failed)?;
+        .map_err(silent)?;
     let pidfd = match (answer.kind, pidfds.pop()) {
         (message::STARTED, Some(pidfd)) => pidfd,
         _ => return Err(failed(io::Error::from_raw_os_error(answer.errno))),

@@ -114,7 +114,8 @@ impl Subreaper {
         Ok(job)
     }
 
-    /// Makes the job known if it is to be: with a name it must be possible. Its guards stand then.
+    /// Makes the job known if it is to be: with a name it must be possible. Its guards stand then;
+    /// otherwise the first request finds them when they begin.
     fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Option<Record>> {
         let guards = match &self.parent {
             Parent::Guards { guards, .. } => Some(guards),
@@ -134,7 +135,7 @@ impl Subreaper {
             })
         };
         let record = if spec.is_listed() { spec.published(record())? } else { None };
-        guards.map_or(Ok(()), Guards::confirm)?;
+        guards.map_or(Ok(()), Guards::arrive)?;
         Ok(record)
     }
 
@@ -412,7 +413,7 @@ impl Mechanism for Subreaper {
             Parent::Owner { .. } => spawn::local(command, None, Memory::Shared),
             Parent::Guards { .. } if self.is_view() && self.is_over() => Err(ended(self.record())),
             Parent::Guards { guards, bequest } => {
-                if !guards.answer() {
+                if !guards.may_answer() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
                     ));

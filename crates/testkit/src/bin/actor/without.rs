@@ -42,6 +42,7 @@ const USES: &[(&str, libc::c_long, Option<Argument>)] = &[
     ("pidfd_open", libc::SYS_pidfd_open, None),
     ("pidfd-info", libc::SYS_ioctl, Some((1, 0xFFFF, 0xFF0B))),
     ("pidfd-group", libc::SYS_pidfd_send_signal, Some((3, 1 << 2, 1 << 2))),
+    ("signalfd4", libc::SYS_signalfd4, None),
     ("waitid-pidfd", libc::SYS_waitid, Some((0, u32::MAX, 3))),
 ];
 

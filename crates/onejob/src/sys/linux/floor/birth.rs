@@ -6,7 +6,8 @@
 //! and its stack, which nobody else touches until the kernel says that the child is done with it. When
 //! all places are taken, or the record is too large for one, the child gets a copy of our few pages.
 //!
-//! Two others get a copy, too. Whoever is born into a cgroup: when that is out of memory, the kernel
+//! Others get a copy, too. Before Linux 5.16 everybody: until then a core dump takes along whoever
+//! shares the memory. Whoever is born into a cgroup: when that is out of memory, the kernel
 //! kills everybody who shares the memory of the one it has chosen. And whoever becomes another user: the
 //! kernel closes the memory of such a process to others, and ours is to stay open to our own user.
 
@@ -44,6 +45,8 @@ pub(crate) struct Births {
     /// Where the latest request has put its record, and how long that is.
     latest: usize,
     len: usize,
+    /// Whether all children get copies.
+    pub(crate) copies: bool,
 }
 
 impl Births {
@@ -53,6 +56,7 @@ impl Births {
             PLACES],
         latest: 0,
         len: 0,
+        copies: false,
     };
 
     /// Receives a message, and the record that comes with it if it asks for a child.
@@ -93,7 +97,7 @@ impl Births {
         let plan =
             unsafe { Plan::relocate_received(place.record.as_mut_ptr().cast(), report, fds) };
         let cgroup = cgroup(fds);
-        if cgroup.is_none() && plan.keeps_credentials() && !is_spare {
+        if cgroup.is_none() && plan.keeps_credentials() && !is_spare && !self.copies {
             match share(plan, &place.taken, &mut place.stack) {
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
                 started => return started,

@@ -142,6 +142,20 @@ pub(crate) fn write(to: i32, bytes: &[u8]) -> Result<usize> {
     again(|| unsafe { syscall(nr::WRITE, [fd(to), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })
 }
 
+/// A memory file that can be executed.
+pub(crate) fn memfd_create(name: &CStr) -> Result<Fd> {
+    const CLOEXEC: usize = 1;
+    const EXEC: usize = 0x10;
+    // SAFETY: the name ends with NUL; the answer is a new descriptor that nobody else owns.
+    let make = |flags| unsafe { syscall(nr::MEMFD_CREATE, [path(name), flags, 0, 0, 0, 0]) };
+    // Linux knows EXEC since 6.3, and does not miss it before.
+    let made = make(CLOEXEC | EXEC).or_else(|errno| match errno {
+        Errno::INVAL => make(CLOEXEC),
+        errno => Err(errno),
+    });
+    made.map(|raw| Fd(raw as i32))
+}
+
 pub(crate) fn openat(dir: i32, name: &CStr, flags: i32) -> Result<Fd> {
     let flags = (flags | O_CLOEXEC) as usize;
     // SAFETY: the name ends with NUL; the answer is a new descriptor that nobody else owns.
@@ -449,6 +463,16 @@ pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<(i32, Fd)>> {
     Ok((pid != 0).then_some((pid as i32, Fd(pidfd))))
 }
 
+/// The arguments of the old `clone` call, which no seccomp filter refuses.
+pub(crate) fn clone_args(
+    flags: u64,
+    exit_signal: i32,
+    stack: *mut u8,
+    pidfd: &mut i32,
+) -> [usize; 5] {
+    [(flags | exit_signal as u64) as usize, stack as usize, &raw mut *pidfd as usize, 0, 0]
+}
+
 /// Which argument of `clone` is the address of the child's thread number.
 pub(crate) const CHILD_TID: usize = if cfg!(target_arch = "x86_64") { 3 } else { 4 };
 
@@ -505,6 +529,25 @@ pub(crate) fn dup_above(from: i32, least: i32) -> Result<i32> {
 pub(crate) fn set_cloexec(raw: i32, on: bool) -> Result<()> {
     // SAFETY: changes a flag of a descriptor.
     unsafe { syscall(nr::FCNTL, [fd(raw), F_SETFD, usize::from(on), 0, 0, 0]) }.map(drop)
+}
+
+/// Whether the kernel is of this release or a later one.
+pub(crate) fn is_release(major: u32, minor: u32) -> bool {
+    const FIELD: usize = 65;
+    const RELEASE: usize = 2;
+    let mut names = [0_u8; 6 * FIELD];
+    let at = names.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes six names of that size.
+    if unsafe { syscall(nr::UNAME, [at, 0, 0, 0, 0, 0]) }.is_err() {
+        return false;
+    }
+    let release = names.get(RELEASE * FIELD..).unwrap_or(&[]);
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
+        let digit =
+            |number: u32, digit: &u8| number.wrapping_mul(10).wrapping_add(u32::from(digit - b'0'));
+        digits.iter().fold(0, digit)
+    });
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 pub(crate) fn raise_descriptor_limit() {

@@ -6,19 +6,22 @@
 //! would then stop, for good, a job that no shell could continue. Both are subreapers, both watch
 //! the owner through a pidfd, and either alone can finish. What finishing means is the same for
 //! both: end the owner's cgroups, if it has any, then kill everything below oneself.
+//!
+//! They share one memory, in which each has a part of its own: each is there for the case that the
+//! other one is killed, for which a second copy of some pages is no help.
 
 use super::{
     birth::Births,
     budget::Budgets,
     call::{
-        self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
-        SIGCHLD, close, close_all, exit, getpid, pidfd_open, poll, reap_any,
+        self, CLONE_PIDFD, CLONE_VM, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME,
+        PollFd, Result, SIGCHLD, close, close_all, exit, getpid, pidfd_open, poll, reap_any,
     },
     cgroup,
     children::Children,
     message::{self, Message},
     proc::Proc,
-    raw::{nr, syscall},
+    raw::{self, nr, syscall},
     records, scope,
     sweep::{Marks, Sweep},
     walk::{Coverage, Frame, Walk},
@@ -59,8 +62,39 @@ impl<'a> Task<'a> {
     }
 }
 
-/// The memory of a guard, which is only touched as far as it is used.
-pub(crate) struct Memory {
+/// The memory of both guards, which is only touched as far as it is used.
+pub(crate) struct Memories {
+    outer: Memory,
+    inner: Memory,
+    /// What the inner one begins with, …
+    beginning: Option<Beginning>,
+    /// … and where it runs.
+    stack: Stack,
+}
+
+impl Memories {
+    #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
+    pub(crate) const NEW: Memories = Memories {
+        outer: Memory::NEW,
+        inner: Memory::NEW,
+        beginning: None,
+        stack: Stack([0; STACK]),
+    };
+}
+
+const STACK: usize = 64 * 1024;
+
+#[repr(align(16))]
+struct Stack([u8; STACK]);
+
+struct Beginning {
+    task: Task<'static>,
+    signals: i32,
+    memory: &'static mut Memory,
+}
+
+/// The memory of one guard.
+struct Memory {
     arena: [i32; 32768],
     path: [Frame; 512],
     marks: Marks,
@@ -71,7 +105,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
-    pub(crate) const NEW: Memory = Memory {
+    const NEW: Memory = Memory {
         arena: [0; 32768],
         path: [Frame::EMPTY; 512],
         marks: [0; 1 << 16],
@@ -92,41 +126,75 @@ struct Guard<'a> {
     has_defaults: bool,
 }
 
-/// Runs as the outer guard, and in a child as the inner one. The descriptors `SOCKET`, `OWNER` and,
-/// with a prefix, `BASE` are in place.
-pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
+/// Runs as the outer guard, and starts the inner one. The descriptors `SOCKET`, `OWNER` and, with a
+/// prefix, `BASE` are in place.
+pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
     settle(!task.prefix.is_empty());
-    let signals = match call::signalfd(1 << (SIGCHLD - 1)) {
-        Ok(signals) => signals,
-        Err(errno) => give_up(errno),
-    };
     if !task.bus.is_empty()
         && let Err(errno) = scope::enter(task.bus, task.prefix)
     {
         give_up(errno);
     }
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    // SAFETY: the child goes on in the floor only.
-    match unsafe { call::fork(SIGCHLD) } {
-        Err(errno) => give_up(errno),
-        Ok(None) => {
-            // Not inherited.
-            call::prctl(PR_SET_CHILD_SUBREAPER, 1);
-            Guard::new(memory, task, signals).serve()
-        }
-        Ok(Some((inner, pidfd))) => {
-            // SAFETY: changes the session of this process, which leads no group.
-            let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
-            let greeted = greet(inner, &pidfd);
-            drop(pidfd);
-            let mut guard = Guard::new(memory, task, signals);
-            if greeted.is_err() {
-                // The owner is gone, or learns it by our end.
-                guard.finish();
-            }
-            guard.stand_behind(inner)
-        }
+    let Memories { outer, inner, beginning, stack } = memories;
+    let signals = call::signalfd(1 << (SIGCHLD - 1));
+    let inner = signals.as_ref().map_err(|errno| *errno).and_then(|signals| {
+        start_inner(
+            beginning.insert(Beginning { task, signals: signals.raw(), memory: inner }),
+            stack,
+        )
+    });
+    // Cgroups that are our owner's are ended by the outer guard as well, and somebody may be there
+    // already. Anything else takes an inner one.
+    if let Err(errno) = inner
+        && (task.prefix.is_empty() || !task.bus.is_empty())
+    {
+        give_up(errno);
     }
+    // SAFETY: changes the session of this process, which leads no group.
+    let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+    let greeted = greet(&inner);
+    let mut guard = Guard::new(outer, task, signals.unwrap_or(Fd(-1)));
+    if greeted.is_err() {
+        // The owner is gone, or learns it by our end.
+        guard.finish();
+    }
+    if inner.is_err() {
+        // Nobody reads there.
+        close(SOCKET);
+    }
+    guard.stand_behind(inner.map_or(0, |(inner, _)| inner))
+}
+
+/// Starts the inner guard: its number and a pidfd.
+fn start_inner(beginning: &'static mut Beginning, stack: &'static mut Stack) -> Result<(i32, Fd)> {
+    if !call::is_release(5, 16) {
+        // A core dump takes along whoever shares the memory, and a child could make one.
+        beginning.memory.births.copies = true;
+        let beginning = &raw mut *beginning;
+        // SAFETY: the child goes on in the floor only, and has a copy of everything.
+        return match unsafe { call::fork(SIGCHLD)? } {
+            Some(inner) => Ok(inner),
+            // SAFETY: the copy's own.
+            None => unsafe { begin(beginning.cast()) },
+        };
+    }
+    let mut pidfd = -1;
+    let top = stack.0.as_mut_ptr_range().end;
+    let args = call::clone_args(CLONE_VM | CLONE_PIDFD, SIGCHLD, top, &mut pidfd);
+    let beginning = &raw mut *beginning;
+    // SAFETY: nobody else is on that stack, or touches what the inner guard begins with.
+    let pid = unsafe { raw::clone_to(nr::CLONE, args, begin, beginning.cast())? };
+    Ok((pid as i32, Fd(pidfd)))
+}
+
+/// Where the inner guard begins.
+unsafe extern "C" fn begin(beginning: *mut u8) -> ! {
+    // SAFETY: `start_inner` passes one that is ours alone from now on.
+    let Beginning { task, signals, memory } = unsafe { &mut *beginning.cast::<Beginning>() };
+    // Not inherited.
+    call::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    Guard::new(memory, *task, Fd(*signals)).serve()
 }
 
 /// Becomes deaf, small and out of everybody's way.
@@ -152,12 +220,22 @@ fn give_up(errno: Errno) -> ! {
     exit(GAVE_UP)
 }
 
-fn greet(inner: i32, inner_pidfd: &Fd) -> Result<()> {
+/// Who stands, or that the inner guard does not and why.
+fn greet(inner: &Result<(i32, Fd)>) -> Result<()> {
     let outer = getpid();
-    let outer_pidfd = pidfd_open(outer)?;
-    let mut hello = Message::new(message::HELLO);
-    hello.numbers = [inner as u64, outer as u64];
-    message::send(SOCKET, &hello, &[inner_pidfd.raw(), outer_pidfd.raw()])
+    let pidfd = pidfd_open(outer)?;
+    match inner {
+        Ok((inner, inner_pidfd)) => {
+            let mut hello = Message::new(message::HELLO);
+            hello.numbers = [*inner as u64, outer as u64];
+            message::send(SOCKET, &hello, &[inner_pidfd.raw(), pidfd.raw()])
+        }
+        Err(errno) => {
+            let mut hello = Message::error(message::HELLO, *errno);
+            hello.numbers = [0, outer as u64];
+            message::send(SOCKET, &hello, &[pidfd.raw()])
+        }
+    }
 }
 
 impl<'a> Guard<'a> {

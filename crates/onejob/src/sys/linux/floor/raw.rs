@@ -16,6 +16,7 @@ pub(crate) mod nr {
     pub(crate) const RECVMSG: usize = 47;        pub(crate) const CLONE: usize = 56;
     pub(crate) const EXECVE: usize = 59;         pub(crate) const FCNTL: usize = 72;
     pub(crate) const CHDIR: usize = 80;          pub(crate) const FCHDIR: usize = 81;
+    pub(crate) const UNAME: usize = 63;
     pub(crate) const UMASK: usize = 95;          pub(crate) const GETRUSAGE: usize = 98;
     pub(crate) const GETUID: usize = 102;        pub(crate) const SETUID: usize = 105;
     pub(crate) const SETGID: usize = 106;        pub(crate) const SETPGID: usize = 109;
@@ -27,11 +28,12 @@ pub(crate) mod nr {
     pub(crate) const FGETXATTR: usize = 193;     pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const SOCKET: usize = 41;         pub(crate) const CONNECT: usize = 42;
     pub(crate) const EXIT_GROUP: usize = 231;
-    pub(crate) const CLOCK_GETTIME: usize = 228;  pub(crate) const WAITID: usize = 247;        pub(crate) const OPENAT: usize = 257;
+    pub(crate) const CLOCK_GETTIME: usize = 228; pub(crate) const WAITID: usize = 247;
+    pub(crate) const OPENAT: usize = 257;
     pub(crate) const UNLINKAT: usize = 263;      pub(crate) const READLINKAT: usize = 267;
     pub(crate) const PPOLL: usize = 271;         pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const DUP3: usize = 292;          pub(crate) const PRLIMIT64: usize = 302;
-    pub(crate) const EXECVEAT: usize = 322;
+    pub(crate) const MEMFD_CREATE: usize = 319;  pub(crate) const EXECVEAT: usize = 322;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -55,13 +57,14 @@ pub(crate) mod nr {
     pub(crate) const GETPGID: usize = 155;       pub(crate) const GETSID: usize = 156;
     pub(crate) const SETGROUPS: usize = 159;     pub(crate) const GETRUSAGE: usize = 165;
     pub(crate) const UMASK: usize = 166;         pub(crate) const PRCTL: usize = 167;
+    pub(crate) const UNAME: usize = 160;
     pub(crate) const GETPID: usize = 172;        pub(crate) const GETPPID: usize = 173;
     pub(crate) const GETUID: usize = 174;        pub(crate) const SENDMSG: usize = 211;
     pub(crate) const RECVMSG: usize = 212;       pub(crate) const MUNMAP: usize = 215;
     pub(crate) const CLONE: usize = 220;         pub(crate) const EXECVE: usize = 221;
     pub(crate) const MMAP: usize = 222;          pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const SOCKET: usize = 198;        pub(crate) const CONNECT: usize = 203;
-    pub(crate) const EXECVEAT: usize = 281;
+    pub(crate) const MEMFD_CREATE: usize = 279;  pub(crate) const EXECVEAT: usize = 281;
 }
 
 // Numbered alike on every architecture.

@@ -62,8 +62,8 @@ impl Card {
             self.pid_namespace,
             self.started.as_nanos(),
         );
-        if let Some([inner, outer]) = &self.guards {
-            text += &format!("inner-guard {}\nouter-guard {}\n", text_of(inner), text_of(outer));
+        if let Some(guards) = &self.guards {
+            text += &guards_text(guards);
         }
         if let Some(base) = &self.base {
             text += &format!("below {}\n", escape(base.as_os_str().as_bytes()));
@@ -128,6 +128,10 @@ pub(super) fn unescape(text: &str) -> Option<std::ffi::OsString> {
         bytes.extend_from_slice(part.get(2..)?.as_bytes());
     }
     Some(OsStringExt::from_vec(bytes))
+}
+
+pub(super) fn guards_text([inner, outer]: &[ProcessId; 2]) -> String {
+    format!("inner-guard {}\nouter-guard {}\n", text_of(inner), text_of(outer))
 }
 
 /// A process in one line.

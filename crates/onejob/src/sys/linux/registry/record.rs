@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,7 @@ use super::super::{
 };
 use super::{
     Card, Watch,
-    card::{escape, pid_namespace, process_of, text_of, unescape},
+    card::{escape, guards_text, pid_namespace, process_of, text_of, unescape},
     claim,
     dir::{Registry, draft, draft_of, link_of, locked},
     watch::path_of,
@@ -40,13 +41,16 @@ pub(crate) struct Record {
     /// The owner's is locked.
     pub(super) file: OwnedFd,
     pub(crate) card: Card,
+    /// Whether it says who guards the job.
+    names_guards: AtomicBool,
     is_owners: bool,
 }
 
 impl Record {
     /// Another process' view.
     pub(super) fn seen(registry: PathBuf, dir: OwnedFd, file: OwnedFd, card: Card) -> Record {
-        Record { registry, dir, file, card, is_owners: false }
+        let names_guards = AtomicBool::new(card.guards.is_some());
+        Record { registry, dir, file, card, names_guards, is_owners: false }
     }
 
     /// Makes the job known, after `prepare` has made whatever else it needs in the directory and has
@@ -64,8 +68,9 @@ impl Record {
         let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
         let file = draft(&registry, &card.id).map_err(failed)?;
         let path = registry.path.clone();
-        let mut record = Record { registry: path, dir, file, card, is_owners: true };
+        let mut record = Record { is_owners: true, ..Record::seen(path, dir, file, card) };
         let prepared = prepare(&mut record.card);
+        record.names_guards = AtomicBool::new(record.card.guards.is_some());
         let publish = || {
             prepared?;
             record.add(&record.card.text(), MOST).map_err(failed)?;
@@ -112,6 +117,18 @@ impl Record {
         }
         let line = format!("note {}\n", escape(note.as_bytes()));
         self.add(&line, MOST).map_err(|e| failed(e.into()))
+    }
+
+    /// Whether it says who guards the job: the record of a cgroup says so once they have greeted.
+    pub(crate) fn names_guards(&self) -> bool {
+        self.names_guards.load(Ordering::Relaxed)
+    }
+
+    /// Adds who guards the job. A record that has no room for it does as well without.
+    pub(crate) fn name_guards(&self, guards: [ProcessId; 2]) {
+        if !self.names_guards.swap(true, Ordering::Relaxed) {
+            let _ = self.add(&guards_text(&guards), MOST);
+        }
     }
 
     /// Appends whole lines, all or nothing: half a line would spoil the next one.
@@ -195,9 +212,11 @@ impl Record {
         self.card.pid_namespace == pid_namespace()
     }
 
-    /// Whether somebody would take the job down if its owner were killed.
+    /// Whether somebody would take the job down if its owner were killed. Guards that had still to
+    /// greet when we looked stood all the same.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.guards().iter().any(|guard| !call::is_dead(guard.as_raw_fd()))
+        let is_yet_to_say = self.card.mechanism == Mechanism::Cgroup && !self.names_guards();
+        is_yet_to_say || self.guards().iter().any(|guard| !call::is_dead(guard.as_raw_fd()))
     }
 
     pub(super) fn guards(&self) -> Vec<OwnedFd> {
