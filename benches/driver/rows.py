@@ -162,7 +162,7 @@ class Bench:
 
         def in_cgroup():
             tidy.grow(fifo, size, ["tree"], self.member)
-            return tidy.ask("kill")[0]
+            return tidy.ask("kill" if size < 100 else "kill-and-reap-beside")[0]
 
         def below_guard():
             self.jobs[SUBREAPER].grow(fifo, size, ["tree"], self.member)

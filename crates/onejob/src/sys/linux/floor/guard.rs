@@ -36,11 +36,17 @@ pub(crate) const OWNER: i32 = 1;
 /// The cgroup below which the owner's jobs are, if it has a prefix for them.
 pub(crate) const BASE: i32 = 2;
 
+/// How a guard ends that has ended everything.
+const FINISHED: i32 = 0;
+
 /// How the inner guard ends when the members are to be left alone.
 const RELEASED: i32 = 3;
 
 /// How a guard ends that could not begin: the owner knows, and has no job.
 const GAVE_UP: i32 = 1;
+
+/// The number of an inner guard that there is not.
+const NOBODY: i32 = 0;
 
 /// What a pair of guards is for.
 #[derive(Clone, Copy)]
@@ -163,7 +169,7 @@ pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
         // Nobody reads there.
         close(SOCKET);
     }
-    guard.stand_behind(inner.map_or(0, |(inner, _)| inner))
+    guard.stand_behind(inner.map_or(NOBODY, |(inner, _)| inner))
 }
 
 /// Starts the inner guard: its number and a pidfd.
@@ -269,13 +275,18 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// The outer guard: finishes when the owner is gone, or when the inner guard was killed.
+    /// The outer guard: finishes when the owner is gone and the inner guard does not, or was killed.
     fn stand_behind(&mut self, inner: i32) -> ! {
+        // What the inner one does in this time need not be done twice. It can be stopped, or stuck.
+        const PATIENCE: u64 = 100_000;
+        let (mut inner, mut deadline) = (inner, None);
         loop {
-            let mut fds = [PollFd::new(self.signals.raw(), POLLIN), PollFd::new(OWNER, POLLIN)];
-            poll(&mut fds, -1);
+            let owner = if deadline.is_some() { -1 } else { OWNER };
+            let mut fds = [PollFd::new(self.signals.raw(), POLLIN), PollFd::new(owner, POLLIN)];
+            let left = deadline.map(|at: u64| at.saturating_sub(call::now()).div_ceil(1000));
+            poll(&mut fds, left.map_or(-1, |left| left as i32));
             if fds[1].fired() {
-                self.finish();
+                deadline = Some(call::now() + PATIENCE);
             }
             drain(&self.signals);
             while let Ok(Some(ended)) = reap_any() {
@@ -284,14 +295,18 @@ impl<'a> Guard<'a> {
                 }
                 let status = ended.wait_status();
                 match (status & 0x7f, status >> 8) {
-                    (0, RELEASED | GAVE_UP) => exit(0),
+                    (0, FINISHED | RELEASED | GAVE_UP) => exit(0),
                     // Killed: with cgroups it was only the second pair of eyes.
                     (1.., _) if !self.task.prefix.is_empty() => {
                         // Whoever waits for an answer to what it can read no more is told so.
                         close(SOCKET);
+                        inner = NOBODY;
                     }
                     _ => self.finish(),
                 }
+            }
+            if deadline.is_some_and(|at| inner == NOBODY || at <= call::now()) {
+                self.finish();
             }
         }
     }
@@ -423,12 +438,16 @@ impl<'a> Guard<'a> {
         }
         // An owner that lives and finds both guards gone knows by this that they had finished.
         let _ = message::send(SOCKET, &Message::new(message::DONE), &[]);
-        exit(0)
+        exit(FINISHED)
     }
 
     /// Kills everybody below us, in rounds until nobody is left. Without a usable /proc there is no
     /// Subreaper job, so nobody is below us.
     fn sweep(&mut self) {
+        // Whoever is below us has an ancestor that is our child.
+        if self.memory.children.reap() {
+            return;
+        }
         let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return };
         let Memory { arena, path, marks, children, .. } = &mut *self.memory;
         let mut walk = Walk { proc: &proc, arena, path, spare: 0 };

@@ -26,9 +26,15 @@ pub(crate) fn remove(registry: &CStr, owner: &[u8]) -> Result<()> {
         // A stranger's: the owner has put nothing there, and its lock may never be free.
         return Ok(());
     }
+    let mut any = false;
+    entries(&dir, &mut |name, _| any |= name.to_bytes().starts_with(owner))?;
+    if !any {
+        return Ok(());
+    }
     flock_exclusive(dir.raw())?;
+    let fresh = || openat(dir.raw(), c".", O_DIRECTORY);
     // Names go first: there is none without a record.
-    entries(&dir, &mut |name, _| {
+    entries(&fresh()?, &mut |name, _| {
         let mut text = [0; 64];
         let is_name = name.to_bytes().first() == Some(&NAME);
         if is_name
@@ -38,8 +44,7 @@ pub(crate) fn remove(registry: &CStr, owner: &[u8]) -> Result<()> {
             let _ = unlinkat(dir.raw(), name);
         }
     })?;
-    let fresh = openat(dir.raw(), c".", O_DIRECTORY)?;
-    entries(&fresh, &mut |name, _| {
+    entries(&fresh()?, &mut |name, _| {
         if name.to_bytes().starts_with(owner) {
             let _ = unlinkat(dir.raw(), name);
         }
