@@ -28,7 +28,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         if number < *stack { CStr::from_ptr(*stack.add(1 + number) as *const _) } else { c"" }
     };
     // SAFETY: this runs once, and nothing else refers to the memory.
-    run(Task::new([word(1), word(2), word(3), word(4)]), unsafe { &mut *(&raw mut MEMORY) })
+    run(Task::new([word(1), word(2), word(3), word(4), word(5)]), unsafe { &mut *(&raw mut MEMORY) })
 }
 
 /// The floor has no reachable panic; whoever finds one ends instead of spinning.

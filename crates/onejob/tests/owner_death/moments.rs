@@ -147,6 +147,31 @@ fn run_and_die(setting: Setting, random: &mut Random) -> (Duration, bool) {
     (scene.is_deserted_since(dead), status.signal() == Some(9) || status.code() == Some(128 + 9))
 }
 
+/// A guard leaves the group of its owner before anybody is started, or is not in it at all.
+#[test]
+fn at_a_hundred_random_moments_of_a_start_a_killed_process_group_leaves_nothing() {
+    const GROUP_DEATHS: usize = 100;
+    let settings = Setting::here();
+    let mut random = Random::new();
+    let mut begun = 0;
+    for death in 0..if settings.is_empty() { 0 } else { GROUP_DEATHS } {
+        let mut scene = Scene::new(settings[death % settings.len()]);
+        let mut run = Mortal(start(&mut scene, false));
+        if scene.cell.cgroup().is_none() {
+            // Its group has other numbers there.
+            continue;
+        }
+        pause(random.duration(Duration::from_millis(8)));
+        begun += usize::from(scene.cell.living_pids().len() > 1);
+        let group = rustix::process::Pid::from_raw(run.0.id() as i32).expect("a pid");
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        run.0.wait().expect("our child");
+        scene.stand_by_apart();
+        scene.is_deserted();
+    }
+    eprintln!("{begun} of {GROUP_DEATHS} died with somebody beside");
+}
+
 /// The process of the command, if it runs.
 fn front(scene: &Scene) -> Option<i32> {
     let living = scene.cell.living().into_iter();

@@ -25,6 +25,7 @@ use super::{
     },
     identity,
     launch::Launch,
+    token::ProcessToken,
     wait_for,
 };
 use crate::{Error, ProcessId, Result};
@@ -52,6 +53,10 @@ pub(super) struct Guards {
     pair: OnceLock<io::Result<Pair>>,
     /// What their last word was, once it has been read.
     finished: AtomicBool,
+    /// Room for the two descriptors that come with the greeting, …
+    room: Mutex<Option<[OwnedFd; 2]>>,
+    /// … which is for us alone, not for a forked copy of us.
+    reader: Option<ProcessToken>,
 }
 
 struct Pair {
@@ -80,13 +85,15 @@ pub(super) struct Reply(pub(super) OwnedFd);
 
 impl Charge<'_> {
     /// As the guard program gets it. No name of ours has a NUL.
-    fn words(&self) -> [CString; 4] {
+    fn words(&self) -> [CString; 5] {
         let word = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
         let (registry, records) =
             self.records.map_or((&[][..], ""), |(dir, start)| (dir.as_os_str().as_bytes(), start));
         let prefix = self.cgroups.map_or("", |(_, prefix)| prefix);
         let bus = self.bus.map_or(&[][..], |path| path.as_os_str().as_bytes());
-        [word(prefix.as_bytes()), word(records.as_bytes()), word(registry), word(bus)]
+        let group = call::own_group().to_string();
+        let [prefix, records, group] = [prefix, records, &group].map(|text| word(text.as_bytes()));
+        [prefix, records, word(registry), word(bus), group]
     }
 }
 
@@ -95,7 +102,9 @@ impl Guards {
     /// [`arrive`](Guards::arrive) and [`confirm`](Guards::confirm).
     pub(super) fn launch(charge: Charge<'_>) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
-        Ok(Guards::new(socket, Some(launch)))
+        let copy = || socket.try_clone().map_err(failed);
+        let room = Mutex::new(Some([copy()?, copy()?]));
+        Ok(Guards { room, ..Guards::new(socket, Some(launch)) })
     }
 
     /// The same, and waits.
@@ -146,6 +155,8 @@ impl Guards {
             arrival: OnceLock::new(),
             pair: OnceLock::new(),
             finished: AtomicBool::new(false),
+            room: Mutex::default(),
+            reader: ProcessToken::current().ok(),
         }
     }
 
@@ -179,6 +190,10 @@ impl Guards {
     fn greeting(&self) -> &io::Result<Pair> {
         self.pair.get_or_init(|| {
             self.arrival().as_ref().copied().map_err(same)?;
+            if self.reader.is_some_and(|reader| !reader.is_current()) {
+                return Err(io::Error::other("a forked copy of the owner does not know them"));
+            }
+            drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
             greeted(self.socket.as_fd())
         })
     }
@@ -263,7 +278,9 @@ impl Guards {
                 format!("more than {} descriptors to inherit", MAX_FDS - 6),
             ));
         }
-        if self.pair.get().is_some() {
+        // Once they have greeted there can be a member that has stopped them.
+        let greeting = &mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)];
+        if self.pair.get().is_some() || call::poll(greeting, 0) == 1 {
             self.wake();
         }
         message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
@@ -300,6 +317,11 @@ impl Guards {
         let mut request = Message::new(message::END_CGROUP);
         request.numbers = [u64::from(job), u64::from(number)];
         let _ = message::send(self.socket.as_raw_fd(), &request, &[]);
+    }
+
+    /// Lets them go, whoever they are, and does not wait.
+    pub(super) fn release(&self) {
+        let _ = message::send(self.socket.as_raw_fd(), &Message::new(message::RELEASE), &[]);
     }
 
     /// Tells them to end everything, or to leave, and waits until both have.
@@ -378,7 +400,8 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>
     let mut fds = [-1; MAX_FDS];
     let received = loop {
         match message::receive(socket.as_raw_fd(), &mut fds) {
-            Err(Errno::INTR) => {}
+            // Told once when the other end is closed with something unread; what it has said comes next.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             received => break received?,
         }
     };

@@ -277,8 +277,7 @@ impl Base {
     pub(super) fn guards_that_answer(&self) -> Result<Arc<Guards>> {
         let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
         if !guards.answer() {
-            let charge = charge(self.dir(), &self.prefix, &self.registry);
-            *guards = Arc::new(Guards::start(charge)?);
+            self.replace(&mut guards)?;
         }
         Ok(guards.clone())
     }
@@ -287,9 +286,17 @@ impl Base {
     fn revive_guards(&self) -> Result<()> {
         let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
         if !guards.stand() {
-            let charge = charge(self.dir(), &self.prefix, &self.registry);
-            *guards = Arc::new(Guards::start(charge)?);
+            self.replace(&mut guards)?;
         }
+        Ok(())
+    }
+
+    /// Those that were there may live, should we not have been able to hear who they are: they are to
+    /// leave everything to the new ones.
+    fn replace(&self, guards: &mut Arc<Guards>) -> Result<()> {
+        let charge = charge(self.dir(), &self.prefix, &self.registry);
+        let fresh = Arc::new(Guards::start(charge)?);
+        std::mem::replace(guards, fresh).release();
         Ok(())
     }
 

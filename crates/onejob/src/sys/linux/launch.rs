@@ -49,7 +49,7 @@ pub(super) struct Launch {
 struct Road {
     /// The first descriptors of the guard.
     fds: Vec<OwnedFd>,
-    words: [CString; 4],
+    words: [CString; 5],
     /// Where the stacks of the two begin: theirs alone.
     tops: [usize; 2],
     _stacks: Stack,
@@ -63,7 +63,7 @@ const STACK: usize = 32 * 1024;
 
 impl Launch {
     /// Starts the guard with these descriptors as its first ones, and these words.
-    pub(super) fn begin(fds: Vec<OwnedFd>, words: [CString; 4]) -> io::Result<Launch> {
+    pub(super) fn begin(fds: Vec<OwnedFd>, words: [CString; 5]) -> io::Result<Launch> {
         let mut stacks = Stack::new(2 * STACK)?;
         let tops = [STACK, 2 * STACK].map(|size| stacks.top(size) as usize);
         let (errno, here) = (AtomicI32::new(0), AtomicU32::new(0));
@@ -126,12 +126,24 @@ impl Road {
     }
 }
 
+/// Leaves the owner's group for one that the outer guard is born into, and does not lead: whoever
+/// kills the whole group of the owner is not to meet a guard that has not left the session yet.
+fn step_aside() {
+    // A group from outside our PID namespace has no number, and cannot be joined again.
+    if call::own_group() != 0 {
+        call::join_group(0);
+    }
+}
+
 /// `Errno::OPNOTSUPP` where no pidfd can be waited for: the guards end with our end of the socket.
 fn reap_intermediate(pid: i32, pidfd: &call::Fd) -> std::result::Result<(), Errno> {
     use rustix::process::{Pid, WaitOptions, waitpid};
     const WALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
-    if call::reap(pidfd.raw(), true) != Err(Errno::INVAL) {
-        return Ok(());
+    match call::reap(pidfd.raw(), true).map(|ended| ended.map_or(0, |it| it.wait_status())) {
+        Err(Errno::INVAL) => {}
+        // How it ends when it could not do what it is for.
+        Ok(status) if status & 0x7f == 0 && status != 0 => return Err(Errno(status >> 8)),
+        _ => return Ok(()),
     }
     // Not yet waited for, so the number is its own.
     let _ = waitpid(Pid::from_raw(pid), WALL);
@@ -141,6 +153,7 @@ fn reap_intermediate(pid: i32, pidfd: &call::Fd) -> std::result::Result<(), Errn
 unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
     // SAFETY: `set_out` passes a `Road`, and waits.
     let road = unsafe { &*data.cast::<Road>() };
+    step_aside();
     let (mut unused, top) = (-1, road.tops[0] as *mut u8);
     let mut args = call::clone_args(CLONE_VM | CLONE_CHILD_CLEARTID, SIGCHLD, top, &mut unused);
     args[call::CHILD_TID] = road.here.as_ptr() as usize;
@@ -157,9 +170,10 @@ unsafe extern "C" fn become_program(data: *mut u8) -> ! {
     // SAFETY: a `Road` that is there until we have left this memory.
     let road = unsafe { &*data.cast::<Road>() };
     let executed = place(&road.fds).and_then(|()| program_file()).and_then(|program| {
-        let [prefix, records, registry, bus] = road.words.each_ref().map(|word| word.as_ptr());
+        let [prefix, records, registry, bus, group] =
+            road.words.each_ref().map(|word| word.as_ptr());
         let (argv, envp) = (
-            [guard::NAME.as_ptr(), prefix, records, registry, bus, ptr::null()],
+            [guard::NAME.as_ptr(), prefix, records, registry, bus, group, ptr::null()],
             [ptr::null::<u8>()],
         );
         let (argv, envp) = (argv.as_ptr() as usize, envp.as_ptr() as usize);
@@ -212,13 +226,16 @@ fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
     // MEMORY of its own, which this process itself never uses.
     let (pid, pidfd) = unsafe {
         let Some(intermediate) = call::fork(0)? else {
-            if let Ok(None) = call::fork(SIGCHLD) {
-                let _ = place(&road.fds);
-                // Nobody frees them here: this never returns.
-                let words = road.words.each_ref().map(|word| CStr::from_ptr(word.as_ptr()));
-                guard::run(Task::new(words), &mut *memory);
+            step_aside();
+            match place(&road.fds).and_then(|()| call::fork(SIGCHLD)) {
+                Ok(None) => {
+                    // Nobody frees them here: this never returns.
+                    let words = road.words.each_ref().map(|word| CStr::from_ptr(word.as_ptr()));
+                    guard::run(Task::new(words), &mut *memory)
+                }
+                Ok(Some(_)) => call::exit(0),
+                Err(errno) => call::exit(errno.0),
             }
-            call::exit(0);
         };
         intermediate
     };

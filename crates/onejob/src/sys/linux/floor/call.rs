@@ -18,7 +18,7 @@ impl Errno {
     pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const MFILE: Errno = Errno(24);
     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
-    pub(crate) const OPNOTSUPP: Errno = Errno(95);
+    pub(crate) const OPNOTSUPP: Errno = Errno(95); pub(crate) const CONNRESET: Errno = Errno(104);
 }
 
 pub(crate) type Result<T> = core::result::Result<T, Errno>;
@@ -238,6 +238,12 @@ pub(crate) fn own_group() -> i32 {
 }
 
 /// The session of a process, 0 being the calling one; 0 if its leader is not of our PID namespace.
+/// Joins a process group of this session, or leads a new one (0).
+pub(crate) fn join_group(group: i32) {
+    // SAFETY: changes the group of this process.
+    let _ = unsafe { syscall(nr::SETPGID, [0, group as usize, 0, 0, 0, 0]) };
+}
+
 pub(crate) fn session_of(pid: i32) -> i32 {
     // SAFETY: touches nothing.
     unsafe { syscall(nr::GETSID, [pid as usize, 0, 0, 0, 0, 0]) }.unwrap_or(0) as i32

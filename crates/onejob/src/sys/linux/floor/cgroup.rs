@@ -221,21 +221,30 @@ pub(crate) fn somebody_in(cgroup: i32) -> Option<Fd> {
 
 /// Ends every cgroup below `base` whose name starts with `prefix`, however long it takes. Members
 /// that cannot die (stuck in the kernel) keep us waiting: leaving would lose sight of them. Answers
-/// whether a released one was met, and left alone.
-pub(crate) fn end_all(base: i32, prefix: &[u8]) -> bool {
+/// whether a released one was met, and left alone; or an error if one was not ended, or not all could
+/// be looked for.
+pub(crate) fn end_all(base: i32, prefix: &[u8]) -> Result<bool> {
     loop {
-        let (mut found, mut released) = (false, false);
-        let Ok(dir) = openat(base, c".", O_DIRECTORY) else { return false };
+        let (mut found, mut released, mut failed) = (false, false, None);
+        let dir = match openat(base, c".", O_DIRECTORY) {
+            // Removed with all that was in it.
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(false),
+            opened => opened?,
+        };
         let listed = entries(&dir, &mut |name, is_dir| {
             if is_dir && name.to_bytes().starts_with(prefix) {
                 let kept = open(base, name).is_ok_and(|cgroup| has_xattr(cgroup.raw(), RELEASED));
                 // One that cannot be ended (not ours any more) must not keep us going for ever.
-                found |= end(base, name, -1).is_ok() && !kept;
+                match end(base, name, -1) {
+                    Ok(_) => found |= !kept,
+                    Err(errno) => failed = Some(errno),
+                }
                 released |= kept;
             }
         });
-        if listed.is_err() || !found {
-            return released;
+        listed?;
+        if !found {
+            return failed.map_or(Ok(released), Err);
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     cgroup,
     children::Children,
     message::{self, Message},
-    proc::Proc,
+    proc::{Proc, number},
     raw::{self, nr, syscall},
     records, scope,
     sweep::{Marks, Sweep},
@@ -36,8 +36,11 @@ pub(crate) const OWNER: i32 = 1;
 /// The cgroup below which the owner's jobs are, if it has a prefix for them.
 pub(crate) const BASE: i32 = 2;
 
-/// How a guard ends that has ended everything.
+/// How a guard ends that has ended everything, …
 const FINISHED: i32 = 0;
+
+/// … or could not look everywhere.
+const FAILED: i32 = 2;
 
 /// How the inner guard ends when the members are to be left alone.
 const RELEASED: i32 = 3;
@@ -59,12 +62,16 @@ pub(crate) struct Task<'a> {
     pub(crate) registry: &'a CStr,
     /// The socket of the service manager's bus, if that is to put us into a scope; or empty.
     pub(crate) bus: &'a CStr,
+    /// The owner's process group; 0 if that has no number here.
+    pub(crate) group: i32,
 }
 
 impl<'a> Task<'a> {
     /// From the words that a guard is started with.
-    pub(crate) fn new([prefix, records, registry, bus]: [&'a CStr; 4]) -> Task<'a> {
-        Task { prefix: prefix.to_bytes(), records: records.to_bytes(), registry, bus }
+    pub(crate) fn new([prefix, records, registry, bus, group]: [&'a CStr; 5]) -> Task<'a> {
+        let (prefix, records) = (prefix.to_bytes(), records.to_bytes());
+        let group = number(group.to_bytes()).map_or(0, |group| group as i32);
+        Task { prefix, records, registry, bus, group }
     }
 }
 
@@ -88,7 +95,8 @@ impl Memories {
     };
 }
 
-const STACK: usize = 64 * 1024;
+/// As much as the deepest walk takes and several times more: nothing guards its end.
+const STACK: usize = 1024 * 1024;
 
 #[repr(align(16))]
 struct Stack([u8; STACK]);
@@ -152,8 +160,9 @@ pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
     });
     // Cgroups that are our owner's are ended by the outer guard as well, and somebody may be there
     // already. Anything else takes an inner one.
+    let may_stand_alone = !task.prefix.is_empty() && task.bus.is_empty();
     if let Err(errno) = inner
-        && (task.prefix.is_empty() || !task.bus.is_empty())
+        && !may_stand_alone
     {
         give_up(errno);
     }
@@ -161,9 +170,14 @@ pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
     let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
     let greeted = greet(&inner);
     let mut guard = Guard::new(outer, task, signals.unwrap_or(Fd(-1)));
-    if greeted.is_err() {
+    match greeted {
+        Ok(()) => {}
+        // Whether the owner is gone its pidfd tells.
+        Err(errno) if may_stand_alone => {
+            let _ = message::send(SOCKET, &Message::error(message::HELLO, errno), &[]);
+        }
         // The owner is gone, or learns it by our end.
-        guard.finish();
+        Err(_) => guard.finish(),
     }
     if inner.is_err() {
         // Nobody reads there.
@@ -198,6 +212,9 @@ fn start_inner(beginning: &'static mut Beginning, stack: &'static mut Stack) -> 
 unsafe extern "C" fn begin(beginning: *mut u8) -> ! {
     // SAFETY: `start_inner` passes one that is ours alone from now on.
     let Beginning { task, signals, memory } = unsafe { &mut *beginning.cast::<Beginning>() };
+    if task.group > 0 {
+        call::join_group(task.group);
+    }
     // Not inherited.
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     Guard::new(memory, *task, Fd(*signals)).serve()
@@ -427,10 +444,14 @@ impl<'a> Guard<'a> {
 
     /// Ends everything and then itself. Not before: what cannot die keeps us waiting.
     fn finish(&mut self) -> ! {
-        let has_released = !self.task.prefix.is_empty() && cgroup::end_all(BASE, self.task.prefix);
+        let cgroups = match self.task.prefix {
+            [] => Ok(false),
+            prefix => cgroup::end_all(BASE, prefix),
+        };
         // Whom we have started for a job that was released is below us all the same.
-        if !has_released {
-            self.sweep();
+        let has_swept = cgroups == Ok(true) || self.sweep();
+        if cgroups.is_err() || !has_swept {
+            exit(FAILED);
         }
         if !self.task.registry.is_empty() {
             // Last: a job is over when its record is gone.
@@ -442,13 +463,13 @@ impl<'a> Guard<'a> {
     }
 
     /// Kills everybody below us, in rounds until nobody is left. Without a usable /proc there is no
-    /// Subreaper job, so nobody is below us.
-    fn sweep(&mut self) {
+    /// Subreaper job, so nobody is below us. Whether nobody is.
+    fn sweep(&mut self) -> bool {
         // Whoever is below us has an ancestor that is our child.
         if self.memory.children.reap() {
-            return;
+            return true;
         }
-        let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return };
+        let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return false };
         let Memory { arena, path, marks, children, .. } = &mut *self.memory;
         let mut walk = Walk { proc: &proc, arena, path, spare: 0 };
         let mut sweep = Sweep::new(marks);
@@ -467,12 +488,13 @@ impl<'a> Guard<'a> {
             };
             drain(&self.signals);
             if children.reap() {
-                return;
+                return true;
             }
             alone = if met { 0 } else { alone + 1 };
             poll(&mut [PollFd::new(self.signals.raw(), POLLIN)], pause);
             pause = (pause * 2).min(1000);
         }
+        true
     }
 }
 

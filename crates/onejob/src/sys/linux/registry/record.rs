@@ -215,13 +215,20 @@ impl Record {
     /// Whether somebody would take the job down if its owner were killed. Guards that had still to
     /// greet when we looked stood all the same.
     pub(crate) fn is_guarded(&self) -> bool {
-        let is_yet_to_say = self.card.mechanism == Mechanism::Cgroup && !self.names_guards();
+        let is_yet_to_say =
+            self.card.mechanism == Mechanism::Cgroup && self.named_guards().is_none();
         is_yet_to_say || self.guards().iter().any(|guard| !call::is_dead(guard.as_raw_fd()))
     }
 
     pub(super) fn guards(&self) -> Vec<OwnedFd> {
-        let ids = self.card.guards.iter().flatten().filter(|_| self.is_of_our_namespace());
-        ids.filter_map(|id| identity::reopen(id).ok()).collect()
+        let ids = self.named_guards().filter(|_| self.is_of_our_namespace());
+        ids.iter().flatten().filter_map(|id| identity::reopen(id).ok()).collect()
+    }
+
+    /// Those that it names, or has come to name since it was read.
+    fn named_guards(&self) -> Option<[ProcessId; 2]> {
+        let again = || Card::parse(self.id(), &read(self.file.as_fd()).ok()?)?.guards;
+        self.card.guards.or_else(again)
     }
 
     /// The owner is dead: takes down what the guards, if they live, have not taken down yet.
