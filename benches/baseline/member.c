@@ -30,7 +30,17 @@ static long call(long n, long a, long b, long c, long d, long e) {
 
 enum { SIGCHLD_ = 17, AT_FDCWD_ = -100, O_WRONLY_ = 1 };
 
-static long fork_(void) { return call(CLONE, SIGCHLD_, 0, 0, 0, 0); }
+// Where thousands come and go the kernel now and then says EAGAIN for some milliseconds.
+static long fork_(void) {
+  enum { EAGAIN_ = 11, TRIES = 10000 };
+  long pid = -EAGAIN_;
+  for (int tries = 0; pid == -EAGAIN_ && tries < TRIES; tries++) {
+    long millisecond[2] = {0, 1000000};
+    if (tries > 0) call(PAUSE_PPOLL, 0, 0, (long)millisecond, 0, 8);
+    pid = call(CLONE, SIGCHLD_, 0, 0, 0, 0);
+  }
+  return pid;
+}
 static void end(int code) {
   for (;;) call(EXIT, code, 0, 0, 0, 0);
 }
@@ -55,7 +65,7 @@ static void grow(long count) {
     long share = others / left;
     others -= share;
     long pid = fork_();
-    if (pid < 0) end(4);
+    if (pid < 0) end(-pid);
     if (pid == 0) {
       grow(share);
       return;

@@ -59,7 +59,7 @@ pub(crate) struct Subreaper {
 /// Whom orphans come back to.
 enum Parent {
     Guards {
-        guards: Guards,
+        guards: Box<Guards>,
         /// Ours when the guard was started; a view looks once it starts somebody.
         bequest: OnceLock<Bequest>,
     },
@@ -92,7 +92,7 @@ impl Subreaper {
                     bus: None,
                 })?;
                 let bequest = Bequest { rights: Rights::current()?.0, limits: spawn::limits() };
-                Parent::Guards { guards, bequest: bequest.into() }
+                Parent::Guards { guards: guards.into(), bequest: bequest.into() }
             }
             Around::Caller => enclose(&proc)?,
         };
@@ -118,7 +118,7 @@ impl Subreaper {
     /// otherwise the first request finds them when they begin.
     fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Option<Record>> {
         let guards = match &self.parent {
-            Parent::Guards { guards, .. } => Some(guards),
+            Parent::Guards { guards, .. } => Some(&**guards),
             Parent::Owner { .. } => None,
         };
         let record = || {
@@ -144,7 +144,7 @@ impl Subreaper {
         let proc = usable_proc()?;
         let parent = match record.card.around {
             Around::Others => {
-                Parent::Guards { guards: record.connect()?, bequest: OnceLock::new() }
+                Parent::Guards { guards: record.connect()?.into(), bequest: OnceLock::new() }
             }
             Around::Caller => {
                 let owner = &record.card.owner;
