@@ -13,7 +13,7 @@ mod floor;
 use core::arch::asm;
 use core::{arch::global_asm, ffi::CStr};
 
-use floor::guard::{Memories, Task, run};
+use floor::guard::{Memory, Task, run};
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {}", "ud2", sym start);
@@ -22,7 +22,7 @@ global_asm!(".globl _start", "_start:", "mov x0, sp", "and sp, x0, #-16", "bl {}
 
 /// Gets the initial stack: the number of arguments, then their addresses.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
-    static mut MEMORY: Memories = Memories::NEW;
+    static mut MEMORY: Memory = Memory::NEW;
     // SAFETY: the kernel lays the stack out so (execve(2)): argument 0 is the second word.
     let word = |number: usize| unsafe {
         if number < *stack { CStr::from_ptr(*stack.add(1 + number) as *const _) } else { c"" }

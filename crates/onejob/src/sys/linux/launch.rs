@@ -26,7 +26,7 @@ use rustix::thread::futex;
 use super::{
     floor::{
         call::{self, CLONE_CHILD_CLEARTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, SIGCHLD},
-        guard::{self, Memories, Task},
+        guard::{self, Memory, Task},
         raw::{self, nr},
     },
     token::ProcessToken,
@@ -219,7 +219,7 @@ fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
 /// Without an executable memory file: the guards are forked copies of this process that run the
 /// same code. They pin the memory this process has now.
 fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
-    static mut MEMORY: Memories = Memories::NEW;
+    static mut MEMORY: Memory = Memory::NEW;
     let memory = &raw mut MEMORY;
     let all_blocked = Blocked::new();
     // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of

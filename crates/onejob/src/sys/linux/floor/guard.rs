@@ -6,22 +6,19 @@
 //! would then stop, for good, a job that no shell could continue. Both are subreapers, both watch
 //! the owner through a pidfd, and either alone can finish. What finishing means is the same for
 //! both: end the owner's cgroups, if it has any, then kill everything below oneself.
-//!
-//! They share one memory, in which each has a part of its own: each is there for the case that the
-//! other one is killed, for which a second copy of some pages is no help.
 
 use super::{
     birth::Births,
     budget::Budgets,
     call::{
-        self, CLONE_PIDFD, CLONE_VM, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME,
-        PollFd, Result, SIGCHLD, close, close_all, exit, getpid, pidfd_open, poll, reap_any,
+        self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
+        SIGCHLD, close, close_all, exit, getpid, pidfd_open, poll, reap_any,
     },
     cgroup,
     children::Children,
     message::{self, Message},
     proc::{Proc, number},
-    raw::{self, nr, syscall},
+    raw::{nr, syscall},
     records, scope,
     sweep::{Marks, Sweep},
     walk::{Coverage, Frame, Walk},
@@ -75,40 +72,8 @@ impl<'a> Task<'a> {
     }
 }
 
-/// The memory of both guards, which is only touched as far as it is used.
-pub(crate) struct Memories {
-    outer: Memory,
-    inner: Memory,
-    /// What the inner one begins with, …
-    beginning: Option<Beginning>,
-    /// … and where it runs.
-    stack: Stack,
-}
-
-impl Memories {
-    #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
-    pub(crate) const NEW: Memories = Memories {
-        outer: Memory::NEW,
-        inner: Memory::NEW,
-        beginning: None,
-        stack: Stack([0; STACK]),
-    };
-}
-
-/// As much as the deepest walk takes and several times more: nothing guards its end.
-const STACK: usize = 1024 * 1024;
-
-#[repr(align(16))]
-struct Stack([u8; STACK]);
-
-struct Beginning {
-    task: Task<'static>,
-    signals: i32,
-    memory: &'static mut Memory,
-}
-
-/// The memory of one guard.
-struct Memory {
+/// The memory of a guard, which is only touched as far as it is used.
+pub(crate) struct Memory {
     arena: [i32; 32768],
     path: [Frame; 512],
     marks: Marks,
@@ -119,7 +84,7 @@ struct Memory {
 
 impl Memory {
     #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
-    const NEW: Memory = Memory {
+    pub(crate) const NEW: Memory = Memory {
         arena: [0; 32768],
         path: [Frame::EMPTY; 512],
         marks: [0; 1 << 16],
@@ -140,9 +105,9 @@ struct Guard<'a> {
     has_defaults: bool,
 }
 
-/// Runs as the outer guard, and starts the inner one. The descriptors `SOCKET`, `OWNER` and, with a
-/// prefix, `BASE` are in place.
-pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
+/// Runs as the outer guard, and in a child as the inner one. The descriptors `SOCKET`, `OWNER` and,
+/// with a prefix, `BASE` are in place.
+pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
     settle(!task.prefix.is_empty());
     if !task.bus.is_empty()
         && let Err(errno) = scope::enter(task.bus, task.prefix)
@@ -150,14 +115,15 @@ pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
         give_up(errno);
     }
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    let Memories { outer, inner, beginning, stack } = memories;
     let signals = call::signalfd(1 << (SIGCHLD - 1));
-    let inner = signals.as_ref().map_err(|errno| *errno).and_then(|signals| {
-        start_inner(
-            beginning.insert(Beginning { task, signals: signals.raw(), memory: inner }),
-            stack,
-        )
-    });
+    // SAFETY: the child goes on in the floor only.
+    let forked = signals.as_ref().map_err(|e| *e).and_then(|_| unsafe { call::fork(SIGCHLD) });
+    let signals = signals.unwrap_or(Fd(-1));
+    let inner = match forked {
+        Ok(None) => begin_inside(task, memory, signals),
+        Ok(Some(inner)) => Ok(inner),
+        Err(errno) => Err(errno),
+    };
     // Cgroups that are our owner's are ended by the outer guard as well, and somebody may be there
     // already. Anything else takes an inner one.
     let may_stand_alone = !task.prefix.is_empty() && task.bus.is_empty();
@@ -169,7 +135,7 @@ pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
     // SAFETY: changes the session of this process, which leads no group.
     let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
     let greeted = greet(&inner);
-    let mut guard = Guard::new(outer, task, signals.unwrap_or(Fd(-1)));
+    let mut guard = Guard::new(memory, task, signals);
     match greeted {
         Ok(()) => {}
         // Whether the owner is gone its pidfd tells.
@@ -186,38 +152,15 @@ pub(crate) fn run(task: Task<'static>, memories: &'static mut Memories) -> ! {
     guard.stand_behind(inner.map_or(NOBODY, |(inner, _)| inner))
 }
 
-/// Starts the inner guard: its number and a pidfd.
-fn start_inner(beginning: &'static mut Beginning, stack: &'static mut Stack) -> Result<(i32, Fd)> {
-    if !call::is_release(5, 16) {
-        // A core dump takes along whoever shares the memory, and a child could make one.
-        beginning.memory.births.copies = true;
-        let beginning = &raw mut *beginning;
-        // SAFETY: the child goes on in the floor only, and has a copy of everything.
-        return match unsafe { call::fork(SIGCHLD)? } {
-            Some(inner) => Ok(inner),
-            // SAFETY: the copy's own.
-            None => unsafe { begin(beginning.cast()) },
-        };
-    }
-    let mut pidfd = -1;
-    let top = stack.0.as_mut_ptr_range().end;
-    let args = call::clone_args(CLONE_VM | CLONE_PIDFD, SIGCHLD, top, &mut pidfd);
-    let beginning = &raw mut *beginning;
-    // SAFETY: nobody else is on that stack, or touches what the inner guard begins with.
-    let pid = unsafe { raw::clone_to(nr::CLONE, args, begin, beginning.cast())? };
-    Ok((pid as i32, Fd(pidfd)))
-}
-
-/// Where the inner guard begins.
-unsafe extern "C" fn begin(beginning: *mut u8) -> ! {
-    // SAFETY: `start_inner` passes one that is ours alone from now on.
-    let Beginning { task, signals, memory } = unsafe { &mut *beginning.cast::<Beginning>() };
+/// The inner guard goes back to the group of its owner.
+fn begin_inside(task: Task<'_>, memory: &mut Memory, signals: Fd) -> ! {
     if task.group > 0 {
         call::join_group(task.group);
     }
     // Not inherited.
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    Guard::new(memory, *task, Fd(*signals)).serve()
+    memory.births.copies = !call::is_release(5, 16);
+    Guard::new(memory, task, signals).serve()
 }
 
 /// Becomes deaf, small and out of everybody's way.
