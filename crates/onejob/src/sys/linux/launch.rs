@@ -6,8 +6,8 @@
 //! while we are suspended, the guard while we go on, until it executes its program. What it reads of
 //! ours meanwhile stays where it is.
 //!
-//! That we are suspended costs nothing: the kernel leaves a new process on the processor of its
-//! parent, but wakes us up on another one.
+//! Not suspended, we would be first: a kernel may keep a new process on the processor of its parent,
+//! where it begins when that waits.
 
 use std::{
     ffi::{CStr, CString},
@@ -229,8 +229,7 @@ fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
             step_aside();
             match place(&road.fds).and_then(|()| call::fork(SIGCHLD)) {
                 Ok(None) => {
-                    // Nobody frees them here: this never returns.
-                    let words = road.words.each_ref().map(|word| CStr::from_ptr(word.as_ptr()));
+                    let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
                     guard::run(Task::new(words), &mut *memory)
                 }
                 Ok(Some(_)) => call::exit(0),
