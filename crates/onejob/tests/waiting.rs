@@ -168,8 +168,8 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
                 scope.spawn(|| assert!(job.wait().is_ok())),
                 scope.spawn(|| assert!(child.wait().is_ok())),
             ];
-            let mut watched = guards();
-            assert!(watched.len() >= 2, "the guards are seen: {watched:?}");
+            let mut watched =
+                eventually("two guards", || Some(guards()).filter(|seen| seen.len() >= 2));
             let me = std::process::id() as i32;
             watched.push(me);
             // All have gone to sleep once their counts stand still; then watch for a while. This
