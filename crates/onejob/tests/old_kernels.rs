@@ -97,6 +97,10 @@ impl Scene {
     fn ends_with_its_owner(mut self, mechanism: &str) {
         self.tree(mechanism);
         assert_eq!(proc::status(self.pid, "Seccomp").as_deref(), Some("2"), "{}", self.lacks);
+        self.dies_and_leaves_nobody();
+    }
+
+    fn dies_and_leaves_nobody(mut self) {
         proc::kill(self.pid);
         // Older kernels keep the filter, and with it the supervisor, until its last user is waited for.
         self.owner.end();
@@ -227,10 +231,7 @@ fn a_guard_that_could_not_start_the_other_one_ends_the_jobs_in_cgroups_alone() {
             let error = answer.expect_err("nobody starts members");
             assert!(error.contains("start the guard of the job"), "{request}: {error}");
         }
-        proc::kill(scene.pid);
-        scene.owner.end();
-        scene.cell.awaits_desertion(|_| false);
-        scene.bystanders.assert_alive();
+        scene.dies_and_leaves_nobody();
     }
 }
 

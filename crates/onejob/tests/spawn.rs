@@ -17,7 +17,7 @@ use std::{
     process,
 };
 
-use common::{alone, for_each_mechanism, guards, job};
+use common::{alone, for_each_mechanism, guards, job, standing_guards};
 use onejob::{Command, Job, Mechanism, Signal, SignalState, Stdio};
 use testkit::{Hanging, eventually};
 
@@ -465,8 +465,8 @@ fn a_child_that_is_another_user_leaves_the_guards_open_to_their_own() {
     }
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
-        // They are found by looking into them, once they stand.
-        let open = eventually("two guards", || Some(guards()).filter(|open| open.len() >= 2));
+        // They are found by looking into them.
+        let open = standing_guards();
         let mut command = Command::new("true");
         let mut child = job.spawn(command.uid(54321).gid(54322).groups(&[7])).expect("started");
         assert!(child.wait().expect("a status").success());

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{alone, for_each_mechanism, guards, job};
+use common::{alone, for_each_mechanism, job, standing_guards};
 use onejob::{Command, Signal, Stdio};
 use testkit::eventually;
 
@@ -168,8 +168,7 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
                 scope.spawn(|| assert!(job.wait().is_ok())),
                 scope.spawn(|| assert!(child.wait().is_ok())),
             ];
-            let mut watched =
-                eventually("two guards", || Some(guards()).filter(|seen| seen.len() >= 2));
+            let mut watched = standing_guards();
             let me = std::process::id() as i32;
             watched.push(me);
             // All have gone to sleep once their counts stand still; then watch for a while. This

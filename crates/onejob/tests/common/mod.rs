@@ -71,3 +71,9 @@ pub(crate) fn guards() -> Vec<i32> {
     };
     pids.filter(named).filter(|pid| watches(*pid)).collect()
 }
+
+/// The same, once both of a pair stand.
+#[track_caller]
+pub(crate) fn standing_guards() -> Vec<i32> {
+    testkit::eventually("two guards", || Some(guards()).filter(|seen| seen.len() >= 2))
+}

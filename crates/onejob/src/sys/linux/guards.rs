@@ -48,7 +48,7 @@ pub(super) struct Guards {
     /// Until the outer one has executed its program, …
     launch: Mutex<Option<Launch>>,
     /// … or why it could not.
-    arrival: OnceLock<io::Result<()>>,
+    arrival: OnceLock<std::result::Result<(), Errno>>,
     /// Who they are, or why they could not begin.
     pair: OnceLock<io::Result<Pair>>,
     /// What their last word was, once it has been read.
@@ -125,6 +125,7 @@ impl Guards {
         let (socket, launch) = Guards::launched(charge)?;
         let (said, mut fds) = launch
             .arrived()
+            .map_err(io::Error::from)
             .and_then(|()| receive(socket.as_fd()))
             .and_then(|said| said.ok_or_else(|| io::Error::other("it was killed")))
             .map_err(failed)?;
@@ -172,16 +173,22 @@ impl Guards {
     /// Waits until the outer one is a process of its own, which will end what is in the owner's
     /// cgroups when we are gone, whatever else becomes of it. Nobody may be started before.
     pub(super) fn arrive(&self) -> Result<()> {
-        self.arrival().as_ref().copied().map_err(|e| failed(same(e)))
+        self.arrival().map_err(|errno| failed(errno.into()))
     }
 
     /// Waits until both stand.
     pub(super) fn confirm(&self) -> Result<()> {
-        self.greeting().as_ref().map(|_| ()).map_err(|e| failed(same(e)))
+        match self.greeting() {
+            Ok(_) => Ok(()),
+            Err(e) => Err(failed(match e.raw_os_error() {
+                Some(raw) => io::Error::from_raw_os_error(raw),
+                None => io::Error::new(e.kind(), e.to_string()),
+            })),
+        }
     }
 
-    fn arrival(&self) -> &io::Result<()> {
-        self.arrival.get_or_init(|| {
+    fn arrival(&self) -> std::result::Result<(), Errno> {
+        *self.arrival.get_or_init(|| {
             let launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner).take();
             launch.map_or(Ok(()), Launch::arrived)
         })
@@ -189,7 +196,7 @@ impl Guards {
 
     fn greeting(&self) -> &io::Result<Pair> {
         self.pair.get_or_init(|| {
-            self.arrival().as_ref().copied().map_err(same)?;
+            self.arrival()?;
             if self.reader.is_some_and(|reader| !reader.is_current()) {
                 return Err(io::Error::other("a forked copy of the owner does not know them"));
             }
@@ -366,14 +373,6 @@ fn failed(error: io::Error) -> Error {
     match error.raw_os_error().map(Errno) {
         Some(Errno::OPNOTSUPP) => identity::no_pidfds(),
         _ => Error::os("start the guard of the job", error),
-    }
-}
-
-/// The error that is kept, once more.
-fn same(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(raw) => io::Error::from_raw_os_error(raw),
-        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 

@@ -78,12 +78,12 @@ impl Launch {
     }
 
     /// Waits until the guard is a process of its own.
-    pub(super) fn arrived(self) -> io::Result<()> {
+    pub(super) fn arrived(self) -> std::result::Result<(), Errno> {
         self.wait();
         match Errno(self.road.errno.load(Ordering::Acquire)) {
             Errno(0) => Ok(()),
-            errno if is_refusal(errno) => Ok(launch_fork(&self.road)?),
-            errno => Err(errno.into()),
+            errno if is_refusal(errno) => launch_fork(&self.road),
+            errno => Err(errno),
         }
     }
 
@@ -195,11 +195,7 @@ unsafe extern "C" fn become_program(data: *mut u8) -> ! {
 /// The program in a memory file. Here, for the owner has better things to do meanwhile.
 fn program_file() -> std::result::Result<i32, Errno> {
     let file = call::memfd_create(guard::NAME)?;
-    let mut rest = PROGRAM;
-    while !rest.is_empty() {
-        let written = call::write(file.raw(), rest)?;
-        rest = rest.get(written..).unwrap_or(&[]);
-    }
+    call::write_all(file.raw(), PROGRAM)?;
     Ok(file.into_raw())
 }
 

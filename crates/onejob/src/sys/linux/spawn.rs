@@ -451,10 +451,6 @@ fn ignored_signals() -> u64 {
 fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     let file = memfd_create(c"onejob-plan", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| memfd_create(c"onejob-plan", MemfdFlags::CLOEXEC))?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest)?;
-        rest = rest.get(written..).unwrap_or(&[]);
-    }
+    call::write_all(file.as_raw_fd(), bytes)?;
     Ok(file)
 }

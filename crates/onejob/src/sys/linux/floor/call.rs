@@ -142,6 +142,15 @@ pub(crate) fn write(to: i32, bytes: &[u8]) -> Result<usize> {
     again(|| unsafe { syscall(nr::WRITE, [fd(to), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })
 }
 
+pub(crate) fn write_all(to: i32, bytes: &[u8]) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = write(to, rest)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    Ok(())
+}
+
 /// A memory file that can be executed.
 pub(crate) fn memfd_create(name: &CStr) -> Result<Fd> {
     const CLOEXEC: usize = 1;
@@ -237,13 +246,13 @@ pub(crate) fn own_group() -> i32 {
     unsafe { syscall(nr::GETPGID, [0; 6]) }.unwrap_or(0) as i32
 }
 
-/// The session of a process, 0 being the calling one; 0 if its leader is not of our PID namespace.
 /// Joins a process group of this session, or leads a new one (0).
 pub(crate) fn join_group(group: i32) {
     // SAFETY: changes the group of this process.
     let _ = unsafe { syscall(nr::SETPGID, [0, group as usize, 0, 0, 0, 0]) };
 }
 
+/// The session of a process, 0 being the calling one; 0 if its leader is not of our PID namespace.
 pub(crate) fn session_of(pid: i32) -> i32 {
     // SAFETY: touches nothing.
     unsafe { syscall(nr::GETSID, [pid as usize, 0, 0, 0, 0, 0]) }.unwrap_or(0) as i32

@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -41,16 +41,15 @@ pub(crate) struct Record {
     /// The owner's is locked.
     pub(super) file: OwnedFd,
     pub(crate) card: Card,
-    /// Whether it says who guards the job.
-    names_guards: AtomicBool,
+    /// Who guards the job, where the card did not say it yet.
+    late_guards: OnceLock<[ProcessId; 2]>,
     is_owners: bool,
 }
 
 impl Record {
     /// Another process' view.
     pub(super) fn seen(registry: PathBuf, dir: OwnedFd, file: OwnedFd, card: Card) -> Record {
-        let names_guards = AtomicBool::new(card.guards.is_some());
-        Record { registry, dir, file, card, names_guards, is_owners: false }
+        Record { registry, dir, file, card, late_guards: OnceLock::new(), is_owners: false }
     }
 
     /// Makes the job known, after `prepare` has made whatever else it needs in the directory and has
@@ -70,7 +69,6 @@ impl Record {
         let path = registry.path.clone();
         let mut record = Record { is_owners: true, ..Record::seen(path, dir, file, card) };
         let prepared = prepare(&mut record.card);
-        record.names_guards = AtomicBool::new(record.card.guards.is_some());
         let publish = || {
             prepared?;
             record.add(&record.card.text(), MOST).map_err(failed)?;
@@ -121,12 +119,12 @@ impl Record {
 
     /// Whether it says who guards the job: the record of a cgroup says so once they have greeted.
     pub(crate) fn names_guards(&self) -> bool {
-        self.names_guards.load(Ordering::Relaxed)
+        self.card.guards.is_some() || self.late_guards.get().is_some()
     }
 
     /// Adds who guards the job. A record that has no room for it does as well without.
     pub(crate) fn name_guards(&self, guards: [ProcessId; 2]) {
-        if !self.names_guards.swap(true, Ordering::Relaxed) {
+        if self.late_guards.set(guards).is_ok() {
             let _ = self.add(&guards_text(&guards), MOST);
         }
     }
