@@ -291,9 +291,10 @@ impl Sshd {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut server = Sshd::serve(&sshd, &folder, port);
             let deadline = Instant::now() + HANG;
-            // Somebody else may have got the port in between.
+            // Somebody else may have got the port in between, and would answer there.
+            let listens = format!("Server listening on 127.0.0.1 port {port}.");
             while server.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                if log(&folder).contains(&listens) {
                     return Some(Sshd { server, folder, port });
                 }
                 assert!(Instant::now() < deadline, "sshd never listened: {}", log(&folder));
