@@ -445,6 +445,10 @@ fn a_background_program_that_reads_is_stopped_with_us_and_fg_resumes_both() {
         pty.send(&format!("\"$ONEJOB\" run --mechanism {mechanism} -- {cmd} &\n"));
         let cmd = pid_in(&scratch, "cmd");
         eventually("it is stopped for reading", || stopped(cmd));
+        // The shell goes by us alone: as long as we run there is nothing to resume for it.
+        // SAFETY: takes a number.
+        let ours = unsafe { libc::getpgid(cmd as i32) } as u32;
+        eventually("and so are we", || stopped(ours));
         pty.send("fg\n");
         eventually("it is resumed", || !stopped(cmd));
         pty.send("text\n");
