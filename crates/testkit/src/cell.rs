@@ -13,7 +13,12 @@ use std::{
     },
 };
 
-use crate::{Bins, DEADLINE, Setting, cgroup, eventually::within, namespace::Namespace, proc};
+use crate::{
+    Bins, DEADLINE, Setting, cgroup, eventually::within, namespace::Namespace, proc, scratch_dir,
+};
+
+/// Names the directory of a user's records.
+const RUNTIME_DIR: &str = "ONEJOB_RUNTIME_DIR";
 
 /// Everything of a test case is started inside; nothing of it is left when this is dropped.
 ///
@@ -23,6 +28,8 @@ use crate::{Bins, DEADLINE, Setting, cgroup, eventually::within, namespace::Name
 pub struct Cell {
     boundary: Boundary,
     setting: Setting,
+    /// Where what is started inside keeps its records.
+    runtime: PathBuf,
 }
 
 #[derive(Debug)]
@@ -47,7 +54,7 @@ impl Cell {
             true => cgroups(setting),
             false => Boundary::Namespace(Namespace::new()),
         };
-        Cell { boundary, setting }
+        Cell { boundary, setting, runtime: scratch_dir().join("runtime") }
     }
 
     /// Starts `program` inside, as the user of the setting and in a process group of its own.
@@ -55,24 +62,26 @@ impl Cell {
         match &mut self.boundary {
             Boundary::Cgroup { inside, .. } => {
                 let mut command = Command::new(program);
+                command.env(RUNTIME_DIR, &self.runtime);
                 change(&mut command);
                 spawn_in(inside, self.setting, command.process_group(0))
             }
             Boundary::Namespace(namespace) => {
                 let mut command = Command::new(Bins::get().cell_init());
                 command.args(namespace.way_in(Bins::get().actor())).arg(program);
+                command.env(RUNTIME_DIR, &self.runtime);
                 change(&mut command);
                 namespace.start(command.process_group(0))
             }
         }
     }
 
-    /// The number here of the program that [`start`](Cell::start) started first, as `child`.
-    #[track_caller]
-    pub fn program(&self, child: &Child) -> i32 {
+    /// The number here of the program that [`start`](Cell::start) started first, as `child`, and of
+    /// its process group; a namespace has it only from a moment after that until the program ends.
+    pub fn program(&self, child: &Child) -> Option<i32> {
         match &self.boundary {
-            Boundary::Cgroup { .. } => child.id() as i32,
-            Boundary::Namespace(namespace) => namespace.program().expect("a living program"),
+            Boundary::Cgroup { .. } => Some(child.id() as i32),
+            Boundary::Namespace(namespace) => namespace.program(),
         }
     }
 
@@ -133,6 +142,17 @@ impl Cell {
             Boundary::Cgroup { inside, .. } => Some(inside),
             Boundary::Namespace(_) => None,
         }
+    }
+
+    /// The directory where what is started inside keeps its records; not there before the first.
+    pub fn runtime_dir(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// The names of the files in there.
+    pub fn runtime_files(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.runtime).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// The cgroups that were made below the cell's own and are still there.

@@ -115,7 +115,8 @@ impl Case {
             },
             Holder::Command(run) => {
                 // They end by the end of the command, hence after it.
-                self.innocent.extend(proof::guards(&self.cell, self.cell.program(&run.0)));
+                let program = self.cell.program(&run.0).expect("a living program");
+                self.innocent.extend(proof::guards(&self.cell, program));
                 self.report.go();
                 let status = eventually("`onejob run` to end", || run.0.try_wait().expect("ours"));
                 let answer = status.to_string();

@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::process::CommandExt,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -163,8 +165,22 @@ impl Scene {
         let took = start.elapsed();
         let left: Vec<_> = runtime_files().difference(&self.files).cloned().collect();
         assert!(left.is_empty(), "files were left: {left:?}");
+        self.leaves_no_record();
         self.bystanders.as_mut().expect("bystanders").assert_alive();
         took
+    }
+
+    /// Guards remove the records. What an owner has left that was killed before it had any is only
+    /// a beginning, which goes when the jobs are listed.
+    #[track_caller]
+    fn leaves_no_record(&self) {
+        let left = self.cell.runtime_files();
+        let is_whole = |file: &String| !file.contains('.');
+        assert!(!left.iter().any(is_whole), "records were left: {left:?}");
+        if !left.is_empty() {
+            list_jobs(&self.cell, self.setting);
+            assert_eq!(self.cell.runtime_files(), [""; 0]);
+        }
     }
 
     /// Kills members that are meant to live on, so that the scene ends empty.
@@ -198,6 +214,17 @@ pub(crate) fn runtime_files() -> BTreeSet<PathBuf> {
         name.filter(is_ours).map(PathBuf::from)
     }));
     found
+}
+
+/// `onejob ls`, as the user of the cell.
+fn list_jobs(cell: &Cell, setting: Setting) {
+    let mut ls = Command::new(Bins::get().onejob());
+    ls.arg("ls").env("ONEJOB_RUNTIME_DIR", cell.runtime_dir());
+    if let Some(uid) = setting.uid() {
+        ls.uid(uid).gid(uid);
+    }
+    let listed = ls.output().expect("onejob");
+    assert!(listed.status.success(), "{listed:?}");
 }
 
 pub(crate) fn kill(pid: i32) {
