@@ -8,7 +8,7 @@ use onejob::{Limits, OnOom};
 use super::values::{count, cpus, duration, size, size_or_none, weight};
 
 /// What the whole tree may use. A limit that cannot be enforced on all of it is an error.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct LimitArgs {
     /// Limit the memory of the whole tree (bytes, or with K, M, G, T); over it, all of it ends
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]

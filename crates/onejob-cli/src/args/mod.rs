@@ -3,6 +3,7 @@
 mod init;
 mod jobs;
 mod limits;
+mod short;
 mod values;
 
 use std::{env, ffi::OsString, time::Duration};
@@ -65,7 +66,7 @@ pub(crate) enum Verb {
 /// The exit status is CMD's (if a signal ended it, onejob ends by the same one), 124 if the time of
 /// -t or the CPU time of --cpu-time was over, 129 if the lifeline was cut, 125 if onejob itself
 /// failed, 126 if CMD could not be executed, 127 if it was not found. A script without #! is handed to /bin/sh, as execvp(3) does.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct Run {
     /// Name the job, so that the other verbs find it: 1 to 64 letters, digits, dots, dashes, underscores
     #[arg(short, long, value_name = "NAME")]
@@ -144,7 +145,7 @@ pub(crate) struct Doctor {
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// How a tree is stopped.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Ladder {
     /// Kill what is left DUR after asking; 0 kills at once
     #[arg(short = 'k', long = "kill-after", value_name = "DUR", default_value = "5s",
@@ -159,9 +160,10 @@ pub(crate) struct Ladder {
 /// What the command line asks for, or how to end if that is unclear or already done.
 pub(crate) fn parse() -> Result<Verb, Exit> {
     let parsed = match env::args_os().nth(1) {
-        Some(verb) if verb == "run" => {
-            RunAlone::try_parse().map(|RunAlone::Run(run)| Verb::Run(run))
-        }
+        Some(verb) if verb == "run" => match short::run(env::args_os().skip(2)) {
+            Some(run) => return Ok(Verb::Run(run)),
+            None => RunAlone::try_parse().map(|RunAlone::Run(run)| Verb::Run(run)),
+        },
         _ => Cli::try_parse().map(|cli| cli.verb),
     };
     parsed.map_err(|error| match error.kind() {
