@@ -4,7 +4,7 @@ use std::{
     io, mem,
     os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd},
     ptr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use onejob::{Child, Job, Signal, SignalState};
@@ -12,10 +12,18 @@ use rustix::{io::Errno, process::DumpableBehavior};
 
 use crate::os::Hearing;
 
-/// The signals that were blocked, and those that were ignored, before Rust's runtime ignored
-/// `SIGPIPE`. Bit n-1 is signal n.
+/// The signals that were blocked when we were started. Bit n-1 is signal n.
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+/// Of [`OVERWRITTEN`], those that were ignored.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether we have ignored or stopped ignoring any of them since.
+static HAS_CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// What does not stay as we were started with it: Rust's runtime ignores `SIGPIPE`, and the others we
+/// see to ourselves. Of any other signal the kernel still knows.
+const OVERWRITTEN: [Signal; 4] = [Signal::PIPE, Signal::CHLD, Signal::TTIN, Signal::TTOU];
 
 // SAFETY: entries of .init_array are called once, by the C library, before main and before any
 // other thread; `remember` has the signature it calls and needs nothing that main sets up.
@@ -25,20 +33,25 @@ static AT_START: extern "C" fn() = remember;
 
 extern "C" fn remember() {
     let blocked = mask(libc::SIG_BLOCK, None);
-    for signal in 1..=64 {
-        // SAFETY: a zeroed sigaction is a valid one, and both calls are given live ones; no
-        // disposition is changed. A number without a signal is an error that leaves it zeroed.
-        let ignored = unsafe {
-            let mut action: libc::sigaction = mem::zeroed();
-            libc::sigaction(signal, ptr::null(), &mut action);
-            action.sa_sigaction == libc::SIG_IGN
-        };
-        IGNORED.fetch_or(u64::from(ignored) << (signal - 1), Relaxed);
-        // SAFETY: `blocked` is a set that the system call filled in.
-        let is_blocked = unsafe { libc::sigismember(&blocked, signal) } == 1;
-        BLOCKED.fetch_or(u64::from(is_blocked) << (signal - 1), Relaxed);
-    }
+    // SAFETY: `blocked` is a set that the system call filled in.
+    let is_blocked = |signal| unsafe { libc::sigismember(&blocked, signal) } == 1;
+    let bits = |holds: &dyn Fn(i32) -> bool, signals: &mut dyn Iterator<Item = i32>| {
+        signals.filter(|signal| holds(*signal)).fold(0, |set, signal| set | 1 << (signal - 1))
+    };
+    BLOCKED.store(bits(&is_blocked, &mut (1..=64)), Relaxed);
+    let overwritten = &mut OVERWRITTEN.iter().map(|signal| signal.as_raw());
+    IGNORED.store(bits(&is_ignored_now, overwritten), Relaxed);
     keep_closed_streams_closed();
+}
+
+fn is_ignored_now(signal: i32) -> bool {
+    // SAFETY: a zeroed sigaction is a valid one, and the call is given a live one; no disposition is
+    // changed. A number without a signal is an error that leaves it zeroed.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        libc::sigaction(signal, ptr::null(), &mut action);
+        action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Rust's runtime opens the null device on every standard stream that is closed; CMD must find it
@@ -54,27 +67,39 @@ fn keep_closed_streams_closed() {
     }
 }
 
-/// What CMD is to start with: what we were started with.
-pub(super) fn inherited() -> SignalState {
+/// What CMD is to start with: what we were started with. `None` if a child has that anyway, with
+/// nothing blocked, `SIGPIPE` by default and everything else as here.
+pub(super) fn inherited() -> Option<SignalState> {
+    let was_usual = BLOCKED.load(Relaxed) == 0 && IGNORED.load(Relaxed) == 0;
+    if was_usual && !HAS_CHANGED.load(Relaxed) {
+        return None;
+    }
     let mut state = SignalState::new();
     for signal in Signal::all() {
         if is_in(&BLOCKED, signal) {
             state = state.block(signal);
         }
-        if is_in(&IGNORED, signal) {
+        if was_ignored(signal) {
             state = state.ignore(signal);
         }
     }
-    state
+    Some(state)
 }
 
 fn is_in(set: &AtomicU64, signal: Signal) -> bool {
     set.load(Relaxed) & (1 << (signal.as_raw() - 1)) != 0
 }
 
+fn was_ignored(signal: Signal) -> bool {
+    match OVERWRITTEN.contains(&signal) {
+        true => is_in(&IGNORED, signal),
+        false => is_ignored_now(signal.as_raw()),
+    }
+}
+
 /// Whether our starter wanted this signal to do nothing to us (`nohup` and its like).
 pub(crate) fn is_deaf_to(signal: Signal) -> bool {
-    is_in(&BLOCKED, signal) || is_in(&IGNORED, signal)
+    is_in(&BLOCKED, signal) || was_ignored(signal)
 }
 
 /// Makes the kernel keep our children's exit statuses: it throws them away for who ignores SIGCHLD.
@@ -280,6 +305,7 @@ pub(crate) fn suspend() {
 }
 
 fn set_ignored(signal: Signal) {
+    HAS_CHANGED.store(true, Relaxed);
     // SAFETY: ignoring runs no code of ours.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
 }

@@ -26,7 +26,10 @@ pub(crate) fn start(
     let (program, args) = command.split_first().expect("the definition of CMD requires a value");
     let spawn = |program: &OsStr, args: &[&OsStr]| {
         let mut command = Command::new(program);
-        command.args(args).signals(signals::inherited());
+        command.args(args);
+        if let Some(state) = signals::inherited() {
+            command.signals(state);
+        }
         match place {
             Place::Beside => {}
             Place::Group => _ = command.process_group(0).take_terminal(has_terminal),
