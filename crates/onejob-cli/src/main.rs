@@ -14,6 +14,8 @@ mod limit;
 mod listing;
 mod logs;
 mod ls;
+#[cfg(target_env = "musl")]
+mod memory;
 mod note;
 mod os;
 mod output;
@@ -28,7 +30,7 @@ use args::Verb;
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator::new();
 
 fn main() {
     let exit = match os::called_as() {

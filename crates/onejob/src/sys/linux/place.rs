@@ -127,11 +127,16 @@ pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
 fn locate(own: &Path, mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
+        if kind.split(' ').next()? != "cgroup2" {
+            return None;
+        }
         let mut fields = place.split(' ').skip(3);
         let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
         let below = own.strip_prefix(&root).ok()?;
-        (kind.split(' ').next()? == "cgroup2").then(|| {
-            if below.as_os_str().is_empty() { point.into() } else { Path::new(&point).join(below) }
+        Some(if below.as_os_str().is_empty() {
+            point.into()
+        } else {
+            Path::new(&point).join(below)
         })
     })
 }

@@ -112,12 +112,14 @@ pub(super) fn pid_namespace() -> u64 {
 
 /// One line of plain text for any bytes.
 pub(super) fn escape(bytes: &[u8]) -> String {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'%';
-    let word = |byte: &u8| match plain(byte) {
-        true => char::from(*byte).to_string(),
-        false => format!("%{byte:02x}"),
-    };
-    bytes.iter().map(word).collect()
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'%' | ..b' ' | b'\x7f'.. => text += &format!("%{byte:02x}"),
+            plain => text.push(char::from(*plain)),
+        }
+    }
+    text
 }
 
 pub(super) fn unescape(text: &str) -> Option<std::ffi::OsString> {
