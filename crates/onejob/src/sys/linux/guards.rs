@@ -240,9 +240,7 @@ impl Guards {
 
     /// Lets other processes ask through this datagram socket.
     pub(super) fn listen(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.wake();
-        let request = Message::new(message::LISTEN);
-        Ok(message::send(self.socket.as_raw_fd(), &request, &[socket.as_raw_fd()])?)
+        self.say(&Message::new(message::LISTEN), &[socket.as_raw_fd()])
     }
 
     /// Those that live.
@@ -285,12 +283,12 @@ impl Guards {
                 format!("more than {} descriptors to inherit", MAX_FDS - 6),
             ));
         }
+        message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
         // Once they have greeted there can be a member that has stopped them.
         let greeting = &mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)];
         if self.pair.get().is_some() || call::poll(greeting, 0) == 1 {
             self.wake();
         }
-        message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
         Ok(Reply(ours))
     }
 
@@ -313,17 +311,24 @@ impl Guards {
         receive(reply.0.as_fd())
     }
 
-    /// A member can stop the whole process group; that must not hang us.
+    /// Sends what is not answered.
+    fn say(&self, message: &Message, fds: &[i32]) -> io::Result<()> {
+        let sent = message::send(self.socket.as_raw_fd(), message, fds);
+        self.wake();
+        Ok(sent?)
+    }
+
+    /// A member can stop the whole process group; that must not hang us. After what is sent: the
+    /// first signal wakes the inner guard from its poll, and once is enough.
     fn wake(&self) {
         let _ = call::pidfd_send_signal(self.both()[0].raw(), SIGCONT);
     }
 
     /// Has this cgroup of this job ended without any descriptor of ours.
     pub(super) fn end_cgroup(&self, job: u32, number: u32) {
-        self.wake();
         let mut request = Message::new(message::END_CGROUP);
         request.numbers = [u64::from(job), u64::from(number)];
-        let _ = message::send(self.socket.as_raw_fd(), &request, &[]);
+        let _ = self.say(&request, &[]);
     }
 
     /// Lets them go, whoever they are, and does not wait.
@@ -331,11 +336,27 @@ impl Guards {
         let _ = message::send(self.socket.as_raw_fd(), &Message::new(message::RELEASE), &[]);
     }
 
-    /// Tells them to end everything, or to leave, and waits until both have.
-    pub(super) fn dismiss(&self, kind: u32, patience: Duration) -> bool {
-        self.wake();
-        let _ = message::send(self.socket.as_raw_fd(), &Message::new(kind), &[]);
+    /// Has them leave, and waits until both have.
+    pub(super) fn dismiss(&self, patience: Duration) -> bool {
+        let _ = self.say(&Message::new(message::RELEASE), &[]);
         self.wait_gone(Some(Instant::now() + patience))
+    }
+
+    /// Has them end everything, and waits until one says that it has: they go by themselves then.
+    pub(super) fn end(&self, patience: Duration) {
+        let _ = self.say(&Message::new(message::END), &[]);
+        let deadline = Some(Instant::now() + patience);
+        let mut socket = self.socket.as_raw_fd();
+        for guard in self.both() {
+            while !guard.is_dead() && !self.had_finished() && !super::is_past(deadline) {
+                let mut fds = [PollFd::new(guard.raw(), POLLIN), PollFd::new(socket, POLLIN)];
+                wait_for(&mut fds, deadline);
+                if fds[1].fired() && !self.had_finished() {
+                    // Nobody is there to say anything any more.
+                    socket = -1;
+                }
+            }
+        }
     }
 
     /// Waits until both have ended.

@@ -546,7 +546,7 @@ impl Mechanism for Subreaper {
         // First: whoever waits takes the guards' leaving for the end, which it is to them.
         self.record.take().inspect(Record::remove);
         if let Parent::Guards { guards, .. } = &self.parent
-            && !guards.dismiss(message::RELEASE, PATIENCE)
+            && !guards.dismiss(PATIENCE)
         {
             return Err(Error::os(
                 "have the guards of the job leave",
@@ -565,7 +565,7 @@ impl Mechanism for Subreaper {
             Parent::Guards { guards, .. } => {
                 // Survivors are the guards' to watch, for as long as it takes.
                 let patience = if self.kill().is_ok() { PATIENCE } else { Duration::ZERO };
-                guards.dismiss(message::END, patience);
+                guards.end(patience);
             }
             Parent::Owner { .. } => {
                 let _ = self.kill();

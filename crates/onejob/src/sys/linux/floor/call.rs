@@ -65,7 +65,9 @@ impl Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
-        close(self.0);
+        if self.0 >= 0 {
+            close(self.0);
+        }
     }
 }
 

@@ -176,6 +176,10 @@ impl Record {
     /// Takes it back: the job is over. The name may be another job's by now, if the guards have
     /// taken it back before.
     pub(crate) fn remove(&self) {
+        if self.is_over() {
+            // So have the guards: the record goes last.
+            return;
+        }
         locked(&self.registry, || {
             let leads_here = |name: &Name| {
                 let target = readlinkat(&self.dir, link_of(name), Vec::new());
