@@ -1,5 +1,7 @@
 //! The command `onejob`: the library is silent, this talks.
 
+#![cfg_attr(all(unix, not(test)), no_main)]
+
 mod args;
 mod completions;
 mod detach;
@@ -8,14 +10,14 @@ mod dropin;
 mod exec;
 mod exit;
 mod freeze;
+#[cfg(target_env = "musl")]
+mod heap;
 mod init;
 mod kill;
 mod limit;
 mod listing;
 mod logs;
 mod ls;
-#[cfg(target_env = "musl")]
-mod memory;
 mod note;
 mod os;
 mod output;
@@ -30,9 +32,14 @@ use args::Verb;
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: memory::Allocator = memory::Allocator::new();
+static ALLOCATOR: heap::Allocator = heap::Allocator::new();
 
+#[cfg(any(not(unix), test))]
 fn main() {
+    begin()
+}
+
+fn begin() -> ! {
     let exit = match os::called_as() {
         Some(name) => dropin::stand_in(name),
         None => ourselves(),

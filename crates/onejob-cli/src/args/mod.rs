@@ -6,13 +6,14 @@ mod limits;
 mod short;
 mod values;
 
-use std::{env, ffi::OsString, time::Duration};
+use std::{ffi::OsString, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use onejob::{Mechanism, Requirement, Signal};
 
 use crate::{
     exit::Exit,
+    os,
     output::{data, talk},
 };
 pub(crate) use init::Init;
@@ -159,12 +160,12 @@ pub(crate) struct Ladder {
 
 /// What the command line asks for, or how to end if that is unclear or already done.
 pub(crate) fn parse() -> Result<Verb, Exit> {
-    let parsed = match env::args_os().nth(1) {
-        Some(verb) if verb == "run" => match short::run(env::args_os().skip(2)) {
+    let parsed = match os::args().nth(1) {
+        Some(verb) if verb == "run" => match short::run(os::args().skip(2)) {
             Some(run) => return Ok(Verb::Run(run)),
-            None => RunAlone::try_parse().map(|RunAlone::Run(run)| Verb::Run(run)),
+            None => RunAlone::try_parse_from(os::args()).map(|RunAlone::Run(run)| Verb::Run(run)),
         },
-        _ => Cli::try_parse().map(|cli| cli.verb),
+        _ => Cli::try_parse_from(os::args()).map(|cli| cli.verb),
     };
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

@@ -7,19 +7,17 @@ mod options;
 mod timeout;
 mod tini;
 
-use std::{
-    env,
-    ffi::{OsStr, OsString},
-};
+use std::ffi::{OsStr, OsString};
 
 use crate::{
     exit::Exit,
+    os,
     output::{self, Voice, data},
 };
 
 /// Does what the program of this name does.
 pub(crate) fn stand_in(name: &str) -> Exit {
-    let args = env::args_os().skip(1).collect();
+    let args = os::args().skip(1).collect();
     match name {
         "timeout" => {
             Voice::Timeout.take();

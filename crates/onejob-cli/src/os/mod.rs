@@ -4,6 +4,7 @@
 //!
 //! | item | what |
 //! |---|---|
+//! | `args()` | what we were called with, our name first |
 //! | `start(job, command, place, …)` | CMD, with the settings that we were started with |
 //! | `Signals`, `Received` | what we are asked from outside, held back from its usual effect |
 //! | `signal_group(…)`, `signal_own_group(…)`, `signal_if_elsewhere(…)` | signals to more than one, or to one that others do not reach |
@@ -37,10 +38,10 @@ use windows as system;
 
 pub(crate) use system::{
     Changes, Ended, Lifeline, Received, Reporter, Side, Signals, Terminal, Waitable, adopt_orphans,
-    ancestors, called_as, code, details, die_with_parent, end_killed, end_like, in_background,
-    is_deaf_to, is_first, keep_statuses, lead_group, leave_terminal, log_folder, make_log, quietly,
-    reap_orphans, redirect, refuse_root, signal_group, signal_if_elsewhere, signal_own_group,
-    split, start, suspend, terminal_width, wait_for, why_no_init,
+    ancestors, args, called_as, code, details, die_with_parent, end_killed, end_like,
+    in_background, is_deaf_to, is_first, keep_statuses, lead_group, leave_terminal, log_folder,
+    make_log, quietly, reap_orphans, redirect, refuse_root, signal_group, signal_if_elsewhere,
+    signal_own_group, split, start, suspend, terminal_width, wait_for, why_no_init,
 };
 
 /// What [`wait_for`] saw first.

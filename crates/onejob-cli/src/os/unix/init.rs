@@ -1,6 +1,6 @@
 //! Being the process that orphans come back to.
 
-use std::{env, io, mem, path::Path};
+use std::{io, mem, path::Path};
 
 use onejob::Signal;
 
@@ -9,7 +9,7 @@ const STANDS_IN_FOR: [&str; 4] = ["tini", "tini-static", "dumb-init", "timeout"]
 
 /// The name of another program by which we were called.
 pub(crate) fn called_as() -> Option<&'static str> {
-    let name = env::args_os().next()?;
+    let name = super::args().next()?;
     let name = Path::new(&name).file_name()?;
     STANDS_IN_FOR.into_iter().find(|known| *known == name)
 }

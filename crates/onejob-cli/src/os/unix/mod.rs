@@ -2,6 +2,7 @@
 
 mod background;
 mod details;
+mod entry;
 mod follow;
 mod init;
 mod lifeline;
@@ -17,6 +18,7 @@ use onejob::Signal;
 
 pub(crate) use background::{Side, log_folder, make_log, redirect, split};
 pub(crate) use details::{ancestors, details};
+pub(crate) use entry::args;
 pub(crate) use follow::Changes;
 pub(crate) use init::{
     adopt_orphans, called_as, die_with_parent, is_first, reap_orphans, why_no_init,

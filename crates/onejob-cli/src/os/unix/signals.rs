@@ -18,20 +18,14 @@ static BLOCKED: AtomicU64 = AtomicU64::new(0);
 /// Of [`OVERWRITTEN`], those that were ignored.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 
-/// Whether we have ignored or stopped ignoring any of them since.
+/// Whether we ignore more of them by now than `SIGPIPE`.
 static HAS_CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// What does not stay as we were started with it: Rust's runtime ignores `SIGPIPE`, and the others we
-/// see to ourselves. Of any other signal the kernel still knows.
+/// What does not stay as we were started with it. Of any other signal the kernel still knows.
 const OVERWRITTEN: [Signal; 4] = [Signal::PIPE, Signal::CHLD, Signal::TTIN, Signal::TTOU];
 
-// SAFETY: entries of .init_array are called once, by the C library, before main and before any
-// other thread; `remember` has the signature it calls and needs nothing that main sets up.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = remember;
-
-extern "C" fn remember() {
+/// Before anything else: what we were started with. From now on a closed pipe is an error like others.
+pub(super) fn begin() {
     let blocked = mask(libc::SIG_BLOCK, None);
     // SAFETY: `blocked` is a set that the system call filled in.
     let is_blocked = |signal| unsafe { libc::sigismember(&blocked, signal) } == 1;
@@ -41,7 +35,7 @@ extern "C" fn remember() {
     BLOCKED.store(bits(&is_blocked, &mut (1..=64)), Relaxed);
     let overwritten = &mut OVERWRITTEN.iter().map(|signal| signal.as_raw());
     IGNORED.store(bits(&is_ignored_now, overwritten), Relaxed);
-    keep_closed_streams_closed();
+    ignore(Signal::PIPE);
 }
 
 fn is_ignored_now(signal: i32) -> bool {
@@ -51,19 +45,6 @@ fn is_ignored_now(signal: i32) -> bool {
         let mut action: libc::sigaction = mem::zeroed();
         libc::sigaction(signal, ptr::null(), &mut action);
         action.sa_sigaction == libc::SIG_IGN
-    }
-}
-
-/// Rust's runtime opens the null device on every standard stream that is closed; CMD must find it
-/// closed all the same, so the substitute must not survive an exec.
-fn keep_closed_streams_closed() {
-    for stream in 0..3 {
-        // SAFETY: plain system calls on numbers. A number that is not open belongs to nobody yet.
-        unsafe {
-            if libc::fcntl(stream, libc::F_GETFD) == -1 {
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-            }
-        }
     }
 }
 
@@ -306,6 +287,10 @@ pub(crate) fn suspend() {
 
 fn set_ignored(signal: Signal) {
     HAS_CHANGED.store(true, Relaxed);
+    ignore(signal);
+}
+
+fn ignore(signal: Signal) {
     // SAFETY: ignoring runs no code of ours.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
 }

@@ -8,6 +8,7 @@ mod follow;
 mod init;
 mod wait;
 
+pub(crate) use std::env::args_os as args;
 use std::{ffi::OsString, process::ExitStatus};
 
 use onejob::{Child, Command, Job, Signal};
