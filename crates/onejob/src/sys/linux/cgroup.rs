@@ -111,7 +111,7 @@ impl Cgroup {
             self.record =
                 spec.published(Record::publish(self.base.registry(), card, note, |card| {
                     guards.arrive()?;
-                    card.guards = guards.known(proc.as_ref());
+                    card.guards = guards.known();
                     Ok(())
                 }))?;
         }
@@ -121,7 +121,7 @@ impl Cgroup {
     /// Whoever finds the job is to see who guards it. They greet while the first member starts.
     fn name_guards(&self) {
         if let Some(record) = self.record.as_ref().filter(|record| !record.names_guards()) {
-            record.name_guards(self.base.guards().ids(Proc::open().ok().as_ref()));
+            record.name_guards(self.base.guards().ids());
         }
     }
 

@@ -21,7 +21,6 @@ use super::{
     floor::{
         call::{self, Errno, POLLIN, PollFd, SIGCONT},
         message::{self, MAX_FDS, Message},
-        proc::Proc,
     },
     identity,
     launch::Launch,
@@ -221,16 +220,16 @@ impl Guards {
     }
 
     /// Who they are: the inner one first.
-    pub(super) fn ids(&self, proc: Option<&Proc>) -> [ProcessId; 2] {
+    pub(super) fn ids(&self) -> [ProcessId; 2] {
         self.both().map(|guard| match &guard.pidfd {
-            Some(pidfd) => identity::of_pidfd(guard.pid as u32, pidfd.as_fd(), proc),
+            Some(pidfd) => identity::to_reopen(guard.pid as u32, pidfd.as_fd()),
             None => ProcessId { pid: guard.pid as u32, start: 0, boot: 0, inode: 0 },
         })
     }
 
     /// Who they are, if they have greeted.
-    pub(super) fn known(&self, proc: Option<&Proc>) -> Option<[ProcessId; 2]> {
-        self.pair.get().map(|_| self.ids(proc))
+    pub(super) fn known(&self) -> Option<[ProcessId; 2]> {
+        self.pair.get().map(|_| self.ids())
     }
 
     /// The number of the one that starts what is asked for.
@@ -245,7 +244,7 @@ impl Guards {
 
     /// Those that live.
     pub(super) fn living(&self) -> Vec<ProcessId> {
-        let both = self.ids(Proc::open().ok().as_ref()).into_iter().zip(self.both());
+        let both = self.ids().into_iter().zip(self.both());
         both.filter(|(_, guard)| !guard.is_dead()).map(|(id, _)| id).collect()
     }
 

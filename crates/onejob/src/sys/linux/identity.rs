@@ -39,7 +39,9 @@ pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
         Err(error) if error.is_not_found() => return Err(gone()),
         opened => opened?,
     };
-    if now == *id {
+    // An inode is one process' alone for the whole boot, so it is enough.
+    let is_same_inode = id.inode != 0 && (now.inode, now.boot) == (id.inode, id.boot);
+    if now == *id || (is_same_inode && id.start == 0) {
         Ok(pidfd)
     } else {
         Err(gone().hint("its number belongs to another process now"))
@@ -73,6 +75,14 @@ pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// As much of the identity of the process behind a pidfd as [`reopen`] needs.
+pub(super) fn to_reopen(pid: u32, pidfd: BorrowedFd<'_>) -> ProcessId {
+    match of_pidfd(pid, pidfd, None) {
+        ProcessId { inode: 0, .. } => of_pidfd(pid, pidfd, Proc::open().ok().as_ref()),
+        id => id,
+    }
+}
+
 /// The identity of the process behind a pidfd, as far as it can be read.
 pub(super) fn of_pidfd(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> ProcessId {
     let stat = proc.and_then(|proc| proc.stat(pid as i32).ok());
@@ -82,8 +92,8 @@ pub(super) fn of_pidfd(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> 
 fn with_start(pid: u32, pidfd: BorrowedFd<'_>, stat: Option<&Stat>) -> ProcessId {
     // The number was the pidfd's own while the process was there; if it is not any more, the start
     // time read may be a stranger's.
-    let still = call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH);
-    let start = stat.filter(|_| still).map_or(0, |stat| stat.start);
+    let still = || call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH);
+    let start = stat.filter(|_| still()).map_or(0, |stat| stat.start);
     ProcessId { pid, start, boot: boot(), inode: inode(pidfd) }
 }
 

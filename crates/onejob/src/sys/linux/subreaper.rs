@@ -128,7 +128,7 @@ impl Subreaper {
             Record::publish(registry, card, spec.note.as_deref(), |card| {
                 let Some(guards) = guards else { return Ok(()) };
                 guards.confirm()?;
-                card.guards = Some(guards.ids(Some(&self.proc)));
+                card.guards = Some(guards.ids());
                 let socket = Record::listener(registry, &card.id)?;
                 let failed = |e| Error::os("have the guard of the job listen", e);
                 guards.listen(socket.as_fd()).map_err(failed)

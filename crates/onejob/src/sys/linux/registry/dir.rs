@@ -63,8 +63,9 @@ impl Registry {
     }
 
     pub(super) fn made(path: &Path) -> Result<Registry> {
-        if !path.is_absolute() {
-            return Err(refused(path, "is no absolute path"));
+        match Registry::open(path) {
+            Err(error) if error.is_not_found() => {}
+            opened => return opened,
         }
         match mkdirat(CWD, path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Registry::open(path),

@@ -71,8 +71,8 @@ impl Record {
         let prepared = prepare(&mut record.card);
         let publish = || {
             prepared?;
-            record.add(&record.card.text(), MOST).map_err(failed)?;
-            note.map_or(Ok(()), |note| record.set_note(note))?;
+            let note = note.map(note_line).unwrap_or_default();
+            record.add(&(record.card.text() + &note), MOST).map_err(failed)?;
             let (draft, id) = (draft_of(record.id()), record.id());
             renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
             record.name().map_or(Ok(()), |name| claim(&registry, name, id))
@@ -113,8 +113,7 @@ impl Record {
         if !self.is_owners {
             return Err(Error::unsupported("only its owner writes the note of a job"));
         }
-        let line = format!("note {}\n", escape(note.as_bytes()));
-        self.add(&line, MOST).map_err(|e| failed(e.into()))
+        self.add(&note_line(note), MOST).map_err(|e| failed(e.into()))
     }
 
     /// Whether it says who guards the job: the record of a cgroup says so once they have greeted.
@@ -180,22 +179,22 @@ impl Record {
             // So have the guards: the record goes last.
             return;
         }
-        locked(&self.registry, || {
-            let leads_here = |name: &Name| {
+        let unlink = |file: String| unlinkat(&self.dir, file, AtFlags::empty());
+        if let Some(name) = self.name() {
+            locked(&self.registry, || {
                 let target = readlinkat(&self.dir, link_of(name), Vec::new());
-                target.is_ok_and(|target| target.to_bytes() == self.card.id.as_bytes())
-            };
-            let name = self.name().filter(|name| leads_here(name)).map(link_of);
-            // The record goes last: whoever finds it removes what is left.
-            let files = match self.card.mechanism {
-                Mechanism::Cgroup => Vec::new(),
-                _ => vec![self.socket(), self.frozen_file()],
-            };
-            let draft = draft_of(self.id());
-            for file in name.into_iter().chain(files).chain([draft, self.card.id.clone()]) {
-                let _ = unlinkat(&self.dir, file, AtFlags::empty());
-            }
-        });
+                if target.is_ok_and(|target| target.to_bytes() == self.card.id.as_bytes()) {
+                    let _ = unlink(link_of(name));
+                }
+            });
+        }
+        if self.card.mechanism != Mechanism::Cgroup {
+            let _ = [self.socket(), self.frozen_file()].map(unlink);
+        }
+        // Last: whoever finds it removes what is left. It can still be a draft.
+        if unlink(self.card.id.clone()) == Err(Errno::NOENT) {
+            let _ = unlink(draft_of(self.id()));
+        }
     }
 
     /// Whether its owner lives: only that keeps the lock.
@@ -351,6 +350,10 @@ impl Freezing {
     pub(crate) fn stands(&self) -> bool {
         fstat(&self.0).is_ok_and(|stat| stat.st_nlink > 0)
     }
+}
+
+fn note_line(note: &str) -> String {
+    format!("note {}\n", escape(note.as_bytes()))
 }
 
 pub(super) fn socket_of(id: &str) -> String {

@@ -1,0 +1,215 @@
+// What the kernel takes for the work of a job, done with no more than the promise needs: two
+// processes outlive the owner, each the other's second, and what is started is in a cgroup or below
+// a guard. Nothing is checked that a library must check: it is a floor, and nothing to be used.
+//
+//   floor first MECHANISM DIR PROGRAM        the first job and one child: "ok NANOSECONDS"
+//   floor run MECHANISM DIR PROGRAM          the same with a record of it, and nothing is said
+//   floor spawn MECHANISM DIR COUNT PROGRAM  children in a standing job: "ok NANOSECONDS" for each
+//   floor spawn-in-new-job cgroup DIR COUNT PROGRAM
+//
+// MECHANISM is cgroup or subreaper. DIR is a cgroup that the job's is made below.
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+static char *self, *program;
+static char stack[2][16384] __attribute__((aligned(16)));
+static char *const top[2] = {stack[0] + sizeof stack[0], stack[1] + sizeof stack[1]};
+
+static void need(int holds, const char *what) {
+  if (holds) return;
+  perror(what);
+  _exit(1);
+}
+
+static long now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000L + t.tv_nsec;
+}
+
+// The guards
+
+static int execute(void *unused) {
+  (void)unused;
+  char *argv[] = {program, NULL};
+  execve(program, argv, environ);
+  _exit(127);
+}
+
+// Says that a child has started, with a descriptor for it, and how it ended.
+static void serve(int owner) {
+  int pidfd, status;
+  char request;
+  need(recv(owner, &request, 1, 0) == 1, "recv");
+  pid_t pid = clone(execute, top[0], CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, NULL, &pidfd);
+  need(pid > 0, "clone");
+  struct iovec iov = {&pid, sizeof pid};
+  char control[CMSG_SPACE(sizeof pidfd)] = {0};
+  struct msghdr started = {
+      .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  struct cmsghdr *cmsg = CMSG_FIRSTHDR(&started);
+  cmsg->cmsg_level = SOL_SOCKET;
+  cmsg->cmsg_type = SCM_RIGHTS;
+  cmsg->cmsg_len = CMSG_LEN(sizeof pidfd);
+  memcpy(CMSG_DATA(cmsg), &pidfd, sizeof pidfd);
+  need(sendmsg(owner, &started, 0) > 0, "sendmsg");
+  close(pidfd);
+  need(waitpid(pid, &status, 0) == pid, "waitpid");
+  send(owner, &status, sizeof status, 0);
+}
+
+// Descriptor 0 is a socket to the owner, 1 is the owner.
+static void guard(void) {
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  pid_t inner = fork();
+  if (inner > 0) {
+    setsid();
+    struct pollfd owner = {1, POLLIN, 0};
+    poll(&owner, 1, -1);
+    waitpid(inner, NULL, 0);
+    _exit(0);
+  }
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  for (;;) {
+    struct pollfd either[] = {{0, POLLIN, 0}, {1, POLLIN, 0}};
+    poll(either, 2, -1);
+    if (either[1].revents || either[0].revents & POLLHUP) _exit(0);
+    serve(0);
+  }
+}
+
+static int begin_guard(void *fds) {
+  dup2(((int *)fds)[0], 0);
+  dup2(((int *)fds)[1], 1);
+  char *argv[] = {self, "guard", program, NULL};
+  execve(self, argv, environ);
+  _exit(127);
+}
+
+// Between owner and guard, so that the guard is nobody's child.
+static int between(void *fds) {
+  clone(begin_guard, top[1], CLONE_VM, fds);
+  _exit(0);
+}
+
+static int start_guards(void) {
+  static int ends[2], fds[2];
+  need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "socketpair");
+  fds[0] = ends[1];
+  fds[1] = syscall(SYS_pidfd_open, getpid(), 0);
+  pid_t pid = clone(between, top[0], CLONE_VM | CLONE_VFORK | SIGCHLD, fds);
+  need(pid > 0 && waitpid(pid, NULL, 0) == pid, "clone");
+  return ends[0];
+}
+
+// The children
+
+static void by_guard(int guard) {
+  int pidfd, status = -1;
+  pid_t pid;
+  char control[CMSG_SPACE(sizeof pidfd)];
+  struct iovec iov = {&pid, sizeof pid};
+  struct msghdr started = {
+      .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  need(send(guard, "s", 1, 0) == 1, "send");
+  need(recvmsg(guard, &started, MSG_CMSG_CLOEXEC) > 0, "recvmsg");
+  memcpy(&pidfd, CMSG_DATA(CMSG_FIRSTHDR(&started)), sizeof pidfd);
+  need(recv(guard, &status, sizeof status, 0) > 0 && !status, "the program");
+  close(pidfd);
+}
+
+static void by_cgroup(int cgroup) {
+  int pidfd, status;
+  struct clone_args args = {
+      .flags = CLONE_INTO_CGROUP | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+      .pidfd = (unsigned long)&pidfd, .exit_signal = SIGCHLD, .cgroup = (unsigned)cgroup};
+  // Without CLONE_VM, which needs a stack and assembly: the memory of this program is small.
+  pid_t pid = syscall(SYS_clone3, &args, sizeof args);
+  if (!pid) execute(NULL);
+  need(pid > 0 && waitpid(pid, &status, 0) == pid && !status, "the program");
+  close(pidfd);
+}
+
+static char cgroup[4096];
+
+static int make_cgroup(const char *below) {
+  snprintf(cgroup, sizeof cgroup, "%s/floor-%d", below, getpid());
+  need(!mkdir(cgroup, 0700), cgroup);
+  return open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void remove_cgroup(int dir) {
+  need(!rmdir(cgroup), cgroup);
+  close(dir);
+}
+
+// The record
+
+static char draft[64], final[64];
+
+static void publish(void) {
+  snprintf(draft, sizeof draft, "/run/floor-%d.new", getpid());
+  snprintf(final, sizeof final, "/run/floor-%d", getpid());
+  int file = open(draft, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  flock(file, LOCK_EX);
+  need(write(file, draft, sizeof draft) > 0, draft);
+  need(!rename(draft, final), final);
+}
+
+int main(int argc, char **argv) {
+  if (argc > 2 && !strcmp(argv[1], "guard")) {
+    program = argv[2];
+    guard();
+  }
+  if (argc < 5) return 2;
+  const char *verb = argv[1], *below = argv[3];
+  int is_cgroup = !strcmp(argv[2], "cgroup"), is_run = !strcmp(verb, "run");
+  int count = argc > 5 ? atoi(argv[4]) : 1;
+  self = argv[0];
+  program = argv[argc - 1];
+  if (is_run || !strcmp(verb, "first")) {
+    long begin = now();
+    int guard = start_guards(), dir = is_cgroup ? make_cgroup(below) : guard;
+    if (is_run) publish();
+    is_cgroup ? by_cgroup(dir) : by_guard(guard);
+    long took = now() - begin;
+    if (is_cgroup) remove_cgroup(dir);
+    is_run ? unlink(final) : printf("ok %ld\n", took);
+    return 0;
+  }
+  int dir = is_cgroup ? make_cgroup(below) : start_guards();
+  if (!strcmp(verb, "spawn")) {
+    is_cgroup ? by_cgroup(dir) : by_guard(dir);
+    long begin = now();
+    for (int i = 0; i < count; i++) is_cgroup ? by_cgroup(dir) : by_guard(dir);
+    printf("ok %ld\n", (now() - begin) / count);
+    if (is_cgroup) remove_cgroup(dir);
+    return 0;
+  }
+  by_cgroup(dir);
+  remove_cgroup(dir);
+  long begin = now();
+  for (int i = 0; i < count; i++) {
+    dir = make_cgroup(below);
+    by_cgroup(dir);
+    remove_cgroup(dir);
+  }
+  printf("ok %ld\n", (now() - begin) / count);
+  return 0;
+}
