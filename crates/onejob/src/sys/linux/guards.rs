@@ -283,11 +283,7 @@ impl Guards {
             ));
         }
         message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
-        // Once they have greeted there can be a member that has stopped them.
-        let greeting = &mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)];
-        if self.pair.get().is_some() || call::poll(greeting, 0) == 1 {
-            self.wake();
-        }
+        self.wake();
         Ok(Reply(ours))
     }
 
@@ -317,10 +313,14 @@ impl Guards {
         Ok(sent?)
     }
 
-    /// A member can stop the whole process group; that must not hang us. After what is sent: the
-    /// first signal wakes the inner guard from its poll, and once is enough.
+    /// Once they have greeted there can be a member that has stopped the whole process group; that
+    /// must not hang us. After what is sent: the first signal wakes the inner guard from its poll,
+    /// and once is enough.
     fn wake(&self) {
-        let _ = call::pidfd_send_signal(self.both()[0].raw(), SIGCONT);
+        let greeting = &mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)];
+        if self.pair.get().is_some() || call::poll(greeting, 0) == 1 {
+            let _ = call::pidfd_send_signal(self.both()[0].raw(), SIGCONT);
+        }
     }
 
     /// Has this cgroup of this job ended without any descriptor of ours.

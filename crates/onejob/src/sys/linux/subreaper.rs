@@ -127,11 +127,13 @@ impl Subreaper {
             card.name = spec.name.clone();
             Record::publish(registry, card, spec.note.as_deref(), |card| {
                 let Some(guards) = guards else { return Ok(()) };
-                guards.confirm()?;
-                card.guards = Some(guards.ids());
+                // First: they find it when they begin, and need not be woken for it.
                 let socket = Record::listener(registry, &card.id)?;
                 let failed = |e| Error::os("have the guard of the job listen", e);
-                guards.listen(socket.as_fd()).map_err(failed)
+                guards.listen(socket.as_fd()).map_err(|e| guards.silence(failed(e)))?;
+                guards.confirm()?;
+                card.guards = Some(guards.ids());
+                Ok(())
             })
         };
         let record = if spec.is_listed() { spec.published(record())? } else { None };
