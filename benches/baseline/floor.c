@@ -2,13 +2,15 @@
 // processes outlive the owner, each the other's second, and what is started is in a cgroup or below
 // a guard. Nothing is checked that a library must check: it is a floor, and nothing to be used.
 //
-//   floor first MECHANISM DIR PROGRAM        the first job and one child: "ok NANOSECONDS"
-//   floor run MECHANISM DIR PROGRAM          the same with a record of it, and nothing is said
-//   floor spawn MECHANISM DIR COUNT PROGRAM  children in a standing job: "ok NANOSECONDS" for each
-//   floor spawn-in-new-job cgroup DIR COUNT PROGRAM
+//   floor run MECHANISM DIR PROGRAM    a command around a program, with a record of the job
+//   floor                              one request a line, one answer a line, as baseline/worker.c:
+//       first MECHANISM DIR PROGRAM            the first job and one child: "ok NANOSECONDS"
+//       spawn MECHANISM DIR COUNT PROGRAM      children in a standing job: "ok NANOSECONDS" for each
+//       spawn-in-new-job DIR COUNT PROGRAM     children in a cgroup each
 //
 // MECHANISM is cgroup or subreaper. DIR is a cgroup that the job's is made below.
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -27,14 +29,15 @@
 #include <unistd.h>
 
 extern char **environ;
-static char *self, *program;
+static char *self;
+static char *program;
 static char stack[2][16384] __attribute__((aligned(16)));
 static char *const top[2] = {stack[0] + sizeof stack[0], stack[1] + sizeof stack[1]};
 
 static void need(int holds, const char *what) {
   if (holds) return;
-  perror(what);
-  _exit(1);
+  printf("err %s: %s\n", what, strerror(errno));
+  exit(1);
 }
 
 static long now(void) {
@@ -134,14 +137,32 @@ static void by_guard(int guard) {
   close(pidfd);
 }
 
+__attribute__((used)) static void execute_now(void) { execute(NULL); }
+
+// clone3(2) of a child that shares our memory has no wrapper: it goes on with another stack.
+static pid_t clone_sharing(struct clone_args *args) {
+#if defined(__x86_64__)
+  args->flags |= CLONE_VM;
+  args->stack = (unsigned long)stack[0];
+  args->stack_size = sizeof stack[0];
+  long pid;
+  __asm__ volatile("syscall\n test %%rax, %%rax\n jnz 1f\n xor %%ebp, %%ebp\n call execute_now\n1:"
+                   : "=a"(pid) : "a"(SYS_clone3), "D"(args), "S"(sizeof *args)
+                   : "rcx", "r11", "memory");
+  return pid;
+#else
+  pid_t pid = syscall(SYS_clone3, args, sizeof *args);
+  if (!pid) execute_now();
+  return pid;
+#endif
+}
+
 static void by_cgroup(int cgroup) {
   int pidfd, status;
   struct clone_args args = {
       .flags = CLONE_INTO_CGROUP | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
       .pidfd = (unsigned long)&pidfd, .exit_signal = SIGCHLD, .cgroup = (unsigned)cgroup};
-  // Without CLONE_VM, which needs a stack and assembly: the memory of this program is small.
-  pid_t pid = syscall(SYS_clone3, &args, sizeof args);
-  if (!pid) execute(NULL);
+  pid_t pid = clone_sharing(&args);
   need(pid > 0 && waitpid(pid, &status, 0) == pid && !status, "the program");
   close(pidfd);
 }
@@ -159,57 +180,68 @@ static void remove_cgroup(int dir) {
   close(dir);
 }
 
-// The record
+static int is_cgroup(const char *mechanism) { return !strcmp(mechanism, "cgroup"); }
 
-static char draft[64], final[64];
-
-static void publish(void) {
-  snprintf(draft, sizeof draft, "/run/floor-%d.new", getpid());
-  snprintf(final, sizeof final, "/run/floor-%d", getpid());
-  int file = open(draft, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  flock(file, LOCK_EX);
-  need(write(file, draft, sizeof draft) > 0, draft);
-  need(!rename(draft, final), final);
+static void first(const char *mechanism, const char *below) {
+  long begin = now();
+  int guard = start_guards(), dir = is_cgroup(mechanism) ? make_cgroup(below) : -1;
+  dir < 0 ? by_guard(guard) : by_cgroup(dir);
+  printf("ok %ld\n", now() - begin);
+  if (dir >= 0) remove_cgroup(dir);
 }
 
-int main(int argc, char **argv) {
-  if (argc > 2 && !strcmp(argv[1], "guard")) {
-    program = argv[2];
-    guard();
-  }
-  if (argc < 5) return 2;
-  const char *verb = argv[1], *below = argv[3];
-  int is_cgroup = !strcmp(argv[2], "cgroup"), is_run = !strcmp(verb, "run");
-  int count = argc > 5 ? atoi(argv[4]) : 1;
-  self = argv[0];
-  program = argv[argc - 1];
-  if (is_run || !strcmp(verb, "first")) {
-    long begin = now();
-    int guard = start_guards(), dir = is_cgroup ? make_cgroup(below) : guard;
-    if (is_run) publish();
-    is_cgroup ? by_cgroup(dir) : by_guard(guard);
-    long took = now() - begin;
-    if (is_cgroup) remove_cgroup(dir);
-    is_run ? unlink(final) : printf("ok %ld\n", took);
-    return 0;
-  }
-  int dir = is_cgroup ? make_cgroup(below) : start_guards();
-  if (!strcmp(verb, "spawn")) {
-    is_cgroup ? by_cgroup(dir) : by_guard(dir);
-    long begin = now();
-    for (int i = 0; i < count; i++) is_cgroup ? by_cgroup(dir) : by_guard(dir);
-    printf("ok %ld\n", (now() - begin) / count);
-    if (is_cgroup) remove_cgroup(dir);
-    return 0;
-  }
-  by_cgroup(dir);
-  remove_cgroup(dir);
+static void spawn(const char *mechanism, const char *below, int count) {
+  static int guard, dir;
+  if (!guard && !is_cgroup(mechanism)) guard = start_guards();
+  if (!dir && is_cgroup(mechanism)) dir = make_cgroup(below);
+  long begin = now();
+  for (int i = 0; i < count; i++) is_cgroup(mechanism) ? by_cgroup(dir) : by_guard(guard);
+  printf("ok %ld\n", (now() - begin) / count);
+}
+
+static void spawn_in_new_jobs(const char *below, int count) {
   long begin = now();
   for (int i = 0; i < count; i++) {
-    dir = make_cgroup(below);
+    int dir = make_cgroup(below);
     by_cgroup(dir);
     remove_cgroup(dir);
   }
   printf("ok %ld\n", (now() - begin) / count);
+}
+
+// The record is a file that others can find as long as the job is there.
+static int run(const char *mechanism, const char *below) {
+  char draft[64], final[64];
+  snprintf(draft, sizeof draft, "/run/floor-%d.new", getpid());
+  snprintf(final, sizeof final, "/run/floor-%d", getpid());
+  int guard = start_guards(), dir = is_cgroup(mechanism) ? make_cgroup(below) : -1;
+  int file = open(draft, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  flock(file, LOCK_EX);
+  need(write(file, draft, sizeof draft) > 0 && !rename(draft, final), draft);
+  dir < 0 ? by_guard(guard) : by_cgroup(dir);
+  if (dir >= 0) remove_cgroup(dir);
+  return unlink(final);
+}
+
+int main(int argc, char **argv) {
+  char line[8192], *words[8];
+  self = argv[0];
+  program = argv[argc - 1];
+  if (argc == 3 && !strcmp(argv[1], "guard")) guard();
+  if (argc == 5 && !strcmp(argv[1], "run")) return run(argv[2], argv[3]);
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  while (fgets(line, sizeof line, stdin)) {
+    int count = 0;
+    for (char *word = strtok(line, " \n"); word && count < 7; word = strtok(NULL, " \n"))
+      words[count++] = word;
+    words[count] = NULL;
+    if (count < 4) return 2;
+    // Of the guards' program, too, which they are started with.
+    program = strdup(words[count - 1]);
+    if (!strcmp(words[0], "first")) first(words[1], words[2]);
+    else if (!strcmp(words[0], "spawn") && count == 5) spawn(words[1], words[2], atoi(words[3]));
+    else if (!strcmp(words[0], "spawn-in-new-job")) spawn_in_new_jobs(words[1], atoi(words[2]));
+    else printf("err unknown: %s\n", words[0]);
+  }
   return 0;
 }

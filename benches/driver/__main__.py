@@ -22,6 +22,7 @@ def programs():
     return {
         "member": BUILT / "member",
         "worker": [BUILT / "worker"],
+        "floor": [BUILT / "floor"],
         "ours": [release / "ours"],
         "peers": [release / "peers"],
         "psutil": [sys.executable, HERE / "workers/psutil_worker.py"],

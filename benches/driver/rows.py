@@ -14,6 +14,9 @@ RAW = "posix_spawn + wait, C"
 KILL = "cgroup.kill, C"
 CGROUP, SUBREAPER = "onejob, Cgroup", "onejob, Subreaper"
 OURS = {CGROUP: "cgroup", SUBREAPER: "subreaper"}
+# The same work with no more than the promise needs: what a goal can at best be reached by.
+FLOOR = {f"the kernel's part, C, {mechanism.capitalize()}": mechanism for mechanism in OURS.values()}
+FLOOR_CGROUP, FLOOR_SUBREAPER = FLOOR
 
 
 class Bench:
@@ -25,6 +28,7 @@ class Bench:
         self.raw = self.worker("worker")
         self.std = self.worker("peers")
         self.std.ask("job")
+        self.floor = self.worker("floor")
         self.jobs = {}
         for who, mechanism in OURS.items():
             self.jobs[who] = self.worker("ours")
@@ -66,6 +70,8 @@ class Bench:
         ask = {RAW: lambda: self.raw.ask("spawn", count, self.member)[0]}
         for who, worker in self.jobs.items():
             ask[who] = lambda worker=worker: worker.ask("spawn", count, self.member)[0]
+        floor = self.floor
+        ask[FLOOR_SUBREAPER] = lambda: floor.ask("spawn", "subreaper", floor.leaf, count, self.member)[0]
         for peer in ("std", "processkit", "process-wrap", "command-group"):
             few = 3 if peer == "processkit" else count
             ask[crate(peer)] = lambda peer=peer, few=few: self.std.ask("spawn", peer, few, self.member)[0]
@@ -110,6 +116,8 @@ class Bench:
         ask = {RAW: lambda: self.raw.ask("spawn", 20, self.member)[0]}
         for who, count in ((CGROUP, 20), (SUBREAPER, 5)):
             ask[who] = lambda who=who, count=count: self.jobs[who].ask("spawn-in-new-job", OURS[who], count, self.member)[0]
+        floor = self.floor
+        ask[FLOOR_CGROUP] = lambda: floor.ask("spawn-in-new-job", floor.leaf, 20, self.member)[0]
         ask["processkit"] = lambda: self.std.ask("spawn", "processkit-new", 2, self.member)[0]
         return measure(row, ask, self.rounds(60, 10), warm_up=3)
 
@@ -127,15 +135,17 @@ class Bench:
             Goal(SUBREAPER, RAW, 4, "≤ 4"),
         ])
 
-        def first(mechanism):
-            owner = self.worker("ours")
+        def first(mechanism, name="ours"):
+            owner = self.worker(name)
             try:
-                return owner.ask("first", mechanism, self.member)[0]
+                place = [owner.leaf] if name == "floor" else []
+                return owner.ask("first", mechanism, *place, self.member)[0]
             finally:
                 owner.end()
 
         ask = {RAW: lambda: self.raw.ask("spawn", 5, self.member)[0]}
         ask |= {who: lambda mechanism=mechanism: first(mechanism) for who, mechanism in OURS.items()}
+        ask |= {who: lambda mechanism=mechanism: first(mechanism, "floor") for who, mechanism in FLOOR.items()}
         return measure(row, ask, self.rounds(40, 8))
 
     # Killing
@@ -277,6 +287,7 @@ class Bench:
         around = {base: ["timeout", "10"], "tini -s": ["tini", "-s", "--"], "dumb-init": ["dumb-init"],
                   "setsid": ["setsid", "--wait"], "env": ["env"], "nothing around it": []}
         around |= dict(self.commands())
+        around |= {who: [*self.programs["floor"], "run", mechanism, self.raw.leaf] for who, mechanism in FLOOR.items()}
         ask = {}
         for name, argv in around.items():
             words = [*resolve(argv), true]
