@@ -196,7 +196,7 @@ impl Base {
                 "this process cannot be moved into a scope of systemd's",
             ));
         }
-        if !place.is_in_the_first_namespace() {
+        if !Place::is_in_the_first_namespace() {
             return Err(Error::unsupported(
                 "a scope of systemd's would be outside of our cgroup namespace",
             ));

@@ -16,24 +16,27 @@ pub(super) struct Place {
     /// What tells it from every other cgroup, where the kernel says that (Linux 6.13): the inode of its
     /// directory.
     number: Option<u64>,
-    named: OnceLock<Named>,
-}
-
-/// As the process names it: a path that counts from the root of a cgroup namespace.
-#[derive(PartialEq, Eq)]
-struct Named {
-    name: String,
-    /// The inode of our namespace; 0 before there were any.
-    namespace: u64,
+    /// As the process names it: a path that counts from the root of a cgroup namespace, …
+    name: OnceLock<String>,
+    /// … of this one. Not read where there is a number.
+    namespace: Option<u64>,
 }
 
 impl PartialEq for Place {
     fn eq(&self, other: &Place) -> bool {
         match (self.number, other.number) {
             (Some(ours), Some(its)) => ours == its,
-            _ => self.named.get().is_some() && self.named == other.named,
+            _ => {
+                self.name.get().is_some()
+                    && (&self.name, self.namespace) == (&other.name, other.namespace)
+            }
         }
     }
+}
+
+/// The inode of our cgroup namespace; 0 before there were any.
+fn own_namespace() -> u64 {
+    rustix::fs::stat("/proc/self/ns/cgroup").map_or(0, |stat| stat.st_ino)
 }
 
 impl Place {
@@ -41,39 +44,34 @@ impl Place {
     pub(super) fn current() -> Result<Place> {
         let pidfd = identity::pidfd_open(std::process::id());
         let number = pidfd.ok().and_then(|pidfd| call::cgroup_of(pidfd.as_raw_fd()));
-        let place = Place { number, named: OnceLock::new() };
+        let namespace = number.is_none().then(own_namespace);
+        let place = Place { number, name: OnceLock::new(), namespace };
         if number.is_none() {
-            place.named()?;
+            place.name()?;
         }
         Ok(place)
     }
 
-    fn of(process: impl Display) -> Result<Named> {
+    fn name_of(process: impl Display) -> Result<String> {
         let cgroups = read_proc(&format!("/proc/{process}/cgroup"))
             .map_err(|e| no_proc(format!("find the cgroup of process {process}"), e))?;
         let name = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
-        let name = name.ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))?;
-        let namespace = rustix::fs::stat("/proc/self/ns/cgroup").map_or(0, |stat| stat.st_ino);
-        Ok(Named { name: name.to_owned(), namespace })
-    }
-
-    fn named(&self) -> Result<&Named> {
-        if let Some(named) = self.named.get() {
-            return Ok(named);
-        }
-        let named = Place::of("self")?;
-        Ok(self.named.get_or_init(|| named))
+        name.map(str::to_owned).ok_or_else(|| Error::unsupported("this kernel has no cgroup v2"))
     }
 
     /// The one that the system was started with: the kernel gave it this number for good.
     #[cfg(feature = "systemd")]
-    pub(super) fn is_in_the_first_namespace(&self) -> bool {
+    pub(super) fn is_in_the_first_namespace() -> bool {
         const FIRST: u64 = 0xEFFF_FFFB;
-        self.named().is_ok_and(|named| named.namespace == FIRST)
+        own_namespace() == FIRST
     }
 
     pub(super) fn name(&self) -> Result<&str> {
-        self.named().map(|named| &*named.name)
+        if let Some(name) = self.name.get() {
+            return Ok(name);
+        }
+        let name = Place::name_of("self")?;
+        Ok(self.name.get_or_init(|| name))
     }
 
     /// Its directory in a mounted file system: in the usual place, if it is there, for a list of mounts
@@ -81,8 +79,8 @@ impl Place {
     pub(super) fn path(&self) -> Result<PathBuf> {
         const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
         let is_it = |path: &PathBuf| {
-            let inode = rustix::fs::stat(path).ok().map(|stat| stat.st_ino);
-            self.number.is_some() && inode == self.number && open_base(path).is_ok()
+            let inode = |dir| rustix::fs::fstat(dir).ok().map(|stat| stat.st_ino);
+            self.number.is_some() && open_base(path).ok().and_then(inode) == self.number
         };
         let name = self.name()?;
         let below = name.trim_start_matches('/');
@@ -120,7 +118,7 @@ fn no_proc(what: String, error: io::Error) -> Error {
 
 /// The directory of the cgroup a process is in.
 pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
-    mounted(&Place::of(process)?.name)
+    mounted(&Place::name_of(process)?)
 }
 
 /// The place of a cgroup in the mounted file systems (`proc_pid_mountinfo(5)`).

@@ -396,12 +396,13 @@ impl<'a> Guard<'a> {
         if cgroups.is_err() || !has_swept {
             exit(FAILED);
         }
+        // An owner that lives and finds both guards gone knows by this that they had finished. It
+        // removes its records itself, unless it dies before.
+        let _ = message::send(SOCKET, &Message::new(message::DONE), &[]);
         if !self.task.registry.is_empty() {
             // Last: a job is over when its record is gone.
             let _ = records::remove(self.task.registry, self.task.records);
         }
-        // An owner that lives and finds both guards gone knows by this that they had finished.
-        let _ = message::send(SOCKET, &Message::new(message::DONE), &[]);
         exit(FINISHED)
     }
 
