@@ -160,7 +160,13 @@ fn begin_inside(task: Task<'_>, memory: &mut Memory, signals: Fd) -> ! {
     // Not inherited.
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     memory.births.copies = !call::is_release(5, 16);
-    Guard::new(memory, task, signals).serve()
+    let is_asked_to_start = task.prefix.is_empty();
+    let mut guard = Guard::new(memory, task, signals);
+    if is_asked_to_start {
+        // Now there is time.
+        guard.take_defaults();
+    }
+    guard.serve()
 }
 
 /// Becomes deaf, small and out of everybody's way.
@@ -373,15 +379,19 @@ impl<'a> Guard<'a> {
         close_all(rest);
     }
 
+    /// All signals are blocked here, so it makes no difference to us.
+    fn take_defaults(&mut self) {
+        if !self.has_defaults {
+            call::set_dispositions(0);
+            self.has_defaults = true;
+        }
+    }
+
     fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
         if self.memory.children.is_full() {
             return Err(Errno::AGAIN);
         }
-        if !self.has_defaults {
-            // All are blocked here, so it makes no difference to us.
-            call::set_dispositions(0);
-            self.has_defaults = true;
-        }
+        self.take_defaults();
         self.memory.births.start(request, fds)
     }
 
