@@ -124,7 +124,7 @@ fn a_command_costs_no_more_system_calls_than_it_did() {
     let cgroup = here.contains(&Setting::CgroupRoot).then(Place::new);
     let subreaper = here.iter().any(|setting| setting.mechanism() == "subreaper");
     // Descriptors that our caller has left open are passed on, a call or two for each.
-    let legs = [(cgroup.is_some(), "cgroup", 290), (subreaper, "subreaper", 410)];
+    let legs = [(cgroup.is_some(), "cgroup", 220), (subreaper, "subreaper", 330)];
     for (_, mechanism, most) in legs.into_iter().filter(|(is_here, ..)| *is_here) {
         // A busy machine has it look once more whether everybody is gone.
         let prices: Vec<_> = (0..5).map(|_| price_of_run(mechanism, cgroup.as_ref())).collect();
