@@ -37,7 +37,7 @@ fn at_fifty_random_moments_a_killed_onejob_run_with_a_subreaper_leaves_nothing()
 fn script(scene: &Scene) -> Vec<String> {
     let mechanism = scene.setting.mechanism();
     let life = [
-        format!("new {mechanism}"),
+        format!("new {mechanism} listed"),
         scene.spawn("setsid"),
         scene.spawn("daemon-grandchild"),
         scene.spawn("stubborn"),
@@ -157,12 +157,14 @@ fn at_a_hundred_random_moments_of_a_start_a_killed_process_group_leaves_nothing(
     for death in 0..if settings.is_empty() { 0 } else { GROUP_DEATHS } {
         let mut scene = Scene::new(settings[death % settings.len()]);
         let mut run = Mortal(start(&mut scene, false));
-        let group = eventually("`onejob run`", || scene.cell.program(&run.0));
+        // It leads its group from a moment after its start on.
+        let leads = |pid: &i32| testkit::proc::group(*pid) == *pid;
+        let group = eventually("`onejob run`", || scene.cell.program(&run.0).filter(leads));
         pause(random.duration(Duration::from_millis(8)));
         begun += usize::from(scene.cell.living_pids().len() > 1);
         let group = rustix::process::Pid::from_raw(group).expect("a pid");
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        run.0.wait().expect("our child");
+        eventually("the end of `onejob run`", || run.0.try_wait().expect("our child"));
         scene.stand_by_apart();
         scene.is_deserted();
     }

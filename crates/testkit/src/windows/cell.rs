@@ -113,8 +113,8 @@ impl Cell {
     }
 
     /// The number here of the program that [`start`](Cell::start) started as `child`.
-    pub fn program(&self, child: &Child) -> i32 {
-        child.id() as i32
+    pub fn program(&self, child: &Child) -> Option<i32> {
+        Some(child.id() as i32)
     }
 
     /// Starts `command` outside: where innocent bystanders live.

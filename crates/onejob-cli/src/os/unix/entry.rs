@@ -7,6 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::exit::Exit;
+
 static ARGS: OnceLock<Vec<&OsStr>> = OnceLock::new();
 
 /// What we were called with, our name first.
@@ -35,8 +37,11 @@ fn hold_closed_streams() {
     for stream in 0..3 {
         // SAFETY: plain system calls on numbers. A number that is not open belongs to nobody yet.
         unsafe {
-            if libc::fcntl(stream, libc::F_GETFD) == -1 {
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            if libc::fcntl(stream, libc::F_GETFD) == -1
+                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) == -1
+            {
+                // Nor is there anywhere to say so.
+                libc::_exit(Exit::Ours.code());
             }
         }
     }

@@ -371,7 +371,8 @@ impl Guards {
         true
     }
 
-    /// Whether they ended because nobody was left, rather than by being killed. Both are gone.
+    /// Whether they end because nobody is left, rather than by being killed. Not to be asked by two at
+    /// once while they live: what one has read the other would wait for.
     pub(super) fn had_finished(&self) -> bool {
         // Whatever is queued there now was sent before they died; the last word counts.
         while call::poll(&mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)], 0) == 1 {

@@ -39,9 +39,7 @@ pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
         Err(error) if error.is_not_found() => return Err(gone()),
         opened => opened?,
     };
-    // An inode is one process' alone for the whole boot, so it is enough.
-    let is_same_inode = id.inode != 0 && (now.inode, now.boot) == (id.inode, id.boot);
-    if now == *id || (is_same_inode && id.start == 0) {
+    if now == *id {
         Ok(pidfd)
     } else {
         Err(gone().hint("its number belongs to another process now"))
@@ -75,7 +73,8 @@ pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// As much of the identity of the process behind a pidfd as [`reopen`] needs.
+/// As much of the identity of the process behind a pidfd as [`reopen`] needs: an inode is one process'
+/// alone for the whole boot.
 pub(super) fn to_reopen(pid: u32, pidfd: BorrowedFd<'_>) -> ProcessId {
     match of_pidfd(pid, pidfd, None) {
         ProcessId { inode: 0, .. } => of_pidfd(pid, pidfd, Proc::open().ok().as_ref()),

@@ -175,10 +175,6 @@ impl Record {
     /// Takes it back: the job is over. The name may be another job's by now, if the guards have
     /// taken it back before.
     pub(crate) fn remove(&self) {
-        if self.is_over() {
-            // So have the guards: the record goes last.
-            return;
-        }
         let unlink = |file: String| unlinkat(&self.dir, file, AtFlags::empty());
         if let Some(name) = self.name() {
             locked(&self.registry, || {
