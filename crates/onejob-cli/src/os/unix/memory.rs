@@ -5,7 +5,7 @@
 /// main thread.
 #[cfg(target_os = "linux")]
 pub(super) fn give_back() {
-    for (at, size) in unwritten_segments() {
+    for &(at, size) in unwritten_segments().iter().filter(|(_, size)| *size > 0) {
         // SAFETY: a segment that nobody has ever written to: the kernel reads its pages from the file
         // again, which it does not let anybody change while it is executed.
         unsafe { forget(at, at + size) };
@@ -38,28 +38,34 @@ unsafe fn forget(from: usize, to: usize) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn give_back() {}
 
-/// Where the segments of this program are that it does not write to, as its own headers say (elf(5)).
+/// Address and size.
 #[cfg(target_os = "linux")]
-fn unwritten_segments() -> Vec<(usize, usize)> {
+type Segment = (usize, usize);
+
+/// Where the segments of this program are that it does not write to, as its own headers say (elf(5)).
+/// No vector: to free it would take the allocator, and its pages, back into memory.
+#[cfg(target_os = "linux")]
+fn unwritten_segments() -> [Segment; 8] {
     unsafe extern "C" fn gather(
         info: *mut libc::dl_phdr_info,
         _: libc::size_t,
         found: *mut libc::c_void,
     ) -> libc::c_int {
         // SAFETY: what dl_iterate_phdr(3) passes is valid during the call, and `found` is ours.
-        let (info, found) = unsafe { (&*info, &mut *found.cast::<Vec<(usize, usize)>>()) };
+        let (info, found) = unsafe { (&*info, &mut *found.cast::<[Segment; 8]>()) };
         // SAFETY: the headers of a loaded object stay where they are.
         let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
         let kept = headers
             .iter()
             .filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
-        found.extend(kept.map(|header| {
-            (info.dlpi_addr as usize + header.p_vaddr as usize, header.p_filesz as usize)
-        }));
+        for (header, found) in kept.zip(found) {
+            let at = info.dlpi_addr as usize + header.p_vaddr as usize;
+            *found = (at, header.p_filesz as usize);
+        }
         // The first object is the program itself; no other is asked for.
         1
     }
-    let mut found: Vec<(usize, usize)> = Vec::new();
+    let mut found = [(0, 0); 8];
     // SAFETY: `gather` matches the declared type, and `found` outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(gather), (&raw mut found).cast()) };
     found
