@@ -205,7 +205,7 @@ class Bench:
             only = dict.fromkeys(("processkit", "process-wrap", "command-group"), 2)
         if "tree-kill" not in row.notes:
             ask["tree-kill"] = tree_kill
-            only["tree-kill"] = {10: self.rounds(10, 2), 1000: 1}[size]
+            only["tree-kill"] = {10: self.rounds(10, 2), 1000: 3}[size]
         row = measure(row, ask, self.rounds(*rounds), warm_up=1 if size < 10000 else 0, only=only)
         for worker in (snake, node, holder, tidy):
             worker.end()
