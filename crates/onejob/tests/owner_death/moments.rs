@@ -134,12 +134,9 @@ fn run_and_die(setting: Setting, random: &mut Random) -> (Duration, bool) {
     let mut run = Mortal(start(&mut scene, cmd_ends));
     // A whole life is some 30 ms, most of it the wait for who ignores the request to end.
     pause(random.duration(Duration::from_millis(if cmd_ends { 40 } else { 15 })));
-    // Our child is the command itself, also before it is called so, unless the cell is a namespace.
-    if scene.cell.cgroup().is_some() {
-        let _ = run.0.kill();
-    }
+    // It alone, and not whoever has its name: a guard goes by it, too, until it is another program.
     let status = eventually("the end of `onejob run`", || {
-        front(&scene).into_iter().for_each(crate::scene::kill);
+        scene.cell.program(&run.0).into_iter().for_each(crate::scene::kill);
         run.0.try_wait().expect("our child")
     });
     let dead = Instant::now();
@@ -171,13 +168,6 @@ fn at_a_hundred_random_moments_of_a_start_a_killed_process_group_leaves_nothing(
     eprintln!("{begun} of {GROUP_DEATHS} died with somebody beside");
 }
 
-/// The process of the command, if it runs.
-fn front(scene: &Scene) -> Option<i32> {
-    let living = scene.cell.living().into_iter();
-    let named = |stat: &testkit::proc::Stat| stat.comm == "onejob";
-    living.filter(|living| living.stat.as_ref().is_some_and(named)).map(|found| found.pid).next()
-}
-
 /// Killed at the latest when dropped.
 struct Mortal(Child);
 
@@ -195,7 +185,7 @@ fn onejob_run_that_is_killed_takes_a_daemon_along() {
         let mut run = Mortal(start(&mut scene, false));
         scene.report.player(&scene.cell, "escapee");
         scene.guards();
-        let front = eventually("`onejob run`", || front(&scene));
+        let front = scene.cell.program(&run.0).expect("a living program");
         scene.stand_by_apart();
         crate::scene::kill(front);
         scene.is_deserted();
