@@ -1,42 +1,22 @@
 //! Being small while nothing happens.
 
-/// Gives the pages back that were needed to get here. Those of our own program are as many as it is
-/// large, and most of what a wait would hold: what is needed again comes from the page cache. For the
-/// main thread.
+/// Gives the pages of our own program back that were needed to get here: what is needed again comes
+/// from the page cache. They are as many as the program is large, and most of what a wait would hold.
 #[cfg(target_os = "linux")]
-pub(super) fn give_back() {
-    for &(at, size) in unwritten_segments().iter().filter(|(_, size)| *size > 0) {
-        // SAFETY: a segment that nobody has ever written to: the kernel reads its pages from the file
-        // again, which it does not let anybody change while it is executed.
-        unsafe { forget(at, at + size) };
-    }
-    // How deep the stack was at most, and what the frames from here on may need.
-    const DEEP: usize = 64 << 10;
-    const NEAR: usize = 4 << 10;
-    let frame = 0_u8;
-    let here = (&raw const frame).addr();
-    // SAFETY: the stack of the main thread grows downwards, and below it is nothing else for a megabyte;
-    // what lies further down than our frames was left by calls that have returned.
-    unsafe { forget(here - DEEP, here - NEAR) };
-}
-
-/// Has the kernel forget what the whole pages of a range hold.
-///
-/// # Safety
-/// Nobody needs that any more, or the kernel can get it again.
-#[cfg(target_os = "linux")]
-unsafe fn forget(from: usize, to: usize) {
+pub(super) fn give_back_program() {
     let page = rustix::param::page_size();
-    let (first, end) = (from.next_multiple_of(page), to & !(page - 1));
-    if let Some(size) = end.checked_sub(first).filter(|size| *size > 0) {
+    for (at, size) in unwritten_segments() {
+        let (first, end) = (at.next_multiple_of(page), (at + size) & !(page - 1));
+        let Some(size) = end.checked_sub(first).filter(|size| *size > 0) else { continue };
         let advice = rustix::mm::Advice::LinuxDontNeed;
-        // SAFETY: the caller's.
+        // SAFETY: whole pages of a segment that nobody has ever written to: the kernel reads them from
+        // the file again, which it does not let anybody change while it is executed.
         let _ = unsafe { rustix::mm::madvise(first as *mut _, size, advice) };
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn give_back() {}
+pub(super) fn give_back_program() {}
 
 /// Address and size.
 #[cfg(target_os = "linux")]

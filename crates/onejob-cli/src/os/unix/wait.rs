@@ -47,7 +47,7 @@ pub(crate) fn wait_for(
             (Ok(0), _) if deadline.is_some() && until == deadline => return Ok(Event::Deadline),
             (Ok(0), _) => {
                 calm = None;
-                memory::give_back();
+                memory::give_back_program();
             }
             (Ok(_), [true, ..]) => return Ok(Event::First),
             (Ok(_), [_, true, _]) => return Ok(Event::Second),
