@@ -28,22 +28,26 @@ const OVERWRITTEN: [Signal; 4] = [Signal::PIPE, Signal::CHLD, Signal::TTIN, Sign
 pub(super) fn begin() {
     let blocked = mask(libc::SIG_BLOCK, None);
     // SAFETY: `blocked` is a set that the system call filled in.
-    let is_blocked = |signal| unsafe { libc::sigismember(&blocked, signal) } == 1;
-    let bits = |holds: &dyn Fn(i32) -> bool, signals: &mut dyn Iterator<Item = i32>| {
-        signals.filter(|signal| holds(*signal)).fold(0, |set, signal| set | 1 << (signal - 1))
-    };
-    BLOCKED.store(bits(&is_blocked, &mut (1..=64)), Relaxed);
-    let overwritten = &mut OVERWRITTEN.iter().map(|signal| signal.as_raw());
-    IGNORED.store(bits(&is_ignored_now, overwritten), Relaxed);
+    let is_blocked = |signal: &Signal| unsafe { libc::sigismember(&blocked, signal.as_raw()) } == 1;
+    BLOCKED.store(bits(Signal::all().filter(is_blocked)), Relaxed);
+    IGNORED.store(bits(OVERWRITTEN.into_iter().filter(is_ignored_now)), Relaxed);
     ignore(Signal::PIPE);
 }
 
-fn is_ignored_now(signal: i32) -> bool {
+fn bits(signals: impl Iterator<Item = Signal>) -> u64 {
+    signals.fold(0, |set, signal| set | bit(signal))
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
+}
+
+fn is_ignored_now(signal: &Signal) -> bool {
     // SAFETY: a zeroed sigaction is a valid one, and the call is given a live one; no disposition is
     // changed. A number without a signal is an error that leaves it zeroed.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();
-        libc::sigaction(signal, ptr::null(), &mut action);
+        libc::sigaction(signal.as_raw(), ptr::null(), &mut action);
         action.sa_sigaction == libc::SIG_IGN
     }
 }
@@ -68,13 +72,13 @@ pub(super) fn inherited() -> Option<SignalState> {
 }
 
 fn is_in(set: &AtomicU64, signal: Signal) -> bool {
-    set.load(Relaxed) & (1 << (signal.as_raw() - 1)) != 0
+    set.load(Relaxed) & bit(signal) != 0
 }
 
 fn was_ignored(signal: Signal) -> bool {
     match OVERWRITTEN.contains(&signal) {
         true => is_in(&IGNORED, signal),
-        false => is_ignored_now(signal.as_raw()),
+        false => is_ignored_now(&signal),
     }
 }
 

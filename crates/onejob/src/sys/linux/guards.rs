@@ -332,12 +332,12 @@ impl Guards {
 
     /// Lets them go, whoever they are, and does not wait.
     pub(super) fn release(&self) {
-        let _ = message::send(self.socket.as_raw_fd(), &Message::new(message::RELEASE), &[]);
+        let _ = self.say(&Message::new(message::RELEASE), &[]);
     }
 
     /// Has them leave, and waits until both have.
     pub(super) fn dismiss(&self, patience: Duration) -> bool {
-        let _ = self.say(&Message::new(message::RELEASE), &[]);
+        self.release();
         self.wait_gone(Some(Instant::now() + patience))
     }
 

@@ -160,10 +160,9 @@ fn begin_inside(task: Task<'_>, memory: &mut Memory, signals: Fd) -> ! {
     // Not inherited.
     call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     memory.births.copies = !call::is_release(5, 16);
-    let is_asked_to_start = task.prefix.is_empty();
     let mut guard = Guard::new(memory, task, signals);
-    if is_asked_to_start {
-        // Now there is time.
+    if task.prefix.is_empty() {
+        // It will be asked to start somebody, and now there is time.
         guard.take_defaults();
     }
     guard.serve()
