@@ -59,17 +59,17 @@ impl Cell {
 
     /// Starts `program` inside, as the user of the setting and in a process group of its own.
     pub fn start(&mut self, program: &Path, change: impl FnOnce(&mut Command)) -> Child {
+        let runtime = &self.runtime;
+        let change = |command: &mut Command| change(command.env(RUNTIME_DIR, runtime));
         match &mut self.boundary {
             Boundary::Cgroup { inside, .. } => {
                 let mut command = Command::new(program);
-                command.env(RUNTIME_DIR, &self.runtime);
                 change(&mut command);
                 spawn_in(inside, self.setting, command.process_group(0))
             }
             Boundary::Namespace(namespace) => {
                 let mut command = Command::new(Bins::get().cell_init());
                 command.args(namespace.way_in(Bins::get().actor())).arg(program);
-                command.env(RUNTIME_DIR, &self.runtime);
                 change(&mut command);
                 namespace.start(command.process_group(0))
             }

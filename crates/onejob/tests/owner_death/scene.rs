@@ -3,9 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::process::CommandExt,
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -178,7 +177,7 @@ impl Scene {
         let is_whole = |file: &String| !file.contains('.');
         assert!(!left.iter().any(is_whole), "records were left: {left:?}");
         if !left.is_empty() {
-            list_jobs(&self.cell, self.setting);
+            list_jobs(&self.cell);
             assert_eq!(self.cell.runtime_files(), [""; 0]);
         }
     }
@@ -217,14 +216,11 @@ pub(crate) fn runtime_files() -> BTreeSet<PathBuf> {
 }
 
 /// `onejob ls`, as the user of the cell.
-fn list_jobs(cell: &Cell, setting: Setting) {
+fn list_jobs(cell: &Cell) {
     let mut ls = Command::new(Bins::get().onejob());
-    ls.arg("ls").env("ONEJOB_RUNTIME_DIR", cell.runtime_dir());
-    if let Some(uid) = setting.uid() {
-        ls.uid(uid).gid(uid);
-    }
-    let listed = ls.output().expect("onejob");
-    assert!(listed.status.success(), "{listed:?}");
+    ls.arg("ls").env("ONEJOB_RUNTIME_DIR", cell.runtime_dir()).stdout(Stdio::null());
+    let status = cell.start_beside(&mut ls).wait().expect("our child");
+    assert!(status.success(), "{status}");
 }
 
 pub(crate) fn kill(pid: i32) {
