@@ -17,6 +17,21 @@ use common::{ONEJOB, Scratch, onejob, outcome, text};
 /// An ordinary user, without a service manager.
 const USER: u32 = 54_324;
 
+/// Lets a client in.
+const OK: &[u8] = b"OK 1\r\n";
+
+/// Lets a client in, and sends a signal of 60,000 bytes.
+fn endless() -> Vec<u8> {
+    const LEN: u32 = 60_000;
+    let (mut sent, len) = (OK.to_vec(), LEN.to_le_bytes());
+    sent.extend(b"l\x04\x00\x01");
+    sent.extend(len);
+    // Number 1; 14 bytes of header: field 3 (the member), a text, and padding.
+    sent.extend(b"\x01\0\0\0\x0e\0\0\0\x03\x01s\0\x05\0\0\0Noise\0\0\0");
+    sent.resize(sent.len() + LEN as usize, b'x');
+    sent
+}
+
 /// What `onejob doctor` says of cgroups to an ordinary user whose runtime directory is this one.
 fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
     let mut doctor = onejob(&["doctor", "--json"]);
@@ -24,6 +39,15 @@ fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
         doctor = std::process::Command::new(program);
         doctor.args(["doctor", "--json"]).uid(USER).gid(USER);
     }
+    // Whatever a bus sends, it does not take more memory than this.
+    // SAFETY: setrlimit is async-signal-safe.
+    unsafe {
+        doctor.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 1 << 28, rlim_max: 1 << 28 };
+            libc::setrlimit(libc::RLIMIT_AS, &limit);
+            Ok(())
+        })
+    };
     doctor.env("XDG_RUNTIME_DIR", runtime).env_remove("DBUS_SESSION_BUS_ADDRESS");
     let output = outcome(&mut doctor);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -41,20 +65,25 @@ fn a_bus_that_is_absent_hangs_refuses_or_talks_nonsense_is_told_and_passed_over_
     let copied = std::process::Command::new("cp").arg(ONEJOB).arg(&program).status();
     assert!(copied.unwrap().success());
     let bus = scratch.path().join("bus");
+    let endless = endless();
     for (answer, told) in [
         (None, "no bus at"),
         (Some(&b""[..]), "does not answer"),
         (Some(b"REJECTED EXTERNAL\r\n"), "refuses"),
         (Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak D-Bus"),
         (Some(b"OK 1\r\nl\x02\xff\x01garbage of all kinds, garbage of all kinds"), "D-Bus"),
+        (Some(&endless), "does not answer"),
     ] {
         if let Some(answer) = answer {
             let _ = fs::remove_file(&bus);
             let listener = UnixListener::bind(&bus).unwrap();
             fs::set_permissions(&bus, fs::Permissions::from_mode(0o777)).unwrap();
+            let (answer, repeats) = (answer.to_owned(), answer == endless);
             thread::spawn(move || {
                 for mut stream in listener.incoming().map_while(Result::ok) {
-                    let _ = stream.write_all(answer);
+                    let _ = stream.write_all(&answer);
+                    let signal = answer.get(OK.len()..).unwrap_or(&[]);
+                    while repeats && stream.write_all(signal).is_ok() {}
                     // Holds it open until the other end has had enough.
                     let _ = stream.read_to_end(&mut Vec::new());
                 }
