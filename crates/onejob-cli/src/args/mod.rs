@@ -1,9 +1,10 @@
 //! Every argument of every verb, in one place.
 
+mod fast_path;
 mod init;
 mod jobs;
 mod limits;
-mod short;
+
 mod values;
 
 use std::{ffi::OsString, time::Duration};
@@ -161,7 +162,7 @@ pub(crate) struct Ladder {
 /// What the command line asks for, or how to end if that is unclear or already done.
 pub(crate) fn parse() -> Result<Verb, Exit> {
     let parsed = match os::args().nth(1) {
-        Some(verb) if verb == "run" => match short::run(os::args().skip(2)) {
+        Some(verb) if verb == "run" => match fast_path::run(os::args().skip(2)) {
             Some(run) => return Ok(Verb::Run(run)),
             None => RunAlone::try_parse_from(os::args()).map(|RunAlone::Run(run)| Verb::Run(run)),
         },

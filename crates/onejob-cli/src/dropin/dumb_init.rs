@@ -5,17 +5,16 @@ use std::{env, ffi::OsString};
 use onejob::Signal;
 
 use super::{
-    misused,
-    options::{self, Known, Line},
-    text, unnamed,
+    getopt::{self, Known, Line},
+    misused, text, unnamed,
 };
 use crate::{
     args::GRACE,
+    cmd,
     exit::{Exit, Failure},
-    init,
     os::{self, Place},
     output::{set_verbosity, write_err},
-    session::{Forwarding, Manner, Plan, Rest, supervise},
+    supervise::{Forwarding, Manner, Plan, Rest, supervise},
 };
 
 const VERSION: &str = concat!("dumb-init (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -54,7 +53,7 @@ const KNOWN: [Known; 5] = [
 ];
 
 pub(super) fn dumb_init(args: Vec<OsString>) -> Exit {
-    let Line { options, words } = match options::read(args, &KNOWN) {
+    let Line { options, words } = match getopt::read(args, &KNOWN) {
         Ok(line) => line,
         Err(why) => return misused(why, ""),
     };
@@ -90,7 +89,7 @@ fn carry_out(
     session: bool,
     given: Vec<(Signal, Option<Signal>)>,
 ) -> Result<Exit, Failure> {
-    let mut rewrites = init::stops_for(session);
+    let mut rewrites = cmd::stops_for(session);
     rewrites.extend(given);
     let plan = Plan {
         command,
@@ -107,7 +106,7 @@ fn carry_out(
         rest: Rest::Stop,
         lifeline: None,
     };
-    let end = supervise(plan, &mut || init::job(None))?;
+    let end = supervise(plan, &mut || cmd::job(None))?;
     Ok(Exit::Code(end.status.map_or(1, os::code)))
 }
 

@@ -3,7 +3,7 @@
 //! behind.
 
 mod dumb_init;
-mod options;
+mod getopt;
 mod timeout;
 mod tini;
 

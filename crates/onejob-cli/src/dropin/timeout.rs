@@ -5,15 +5,14 @@ use std::{ffi::OsString, time::Duration};
 use onejob::{Job, Signal};
 
 use super::{
-    misused,
-    options::{self, Known, Line},
-    quoted, shown, text, unnamed,
+    getopt::{self, Known, Line},
+    misused, quoted, shown, text, unnamed,
 };
 use crate::{
     args::GRACE,
     exit::{Exit, Failure},
     os::{self, Place},
-    session::{End, Limited, Manner, Plan, Rest, supervise},
+    supervise::{End, Limited, Manner, Plan, Rest, supervise},
 };
 
 const VERSION: &str = concat!("timeout (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -57,7 +56,7 @@ struct Request {
 }
 
 pub(super) fn timeout(args: Vec<OsString>) -> Exit {
-    let line = match options::read(args, &KNOWN) {
+    let line = match getopt::read(args, &KNOWN) {
         Ok(line) => line,
         Err(why) => return misused(why, TRY),
     };

@@ -5,17 +5,16 @@ use std::{env, ffi::OsString};
 use onejob::{Job, Signal};
 
 use super::{
-    misused,
-    options::{self, Known, Line},
-    shown, text, unnamed,
+    getopt::{self, Known, Line},
+    misused, shown, text, unnamed,
 };
 use crate::{
     args::GRACE,
+    cmd,
     exit::{Exit, Failure},
-    init,
     os::{self, Place},
     output::{set_verbosity, warn},
-    session::{Forwarding, Manner, Plan, Rest, supervise},
+    supervise::{Forwarding, Manner, Plan, Rest, supervise},
 };
 
 const VERSION: &str = concat!("tini (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -63,7 +62,7 @@ pub(super) fn tini(args: Vec<OsString>) -> Exit {
     if args == ["--version"] {
         return shown(VERSION);
     }
-    let line = match options::read(args, &KNOWN) {
+    let line = match getopt::read(args, &KNOWN) {
         Ok(line) => line,
         Err(why) => return misused(why, USAGE),
     };
@@ -138,12 +137,12 @@ impl Request {
             lifeline: None,
         };
         let mut job = || match self.subreaper || os::is_first() {
-            true => init::job(None),
+            true => cmd::job(None),
             false => Ok(Job::new()?),
         };
         let end = supervise(plan, &mut job)?;
         let code = end.status.map_or(1, os::code);
-        Ok(Exit::Code(if init::is_success(code, &self.success) { 0 } else { code }))
+        Ok(Exit::Code(if cmd::is_success(code, &self.success) { 0 } else { code }))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Unix: signals by a descriptor, a terminal with a foreground, statuses with signals.
 
-mod background;
-mod details;
+mod daemonize;
 mod entry;
-mod follow;
+mod file_watch;
 mod init;
 mod lifeline;
 mod memory;
+mod process_info;
 mod signals;
-mod start;
+mod spawn;
 mod terminal;
 mod wait;
 
@@ -16,19 +16,19 @@ use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use onejob::Signal;
 
-pub(crate) use background::{Side, log_folder, make_log, redirect, split};
-pub(crate) use details::{ancestors, details};
+pub(crate) use daemonize::{Side, log_folder, make_log, redirect, split};
 pub(crate) use entry::args;
-pub(crate) use follow::Changes;
+pub(crate) use file_watch::Changes;
 pub(crate) use init::{
     adopt_orphans, called_as, die_with_parent, is_first, reap_orphans, why_no_init,
 };
 pub(crate) use lifeline::Lifeline;
+pub(crate) use process_info::{ancestors, details};
 pub(crate) use signals::{
     Received, Signals, is_deaf_to, keep_statuses, lead_group, signal_group, signal_if_elsewhere,
     signal_own_group, suspend,
 };
-pub(crate) use start::start;
+pub(crate) use spawn::start;
 pub(crate) use terminal::{Terminal, leave_terminal};
 pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
 

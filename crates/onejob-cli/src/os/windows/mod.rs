@@ -1,11 +1,11 @@
 //! Windows: console events instead of signals, handles to wait for, statuses that are numbers.
 
-mod background;
 mod console;
-mod details;
+mod daemonize;
 mod events;
-mod follow;
+mod file_watch;
 mod init;
+mod process_info;
 mod wait;
 
 pub(crate) use std::env::args_os as args;
@@ -13,16 +13,16 @@ use std::{ffi::OsString, process::ExitStatus};
 
 use onejob::{Child, Command, Job, Signal};
 
-pub(crate) use background::{Side, log_folder, make_log, redirect, split};
 pub(crate) use console::Terminal;
-pub(crate) use details::{ancestors, details, terminal_width};
+pub(crate) use daemonize::{Side, log_folder, make_log, redirect, split};
 pub(crate) use events::{Received, Signals};
-pub(crate) use follow::Changes;
+pub(crate) use file_watch::Changes;
 pub(crate) use init::{
     Lifeline, adopt_orphans, called_as, die_with_parent, end_killed, is_first, lead_group,
     leave_terminal, reap_orphans, signal_group, signal_if_elsewhere, signal_own_group, suspend,
     why_no_init,
 };
+pub(crate) use process_info::{ancestors, details, terminal_width};
 pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
 
 use crate::{exit::Failure, os::Place};

@@ -1,8 +1,8 @@
 //! CMD in the foreground, watched until nothing of it is left: what `run`, `init` and the drop-ins
 //! have in common.
 
+mod cleanup;
 mod manner;
-mod rest;
 
 use std::{
     ffi::OsString,
@@ -152,7 +152,7 @@ impl Session {
         if (rest == Rest::Leave && !is_forced) || self.job.is_empty()? {
             return Ok(());
         }
-        rest::clear(self, rest == Rest::Wait && !is_forced)
+        cleanup::clear(self, rest == Rest::Wait && !is_forced)
     }
 
     /// Waits until CMD has ended, or has to, and does meanwhile what our manner is.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::{
     args::{self, StatsForm},
     exit::{Exit, Failure},
-    listing::json,
     output::{data, line, talk},
+    render::json,
 };
 
 /// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows. What nobody has

@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::{
     args::{self, Target},
     exit::{Exit, Failure},
-    listing::{Listing, show},
     note::Note,
     os::{self, Details},
-    table::{Screen, Table, age, bytes, printable, seconds, unknown_or},
+    render::table::{Screen, Table, age, bytes, printable, seconds, unknown_or},
+    render::{Listing, show},
 };
 
 /// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows.

@@ -8,8 +8,9 @@ use std::{
 
 use onejob::Job;
 
+use super::detach;
 use crate::{
-    args, detach,
+    args,
     exit::{Exit, Failure},
     note::Note,
     os,

@@ -7,7 +7,7 @@ use crate::{
     exit::{Exit, Failure},
     os::{self, Lifeline, Place},
     output::warn,
-    session::{End, Forwarding, Manner, Plan, Rest, supervise},
+    supervise::{End, Forwarding, Manner, Plan, Rest, supervise},
 };
 
 pub(crate) fn init(args: &args::Init) -> Exit {

@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::{
     args,
     exit::{Exit, Failure},
-    listing::{Listing, show},
     note::Note,
     os,
-    table::{Screen, Table, age, bytes, seconds, unknown_or},
+    render::table::{Screen, Table, age, bytes, seconds, unknown_or},
+    render::{Listing, show},
 };
 
 /// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows.

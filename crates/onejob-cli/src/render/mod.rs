@@ -1,5 +1,7 @@
 //! Showing a listing: as JSON, once, or again and again.
 
+pub(crate) mod table;
+
 use std::{thread, time::Duration};
 
 use serde::Serialize;
@@ -8,8 +10,9 @@ use crate::{
     args::Show,
     exit::{Exit, Failure},
     output::{data, talk},
-    table::Screen,
 };
+
+use table::Screen;
 
 /// What a listing shows at one moment.
 pub(crate) trait Listing: Serialize {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use onejob::{Guarantees, Leftover, LeftoverKind, Mechanism, Rung};
 use serde::Serialize;
 
-use crate::{args, exit::Exit, listing::json, output::data};
+use crate::{args, exit::Exit, output::data, render::json};
 
 /// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows.
 #[derive(Serialize)]

@@ -10,12 +10,12 @@ use std::{
 
 use onejob::Job;
 
+use super::run;
 use crate::{
     args,
     exit::{Exit, Failure},
     os::{self, Side},
     output::{data, talk},
-    run,
 };
 
 /// Starts the other side, and says which job it holds and where that writes.

@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::{
     args,
     exit::{Exit, Failure},
-    listing::json,
     output::data,
+    render::json,
 };
 
 /// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows. What is not

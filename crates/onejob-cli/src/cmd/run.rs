@@ -6,11 +6,14 @@ use onejob::{Child, Job, StopReason};
 
 use crate::{
     args,
-    detach::{Watcher, detach},
     exit::{Exit, Failure},
     note::Note,
     os::{Lifeline, Place},
-    session::{Attendant, End, Manner, Plan, Rest, supervise},
+    supervise::{Attendant, End, Manner, Plan, Rest, supervise},
+};
+
+use super::{
+    detach::{Watcher, detach},
     stats,
 };
 
