@@ -7,8 +7,8 @@ use std::{
 
 use dlmalloc::Dlmalloc;
 
-/// dlmalloc under a lock that costs next to nothing when it is free, as it nearly always is: the one
-/// that comes with it is musl's, and takes longer than most allocations.
+/// dlmalloc behind std's mutex. dlmalloc's own lock is musl's, which takes longer than most
+/// allocations; std's costs one atomic operation when it is free.
 pub(crate) struct Allocator(Mutex<Dlmalloc>);
 
 impl Allocator {
@@ -16,31 +16,31 @@ impl Allocator {
         Allocator(Mutex::new(Dlmalloc::new()))
     }
 
-    fn heap(&self) -> MutexGuard<'_, Dlmalloc> {
+    fn lock(&self) -> MutexGuard<'_, Dlmalloc> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// SAFETY: each method is dlmalloc's of the same contract, and a lock keeps one thread at a time in
-// there. The lock allocates nothing, and nothing below it panics or comes back here.
+// SAFETY: each method forwards to dlmalloc's method with the same contract, and the mutex lets one
+// thread in at a time. The mutex allocates nothing, and dlmalloc neither panics nor calls back.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
-        unsafe { self.heap().malloc(layout.size(), layout.align()) }
+        // SAFETY: the caller keeps GlobalAlloc's contract, which is dlmalloc's.
+        unsafe { self.lock().malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
-        unsafe { self.heap().calloc(layout.size(), layout.align()) }
+        // SAFETY: the caller keeps GlobalAlloc's contract, which is dlmalloc's.
+        unsafe { self.lock().calloc(layout.size(), layout.align()) }
     }
 
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
-        unsafe { self.heap().free(at, layout.size(), layout.align()) }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `alloc` with this layout, as GlobalAlloc requires.
+        unsafe { self.lock().free(block, layout.size(), layout.align()) }
     }
 
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's.
-        unsafe { self.heap().realloc(at, layout.size(), layout.align(), size) }
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the block came from `alloc` with this layout, as GlobalAlloc requires.
+        unsafe { self.lock().realloc(block, layout.size(), layout.align(), size) }
     }
 }

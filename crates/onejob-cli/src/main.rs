@@ -1,4 +1,4 @@
-//! The command `onejob`: the library is silent, this talks.
+//! The command `onejob`. The library prints nothing; every message comes from here.
 
 #![cfg_attr(all(unix, not(test)), no_main)]
 
@@ -8,9 +8,13 @@ mod args;
 mod cmd;
 mod dropin;
 mod exit;
+mod failure;
+mod log_file;
+mod multicall;
 mod note;
 mod os;
 mod output;
+mod persona;
 mod render;
 mod supervise;
 
@@ -18,19 +22,30 @@ mod supervise;
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator::new();
 
+/// The C library calls it instead of Rust's runtime, see [`os::init_process`].
+///
+/// # Safety
+/// Called once, before any other thread exists, with the argument vector of the process.
+#[cfg(all(unix, not(test)))]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn main(
+    argc: std::ffi::c_int,
+    argv: *const *const std::ffi::c_char,
+) -> std::ffi::c_int {
+    // SAFETY: the caller's promise is the same.
+    unsafe { os::init_process(argc, argv) };
+    run_program()
+}
+
 #[cfg(any(not(unix), test))]
 fn main() {
-    begin()
+    run_program()
 }
 
-fn begin() -> ! {
-    let exit = match os::called_as() {
-        Some(name) => dropin::stand_in(name),
-        None => ourselves(),
+fn run_program() -> ! {
+    let result = match multicall::called_as() {
+        Some(program) => Ok(dropin::run(program)),
+        None => args::parse().and_then(|subcommand| cmd::execute(&subcommand)),
     };
-    exit.leave()
-}
-
-fn ourselves() -> exit::Exit {
-    args::parse().map_or_else(|exit| exit, |verb| cmd::execute(&verb))
+    result.unwrap_or_else(|failure| failure.report()).exit()
 }

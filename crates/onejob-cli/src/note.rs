@@ -1,4 +1,4 @@
-//! What `onejob run` notes on its job for the other verbs.
+//! The note that `onejob run` attaches to its job for the other subcommands.
 
 use std::ffi::OsString;
 
@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Default)]
 pub(crate) struct Note {
-    /// CMD and its arguments, as far as they are text.
+    /// CMD and its arguments; bytes that are not UTF-8 are replaced.
     pub(crate) command: Vec<String>,
-    /// CMD's number, once it has been started.
+    /// CMD's pid, once it has been started.
     pub(crate) pid: Option<u32>,
-    /// Where a detached job writes.
+    /// The log file of a detached job.
     pub(crate) log: Option<String>,
-    /// What `onejob run` ends with.
+    /// The exit status of `onejob run`.
     pub(crate) status: Option<i32>,
 }
 
 impl Note {
-    pub(crate) fn of(command: &[OsString]) -> Note {
-        // To be shown, not to be run: a record is small, and a command line can have megabytes.
-        const MOST: usize = 4096;
-        let mut left = MOST;
+    pub(crate) fn new(command: &[OsString]) -> Note {
+        // The command is shown, not executed: a record is small, an argument vector can have
+        // megabytes.
+        const MAX_BYTES: usize = 4096;
+        let mut left = MAX_BYTES;
         let mut words = Vec::new();
         for word in command {
             let word = word.to_string_lossy();
@@ -37,19 +38,19 @@ impl Note {
         Note { command: words, ..Note::default() }
     }
 
-    /// The note on a job, if it is one of an `onejob run`.
-    pub(crate) fn on(job: &Job) -> Option<Note> {
+    /// The note of a job; `None` if `onejob run` did not start it.
+    pub(crate) fn read(job: &Job) -> Option<Note> {
         serde_json::from_str(&job.note().ok()??).ok()
     }
 
-    /// Where the job is not listed there is nobody to tell.
-    pub(crate) fn put_on(&self, job: &Job) {
+    /// Attaches it to a job. A job that is not listed has no record to attach it to.
+    pub(crate) fn attach(&self, job: &Job) {
         if job.id().is_some() {
-            let _ = job.set_note(&self.text());
+            let _ = job.set_note(&self.to_json());
         }
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         // Strings and numbers always serialise.
         serde_json::to_string(self).unwrap_or_default()
     }

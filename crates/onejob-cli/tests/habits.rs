@@ -137,7 +137,7 @@ fn a_message_on_a_terminal_is_one_line_without_colours() {
         let first = pty.expect("end=125");
         assert_eq!(
             first,
-            "onejob: unrecognized subcommand 'rum' (a similar subcommand exists: 'run')\r\n"
+            "onejob: unrecognized subcommand 'rum'\r\nhint: a similar subcommand exists: 'run'\r\n"
         );
         let second = pty.expect("end=125");
         assert!(second.contains("'--timeout'") && !second.contains('\x1b'), "{second:?}");

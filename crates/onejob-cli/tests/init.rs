@@ -573,7 +573,7 @@ fn it_warns_if_asked_that_it_is_not_pid_1() {
     needs_containers!();
     let init = Program::init(&["-w"]);
     let below = outcome(&mut init.command(&["true"]));
-    assert!(text(&below.stderr).starts_with("onejob: this is not PID 1"));
+    assert!(text(&below.stderr).starts_with("onejob: not running as PID 1"));
     assert!(below.status.success());
     let first = outcome(&mut init.contained(&["true"]));
     assert_eq!(text(&first.stderr), "");

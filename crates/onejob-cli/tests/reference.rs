@@ -28,9 +28,8 @@ fn verbs() -> Vec<String> {
 
 #[test]
 fn the_reference_is_what_the_command_says() {
-    let mut reference = "# Reference\n\nWhat `onejob --help` and `onejob VERB --help` say, \
-                         word by word.\n"
-        .to_owned();
+    let mut reference =
+        "# Reference\n\nThe output of `onejob --help` and `onejob SUBCOMMAND --help`.\n".to_owned();
     let section =
         |title: &str, help: &str| format!("\n## {title}\n\n```\n{}\n```\n", help.trim_end());
     reference += &section("onejob", &help(&[]));

@@ -1,17 +1,16 @@
-//! The short way to `run`: its commonest options, read without building the definitions, which takes
-//! longer than all the rest of a start.
+//! A parser for the most common options of `run` that does not build clap's definitions.
 //!
-//! It decides nothing: what it does not take for certain is left to the definitions, errors and help
-//! included, and what it takes they would have read the same.
+//! It accepts only command lines that clap would read the same; all others, errors and help included,
+//! are left to clap.
 
 use std::{ffi::OsString, iter, str::FromStr};
 
 use onejob::Signal;
 
-use super::{GRACE, Ladder, LimitArgs, Run, values::duration};
+use super::{DEFAULT_GRACE, RunArgs, StopArgs, limits::LimitOptions, values::duration};
 
-/// `run` with these arguments; `None` if the definitions are to look.
-pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<Run> {
+/// The arguments of `run`; `None` if clap has to parse them.
+pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<RunArgs> {
     let (mut name, mut mechanism) = (None, None);
     let (mut timeout, mut grace, mut signal) = (None, None, None);
     let command: Vec<_> = loop {
@@ -27,13 +26,14 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<Run> {
             _ => break iter::once(word).chain(args).collect(),
         }
     };
-    let ladder = Ladder { grace: grace.unwrap_or(GRACE), signal: signal.unwrap_or(Signal::TERM) };
-    (!command.is_empty()).then_some(Run {
+    let stop =
+        StopArgs { grace: grace.unwrap_or(DEFAULT_GRACE), signal: signal.unwrap_or(Signal::TERM) };
+    (!command.is_empty()).then_some(RunArgs {
         name,
         detach: false,
         timeout,
-        ladder,
-        limits: LimitArgs::default(),
+        stop,
+        limits: LimitOptions::default(),
         keep: false,
         wait_all: false,
         lifeline: None,
@@ -44,7 +44,7 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<Run> {
     })
 }
 
-/// The value of an option. What looks like an option may be one.
+/// The value of an option; `None` if it begins with a dash.
 fn value(args: &mut impl Iterator<Item = OsString>) -> Option<String> {
     args.next()?.into_string().ok().filter(|value| !value.starts_with('-'))
 }
@@ -53,7 +53,7 @@ fn parsed<T: FromStr>(args: &mut impl Iterator<Item = OsString>) -> Option<T> {
     value(args)?.parse().ok()
 }
 
-/// An option is given once.
+/// Sets an option; `None` if it was set before.
 fn once<T>(option: &mut Option<T>, value: T) -> Option<()> {
     option.replace(value).is_none().then_some(())
 }
@@ -63,10 +63,11 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::RunAlone;
+    use crate::args::RunOnly;
 
+    /// Every accepted command line gives the same arguments as clap.
     #[test]
-    fn what_the_short_way_takes_the_definitions_read_the_same() {
+    fn agrees_with_clap() {
         const WORDS: [&str; 24] = [
             "--",
             "-",
@@ -93,17 +94,17 @@ mod tests {
             "-h",
             "é",
         ];
-        let mut taken = 0;
+        let mut accepted = 0;
         let mut compare = |words: &[&str]| {
-            let Some(short) = run(words.iter().map(OsString::from)) else { return };
+            let Some(fast) = run(words.iter().map(OsString::from)) else { return };
             let line = ["onejob", "run"].iter().chain(words);
-            match RunAlone::try_parse_from(line) {
-                Ok(RunAlone::Run(long)) => {
-                    assert_eq!(format!("{short:?}"), format!("{long:?}"), "{words:?}");
+            match RunOnly::try_parse_from(line) {
+                Ok(RunOnly::Run(clap)) => {
+                    assert_eq!(format!("{fast:?}"), format!("{clap:?}"), "{words:?}");
                 }
                 Err(error) => panic!("{words:?}: {error}"),
             }
-            taken += 1;
+            accepted += 1;
         };
         for first in WORDS {
             compare(&[first]);
@@ -116,11 +117,12 @@ mod tests {
                 }
             }
         }
-        assert!(taken > 1000, "only {taken} were taken");
+        assert!(accepted > 1000, "only {accepted} were accepted");
     }
 
+    /// The most common command lines are accepted.
     #[test]
-    fn the_commonest_lines_go_the_short_way() {
+    fn common_lines_are_accepted() {
         for line in [
             "true",
             "ls -l",

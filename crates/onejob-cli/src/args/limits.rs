@@ -5,51 +5,51 @@ use std::time::Duration;
 use clap::Args;
 use onejob::{Limits, OnOom};
 
-use super::values::{count, cpus, duration, size, size_or_none, weight};
+use super::values::{count, cpus, duration, size, size_or_zero, weight};
 
-/// What the whole tree may use. A limit that cannot be enforced on all of it is an error.
+/// Limits on the whole process tree. A limit that cannot be enforced on all of it is an error.
 #[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct LimitArgs {
-    /// Limit the memory of the whole tree (bytes, or with K, M, G, T); over it, all of it ends
+pub(crate) struct LimitOptions {
+    /// Limit the memory of the whole job (bytes, or with K, M, G, T); on out-of-memory the job is killed
     #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
     memory: Option<u64>,
 
-    /// Limit its swap space, on top of the memory; 0 is none
-    #[arg(long, value_name = "SIZE", value_parser = size_or_none, allow_negative_numbers = true)]
+    /// Limit the swap space of the whole job, in addition to its memory; 0 allows none
+    #[arg(long, value_name = "SIZE", value_parser = size_or_zero, allow_negative_numbers = true)]
     swap: Option<u64>,
 
-    /// Out of memory, let only one process end, the system's choice
+    /// On out-of-memory, kill one process (the kernel chooses) instead of the whole job
     #[arg(long, requires = "memory")]
     oom_kill_one: bool,
 
-    /// Limit the whole tree to the power of N CPUs (like 0.5)
+    /// Limit the CPU use of the whole job to N CPUs (example: 0.5)
     #[arg(long, value_name = "N", value_parser = cpus, allow_negative_numbers = true)]
     cpus: Option<f64>,
 
-    /// Its share of a busy CPU against what runs beside it: 1 to 10000, usually 100
+    /// Share of CPU time when CPUs are busy, relative to sibling cgroups: 1 to 10000, normally 100
     #[arg(long, value_name = "N", value_parser = weight, allow_negative_numbers = true)]
     cpu_weight: Option<u32>,
 
-    /// Its share of a busy device, likewise
+    /// Share of a busy block device, relative to sibling cgroups: 1 to 10000, normally 100
     #[arg(long, value_name = "N", value_parser = weight, allow_negative_numbers = true)]
     io_weight: Option<u32>,
 
-    /// Limit how many processes and threads of the tree live at once
+    /// Limit the number of processes and threads that exist at the same time
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     processes: Option<u32>,
 
-    /// Limit the CPU time that the whole tree uses in all; then it is killed, and the status is 124
+    /// Limit the total CPU time of the whole job; at the limit it is killed, and the status is 124
     #[arg(long, value_name = "DUR", value_parser = duration, allow_negative_numbers = true)]
     cpu_time: Option<Duration>,
 }
 
-impl LimitArgs {
+impl LimitOptions {
     pub(crate) fn limits(&self) -> Limits {
-        self.on_top_of(Limits::new())
+        self.applied_to(Limits::new())
     }
 
-    /// Those that are given, and of the others what is set already.
-    pub(crate) fn on_top_of(&self, mut limits: Limits) -> Limits {
+    /// `limits` with the given ones replaced.
+    pub(crate) fn applied_to(&self, mut limits: Limits) -> Limits {
         limits.memory_max = self.memory.or(limits.memory_max);
         limits.swap_max = self.swap.or(limits.swap_max);
         if self.memory.is_some() {

@@ -1,189 +1,107 @@
-//! Every argument of every verb, in one place.
+//! The arguments of every subcommand.
 
 mod fast_path;
 mod init;
-mod jobs;
+mod job_commands;
 mod limits;
-
+mod run;
 mod values;
 
-use std::{ffi::OsString, time::Duration};
+use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use onejob::{Mechanism, Requirement, Signal};
+use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
+use onejob::Signal;
 
 use crate::{
     exit::Exit,
+    failure::{Failure, print},
     os,
-    output::{data, talk},
 };
-pub(crate) use init::Init;
-pub(crate) use jobs::{
-    Completions, Exec, Freeze, Kill, Limit, Logs, Ls, Man, Shell, Show, Stats, Thaw, Tree, Wait,
+pub(crate) use init::InitArgs;
+pub(crate) use job_commands::{
+    CompletionsArgs, DoctorArgs, ExecArgs, FreezeArgs, KillArgs, LimitArgs, ListingArgs, LogsArgs,
+    LsArgs, ManArgs, Shell, StatsArgs, ThawArgs, TreeArgs, WaitArgs,
 };
-pub(crate) use limits::LimitArgs;
+pub(crate) use run::{RunArgs, StatsFormat};
 pub(crate) use values::Target;
-use values::{descriptor, duration};
+use values::duration;
 
-/// Run a command and everything it starts as one job: stop it, kill it, lose nobody.
+/// Run a command and everything it starts as one job: stop it, limit it, leave nothing behind
 #[derive(Parser)]
 #[command(name = "onejob", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    subcommand: Subcommand,
 }
 
-/// The same with one verb: building the others takes longer than all the rest of a start.
+/// The same with one subcommand: building the definitions of all takes most of the start-up time.
 #[derive(Parser)]
 #[command(name = "onejob", version, disable_help_subcommand = true)]
-enum RunAlone {
-    Run(Run),
+enum RunOnly {
+    Run(RunArgs),
 }
 
-#[derive(Subcommand)]
-pub(crate) enum Verb {
-    Run(Run),
-    Init(Init),
-    Ls(Ls),
-    Tree(Tree),
-    Kill(Kill),
-    Wait(Wait),
-    Stats(Stats),
-    Limit(Limit),
-    Freeze(Freeze),
-    Thaw(Thaw),
-    Exec(Exec),
-    Logs(Logs),
-    Doctor(Doctor),
-    Completions(Completions),
-    Man(Man),
+#[derive(clap::Subcommand)]
+pub(crate) enum Subcommand {
+    Run(RunArgs),
+    Init(InitArgs),
+    Ls(LsArgs),
+    Tree(TreeArgs),
+    Kill(KillArgs),
+    Wait(WaitArgs),
+    Stats(StatsArgs),
+    Limit(LimitArgs),
+    Freeze(FreezeArgs),
+    Thaw(ThawArgs),
+    Exec(ExecArgs),
+    Logs(LogsArgs),
+    Doctor(DoctorArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
-/// Run CMD in the foreground, and stop whatever it leaves behind when it ends
-///
-/// CMD keeps our standard streams, terminal, process group and signal settings, as under env(1). A
-/// signal that a process sends to onejob is passed on to CMD; Ctrl-C and Ctrl-Z reach the tree by
-/// themselves, and a Ctrl-C while the tree is being stopped kills it at once.
-///
-/// The exit status is CMD's (if a signal ended it, onejob ends by the same one), 124 if the time of
-/// -t or the CPU time of --cpu-time was over, 129 if the lifeline was cut, 125 if onejob itself
-/// failed, 126 if CMD could not be executed, 127 if it was not found. A script without #! is handed to /bin/sh, as execvp(3) does.
-#[derive(Args, Debug)]
-pub(crate) struct Run {
-    /// Name the job, so that the other verbs find it: 1 to 64 letters, digits, dots, dashes, underscores
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
+/// The grace period between the first signal and SIGKILL, unless the user chooses another.
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
-    /// Run in the background, without a terminal; what CMD writes goes to a log (see onejob logs)
-    #[arg(short, long, conflicts_with = "stats")]
-    pub(crate) detach: bool,
-
-    /// Stop the whole tree after DUR (10, 1.5, 500ms, 10s, 2m, 1h, 1d; 0 is no limit) and exit 124
-    #[arg(short, long, value_name = "DUR", value_parser = duration, allow_negative_numbers = true)]
-    pub(crate) timeout: Option<Duration>,
-
-    #[command(flatten)]
-    pub(crate) ladder: Ladder,
-
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
-
-    /// Leave running what CMD leaves behind
-    #[arg(long, conflicts_with = "wait_all")]
-    pub(crate) keep: bool,
-
-    /// Wait for what CMD leaves behind instead of stopping it
-    #[arg(long)]
-    pub(crate) wait_all: bool,
-
-    /// Stop the whole tree when the other end of descriptor FD is closed, and exit 129
-    ///
-    /// FD is a pipe, a socket or a terminal, and what can be read from it stays CMD's: with 0, over
-    /// ssh or kubectl exec, the tree does not outlive the connection. The end of a pipe's input is
-    /// its end, so use 1 with ssh -n.
-    #[arg(long, value_name = "FD", value_parser = descriptor, conflicts_with = "keep",
-          allow_negative_numbers = true)]
-    pub(crate) lifeline: Option<i32>,
-
-    /// Hold the job together by this mechanism (cgroup, subreaper, job-object) instead of the best there is
-    #[arg(long, value_name = "M")]
-    pub(crate) mechanism: Option<Mechanism>,
-
-    /// Refuse to run without this guarantee (tracked, kill=atomic, …; see onejob doctor)
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) require: Vec<Requirement>,
-
-    /// Say on stderr what the whole tree used, like time(1): one line of text, or of JSON {schema: 1,
-    /// reason, real, user, system, memory_peak, …}
-    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true,
-          default_missing_value = "text")]
-    pub(crate) stats: Option<StatsForm>,
-
-    /// The command and its arguments
-    // The first value ends our own options: the rest is CMD's, dashes and all.
-    #[arg(value_name = "CMD", required = true, num_args = 1.., trailing_var_arg = true)]
-    pub(crate) command: Vec<OsString>,
-}
-
-/// How statistics are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StatsForm {
-    Text,
-    Json,
-}
-
-/// Say what this host can guarantee, why, and how to get more
-///
-/// The exit status is 0 if onejob run has a mechanism to use, 1 if not.
-#[derive(Args)]
-pub(crate) struct Doctor {
-    /// As JSON: {schema: 1, run_uses, mechanisms: [{mechanism, available, reason, remedy,
-    /// guarantees}]}
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How long what was asked to end may take, unless that is said.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
-
-/// How a tree is stopped.
+/// How a process tree is stopped.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Ladder {
-    /// Kill what is left DUR after asking; 0 kills at once
+pub(crate) struct StopArgs {
+    /// Grace period before SIGKILL; 0 kills at once
     #[arg(short = 'k', long = "kill-after", value_name = "DUR", default_value = "5s",
           value_parser = duration, allow_negative_numbers = true)]
     pub(crate) grace: Duration,
 
-    /// Ask with this signal
+    /// Signal to send first
     #[arg(short, long, value_name = "SIG", default_value = "TERM", allow_negative_numbers = true)]
     pub(crate) signal: Signal,
 }
 
-/// What the command line asks for, or how to end if that is unclear or already done.
-pub(crate) fn parse() -> Result<Verb, Exit> {
+/// Reads the command line.
+///
+/// # Errors
+/// Invalid usage; also help and version, which are printed here: a silent success.
+pub(crate) fn parse() -> Result<Subcommand, Failure> {
     let parsed = match os::args().nth(1) {
-        Some(verb) if verb == "run" => match fast_path::run(os::args().skip(2)) {
-            Some(run) => return Ok(Verb::Run(run)),
-            None => RunAlone::try_parse_from(os::args()).map(|RunAlone::Run(run)| Verb::Run(run)),
+        Some(name) if name == "run" => match fast_path::run(os::args().skip(2)) {
+            Some(run) => return Ok(Subcommand::Run(run)),
+            None => {
+                RunOnly::try_parse_from(os::args()).map(|RunOnly::Run(run)| Subcommand::Run(run))
+            }
         },
-        _ => Cli::try_parse_from(os::args()).map(|cli| cli.verb),
+        _ => Cli::try_parse_from(os::args()).map(|cli| cli.subcommand),
     };
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            data(&error.to_string()).err().unwrap_or(Exit::Success)
+            let printed = print(error.to_string());
+            printed.err().unwrap_or_else(|| Failure::silent(Exit::Success))
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            talk(format_args!("what to do is missing\n\n{error}").to_string().trim_end());
-            Exit::Ours
+            Failure::new(format!("no subcommand given\n\n{error}").trim_end())
         }
-        kind => {
-            let remedy = match kind {
-                ErrorKind::InvalidSubcommand => format!("one of: {}", verbs()),
-                _ => "try --help".to_owned(),
-            };
-            talk(one_line(&error.to_string(), &remedy));
-            Exit::Ours
+        ErrorKind::InvalidSubcommand => {
+            usage_error(&error.to_string(), &format!("one of: {}", subcommand_names()))
         }
+        _ => usage_error(&error.to_string(), "see --help"),
     })
 }
 
@@ -192,55 +110,60 @@ pub(crate) fn definitions() -> clap::Command {
     Cli::command()
 }
 
-fn verbs() -> String {
+fn subcommand_names() -> String {
     let cli = definitions();
     cli.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ")
 }
 
-/// A parser's message without its usage, in the form of every other error here; with `remedy`
-/// unless it knows a better one.
-fn one_line(message: &str, remedy: &str) -> String {
+/// clap's error message as one line without the usage. Its tip, if it has one, replaces `hint`.
+fn usage_error(message: &str, hint: &str) -> Failure {
     let message = message.strip_prefix("error: ").unwrap_or(message);
-    let (said, _) = message.split_once("\nUsage:").unwrap_or((message, ""));
-    let (said, _) = said.split_once("\nFor more information").unwrap_or((said, ""));
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let words = lines.map(|line| match line.strip_prefix("tip: ") {
-        Some(tip) => format!("({tip})"),
-        None => line.to_owned(),
-    });
-    let mut text = words.collect::<Vec<_>>().join(" ");
-    if !text.ends_with(')') {
-        text.push_str(&format!(" ({remedy})"));
-    }
-    text
+    let (message, _) = message.split_once("\nUsage:").unwrap_or((message, ""));
+    let (message, _) = message.split_once("\nFor more information").unwrap_or((message, ""));
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (tips, lines): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("tip: "));
+    let tip = tips.first().and_then(|tip| tip.strip_prefix("tip: "));
+    Failure::new(lines.join(" ")).with_hint(tip.unwrap_or(hint))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
+    /// clap's own consistency checks of the definitions pass.
     #[test]
-    fn the_definitions_are_consistent() {
+    fn definitions_pass_debug_assert() {
         Cli::command().debug_assert();
     }
 
+    /// A mistyped subcommand is answered with the most similar one, or with the list of all.
     #[test]
-    fn a_mistyped_verb_is_answered_with_the_nearest_or_all() {
-        let answer = |verb| {
-            let error = Cli::try_parse_from(["onejob", verb]).err().map(|e| e.to_string());
-            one_line(&error.unwrap_or_default(), &format!("one of: {}", verbs()))
+    fn mistyped_subcommand() {
+        let hint = |name| {
+            let error = Cli::try_parse_from(["onejob", name]).err().map(|e| e.to_string());
+            let all = format!("one of: {}", subcommand_names());
+            usage_error(&error.unwrap_or_default(), &all).hint().map(str::to_owned)
         };
-        assert!(answer("docter").ends_with("(a similar subcommand exists: 'doctor')"));
-        assert!(answer("rnu").ends_with("(one of: run, init, ls, tree, kill, wait, stats, limit, freeze, thaw, exec, logs, doctor, completions, man)"), "{}", answer("rnu"));
+        assert_eq!(hint("docter").as_deref(), Some("a similar subcommand exists: 'doctor'"));
+        assert_eq!(
+            hint("rnu").as_deref(),
+            Some(
+                "one of: run, init, ls, tree, kill, wait, stats, limit, freeze, thaw, exec, logs, \
+                 doctor, completions, man"
+            )
+        );
     }
 
+    /// The first word that is not an option of onejob ends its options; the rest belongs to CMD.
     #[test]
-    fn the_first_word_that_is_no_option_of_ours_ends_our_options() {
+    fn first_non_option_ends_the_options() {
         let parse = |line: &str| {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{e}"));
-            match cli.verb {
-                Verb::Run(run) => (run.timeout.is_some(), run.command),
-                _ => unreachable!("all lines are runs"),
+            match cli.subcommand {
+                Subcommand::Run(run) => (run.timeout.is_some(), run.command),
+                _ => unreachable!("every line is a run"),
             }
         };
         let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();

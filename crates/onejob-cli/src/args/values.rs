@@ -1,4 +1,5 @@
-//! What the values of options mean.
+//! Parsers for the values of options. Each error says what was expected; clap adds the option and the
+//! value.
 
 use std::{
     fmt,
@@ -9,9 +10,9 @@ use onejob::Signal;
 
 use crate::os;
 
-const DURATION: &str = "a number with ms, s, m, h or d, like 1.5, 500ms or 2m";
+const DURATION: &str = "invalid duration (examples: 10, 1.5, 500ms, 10s, 2m, 1h, 1d)";
 
-/// A duration: a decimal number of seconds as in timeout(1), or of the unit that follows.
+/// A decimal number of seconds as in timeout(1), or of the unit that follows it.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -21,11 +22,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
         "d" => 86_400_000_000_000,
-        _ => return Err(format!("no duration ({DURATION})")),
+        _ => return Err(DURATION.to_owned()),
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.len() + fraction.len() == 0 || fraction.contains('.') {
-        return Err(format!("no duration ({DURATION})"));
+        return Err(DURATION.to_owned());
     }
     let whole = match whole {
         "" => Some(0),
@@ -33,19 +34,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     };
     let nanos = whole.and_then(|whole| u128::from(whole).checked_mul(unit));
     nanos
-        .map(|nanos| nanos + part_of(fraction, unit))
+        .map(|nanos| nanos + fraction_of(fraction, unit))
         .and_then(|nanos| {
             let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
             let rest = (nanos % 1_000_000_000) as u32;
             Some(Duration::new(seconds, rest))
         })
         .filter(|duration| Instant::now().checked_add(*duration).is_some())
-        .ok_or_else(|| "too long (at most some billion years)".to_owned())
+        .ok_or_else(|| "duration too long (the clock cannot represent its end)".to_owned())
 }
 
-/// A number of bytes, or of the binary unit that follows.
+/// A number of bytes, or of the binary unit that follows it.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    const SIZE: &str = "no size (a whole number of bytes above 0, or with K, M, G or T: 512M)";
+    const SIZE: &str = "invalid size (expected a positive whole number of bytes, or with K, M, G or T; example: 512M)";
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -60,40 +61,41 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         return Err(SIZE.to_owned());
     }
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    // The kernel counts in signed numbers.
+    // The kernel uses signed 64-bit numbers.
     bytes
         .filter(|bytes| i64::try_from(*bytes).is_ok())
-        .ok_or_else(|| "too much (at most 8388607T)".to_owned())
+        .ok_or_else(|| "size too large (at most 8388607T)".to_owned())
 }
 
-/// The same, and nothing at all.
-pub(super) fn size_or_none(text: &str) -> Result<u64, String> {
+/// A size, or 0.
+pub(super) fn size_or_zero(text: &str) -> Result<u64, String> {
     if text == "0" { Ok(0) } else { size(text) }
 }
 
-/// A share against others.
+/// A cgroup weight.
 pub(super) fn weight(text: &str) -> Result<u32, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| plain && (1..=10_000).contains(number));
-    number.ok_or_else(|| "no weight (a whole number from 1 to 10000)".to_owned())
+    number.ok_or_else(|| "invalid weight (expected a whole number from 1 to 10000)".to_owned())
 }
 
 pub(super) fn cpus(text: &str) -> Result<f64, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let number = text.parse::<f64>().ok().filter(|number| plain && *number > 0.0);
-    number
-        .filter(|number| number.is_finite())
-        .ok_or_else(|| "no number of CPUs (a number above 0, like 0.5 or 2)".to_owned())
+    number.filter(|number| number.is_finite()).ok_or_else(|| {
+        "invalid number of CPUs (expected a positive number; examples: 0.5, 2)".to_owned()
+    })
 }
 
 pub(super) fn count(text: &str) -> Result<u32, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u32>().ok().filter(|number| plain && *number > 0);
-    number.ok_or_else(|| "no number of processes (a whole number above 0)".to_owned())
+    number
+        .ok_or_else(|| "invalid number of processes (expected a positive whole number)".to_owned())
 }
 
-/// The decimal fraction of a unit, rounded up: what was meant to be something is not nothing.
-fn part_of(fraction: &str, unit: u128) -> u128 {
+/// The decimal fraction of a unit, rounded up so that a positive fraction never becomes zero.
+fn fraction_of(fraction: &str, unit: u128) -> u128 {
     let kept = &fraction[..fraction.len().min(18)];
     let lost = fraction[kept.len()..].bytes().any(|digit| digit != b'0');
     let digits = kept.parse::<u128>().unwrap_or(0);
@@ -101,7 +103,7 @@ fn part_of(fraction: &str, unit: u128) -> u128 {
     (digits * unit).div_ceil(scale) + u128::from(lost && (digits * unit).is_multiple_of(scale))
 }
 
-/// Whom a verb is about.
+/// The object of a subcommand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Job(String),
@@ -117,7 +119,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A number is a process, anything else a job; a name of digits is written with `=` in front.
+/// A number is a pid, anything else a job. A job name of digits needs a leading `=`.
 pub(super) fn target(text: &str) -> Result<Target, String> {
     let digits = text.trim_start_matches('-');
     match text.strip_prefix('=') {
@@ -127,64 +129,62 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
         }
         None => match text.parse::<u32>() {
             Ok(pid) if pid > 0 && i32::try_from(pid).is_ok() => Ok(Target::Pid(pid)),
-            _ => Err("no process can have that number (see ps)".into()),
+            _ => Err("invalid pid (see ps)".into()),
         },
     }
 }
 
-/// The same for who is to end.
-pub(super) fn target_to_end(text: &str) -> Result<Target, String> {
+/// A target that can be ended.
+pub(super) fn kill_target(text: &str) -> Result<Target, String> {
     let is_number = text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
     if is_number { pid(text).map(Target::Pid) } else { target(text) }
 }
 
-/// How long between two looks.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+/// The time between two listings.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("that is no pause (a number of seconds above 0)".into()),
-        pause => Ok(pause),
+        Duration::ZERO => Err("invalid interval (expected more than 0 seconds)".into()),
+        interval => Ok(interval),
     }
 }
 
-/// The number of a descriptor.
+/// The number of a file descriptor.
 pub(super) fn descriptor(text: &str) -> Result<i32, String> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<i32>().ok().filter(|_| plain);
-    number.ok_or_else(|| "no descriptor (a number, 0 is standard input)".to_owned())
+    number.ok_or_else(|| "invalid descriptor (expected a number; 0 is standard input)".to_owned())
 }
 
 /// An exit status.
-pub(super) fn code(text: &str) -> Result<u8, String> {
+pub(super) fn exit_status(text: &str) -> Result<u8, String> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u8>().ok().filter(|_| plain);
-    number.ok_or_else(|| "no exit status (a number from 0 to 255)".to_owned())
+    number.ok_or_else(|| "invalid exit status (expected a number from 0 to 255)".to_owned())
 }
 
-/// Two signals, of which the second may be 0: none.
+/// Two signals, `FROM:TO`; a TO of 0 is none.
 pub(super) fn rewrite(text: &str) -> Result<(Signal, Option<Signal>), String> {
     let (from, to) = text
         .split_once(':')
-        .ok_or_else(|| "no FROM:TO (two signals, like 15:3 or TERM:QUIT)".to_owned())?;
+        .ok_or_else(|| "expected FROM:TO (two signals; examples: 15:3, TERM:QUIT)".to_owned())?;
     let signal = |text: &str| text.parse::<Signal>().map_err(|error| error.to_string());
     let to = if to == "0" { None } else { Some(signal(to)?) };
     Ok((signal(from)?, to))
 }
 
-/// The number of a process that could be meant.
+/// The pid of a process that can be ended.
 pub(super) fn pid(text: &str) -> Result<u32, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u32>();
-    if let Some(why) = number.as_ref().ok().and_then(|pid| os::refuse_root(*pid)) {
+    if let Some(why) = number.as_ref().ok().and_then(|pid| os::protected_process(*pid)) {
         return Err(why.into());
     }
     match number {
-        Ok(0) => Err("0 is no process (to a system call it would mean this process group)".into()),
-        Ok(pid) if pid == std::process::id() => {
-            Err("that is this onejob itself (name another process)".into())
-        }
+        Ok(0) => Err("invalid pid 0 (kill(2) would signal the caller's process group)".into()),
+        Ok(pid) if pid == std::process::id() => Err("refusing to stop onejob itself".into()),
         Ok(pid) if is_number && i32::try_from(pid).is_ok() => Ok(pid),
-        _ if is_number => Err("no process can have so high a number (see ps)".into()),
-        _ => Err("no process number (signals are given with -s, as in -s KILL)".into()),
+        _ if is_number => Err("invalid pid: larger than any pid (see ps)".into()),
+        _ => Err("invalid pid (a signal is given with -s, as in -s KILL)".into()),
     }
 }
 
@@ -192,8 +192,9 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
 
+    /// Durations are read as timeout(1) reads them, with ms in addition.
     #[test]
-    fn durations_are_read_as_timeout_does() {
+    fn valid_durations() {
         let nanos = |text: &str| duration(text).map(|duration| duration.as_nanos());
         for (text, expected) in [
             ("0", 0),
@@ -214,8 +215,9 @@ mod tests {
         }
     }
 
+    /// Sizes, CPUs, weights and counts are accepted or refused.
     #[test]
-    fn limits_are_read_or_refused() {
+    fn limits() {
         for (text, expected) in [("1", 1), ("512M", 512 << 20), ("2G", 2 << 30), ("1K", 1024)] {
             assert_eq!(size(text), Ok(expected), "{text}");
         }
@@ -230,44 +232,46 @@ mod tests {
         for text in ["0", "-1", "10001", "", "x", "+1"] {
             assert!(weight(text).is_err(), "{text:?}");
         }
-        assert_eq!(size_or_none("0"), Ok(0));
-        assert_eq!(size_or_none("1K"), Ok(1024));
-        assert!(size_or_none("-1").is_err());
+        assert_eq!(size_or_zero("0"), Ok(0));
+        assert_eq!(size_or_zero("1K"), Ok(1024));
+        assert!(size_or_zero("-1").is_err());
         assert_eq!(count("200"), Ok(200));
         for text in ["0", "-1", "1.5", "", "4294967296", "+1"] {
             assert!(count(text).is_err(), "{text:?}");
         }
     }
 
+    /// Rewrites, exit statuses and descriptors are accepted or refused.
     #[test]
-    fn rewrites_codes_and_descriptors_are_read_or_refused() {
+    fn rewrites_statuses_and_descriptors() {
         assert_eq!(rewrite("15:3"), Ok((Signal::TERM, Some(Signal::QUIT))));
         assert_eq!(rewrite("TERM:SIGQUIT"), Ok((Signal::TERM, Some(Signal::QUIT))));
         assert_eq!(rewrite("1:0"), Ok((Signal::HUP, None)));
         for text in ["", "15", "15:", ":3", "0:3", "15:3:1", "99:1", "15:99", "15:-1", "x:y"] {
             assert!(rewrite(text).is_err(), "{text:?}");
         }
-        assert_eq!((code("0"), code("255")), (Ok(0), Ok(255)));
+        assert_eq!((exit_status("0"), exit_status("255")), (Ok(0), Ok(255)));
         for text in ["", "-1", "256", "+1", "x", "1.5"] {
-            assert!(code(text).is_err(), "{text:?}");
+            assert!(exit_status(text).is_err(), "{text:?}");
             assert!(text == "256" || descriptor(text).is_err(), "{text:?}");
         }
         assert_eq!(descriptor("7"), Ok(7));
         assert!(descriptor("2147483648").is_err());
     }
 
+    /// Invalid durations are refused, and so are durations that the clock cannot count.
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_durations() {
         for text in ["", ".", "-1", "1.2.3", "x", "1x", "s", "1 s", "+1", "1e3", "inf", "nan", "5S"]
         {
-            assert!(duration(text).unwrap_err().starts_with("no duration"), "{text:?}");
+            assert!(duration(text).unwrap_err().starts_with("invalid duration"), "{text:?}");
         }
-        // The clock of Windows reaches further than a timespec.
-        let of_a_timespec = cfg!(unix).then_some("9999999999999999999s");
+        // The clock of Windows has a larger range than a timespec.
+        let beyond_timespec = cfg!(unix).then_some("9999999999999999999s");
         for text in
-            ["18446744073709551616", "18446744073709551615d"].into_iter().chain(of_a_timespec)
+            ["18446744073709551616", "18446744073709551615d"].into_iter().chain(beyond_timespec)
         {
-            assert!(duration(text).unwrap_err().starts_with("too long"), "{text:?}");
+            assert!(duration(text).unwrap_err().starts_with("duration too long"), "{text:?}");
         }
     }
 }

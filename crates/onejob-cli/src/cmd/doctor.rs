@@ -5,41 +5,46 @@ use std::fmt::Write as _;
 use onejob::{Guarantees, Leftover, LeftoverKind, Mechanism, Rung};
 use serde::Serialize;
 
-use crate::{args, exit::Exit, output::data, render::json};
+use crate::{
+    args::DoctorArgs,
+    exit::Exit,
+    failure::{Failure, print},
+    render::json,
+};
 
-/// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows.
+/// The JSON keys are stable: keys may be added, the others keep their meaning, or `schema` changes.
 #[derive(Serialize)]
 struct Report {
     schema: u32,
-    /// The mechanism that `onejob run` takes unless told otherwise.
+    /// The mechanism that `onejob run` uses by default.
     run_uses: Option<String>,
     /// In the order in which they are tried.
-    mechanisms: Vec<Entry>,
-    /// Where other processes find jobs; null, and why not, if they cannot.
+    mechanisms: Vec<MechanismRow>,
+    /// Where other processes find the records of jobs; null, with a problem, if they cannot.
     runtime_directory: Option<String>,
     runtime_directory_problem: Option<String>,
-    /// What was left of jobs before this doctor came.
-    leftovers: Vec<Left>,
+    /// Jobs without an owner, before this command was started.
+    leftovers: Vec<LeftoverRow>,
 }
 
 #[derive(Serialize)]
-struct Left {
+struct LeftoverRow {
     place: String,
     processes: usize,
     kind: &'static str,
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct MechanismRow {
     mechanism: String,
     available: bool,
     reason: String,
     remedy: Option<String>,
-    guarantees: Option<Promises>,
+    guarantees: Option<GuaranteeList>,
 }
 
 #[derive(Serialize)]
-struct Promises {
+struct GuaranteeList {
     containment: String,
     kill: String,
     owner_death: String,
@@ -51,54 +56,67 @@ struct Promises {
     limits: String,
 }
 
-pub(crate) fn doctor(args: &args::Doctor) -> Exit {
-    // Before the probes, which take some of it down.
+pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
+    // Before the probes: those remove abandoned jobs.
     let leftovers = onejob::leftovers();
-    let rungs = onejob::survey();
-    let chosen = rungs.iter().find(|rung| rung.guarantees.is_some()).map(|rung| rung.mechanism);
-    let report = Report::of(&rungs, chosen, &leftovers.unwrap_or_default());
-    let text = if args.json { json(&report) } else { prose(&rungs, &report) };
-    match (data(&text), chosen) {
-        (Err(exit), _) => exit,
-        (Ok(()), Some(_)) => Exit::Success,
-        (Ok(()), None) => Exit::Failed,
-    }
+    let mechanisms = onejob::survey();
+    let available = mechanisms.iter().find(|mechanism| mechanism.guarantees.is_some());
+    let default = available.map(|mechanism| mechanism.mechanism);
+    let report = Report::new(&mechanisms, default, &leftovers.unwrap_or_default());
+    print(if args.json { json(&report) } else { report.describe(&mechanisms) })?;
+    Ok(if default.is_some() { Exit::Success } else { Exit::PartialFailure })
 }
 
 impl Report {
-    fn of(rungs: &[Rung], chosen: Option<Mechanism>, leftovers: &[Leftover]) -> Report {
+    fn new(mechanisms: &[Rung], default: Option<Mechanism>, leftovers: &[Leftover]) -> Report {
         let directory = onejob::runtime_dir();
         Report {
             schema: 1,
-            run_uses: chosen.map(|mechanism| mechanism.to_string()),
-            mechanisms: rungs.iter().map(Entry::of).collect(),
+            run_uses: default.map(|mechanism| mechanism.to_string()),
+            mechanisms: mechanisms.iter().map(MechanismRow::new).collect(),
             runtime_directory: directory.as_ref().ok().map(|path| path.display().to_string()),
             runtime_directory_problem: directory.err().map(|error| error.to_string()),
-            leftovers: leftovers.iter().map(Left::of).collect(),
+            leftovers: leftovers.iter().map(LeftoverRow::new).collect(),
         }
     }
 
-    fn about_jobs(&self) -> String {
-        let mut text = match (&self.runtime_directory, &self.runtime_directory_problem) {
-            (Some(path), _) => format!("Jobs are listed in {path}.\n"),
-            (None, Some(problem)) => format!("Jobs cannot be listed: {problem}\n"),
-            (None, None) => String::new(),
+    // Writing to a string cannot fail, so the results of `writeln!` are ignored.
+    fn describe(&self, mechanisms: &[Rung]) -> String {
+        let mut text = String::new();
+        for mechanism in mechanisms {
+            let state = if mechanism.guarantees.is_some() { "available" } else { "not available" };
+            let _ = writeln!(text, "{}: {state}, {}", mechanism.mechanism, mechanism.reason);
+            if let Some(guarantees) = &mechanism.guarantees {
+                describe(&mut text, guarantees);
+            }
+            if let Some(remedy) = &mechanism.remedy {
+                let _ = writeln!(text, "  to get more    {remedy}");
+            }
+            text.push('\n');
+        }
+        let _ = match &self.run_uses {
+            Some(mechanism) => writeln!(text, "onejob run uses {mechanism}."),
+            None => writeln!(text, "onejob run has no mechanism to use on this host."),
         };
-        for Left { place, processes, kind } in &self.leftovers {
-            let fate = match *kind {
-                "released" => "was released, its members live on",
-                _ => "was abandoned, and is taken down by the next job below this cgroup",
+        let _ = match (&self.runtime_directory, &self.runtime_directory_problem) {
+            (Some(path), _) => writeln!(text, "Jobs are listed in {path}."),
+            (None, Some(problem)) => writeln!(text, "Jobs cannot be listed: {problem}"),
+            (None, None) => Ok(()),
+        };
+        for LeftoverRow { place, processes, kind } in &self.leftovers {
+            let state = match *kind {
+                "released" => "was released: its members live on",
+                _ => "was abandoned: the next job in this cgroup removes it",
             };
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "Left over: {place} with {processes} processes {fate}.");
+            let _ = writeln!(text, "{place} ({processes} processes) {state}.");
         }
         text
     }
 }
 
-impl Left {
-    fn of(leftover: &Leftover) -> Left {
-        Left {
+impl LeftoverRow {
+    fn new(leftover: &Leftover) -> LeftoverRow {
+        LeftoverRow {
             place: leftover.place.display().to_string(),
             processes: leftover.processes,
             kind: match leftover.kind {
@@ -109,69 +127,47 @@ impl Left {
     }
 }
 
-impl Entry {
-    fn of(rung: &Rung) -> Entry {
-        Entry {
-            mechanism: rung.mechanism.to_string(),
-            available: rung.guarantees.is_some(),
-            reason: rung.reason.clone(),
-            remedy: rung.remedy.clone(),
-            guarantees: rung.guarantees.as_ref().map(Promises::of),
+impl MechanismRow {
+    fn new(mechanism: &Rung) -> MechanismRow {
+        MechanismRow {
+            mechanism: mechanism.mechanism.to_string(),
+            available: mechanism.guarantees.is_some(),
+            reason: mechanism.reason.clone(),
+            remedy: mechanism.remedy.clone(),
+            guarantees: mechanism.guarantees.as_ref().map(GuaranteeList::new),
         }
     }
 }
 
-impl Promises {
-    fn of(given: &Guarantees) -> Promises {
-        Promises {
-            containment: given.containment.to_string(),
-            kill: given.kill.to_string(),
-            owner_death: given.owner_death.to_string(),
-            crosses_setuid: given.crosses_setuid,
-            freeze: given.freeze.to_string(),
-            cpu_accounting: given.cpu_accounting.to_string(),
-            memory_accounting: given.memory_accounting.to_string(),
-            io_accounting: given.io_accounting.to_string(),
-            limits: given.limits.to_string(),
+impl GuaranteeList {
+    fn new(guarantees: &Guarantees) -> GuaranteeList {
+        GuaranteeList {
+            containment: guarantees.containment.to_string(),
+            kill: guarantees.kill.to_string(),
+            owner_death: guarantees.owner_death.to_string(),
+            crosses_setuid: guarantees.crosses_setuid,
+            freeze: guarantees.freeze.to_string(),
+            cpu_accounting: guarantees.cpu_accounting.to_string(),
+            memory_accounting: guarantees.memory_accounting.to_string(),
+            io_accounting: guarantees.io_accounting.to_string(),
+            limits: guarantees.limits.to_string(),
         }
     }
 }
 
-fn prose(rungs: &[Rung], report: &Report) -> String {
-    let mut text = String::new();
-    for rung in rungs {
-        let verdict = if rung.guarantees.is_some() { "available" } else { "not available" };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}: {verdict}, {}", rung.mechanism, rung.reason);
-        if let Some(given) = &rung.guarantees {
-            describe(&mut text, given);
-        }
-        if let Some(remedy) = &rung.remedy {
-            let _ = writeln!(text, "  to get more    {remedy}");
-        }
-        text.push('\n');
-    }
-    let _ = match &report.run_uses {
-        Some(mechanism) => writeln!(text, "onejob run uses {mechanism}."),
-        None => writeln!(text, "onejob run has nothing to use here."),
-    };
-    text += &report.about_jobs();
-    text
-}
-
-fn describe(text: &mut String, given: &Guarantees) {
-    let setuid = if given.crosses_setuid { "yes" } else { "no" };
+fn describe(text: &mut String, guarantees: &Guarantees) {
+    let setuid = if guarantees.crosses_setuid { "yes" } else { "no" };
     let _ = write!(
         text,
         "  containment    {}\n  kill           {}\n  owner-death    {}\n  crosses-setuid {setuid}\n  \
          freeze         {}\n  accounting     cpu {}, memory {}, io {}\n  limits         {}\n",
-        given.containment,
-        given.kill,
-        given.owner_death,
-        given.freeze,
-        given.cpu_accounting,
-        given.memory_accounting,
-        given.io_accounting,
-        given.limits,
+        guarantees.containment,
+        guarantees.kill,
+        guarantees.owner_death,
+        guarantees.freeze,
+        guarantees.cpu_accounting,
+        guarantees.memory_accounting,
+        guarantees.io_accounting,
+        guarantees.limits,
     );
 }

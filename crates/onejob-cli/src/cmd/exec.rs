@@ -1,51 +1,53 @@
-//! `onejob exec`: another member of a job that runs already.
+//! `onejob exec`: another member of a running job.
 
-use onejob::{Job, Mechanism};
+use onejob::{Child, Job, Mechanism};
 
 use crate::{
     args,
-    exit::{Exit, Failure},
-    os::{self, Event, Hearing, Place, Signals, Terminal},
-    output::talk,
+    exit::Exit,
+    failure::Failure,
+    os::{self, ProcessGroup, SignalFilter, SignalQueue, Terminal, WaitEvent},
+    output::warn,
 };
 
-pub(crate) fn exec(args: &args::Exec) -> Exit {
-    attend(args).unwrap_or_else(|failure| failure.report())
-}
-
-fn attend(args: &args::Exec) -> Result<Exit, Failure> {
-    let terminal = Terminal::held();
-    os::keep_statuses();
+pub(super) fn exec(args: &args::ExecArgs) -> Result<Exit, Failure> {
+    let terminal = Terminal::in_foreground();
+    os::reset_sigchld();
     let job = Job::open(&args.job)?;
-    // A guard's child is in the guard's session: our terminal tells us alone.
-    let is_apart = job.guarantees().mechanism == Mechanism::Subreaper;
-    if is_apart && terminal.is_some() {
-        talk("CMD runs in the session of the job's owner: Ctrl-C is passed on, job control is not");
+    // The guard starts CMD in its own session: this terminal signals onejob only.
+    let in_other_session = job.guarantees().mechanism == Mechanism::Subreaper;
+    if in_other_session && terminal.is_some() {
+        warn("CMD runs in the session of the job's owner: Ctrl-C is forwarded, job control is not");
     }
-    let signals = Signals::listen(Hearing::ButStops).map_err(|e| Failure::os("hear signals", e))?;
-    let mut child = os::start(&job, &args.command, Place::Beside, false)?;
+    let signals = SignalQueue::new(SignalFilter::AllButJobControl)
+        .map_err(|e| Failure::os("create a queue for signals", e))?;
+    let mut child = os::spawn(&job, &args.command, ProcessGroup::Inherit, false)?;
     loop {
         let event = os::wait_for(&child, &signals, None, None)
             .map_err(|e| Failure::os("wait for the command", e))?;
-        if let Event::First = event {
+        if let WaitEvent::First = event {
             break;
         }
-        while let Some(received) = signals.next() {
-            let signal = received.signal;
-            let passed_on = match is_apart && received.is_from_terminal() {
-                // As the terminal itself does: a shell in between passes nothing on.
-                true => os::signal_group(&child, signal),
-                false if received.is_for_cmd(&job, &child) => child.signal(signal),
-                false => Ok(()),
-            };
-            if let Err(error) = passed_on {
-                talk(format_args!("{signal} is not passed on: {error}"));
-            }
-        }
+        forward_signals(&signals, &job, &child, in_other_session);
     }
     let status = child.wait()?;
     if let Some(terminal) = terminal {
-        terminal.give_back(&job, status.code().is_none());
+        terminal.restore(&job, status.code().is_none());
     }
-    Ok(Exit::Like(status))
+    Ok(Exit::ChildStatus(status))
+}
+
+fn forward_signals(signals: &SignalQueue, job: &Job, child: &Child, in_other_session: bool) {
+    while let Some(received) = signals.next() {
+        let signal = received.signal;
+        let sent = match in_other_session && received.is_from_terminal() {
+            // To the process group, as the terminal does: a shell does not forward signals.
+            true => os::signal_group(child, signal),
+            false if received.is_for_child(job, child) => child.signal(signal),
+            false => Ok(()),
+        };
+        if let Err(error) = sent {
+            warn(format_args!("failed to forward {signal}: {error}"));
+        }
+    }
 }

@@ -2,33 +2,25 @@
 
 use onejob::Job;
 
-use crate::{
-    exit::{Exit, Failure},
-    output::talk,
-};
+use crate::{exit::Exit, failure::Failure};
 
-pub(crate) fn freeze(jobs: &[String]) -> Exit {
-    each(jobs, Job::freeze)
+pub(super) fn freeze(jobs: &[String]) -> Result<Exit, Failure> {
+    for_each(jobs, Job::freeze)
 }
 
-pub(crate) fn thaw(jobs: &[String]) -> Exit {
-    each(jobs, Job::thaw)
+pub(super) fn thaw(jobs: &[String]) -> Result<Exit, Failure> {
+    for_each(jobs, Job::thaw)
 }
 
-fn each(names: &[String], act: impl Fn(&Job) -> onejob::Result<()>) -> Exit {
-    // All are found before the first is touched.
-    let jobs: Result<Vec<Job>, _> = names.iter().map(|name| Job::open(name)).collect();
-    let jobs = match jobs {
-        Ok(jobs) => jobs,
-        Err(error) => return Failure::from(error).report(),
-    };
-    let done = |(name, job): (&String, &Job)| match act(job) {
-        Ok(()) => true,
-        Err(error) => {
-            talk(format_args!("{name}: {error}"));
-            false
+fn for_each(names: &[String], act: impl Fn(&Job) -> onejob::Result<()>) -> Result<Exit, Failure> {
+    // Every job is opened before the first one is changed.
+    let jobs = names.iter().map(|name| Job::open(name)).collect::<onejob::Result<Vec<_>>>()?;
+    let mut exit = Exit::Success;
+    for (name, job) in names.iter().zip(&jobs) {
+        if let Err(error) = act(job) {
+            Failure::from(error).about(name).report();
+            exit = Exit::PartialFailure;
         }
-    };
-    let results: Vec<bool> = names.iter().zip(&jobs).map(done).collect();
-    if results.into_iter().all(|done| done) { Exit::Success } else { Exit::Failed }
+    }
+    Ok(exit)
 }

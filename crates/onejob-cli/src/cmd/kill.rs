@@ -1,57 +1,66 @@
-//! `onejob kill`: the ladder on a job, or on the tree below any process.
+//! `onejob kill`: stops jobs, or the process trees below pids.
 
 use std::{thread, time::Duration};
 
 use onejob::{Job, ProcessId, Result, Signal, stop_tree};
 
 use crate::{
-    args::{self, Target},
-    exit::{Exit, Failure},
+    args::{KillArgs, StopArgs, Target},
+    exit::Exit,
+    failure::Failure,
     note::Note,
-    output::talk,
 };
 
-pub(crate) fn kill(args: &args::Kill) -> Exit {
-    let grace = if args.now { Duration::ZERO } else { args.ladder.grace };
-    // All are identified before the first is signalled: the numbers mean who has them now.
-    let mut found: Vec<_> = args.targets.iter().map(|target| (target, Found::of(target))).collect();
-    // A job that is not there is a mistake of whoever asks; a process may just have ended.
-    let mistaken =
+pub(super) fn kill(args: &KillArgs) -> std::result::Result<Exit, Failure> {
+    let grace = if args.now { Duration::ZERO } else { args.stop.grace };
+    let stop = StopArgs { grace, ..args.stop };
+    // Every target is resolved before the first one is signalled: a pid means the process that has it
+    // now.
+    let mut found: Vec<_> =
+        args.targets.iter().map(|target| (target, Found::new(target))).collect();
+    // A missing job is an error of the caller; a process may just have exited.
+    let missing_job =
         found.iter().position(|(target, found)| matches!(target, Target::Job(_)) && found.is_err());
-    if let Some((_, Err(error))) = mistaken.map(|at| found.swap_remove(at)) {
-        return Failure::from(error).report();
+    if let Some((_, Err(error))) = missing_job.map(|at| found.swap_remove(at)) {
+        return Err(error.into());
     }
-    let ended = |(target, found): &(&Target, Result<Found>)| match found {
-        Ok(found) => match found.stop(args.ladder.signal, grace) {
-            // It ended by itself, or with another tree that was named.
-            Err(error) if error.is_stale() => true,
-            result => report(target, result),
-        },
-        Err(error) => {
-            talk(format_args!("{target}: {error}"));
-            false
-        }
-    };
     let all_ended = match &found[..] {
-        [one] => ended(one),
-        // Side by side, or each would wait for the grace period of those before it.
+        [(target, found)] => has_ended(target, found, stop),
+        // In parallel: the grace periods do not add up.
         several => thread::scope(|scope| {
+            let start = |(target, found)| scope.spawn(move || has_ended(target, found, stop));
             let threads: Vec<_> =
-                several.iter().map(|one| scope.spawn(move || ended(one))).collect();
-            threads.into_iter().all(|thread| thread.join().unwrap_or(false))
+                several.iter().map(|(target, found)| start((*target, found))).collect();
+            let all = threads.into_iter().map(|thread| thread.join().unwrap_or(false));
+            all.collect::<Vec<_>>().into_iter().all(|ended| ended)
         }),
     };
-    if all_ended { Exit::Success } else { Exit::Failed }
+    Ok(if all_ended { Exit::Success } else { Exit::PartialFailure })
 }
 
-/// What a target means now.
+/// Stops a target. Prints why it could not be stopped.
+fn has_ended(target: &Target, found: &Result<Found>, stop: StopArgs) -> bool {
+    let failure = match found {
+        Ok(found) => match found.stop(stop.signal, stop.grace) {
+            Ok(()) => return true,
+            // It has exited, or ended with the tree of another target.
+            Err(error) if error.is_stale() => return true,
+            Err(error) => Failure::from(error),
+        },
+        Err(error) => Failure::from(error),
+    };
+    failure.about(target).report();
+    false
+}
+
+/// A resolved target.
 enum Found {
     Job(Box<Job>),
     Tree(ProcessId),
 }
 
 impl Found {
-    fn of(target: &Target) -> Result<Found> {
+    fn new(target: &Target) -> Result<Found> {
         match target {
             Target::Job(name) => Job::open(name).map(Box::new).map(Found::Job),
             Target::Pid(pid) => ProcessId::of(*pid).map(Found::Tree),
@@ -66,23 +75,17 @@ impl Found {
     }
 }
 
-/// An `onejob run` can be found a moment before its command runs: that is not to escape.
+/// Stops a job. The job of an `onejob run` is listed shortly before CMD is started: it is stopped again
+/// until its owner has ended, so that CMD cannot escape.
 fn stop_job(job: &Job, signal: Signal, grace: Duration) -> Result<()> {
     const PAUSE: Duration = Duration::from_millis(10);
-    const PAUSES: usize = 500;
-    for _ in 0..PAUSES {
-        let had_started = Note::on(job).is_none_or(|note| note.pid.is_some());
+    const MAX_PAUSES: usize = 500;
+    for _ in 0..MAX_PAUSES {
+        let was_started = Note::read(job).is_none_or(|note| note.pid.is_some());
         job.stop_with(signal, grace)?;
-        if had_started || job.wait_over(Some(PAUSE))? {
+        if was_started || job.wait_over(Some(PAUSE))? {
             break;
         }
     }
     Ok(())
-}
-
-fn report(target: &Target, result: Result<()>) -> bool {
-    if let Err(error) = &result {
-        talk(format_args!("{target}: {error}"));
-    }
-    result.is_ok()
 }

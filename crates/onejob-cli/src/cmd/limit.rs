@@ -1,19 +1,19 @@
-//! `onejob limit`: the limits of a job that runs already.
+//! `onejob limit`: changes or prints the limits of a running job.
 
 use onejob::{Job, Limits, Resources};
 use serde::Serialize;
 
 use crate::{
-    args,
-    exit::{Exit, Failure},
-    output::data,
+    args::LimitArgs,
+    exit::Exit,
+    failure::{Failure, print},
     render::json,
 };
 
-/// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows. What is not
-/// limited is null.
+/// The JSON keys are stable: keys may be added, the others keep their meaning, or `schema` changes. A
+/// resource without a limit is null.
 #[derive(Serialize)]
-struct Set {
+struct LimitList {
     schema: u32,
     memory_bytes: Option<u64>,
     swap_bytes: Option<u64>,
@@ -24,58 +24,51 @@ struct Set {
     cpu_time_seconds: Option<f64>,
 }
 
-pub(crate) fn limit(args: &args::Limit) -> Exit {
-    match change(args) {
-        Ok(Some(text)) => data(&text).err().unwrap_or(Exit::Success),
-        Ok(None) => Exit::Success,
-        Err(failure) => failure.report(),
-    }
-}
-
-fn change(args: &args::Limit) -> Result<Option<String>, Failure> {
+pub(super) fn limit(args: &LimitArgs) -> Result<Exit, Failure> {
     let job = Job::open(&args.job)?;
-    let set = job.limits()?;
-    let lifted = args.lift.map_or(set, |what| lift(set, what));
-    let wanted = args.limits.on_top_of(lifted);
+    let current = job.limits()?;
     if args.lift.is_none() && args.limits.limits() == Limits::new() {
-        let set = Set::of(&set);
-        return Ok(Some(if args.json { json(&set) } else { set.prose() }));
+        let list = LimitList::new(&current);
+        print(if args.json { json(&list) } else { list.describe() })?;
+    } else {
+        let lifted = args.lift.map_or(current, |resources| lift(current, resources));
+        job.set_limits(&args.limits.applied_to(lifted))?;
     }
-    job.set_limits(&wanted)?;
-    Ok(None)
+    Ok(Exit::Success)
 }
 
-fn lift(mut limits: Limits, what: Resources) -> Limits {
-    if what.contains(Resources::MEMORY) {
+/// `limits` without those on `resources`.
+fn lift(mut limits: Limits, resources: Resources) -> Limits {
+    if resources.contains(Resources::MEMORY) {
         limits.memory_max = None;
     }
-    if what.contains(Resources::SWAP) {
+    if resources.contains(Resources::SWAP) {
         limits.swap_max = None;
     }
-    if what.contains(Resources::CPU) {
+    if resources.contains(Resources::CPU) {
         limits.cpu_max = None;
     }
-    if what.contains(Resources::CPU_WEIGHT) {
+    if resources.contains(Resources::CPU_WEIGHT) {
         limits.cpu_weight = None;
     }
-    if what.contains(Resources::IO_WEIGHT) {
+    if resources.contains(Resources::IO_WEIGHT) {
         limits.io_weight = None;
     }
-    if what.contains(Resources::PROCESSES) {
+    if resources.contains(Resources::PROCESSES) {
         limits.processes_max = None;
     }
-    if what.contains(Resources::CPU_TIME) {
+    if resources.contains(Resources::CPU_TIME) {
         limits.cpu_time_max = None;
     }
-    if what.contains(Resources::AFFINITY) {
+    if resources.contains(Resources::AFFINITY) {
         limits.affinity = None;
     }
     limits
 }
 
-impl Set {
-    fn of(limits: &Limits) -> Set {
-        Set {
+impl LimitList {
+    fn new(limits: &Limits) -> LimitList {
+        LimitList {
             schema: 1,
             memory_bytes: limits.memory_max,
             swap_bytes: limits.swap_max,
@@ -87,7 +80,7 @@ impl Set {
         }
     }
 
-    fn prose(&self) -> String {
+    fn describe(&self) -> String {
         let line = |what: &str, value: Option<String>| {
             format!("{what:<12} {}\n", value.unwrap_or_else(|| "not limited".to_owned()))
         };

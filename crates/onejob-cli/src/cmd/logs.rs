@@ -1,4 +1,4 @@
-//! `onejob logs`: what a detached job has written.
+//! `onejob logs`: the output of a detached job.
 
 use std::{
     fs::File,
@@ -8,81 +8,72 @@ use std::{
 
 use onejob::Job;
 
-use super::detach;
 use crate::{
     args,
-    exit::{Exit, Failure},
+    exit::Exit,
+    failure::{Failure, print},
+    log_file,
     note::Note,
-    os,
-    output::raw_data,
+    os::{self, FileWatch, WaitEvent},
 };
 
-pub(crate) fn logs(args: &args::Logs) -> Exit {
-    print(args).unwrap_or_else(|failure| failure.report())
-}
-
-fn print(args: &args::Logs) -> Result<Exit, Failure> {
-    let job = Job::open(&args.job);
-    let path = match &job {
-        Ok(job) => log_of(job, &args.job)?,
-        // The log of a job that has ended is found by its name.
-        Err(error) if error.is_not_found() => match detach::log_of_name(&args.job) {
-            Some(path) if path.exists() => path,
-            _ => return Err(job.err().map_or_else(|| missing(&args.job), Failure::from)),
-        },
-        Err(_) => return Err(job.err().map_or_else(|| missing(&args.job), Failure::from)),
-    };
+pub(super) fn logs(args: &args::LogsArgs) -> Result<Exit, Failure> {
+    let (job, path) = find(&args.job)?;
     let failed = |e: io::Error| Failure::os(format_args!("read the log {}", path.display()), e);
     let mut log = File::open(&path).map_err(failed)?;
-    let follow = args.follow.then_some(job.ok()).flatten();
-    let Some(job) = follow else {
-        return Ok(copy(&mut log).map_err(failed)?.unwrap_or(Exit::Success));
-    };
-    follow_until_over(job, &path, log)
+    match job.filter(|_| args.follow) {
+        Some(job) => follow(job, &path, log)?,
+        None => copy(&mut log, &path)?,
+    }
+    Ok(Exit::Success)
 }
 
-fn missing(job: &str) -> Failure {
-    Failure::new(format!("{job} has no log (only a job of run -d has one)"))
+/// The job, unless it has ended, and its log file.
+fn find(name: &str) -> Result<(Option<Job>, PathBuf), Failure> {
+    match Job::open(name) {
+        Ok(job) => {
+            let log = Note::read(&job).and_then(|note| note.log);
+            let no_log = || {
+                Failure::new(format!("the job {name} has no log"))
+                    .with_hint("only jobs started by onejob run -d have one")
+            };
+            log.map(|log| (Some(job), PathBuf::from(log))).ok_or_else(no_log)
+        }
+        // The log of a job that has ended is found by the job's name.
+        Err(error) if error.is_not_found() => match log_file::path(name) {
+            Some(path) if path.exists() => Ok((None, path)),
+            _ => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn log_of(job: &Job, name: &str) -> Result<PathBuf, Failure> {
-    let log = Note::on(job).and_then(|note| note.log);
-    log.map(PathBuf::from).ok_or_else(|| missing(name))
-}
-
-/// Prints what has come since the last time. An exit if nobody listens any more.
-fn copy(log: &mut File) -> io::Result<Option<Exit>> {
+/// Prints what has been appended since the last call.
+fn copy(log: &mut File, path: &Path) -> Result<(), Failure> {
     let mut chunk = vec![0; 1 << 16];
     loop {
-        match log.read(&mut chunk)? {
-            0 => return Ok(None),
-            len => {
-                if let Err(exit) = raw_data(chunk.get(..len).unwrap_or_default()) {
-                    return Ok(Some(exit));
-                }
-            }
+        let read = log.read(&mut chunk);
+        let len =
+            read.map_err(|e| Failure::os(format_args!("read the log {}", path.display()), e))?;
+        match chunk.get(..len) {
+            None | Some([]) => return Ok(()),
+            Some(bytes) => print(bytes)?,
         }
     }
 }
 
-/// What comes until the job is over, and what came at its end.
-fn follow_until_over(job: Job, path: &Path, mut log: File) -> Result<Exit, Failure> {
+/// Prints the log until the job has ended, or until the reader of standard output has closed it.
+fn follow(job: Job, path: &Path, mut log: File) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::os(format_args!("follow the log {}", path.display()), e);
-    // Watched before the first read, so that nothing comes unseen in between.
-    let changes = os::Changes::of(path).map_err(failed)?;
-    let (_waiting, over) = os::in_background(move || job.wait_over(None)).map_err(failed)?;
+    // Watched before the first read: a later write is noticed.
+    let watch = FileWatch::new(path).map_err(failed)?;
+    let (_thread, job_ended) = os::spawn_thread(move || job.wait_over(None)).map_err(failed)?;
     loop {
-        if let Some(exit) = copy(&mut log).map_err(failed)? {
-            return Ok(exit);
-        }
-        match os::wait_for(&over, &changes, None, None).map_err(failed)? {
-            os::Event::First => {
-                let exit = copy(&mut log).map_err(failed)?;
-                return Ok(exit.unwrap_or(Exit::Success));
-            }
-            _ if changes.forget() => {}
-            // Whoever read has seen enough.
-            _ => return Ok(Exit::Success),
+        copy(&mut log, path)?;
+        match os::wait_for(&job_ended, &watch, None, None).map_err(failed)? {
+            WaitEvent::First => return copy(&mut log, path),
+            _ if watch.reset() => {}
+            _ => return Ok(()),
         }
     }
 }

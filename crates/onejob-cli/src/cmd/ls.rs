@@ -2,27 +2,30 @@
 
 use std::time::{Duration, SystemTime};
 
-use onejob::{Job, JobEntry};
+use onejob::JobEntry;
 use serde::Serialize;
 
 use crate::{
-    args,
-    exit::{Exit, Failure},
+    args::LsArgs,
+    exit::Exit,
+    failure::Failure,
     note::Note,
-    os,
-    render::table::{Screen, Table, age, bytes, seconds, unknown_or},
-    render::{Listing, show},
+    os::{self, ProcessInfo},
+    render::{
+        self, Listing,
+        table::{Table, TerminalStyle, age, bytes, or_dash, seconds},
+    },
 };
 
-/// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows.
+/// The JSON keys are stable: keys may be added, the others keep their meaning, or `schema` changes.
 #[derive(Serialize)]
-struct Jobs {
+struct JobList {
     schema: u32,
-    jobs: Vec<Row>,
+    jobs: Vec<JobRow>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct JobRow {
     id: String,
     name: Option<String>,
     mechanism: String,
@@ -36,22 +39,22 @@ struct Row {
     log: Option<String>,
 }
 
-pub(crate) fn ls(args: &args::Ls) -> Exit {
-    show(args.show, || {
+pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
+    render::show(args.listing, || {
         let jobs = onejob::jobs()?;
-        Ok::<_, Failure>(Jobs { schema: 1, jobs: jobs.filter_map(|entry| row(&entry)).collect() })
+        Ok(JobList { schema: 1, jobs: jobs.filter_map(|entry| row(&entry)).collect() })
     })
 }
 
-/// A job that ends while we look has no row.
-fn row(entry: &JobEntry) -> Option<Row> {
+/// `None` if the job has ended meanwhile.
+fn row(entry: &JobEntry) -> Option<JobRow> {
     let job = entry.open().ok()?;
     let members = job.processes().ok()?;
     let stats = job.stats().ok();
     let cpu = stats.and_then(|stats| Some(stats.cpu_user? + stats.cpu_system?));
-    let memory = members.iter().map(|member| os::details(member).map(|details| details.memory));
-    let note = Note::on(&job);
-    Some(Row {
+    let infos: Vec<ProcessInfo> = members.iter().filter_map(os::process_info).collect();
+    let note = Note::read(&job);
+    Some(JobRow {
         id: entry.id.clone(),
         name: entry.name.clone(),
         mechanism: entry.mechanism.to_string(),
@@ -59,9 +62,9 @@ fn row(entry: &JobEntry) -> Option<Row> {
         owner_pid: entry.owner.map(|owner| owner.pid()),
         members: members.len(),
         cpu_seconds: cpu.map(|time| time.as_secs_f64()),
-        memory_bytes: memory.flatten().reduce(|a, b| a + b),
+        memory_bytes: infos.iter().map(|info| info.memory).reduce(|a, b| a + b),
         age_seconds: age_of(entry).map(|time| time.as_secs_f64()),
-        command: command(&job, note.as_ref()),
+        command: command(&infos, note.as_ref()),
         log: note.and_then(|note| note.log),
     })
 }
@@ -70,18 +73,16 @@ fn age_of(entry: &JobEntry) -> Option<Duration> {
     SystemTime::now().duration_since(entry.started?).ok()
 }
 
-/// What it was started with; of a job that no `onejob run` started, its oldest member's.
-fn command(job: &Job, note: Option<&Note>) -> Option<String> {
-    if let Some(note) = note {
-        return Some(note.command.join(" "));
+/// CMD with its arguments; for a job that was not started by `onejob run`, the oldest member's.
+fn command(members: &[ProcessInfo], note: Option<&Note>) -> Option<String> {
+    match note {
+        Some(note) => Some(note.command.join(" ")),
+        None => members.iter().max_by_key(|info| info.age).map(|info| info.command.clone()),
     }
-    let members = job.processes().ok()?;
-    let details = members.iter().filter_map(os::details);
-    details.max_by_key(|details| details.age).map(|details| details.command)
 }
 
-impl Listing for Jobs {
-    fn draw(&self, screen: Screen) -> String {
+impl Listing for JobList {
+    fn draw(&self, style: TerminalStyle) -> String {
         let header = [
             "NAME",
             "ID",
@@ -97,17 +98,17 @@ impl Listing for Jobs {
         for row in &self.jobs {
             let time = |value: Option<f64>| value.map(Duration::from_secs_f64);
             table.add([
-                unknown_or(row.name.clone()),
+                or_dash(row.name.clone()),
                 row.id.clone(),
                 row.mechanism.clone(),
                 row.containment.clone(),
                 row.members.to_string(),
-                unknown_or(time(row.cpu_seconds).map(seconds)),
-                unknown_or(row.memory_bytes.map(bytes)),
-                unknown_or(time(row.age_seconds).map(age)),
-                unknown_or(row.command.clone()),
+                or_dash(time(row.cpu_seconds).map(seconds)),
+                or_dash(row.memory_bytes.map(bytes)),
+                or_dash(time(row.age_seconds).map(age)),
+                or_dash(row.command.clone()),
             ]);
         }
-        table.draw(screen, [false, false, false, false, true, true, true, true, false])
+        table.draw(style, [false, false, false, false, true, true, true, true, false])
     }
 }

@@ -10,31 +10,30 @@ mod kill;
 mod limit;
 mod logs;
 mod ls;
+mod man;
 mod run;
 mod stats;
 mod tree;
 mod wait;
 
-use crate::{args::Verb, exit::Exit};
-pub(crate) use init::{is_success, job, stops_for};
+use crate::{args::Subcommand, exit::Exit, failure::Failure};
 
-/// Executes a subcommand.
-pub(crate) fn execute(verb: &Verb) -> Exit {
-    match verb {
-        Verb::Run(args) => run::run(args),
-        Verb::Init(args) => init::init(args),
-        Verb::Ls(args) => ls::ls(args),
-        Verb::Tree(args) => tree::tree(args),
-        Verb::Kill(args) => kill::kill(args),
-        Verb::Wait(args) => wait::wait(args),
-        Verb::Stats(args) => stats::stats(args),
-        Verb::Limit(args) => limit::limit(args),
-        Verb::Freeze(args) => freeze::freeze(&args.jobs),
-        Verb::Thaw(args) => freeze::thaw(&args.jobs),
-        Verb::Exec(args) => exec::exec(args),
-        Verb::Logs(args) => logs::logs(args),
-        Verb::Doctor(args) => doctor::doctor(args),
-        Verb::Completions(args) => completions::completions(args),
-        Verb::Man(args) => completions::man(args),
+pub(crate) fn execute(subcommand: &Subcommand) -> Result<Exit, Failure> {
+    match subcommand {
+        Subcommand::Run(args) => run::run(args),
+        Subcommand::Init(args) => init::init(args),
+        Subcommand::Ls(args) => ls::ls(args),
+        Subcommand::Tree(args) => tree::tree(args),
+        Subcommand::Kill(args) => kill::kill(args),
+        Subcommand::Wait(args) => wait::wait(args),
+        Subcommand::Stats(args) => stats::stats(args),
+        Subcommand::Limit(args) => limit::limit(args),
+        Subcommand::Freeze(args) => freeze::freeze(&args.jobs),
+        Subcommand::Thaw(args) => freeze::thaw(&args.jobs),
+        Subcommand::Exec(args) => exec::exec(args),
+        Subcommand::Logs(args) => logs::logs(args),
+        Subcommand::Doctor(args) => doctor::doctor(args),
+        Subcommand::Completions(args) => completions::completions(args),
+        Subcommand::Man(args) => man::man(args),
     }
 }

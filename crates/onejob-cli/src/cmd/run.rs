@@ -1,119 +1,110 @@
-//! `onejob run`: CMD in the foreground, and nothing of it left behind.
+//! `onejob run`: CMD in the foreground, and no process of it left behind.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
-use onejob::{Child, Job, StopReason};
-
-use crate::{
-    args,
-    exit::{Exit, Failure},
-    note::Note,
-    os::{Lifeline, Place},
-    supervise::{Attendant, End, Manner, Plan, Rest, supervise},
-};
+use onejob::{Job, StopReason};
 
 use super::{
-    detach::{Watcher, detach},
+    detach::{self, StartReport},
     stats,
 };
+use crate::{
+    args,
+    exit::Exit,
+    failure::Failure,
+    note::Note,
+    os::{self, DaemonSide, Lifeline, ProcessGroup},
+    supervise::{LeftoverPolicy, Options, Outcome, Setup, SignalMode},
+};
 
-pub(crate) fn run(args: &args::Run) -> Exit {
-    if args.detach { detach(args) } else { attend(args, Watcher::Nobody) }
-}
-
-/// Attends to CMD until nothing of it is left.
-pub(crate) fn attend(args: &args::Run, watcher: Watcher) -> Exit {
-    let note = Note::of(&args.command);
-    let mut run = Run { args, started: Instant::now(), watcher, note, log: None };
-    run.attend().unwrap_or_else(|failure| {
-        if run.watcher.has_failed(&failure) { failure.exit() } else { failure.report() }
-    })
-}
-
-struct Run<'a> {
-    args: &'a args::Run,
-    started: Instant,
-    watcher: Watcher,
-    note: Note,
-    log: Option<PathBuf>,
-}
-
-impl Run<'_> {
-    fn attend(&mut self) -> Result<Exit, Failure> {
-        let args = self.args;
-        let plan = Plan {
-            command: &args.command,
-            place: Place::Beside,
-            manner: Manner::Transparent,
-            timeout: args.timeout,
-            signal: args.ladder.signal,
-            grace: args.ladder.grace,
-            rest: match (args.keep, args.wait_all) {
-                (true, _) => Rest::Leave,
-                (_, true) => Rest::Wait,
-                _ => Rest::Stop,
-            },
-            // Before anything of ours is opened: the number is to be the caller's.
-            lifeline: args.lifeline.map(Lifeline::hold).transpose().map_err(Failure::new)?,
-        };
-        supervise(plan, self).map(|end| exit(&end))
+pub(super) fn run(args: &args::RunArgs) -> Result<Exit, Failure> {
+    if !args.detach {
+        return supervise(args, &mut StartReport::none());
     }
-
-    fn build(&self) -> Result<Job, Failure> {
-        let args = self.args;
-        let mut builder = Job::builder().listed().note(self.note.text());
-        if let Some(name) = &args.name {
-            builder = builder.name(name);
-        }
-        if let Some(mechanism) = args.mechanism {
-            builder = builder.mechanism(mechanism);
-        }
-        for requirement in &args.require {
-            builder = builder.require(*requirement);
-        }
-        if args.stats.is_some() {
-            builder = builder.account();
-        }
-        Ok(builder.limits(args.limits.limits()).build()?)
-    }
-}
-
-impl Attendant for Run<'_> {
-    fn make_job(&mut self) -> Result<Job, Failure> {
-        let job = self.build()?;
-        self.log = self.watcher.job_is_made(&job)?;
-        Ok(job)
-    }
-
-    fn has_started(&mut self, job: &Job, child: &Child) {
-        self.note.pid = Some(child.pid());
-        self.note.log = self.log.as_ref().map(|log| log.display().to_string());
-        self.note.put_on(job);
-        self.watcher.cmd_has_started(job, self.log.as_ref());
-    }
-
-    fn has_ended(&mut self, job: &Job, end: Option<&mut End>) {
-        let mut reason = job.reason();
-        stats::tell_reason(reason);
-        if let Some(end) = end {
-            if end.timed_out && matches!(reason, StopReason::Asked | StopReason::Processes) {
-                reason = StopReason::Timeout;
-            }
-            end.timed_out |= reason == StopReason::CpuTime;
-            self.note.status = Some(exit(end).code());
-        }
-        self.note.put_on(job);
-        if let Some(form) = self.args.stats {
-            stats::tell(job, form, self.started, reason);
+    match os::daemonize().map_err(|e| Failure::os("start a daemon", e))? {
+        DaemonSide::Parent(report) => detach::relay(report),
+        DaemonSide::Daemon(pipe) => {
+            let mut report = StartReport::to(pipe);
+            supervise(args, &mut report).or_else(|failure| match report.failed(&failure) {
+                true => Ok(failure.exit()),
+                false => Err(failure),
+            })
         }
     }
 }
 
-fn exit(end: &End) -> Exit {
-    match end.status {
-        _ if end.timed_out => Exit::TimedOut,
-        _ if end.cut => Exit::Cut,
-        Some(status) => Exit::Like(status),
-        None => Exit::Ours,
+/// Runs CMD and supervises it until its job can be closed.
+fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let setup = Setup::new(Options {
+        command: &args.command,
+        process_group: ProcessGroup::Inherit,
+        mode: SignalMode::Transparent,
+        timeout: args.timeout,
+        stop: args.stop,
+        leftovers: match (args.keep, args.wait_all) {
+            (true, _) => LeftoverPolicy::Keep,
+            (_, true) => LeftoverPolicy::Wait,
+            _ => LeftoverPolicy::Stop,
+        },
+        // First of all: a file that onejob opens could get the same number.
+        lifeline: args.lifeline.map(Lifeline::take).transpose().map_err(Failure::new)?,
+    })?;
+    let mut note = Note::new(&args.command);
+    let job = create_job(args, &note)?;
+    let log = report.open_log(&job)?;
+    let mut supervisor = setup.start(job)?;
+
+    note.pid = Some(supervisor.child().pid());
+    note.log = log.as_ref().map(|log| log.display().to_string());
+    note.attach(supervisor.job());
+    report.started(supervisor.job(), log.as_ref());
+
+    let ended = supervisor.supervise();
+    let reason = supervisor.job().reason();
+    stats::print_limit_reason(reason);
+    let ended = ended.map(|outcome| end_of(outcome, reason));
+    note.status = ended.as_ref().ok().map(|(exit, _)| exit.code());
+    note.attach(supervisor.job());
+    if let Some(format) = args.stats {
+        let reason = ended.as_ref().map_or(reason, |(_, reason)| *reason);
+        stats::print_at_end(supervisor.job(), format, started, reason);
     }
+    let (exit, _) = ended?;
+    // After a time limit the job is dropped, which kills the remaining members even with --keep.
+    if exit != Exit::TimedOut {
+        supervisor.close()?;
+    }
+    Ok(exit)
+}
+
+fn create_job(args: &args::RunArgs, note: &Note) -> Result<Job, Failure> {
+    let mut builder = Job::builder().listed().note(note.to_json());
+    if let Some(name) = &args.name {
+        builder = builder.name(name);
+    }
+    if let Some(mechanism) = args.mechanism {
+        builder = builder.mechanism(mechanism);
+    }
+    for requirement in &args.require {
+        builder = builder.require(*requirement);
+    }
+    if args.stats.is_some() {
+        builder = builder.account();
+    }
+    Ok(builder.limits(args.limits.limits()).build()?)
+}
+
+/// The exit status, and the reason for the statistics.
+fn end_of(outcome: Outcome, reason: StopReason) -> (Exit, StopReason) {
+    let is_timeout =
+        outcome.timed_out && matches!(reason, StopReason::Asked | StopReason::Processes);
+    let reason = if is_timeout { StopReason::Timeout } else { reason };
+    let exit = match outcome.status {
+        _ if outcome.timed_out || reason == StopReason::CpuTime => Exit::TimedOut,
+        _ if outcome.lifeline_lost => Exit::LifelineLost,
+        Some(status) => Exit::ChildStatus(status),
+        None => Exit::InternalError,
+    };
+    (exit, reason)
 }

@@ -1,5 +1,4 @@
-//! What a whole tree has used, for people and for programs: `onejob stats`, and at the end of
-//! `onejob run --stats`.
+//! What a whole job has used: `onejob stats`, and the end of `onejob run --stats`.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +6,17 @@ use onejob::{Accounting, Job, Stats, StopReason};
 use serde::Serialize;
 
 use crate::{
-    args::{self, StatsForm},
-    exit::{Exit, Failure},
-    output::{data, line, talk},
+    args::{StatsArgs, StatsFormat},
+    exit::Exit,
+    failure::{Failure, print},
+    output::{error, write_stderr},
     render::json,
 };
 
-/// The JSON's keys are a promise: new ones may come, these stay, or `schema` grows. What nobody has
-/// counted is null.
+/// The JSON keys are stable: keys may be added, the others keep their meaning, or `schema` changes. An
+/// unknown value is null.
 #[derive(Serialize)]
-struct Used {
+struct Usage {
     user_seconds: Option<f64>,
     system_seconds: Option<f64>,
     memory_bytes: Option<u64>,
@@ -34,81 +34,80 @@ struct Used {
 
 /// At the end of a run.
 #[derive(Serialize)]
-struct Ended {
+struct FinalStats {
     schema: u32,
-    /// Why the tree ended, or what was refused to it: `asked`, `timeout`, `cpu-time`, `memory`,
+    /// Why the job ended, or which limit it reached: `asked`, `timeout`, `cpu-time`, `memory`,
     /// `processes`.
     reason: &'static str,
     real_seconds: f64,
     #[serde(flatten)]
-    used: Used,
+    usage: Usage,
 }
 
-/// While the job lives.
+/// Of a running job.
 #[derive(Serialize)]
-struct Living<'a> {
+struct CurrentStats<'a> {
     schema: u32,
     id: Option<&'a str>,
     name: Option<&'a str>,
     members: usize,
     #[serde(flatten)]
-    used: Used,
+    usage: Usage,
 }
 
 /// `onejob stats JOB`
-pub(crate) fn stats(args: &args::Stats) -> Exit {
-    match look(args) {
-        Ok(text) => data(&text).err().unwrap_or(Exit::Success),
-        Err(failure) => failure.report(),
-    }
-}
-
-fn look(args: &args::Stats) -> Result<String, Failure> {
+pub(super) fn stats(args: &StatsArgs) -> Result<Exit, Failure> {
     let job = Job::open(&args.job)?;
     let stats = job.stats()?;
-    let (members, used) = (stats.processes, Used::of(&stats));
-    Ok(match args.json {
-        true => json(&Living { schema: 1, id: job.id(), name: job.name(), members, used }),
-        false => format!("{members} members, {}\n", text(&stats)),
-    })
+    let (members, usage) = (stats.processes, Usage::new(&stats));
+    print(match args.json {
+        true => json(&CurrentStats { schema: 1, id: job.id(), name: job.name(), members, usage }),
+        false => format!("{members} members, {}\n", describe(&stats)),
+    })?;
+    Ok(Exit::Success)
 }
 
-/// What `time(1)` says and more, on stderr.
-pub(crate) fn tell(job: &Job, form: StatsForm, started: Instant, reason: StopReason) {
+/// Prints one line to standard error, as time(1) does.
+pub(super) fn print_at_end(job: &Job, format: StatsFormat, started: Instant, reason: StopReason) {
     let real = started.elapsed();
     let stats = match job.stats() {
-        Ok(stats) => known(stats, job),
-        Err(error) => return talk(error),
+        Ok(stats) => without_ended_members(stats, job),
+        Err(error) => {
+            Failure::from(error).report();
+            return;
+        }
     };
-    match form {
-        StatsForm::Text => talk(format_args!("real {:.3} s, {}", real.as_secs_f64(), text(&stats))),
-        StatsForm::Json => {
-            let ended = Ended {
+    match format {
+        StatsFormat::Text => {
+            error(format_args!("real {:.3} s, {}", real.as_secs_f64(), describe(&stats)));
+        }
+        StatsFormat::Json => {
+            let stats = FinalStats {
                 schema: 1,
-                reason: word(reason),
+                reason: reason_name(reason),
                 real_seconds: real.as_secs_f64(),
-                used: Used::of(&stats),
+                usage: Usage::new(&stats),
             };
             // Strings and numbers always serialise.
-            line(&serde_json::to_string(&ended).unwrap_or_default());
+            write_stderr(&(serde_json::to_string(&stats).unwrap_or_default() + "\n"));
         }
     }
 }
 
-/// Accounting that knows only the living says nothing when they have ended.
-fn known(stats: Stats, job: &Job) -> Stats {
-    let given = job.guarantees();
-    let mut known = stats;
-    if given.cpu_accounting < Accounting::Waited {
-        (known.cpu_user, known.cpu_system) = (None, None);
+/// The values that are still known when every member has ended: without accounting of ended members,
+/// the others are 0.
+fn without_ended_members(mut stats: Stats, job: &Job) -> Stats {
+    let guarantees = job.guarantees();
+    if guarantees.cpu_accounting < Accounting::Waited {
+        (stats.cpu_user, stats.cpu_system) = (None, None);
     }
-    if given.memory_accounting < Accounting::Waited {
-        known.memory_peak = None;
+    if guarantees.memory_accounting < Accounting::Waited {
+        stats.memory_peak = None;
     }
-    known
+    stats
 }
 
-fn text(stats: &Stats) -> String {
+fn describe(stats: &Stats) -> String {
     let seconds = |time: Option<Duration>| {
         time.map_or("unknown".to_owned(), |time| format!("{:.3} s", time.as_secs_f64()))
     };
@@ -128,10 +127,10 @@ fn text(stats: &Stats) -> String {
     text
 }
 
-impl Used {
-    fn of(stats: &Stats) -> Used {
+impl Usage {
+    fn new(stats: &Stats) -> Usage {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        Used {
+        Usage {
             user_seconds: seconds(stats.cpu_user),
             system_seconds: seconds(stats.cpu_system),
             memory_bytes: stats.memory,
@@ -149,7 +148,7 @@ impl Used {
     }
 }
 
-fn word(reason: StopReason) -> &'static str {
+fn reason_name(reason: StopReason) -> &'static str {
     match reason {
         StopReason::CpuTime => "cpu-time",
         StopReason::Memory => "memory",
@@ -159,12 +158,12 @@ fn word(reason: StopReason) -> &'static str {
     }
 }
 
-/// Says what a limit has done, since a signal alone does not.
-pub(crate) fn tell_reason(reason: StopReason) {
+/// Prints which limit the job has reached: an exit status or a signal does not tell that.
+pub(super) fn print_limit_reason(reason: StopReason) {
     match reason {
-        StopReason::CpuTime => talk("the CPU time was used up (--cpu-time), and all were killed"),
-        StopReason::Memory => talk("memory was out, and the system killed (--memory)"),
-        StopReason::Processes => talk("processes too many were refused (--processes)"),
+        StopReason::CpuTime => error("the --cpu-time limit was reached: the job was killed"),
+        StopReason::Memory => error("the --memory limit was reached: the kernel killed members"),
+        StopReason::Processes => error("the --processes limit was reached: fork() failed"),
         _ => {}
     }
 }

@@ -1,39 +1,31 @@
-//! `onejob wait`: until jobs have ended, and how.
+//! `onejob wait`: waits until jobs have ended, and returns the last one's exit status.
 
 use onejob::Job;
 
-use crate::{
-    args,
-    exit::{Exit, Failure},
-    note::Note,
-    output::talk,
-};
+use crate::{args, exit::Exit, failure::Failure, note::Note, output::error};
 
-pub(crate) fn wait(args: &args::Wait) -> Exit {
-    // All are opened before the first wait: one that ends meanwhile is still known.
-    let jobs: Result<Vec<Job>, _> = args.jobs.iter().map(|job| Job::open(job)).collect();
-    let ends = jobs.map_err(Failure::from).and_then(|jobs| {
-        args.jobs.iter().zip(&jobs).map(|(name, job)| end_of(name, job)).collect()
-    });
-    let ends: Result<Vec<Exit>, Failure> = ends;
-    match ends {
-        Ok(ends) => ends.last().copied().unwrap_or(Exit::Success),
-        Err(failure) => failure.report(),
+pub(super) fn wait(args: &args::WaitArgs) -> Result<Exit, Failure> {
+    // Every job is opened before the first wait: a job that ends meanwhile is still found.
+    let jobs = args.jobs.iter().map(|job| Job::open(job)).collect::<onejob::Result<Vec<_>>>()?;
+    let mut exit = Exit::Success;
+    for (name, job) in args.jobs.iter().zip(&jobs) {
+        exit = wait_for_end(name, job)?;
     }
+    Ok(exit)
 }
 
-fn end_of(name: &str, job: &Job) -> Result<Exit, Failure> {
-    if Note::on(job).is_none() {
-        // Somebody's own job, which may live on with nobody in it.
+fn wait_for_end(name: &str, job: &Job) -> Result<Exit, Failure> {
+    if Note::read(job).is_none() {
+        // Not started by `onejob run`: the job may outlive its last member.
         job.wait()?;
         return Ok(Exit::Success);
     }
     job.wait_over(None)?;
-    match Note::on(job).and_then(|note| note.status) {
+    match Note::read(job).and_then(|note| note.status) {
         Some(status) => Ok(Exit::Code(status)),
         None => {
-            talk(format_args!("{name}: its onejob was killed: how its command ended is not known"));
-            Ok(Exit::Ours)
+            error(format_args!("{name}: exit status unknown: the onejob that owned it was killed"));
+            Ok(Exit::InternalError)
         }
     }
 }

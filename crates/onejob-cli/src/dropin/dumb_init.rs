@@ -5,16 +5,17 @@ use std::{env, ffi::OsString};
 use onejob::Signal;
 
 use super::{
-    getopt::{self, Known, Line},
-    misused, text, unnamed,
+    empty_program_name,
+    getopt::{self, OptionSpec, ParsedLine},
+    text, usage_error,
 };
 use crate::{
-    args::GRACE,
-    cmd,
-    exit::{Exit, Failure},
-    os::{self, Place},
-    output::{set_verbosity, write_err},
-    supervise::{Forwarding, Manner, Plan, Rest, supervise},
+    args::{DEFAULT_GRACE, StopArgs},
+    exit::Exit,
+    failure::Failure,
+    os::{self, ProcessGroup},
+    output::{set_verbosity, write_stderr},
+    supervise::{self, InitMode, LeftoverPolicy, Options, Setup, SignalMode},
 };
 
 const VERSION: &str = concat!("dumb-init (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -22,12 +23,12 @@ const VERSION: &str = concat!("dumb-init (onejob ", env!("CARGO_PKG_VERSION"), "
 const USAGE: &str = "\
 Usage: dumb-init [option] command [[arg] ...]
 
-Run a command as the child of an init: signals are passed on, orphans are reaped, and when it ends,
-what it left behind is stopped.
+Run a command as the child of an init: signals are forwarded, orphans are reaped, and when the
+command exits, the processes that it left behind are stopped.
 
-  -c, --single-child  Pass signals on to the child alone, which gets no session of its own
-  -r, --rewrite s:r   Pass signal s on as r, and not at all if r is 0 (several)
-  -v, --verbose       Say what is done
+  -c, --single-child  Forward signals to the child alone, and start it in the current session
+  -r, --rewrite s:r   Forward signal s as r, or not at all if r is 0 (can be repeated)
+  -v, --verbose       Print messages
   -h, --help          Show this help
   -V, --version       Show the version
 
@@ -41,76 +42,75 @@ Try dumb-init --help for full usage.
 
 const NO_REWRITE: &str = "\
 Usage: -r option takes <signum>:<signum>, where <signum> is between 1 and 31.
-The second may be 0: not passed on. Use --help for full usage.
+The second may be 0: not forwarded. Use --help for full usage.
 ";
 
-const KNOWN: [Known; 5] = [
-    Known('h', "help", false),
-    Known('c', "single-child", false),
-    Known('r', "rewrite", true),
-    Known('v', "verbose", false),
-    Known('V', "version", false),
+const OPTIONS: [OptionSpec; 5] = [
+    OptionSpec('h', "help", false),
+    OptionSpec('c', "single-child", false),
+    OptionSpec('r', "rewrite", true),
+    OptionSpec('v', "verbose", false),
+    OptionSpec('V', "version", false),
 ];
 
 pub(super) fn dumb_init(args: Vec<OsString>) -> Exit {
-    let Line { options, words } = match getopt::read(args, &KNOWN) {
+    let ParsedLine { options, words } = match getopt::parse(args, &OPTIONS) {
         Ok(line) => line,
-        Err(why) => return misused(why, ""),
+        Err(reason) => return usage_error(reason, ""),
     };
     let mut session = env::var_os("DUMB_INIT_SETSID").is_none_or(|value| value != "0");
     let mut verbose = env::var_os("DUMB_INIT_DEBUG").is_some_and(|value| value == "1");
     let mut rewrites = Vec::new();
     for (letter, value) in options {
         match letter {
-            // It says even this on stderr.
+            // The original prints them to standard error.
             'h' | 'V' => {
-                write_err(if letter == 'h' { USAGE } else { VERSION });
+                write_stderr(if letter == 'h' { USAGE } else { VERSION });
                 return Exit::Success;
             }
             'c' => session = false,
             'v' => verbose = true,
             _ => match rewrite(&text(value)) {
-                Some(both) => rewrites.push(both),
-                None => return misused("", NO_REWRITE),
+                Some(rewrite) => rewrites.push(rewrite),
+                None => return usage_error("", NO_REWRITE),
             },
         }
     }
     match words.first() {
-        None => return misused("", NO_PROGRAM),
-        Some(name) if name.is_empty() => return unnamed(),
+        None => return usage_error("", NO_PROGRAM),
+        Some(name) if name.is_empty() => return empty_program_name(),
         _ => {}
     }
     set_verbosity(if verbose { u8::MAX } else { 1 });
-    carry_out(&words, session, rewrites).unwrap_or_else(|failure| failure.report())
+    execute(&words, session, rewrites).unwrap_or_else(|failure| failure.report())
 }
 
-fn carry_out(
+fn execute(
     command: &[OsString],
     session: bool,
-    given: Vec<(Signal, Option<Signal>)>,
+    rewrites: Vec<(Signal, Option<Signal>)>,
 ) -> Result<Exit, Failure> {
-    let mut rewrites = cmd::stops_for(session);
-    rewrites.extend(given);
-    let plan = Plan {
+    let mut all_rewrites = supervise::stop_rewrites(session);
+    all_rewrites.extend(rewrites);
+    let setup = Setup::new(Options {
         command,
-        place: if session { Place::Session } else { Place::Beside },
-        manner: Manner::Init(Forwarding {
+        process_group: if session { ProcessGroup::NewSession } else { ProcessGroup::Inherit },
+        mode: SignalMode::Init(InitMode {
             to_group: session,
-            rewrites,
-            suspends: true,
-            ..Forwarding::default()
+            rewrites: all_rewrites,
+            stops_with_child: true,
+            ..InitMode::default()
         }),
         timeout: None,
-        signal: Signal::TERM,
-        grace: GRACE,
-        rest: Rest::Stop,
+        stop: StopArgs { signal: Signal::TERM, grace: DEFAULT_GRACE },
+        leftovers: LeftoverPolicy::Stop,
         lifeline: None,
-    };
-    let end = supervise(plan, &mut || cmd::job(None))?;
-    Ok(Exit::Code(end.status.map_or(1, os::code)))
+    })?;
+    let outcome = setup.start(supervise::init_job(None)?)?.run()?;
+    Ok(Exit::Code(outcome.status.map_or(1, os::exit_code)))
 }
 
-/// Two numbers, of which the second may be 0.
+/// Two signal numbers, `FROM:TO`; a TO of 0 is none.
 fn rewrite(text: &str) -> Option<(Signal, Option<Signal>)> {
     let (from, to) = text.split_once(':')?;
     let signal = |text: &str| {

@@ -1,28 +1,28 @@
-//! Command lines as getopt_long(3) reads them: clusters of short options, values attached or not,
-//! long names cut short as long as they are unambiguous. The first word that is no option ends them.
+//! Parses command lines as getopt_long(3) does: clusters of short options, attached or separate values,
+//! unambiguous prefixes of long names. The first word that is not an option ends the options.
 
 use std::ffi::{OsStr, OsString};
 
-/// An option by its letter, its long name if it has one, and whether a value belongs to it.
-pub(super) struct Known(pub(super) char, pub(super) &'static str, pub(super) bool);
+/// An option: its letter, its long name (or an empty string), and whether it takes a value.
+pub(super) struct OptionSpec(pub(super) char, pub(super) &'static str, pub(super) bool);
 
 /// The options in their order, each with its value, and the words after them.
-pub(super) struct Line {
+pub(super) struct ParsedLine {
     pub(super) options: Vec<(char, Option<OsString>)>,
     pub(super) words: Vec<OsString>,
 }
 
-pub(super) fn read(args: Vec<OsString>, known: &[Known]) -> Result<Line, String> {
-    let mut line = Line { options: Vec::new(), words: Vec::new() };
+pub(super) fn parse(args: Vec<OsString>, specs: &[OptionSpec]) -> Result<ParsedLine, String> {
+    let mut line = ParsedLine { options: Vec::new(), words: Vec::new() };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let bytes = arg.as_encoded_bytes();
         if bytes == b"--" {
             break;
         } else if let Some(long) = bytes.strip_prefix(b"--") {
-            line.options.push(long_option(long, &mut args, known)?);
+            line.options.push(long_option(long, &mut args, specs)?);
         } else if bytes.len() > 1 && bytes[0] == b'-' {
-            short_options(&bytes[1..], &mut args, known, &mut line.options)?;
+            short_options(&bytes[1..], &mut args, specs, &mut line.options)?;
         } else {
             line.words.push(arg);
             break;
@@ -35,15 +35,15 @@ pub(super) fn read(args: Vec<OsString>, known: &[Known]) -> Result<Line, String>
 fn long_option(
     text: &[u8],
     args: &mut impl Iterator<Item = OsString>,
-    known: &[Known],
+    specs: &[OptionSpec],
 ) -> Result<(char, Option<OsString>), String> {
     let at = text.iter().position(|byte| *byte == b'=');
     let (name, attached) = (&text[..at.unwrap_or(text.len())], at.map(|at| &text[at + 1..]));
     let name = String::from_utf8_lossy(name);
-    let fits = |option: &&Known| !option.1.is_empty() && option.1.starts_with(&*name);
-    let found: Vec<_> = known.iter().filter(fits).collect();
+    let matches = |option: &&OptionSpec| !option.1.is_empty() && option.1.starts_with(&*name);
+    let found: Vec<_> = specs.iter().filter(matches).collect();
     let exact = found.iter().find(|option| option.1 == name).copied();
-    let Known(letter, long, takes_value) = match (exact, &found[..]) {
+    let OptionSpec(letter, long, takes_value) = match (exact, &found[..]) {
         (Some(option), _) => option,
         (None, [option]) => *option,
         (None, []) => return Err(format!("unrecognized option '--{name}'")),
@@ -63,16 +63,16 @@ fn long_option(
 fn short_options(
     letters: &[u8],
     args: &mut impl Iterator<Item = OsString>,
-    known: &[Known],
+    specs: &[OptionSpec],
     options: &mut Vec<(char, Option<OsString>)>,
 ) -> Result<(), String> {
     for (index, letter) in letters.iter().enumerate() {
         let letter = char::from(*letter);
         let rest = &letters[index + 1..];
-        match known.iter().find(|option| option.0 == letter) {
+        match specs.iter().find(|option| option.0 == letter) {
             None => return Err(format!("invalid option -- '{}'", letter.escape_debug())),
-            Some(Known(_, _, false)) => options.push((letter, None)),
-            Some(Known(_, _, true)) => {
+            Some(OptionSpec(_, _, false)) => options.push((letter, None)),
+            Some(OptionSpec(_, _, true)) => {
                 let value = if rest.is_empty() { args.next() } else { Some(os_string(rest)) };
                 let value =
                     value.ok_or_else(|| format!("option requires an argument -- '{letter}'"))?;
@@ -84,9 +84,10 @@ fn short_options(
     Ok(())
 }
 
-/// What follows an ASCII character of a command line.
+/// The rest of an argument, after an ASCII character.
 fn os_string(bytes: &[u8]) -> OsString {
-    // SAFETY: the bytes are an `OsStr`'s own, cut off right after an ASCII character.
+    // SAFETY: `bytes` come from `as_encoded_bytes` of one argument, split right after an ASCII
+    // character, where an OsStr may be split.
     unsafe { OsStr::from_encoded_bytes_unchecked(bytes) }.to_owned()
 }
 
@@ -94,17 +95,17 @@ fn os_string(bytes: &[u8]) -> OsString {
 mod tests {
     use super::*;
 
-    const KNOWN: [Known; 5] = [
-        Known('k', "kill-after", true),
-        Known('p', "preserve-status", false),
-        Known('v', "verbose", false),
-        Known('V', "version", false),
-        Known('s', "", false),
+    const SPECS: [OptionSpec; 5] = [
+        OptionSpec('k', "kill-after", true),
+        OptionSpec('p', "preserve-status", false),
+        OptionSpec('v', "verbose", false),
+        OptionSpec('V', "version", false),
+        OptionSpec('s', "", false),
     ];
 
-    fn read_as(line: &str) -> Result<String, String> {
+    fn parsed(line: &str) -> Result<String, String> {
         let args = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from);
-        read(args.collect(), &KNOWN).map(|line| {
+        parse(args.collect(), &SPECS).map(|line| {
             let options = line.options.iter().map(|(letter, value)| match value {
                 Some(value) => format!("{letter}={} ", value.to_string_lossy()),
                 None => format!("{letter} "),
@@ -114,8 +115,9 @@ mod tests {
         })
     }
 
+    /// Valid command lines and the errors of invalid ones are those of getopt_long(3).
     #[test]
-    fn options_are_read_as_getopt_long_does() {
+    fn agrees_with_getopt_long() {
         for (line, expected) in [
             ("", ""),
             ("-v -p 1 true -v", "v p <1><true><-v>"),
@@ -126,9 +128,9 @@ mod tests {
             ("-- 1 -- 2", "<1><--><2>"),
             ("-k -v 1", "k=-v <1>"),
         ] {
-            assert_eq!(read_as(line).as_deref(), Ok(expected), "{line}");
+            assert_eq!(parsed(line).as_deref(), Ok(expected), "{line}");
         }
-        for (line, says) in [
+        for (line, message) in [
             ("-x", "invalid option -- 'x'"),
             ("-vx", "invalid option -- 'x'"),
             ("--bogus", "unrecognized option '--bogus'"),
@@ -138,7 +140,7 @@ mod tests {
             ("-k", "option requires an argument -- 'k'"),
             ("--kill", "option '--kill-after' requires an argument"),
         ] {
-            assert_eq!(read_as(line).unwrap_err(), says, "{line}");
+            assert_eq!(parsed(line).unwrap_err(), message, "{line}");
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Standing in for another program by whose name we were called: its command line, its environment
-//! variables, its exit statuses, messages of its form. What it lacks is added: nothing is left
-//! behind.
+//! Replaces the program by whose name onejob was called: its command line, its environment variables,
+//! its exit statuses, and the format of its messages. In addition, no process is left behind.
 
 mod dumb_init;
 mod getopt;
@@ -11,55 +10,57 @@ use std::ffi::{OsStr, OsString};
 
 use crate::{
     exit::Exit,
+    failure::print,
     os,
-    output::{self, Voice, data},
+    output::{error, write_stderr},
+    persona::Persona,
 };
 
-/// Does what the program of this name does.
-pub(crate) fn stand_in(name: &str) -> Exit {
+/// Does what this program does.
+pub(crate) fn run(program: &str) -> Exit {
     let args = os::args().skip(1).collect();
-    match name {
+    match program {
         "timeout" => {
-            Voice::Timeout.take();
+            Persona::Timeout.set();
             timeout::timeout(args)
         }
         "dumb-init" => {
-            Voice::DumbInit.take();
+            Persona::DumbInit.set();
             dumb_init::dumb_init(args)
         }
         _ => {
-            Voice::Tini.take();
+            Persona::Tini.set();
             tini::tini(args)
         }
     }
 }
 
-/// Bad usage: why, and where to find more.
-fn misused(why: impl AsRef<str>, more: &str) -> Exit {
-    if !why.as_ref().is_empty() {
-        output::talk(why.as_ref());
+/// Invalid usage: prints the reason, if there is one, and the usage or a pointer to it.
+fn usage_error(reason: impl AsRef<str>, usage: &str) -> Exit {
+    if !reason.as_ref().is_empty() {
+        error(reason.as_ref());
     }
-    output::write_err(more);
-    Exit::Ours
+    write_stderr(usage);
+    Exit::InternalError
 }
 
-/// A program without a name, which is what no file has.
-fn unnamed() -> Exit {
-    output::talk("failed to execute \"\": a program without a name is not found");
+/// The name of the program is empty: no such file exists.
+fn empty_program_name() -> Exit {
+    error("failed to execute \"\": the name of the program is empty");
     Exit::NotFound
 }
 
-/// Help or a version that was asked for.
-fn shown(text: &str) -> Exit {
-    data(text).err().unwrap_or(Exit::Success)
+/// Prints help, a version or a license to standard output.
+fn print_info(text: &str) -> Exit {
+    print(text).map_or_else(|failure| failure.report(), |()| Exit::Success)
 }
 
-/// A value as a message calls it.
+/// A value in the notation of messages.
 fn quoted(text: &OsStr) -> String {
     format!("'{}'", text.to_string_lossy())
 }
 
-/// The value of an option that takes one, as text; what is no text is no valid value either.
+/// The value of an option that takes one. Bytes that are not UTF-8 make it invalid for every option.
 fn text(value: Option<OsString>) -> String {
     value.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
 }

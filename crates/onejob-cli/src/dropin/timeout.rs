@@ -5,14 +5,16 @@ use std::{ffi::OsString, time::Duration};
 use onejob::{Job, Signal};
 
 use super::{
-    getopt::{self, Known, Line},
-    misused, quoted, shown, text, unnamed,
+    empty_program_name,
+    getopt::{self, OptionSpec, ParsedLine},
+    print_info, quoted, text, usage_error,
 };
 use crate::{
-    args::GRACE,
-    exit::{Exit, Failure},
-    os::{self, Place},
-    supervise::{End, Limited, Manner, Plan, Rest, supervise},
+    args::{DEFAULT_GRACE, StopArgs},
+    exit::Exit,
+    failure::Failure,
+    os::{self, ProcessGroup},
+    supervise::{LeftoverPolicy, Options, Outcome, Setup, SignalMode, TimeoutMode},
 };
 
 const VERSION: &str = concat!("timeout (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -22,11 +24,11 @@ Usage: timeout [OPTION] DURATION COMMAND [ARG]...
   or:  timeout [OPTION]
 Start COMMAND, and stop it and everything it has started if it still runs after DURATION.
 
-  -f, --foreground         leave COMMAND in our process group, where it can use the terminal
+  -f, --foreground         leave COMMAND in timeout's process group, where it can use the terminal
   -k, --kill-after=DURATION  send a KILL this long after the first signal
   -p, --preserve-status    exit with the status of COMMAND even after a time-out
   -s, --signal=SIGNAL      send this signal on a time-out, a name like HUP or a number
-  -v, --verbose            say which signal is sent
+  -v, --verbose            print which signal is sent
       --help               show this help
       --version            show the version
 
@@ -38,117 +40,121 @@ cannot be executed, 127 if it is not found, 137 if it (or timeout itself) had to
 
 const TRY: &str = "Try 'timeout --help' for more information.\n";
 
-const KNOWN: [Known; 7] = [
-    Known('f', "foreground", false),
-    Known('k', "kill-after", true),
-    Known('p', "preserve-status", false),
-    Known('s', "signal", true),
-    Known('v', "verbose", false),
-    Known('\0', "help", false),
-    Known('\x01', "version", false),
+const OPTIONS: [OptionSpec; 7] = [
+    OptionSpec('f', "foreground", false),
+    OptionSpec('k', "kill-after", true),
+    OptionSpec('p', "preserve-status", false),
+    OptionSpec('s', "signal", true),
+    OptionSpec('v', "verbose", false),
+    OptionSpec('\0', "help", false),
+    OptionSpec('\x01', "version", false),
 ];
 
 struct Request {
     duration: Duration,
-    limited: Limited,
-    preserve: bool,
+    mode: TimeoutMode,
+    preserve_status: bool,
     command: Vec<OsString>,
 }
 
 pub(super) fn timeout(args: Vec<OsString>) -> Exit {
-    let line = match getopt::read(args, &KNOWN) {
+    let line = match getopt::parse(args, &OPTIONS) {
         Ok(line) => line,
-        Err(why) => return misused(why, TRY),
+        Err(reason) => return usage_error(reason, TRY),
     };
     match line.options.iter().find(|(letter, _)| *letter < ' ') {
-        Some(('\0', _)) => return shown(USAGE),
-        Some(_) => return shown(VERSION),
+        Some(('\0', _)) => return print_info(USAGE),
+        Some(_) => return print_info(VERSION),
         None => {}
     }
-    match Request::read(line) {
-        Ok(request) if request.limited.name.is_empty() => unnamed(),
-        Ok(request) => request.carry_out().unwrap_or_else(|failure| failure.report()),
-        Err(why) => misused(why, TRY),
+    match Request::new(line) {
+        Ok(request) if request.mode.program.is_empty() => empty_program_name(),
+        Ok(request) => request.execute().unwrap_or_else(|failure| failure.report()),
+        Err(reason) => usage_error(reason, TRY),
     }
 }
 
 impl Request {
-    fn read(line: Line) -> Result<Request, String> {
-        let mut limited = Limited {
+    fn new(line: ParsedLine) -> Result<Request, String> {
+        let mut mode = TimeoutMode {
             signal: Signal::TERM,
             kill_after: None,
             foreground: false,
             verbose: false,
-            name: String::new(),
+            program: String::new(),
         };
-        let mut preserve = false;
+        let mut preserve_status = false;
         for (letter, value) in line.options {
             match letter {
-                'f' => limited.foreground = true,
-                'p' => preserve = true,
-                'v' => limited.verbose = true,
-                'k' => limited.kill_after = Some(duration(&value.unwrap_or_default())?),
-                _ => limited.signal = signal(&text(value))?,
+                'f' => mode.foreground = true,
+                'p' => preserve_status = true,
+                'v' => mode.verbose = true,
+                'k' => mode.kill_after = Some(duration(&value.unwrap_or_default())?),
+                _ => mode.signal = signal(&text(value))?,
             }
         }
-        limited.kill_after = limited.kill_after.filter(|after| !after.is_zero());
+        mode.kill_after = mode.kill_after.filter(|after| !after.is_zero());
         let mut words = line.words.into_iter();
-        let length = words.next().ok_or("DURATION and COMMAND are missing")?;
+        let limit = words.next().ok_or("DURATION and COMMAND are missing")?;
         let command: Vec<_> = words.collect();
-        let name = command.first().ok_or("COMMAND is missing")?;
-        limited.name = name.to_string_lossy().into_owned();
-        Ok(Request { duration: duration(&length)?, limited, preserve, command })
+        let program = command.first().ok_or("COMMAND is missing")?;
+        mode.program = program.to_string_lossy().into_owned();
+        Ok(Request { duration: duration(&limit)?, mode, preserve_status, command })
     }
 
-    fn carry_out(self) -> Result<Exit, Failure> {
-        let foreground = self.limited.foreground;
+    fn execute(self) -> Result<Exit, Failure> {
+        let foreground = self.mode.foreground;
         if !foreground {
-            os::lead_group();
+            os::become_group_leader();
         }
-        let plan = Plan {
+        let setup = Setup::new(Options {
             command: &self.command,
-            place: Place::Beside,
-            signal: self.limited.signal,
-            grace: self.limited.kill_after.unwrap_or(GRACE),
-            manner: Manner::Limited(self.limited),
+            process_group: ProcessGroup::Inherit,
+            stop: StopArgs {
+                signal: self.mode.signal,
+                grace: self.mode.kill_after.unwrap_or(DEFAULT_GRACE),
+            },
+            mode: SignalMode::Timeout(self.mode),
             timeout: Some(self.duration),
-            rest: Rest::Leave,
+            leftovers: LeftoverPolicy::Keep,
             lifeline: None,
-        };
-        let end = supervise(plan, &mut || Ok(Job::new()?))?;
-        Ok(exit(&end, foreground, self.preserve))
+        })?;
+        let outcome = setup.start(Job::new()?)?.run()?;
+        Ok(exit(&outcome, foreground, self.preserve_status))
     }
 }
 
-fn exit(end: &End, foreground: bool, preserve: bool) -> Exit {
+fn exit(outcome: &Outcome, foreground: bool, preserve_status: bool) -> Exit {
     const KILLED: i32 = 137;
-    let Some(status) = end.status else { return Exit::Ours };
-    match os::code(status) {
-        // The KILL goes to the whole process group, and we are in it.
-        _ if end.killed && !foreground => Exit::Killed,
-        code if end.timed_out && (preserve || code == KILLED && status.code().is_none()) => {
+    let Some(status) = outcome.status else { return Exit::InternalError };
+    match os::exit_code(status) {
+        // The original sends SIGKILL to its own process group.
+        _ if outcome.killed && !foreground => Exit::Killed,
+        code if outcome.timed_out
+            && (preserve_status || code == KILLED && status.code().is_none()) =>
+        {
             Exit::Code(code)
         }
-        _ if end.timed_out => Exit::TimedOut,
-        _ => Exit::Like(status),
+        _ if outcome.timed_out => Exit::TimedOut,
+        _ => Exit::ChildStatus(status),
     }
 }
 
-/// A name or a number.
+/// A signal by name or number.
 fn signal(text: &str) -> Result<Signal, String> {
     text.parse().map_err(|_| format!("'{text}': invalid signal"))
 }
 
-/// A floating point number with s, m, h or d; what is too much to count is for ever.
+/// A floating point number with s, m, h or d. A duration that is too long for the clock is no limit.
 fn duration(text: &OsString) -> Result<Duration, String> {
-    let refuse = || format!("invalid time interval {}", quoted(text));
-    let text = text.to_str().ok_or_else(refuse)?.trim_ascii_start();
+    let invalid = || format!("invalid time interval {}", quoted(text));
+    let text = text.to_str().ok_or_else(invalid)?.trim_ascii_start();
     let is_hex = text.starts_with("0x") || text.starts_with("0X");
     let (number, unit) = match text.as_bytes().last() {
         Some(b's') => (&text[..text.len() - 1], 1.0),
         Some(b'm') => (&text[..text.len() - 1], 60.0),
         Some(b'h') => (&text[..text.len() - 1], 3600.0),
-        // A digit of a number like 0x1d.
+        // In a hexadecimal number, d is a digit.
         Some(b'd') if !is_hex => (&text[..text.len() - 1], 86400.0),
         _ => (text, 1.0),
     };
@@ -156,21 +162,22 @@ fn duration(text: &OsString) -> Result<Duration, String> {
         true => u64::from_str_radix(&number[2..], 16).ok().map(|number| number as f64),
         false => number.parse::<f64>().ok(),
     };
-    let seconds = number.ok_or_else(refuse)? * unit;
+    let seconds = number.ok_or_else(invalid)? * unit;
     if seconds.is_nan() || seconds < 0.0 {
-        return Err(refuse());
+        return Err(invalid());
     }
-    let least = if seconds > 0.0 { Duration::from_nanos(1) } else { Duration::ZERO };
-    // What a clock cannot count to is no limit.
-    Ok(Duration::try_from_secs_f64(seconds).map_or(Duration::ZERO, |time| time.max(least)))
+    let minimum = if seconds > 0.0 { Duration::from_nanos(1) } else { Duration::ZERO };
+    // Zero is no limit.
+    Ok(Duration::try_from_secs_f64(seconds).map_or(Duration::ZERO, |time| time.max(minimum)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Durations are accepted and refused as by timeout(1).
     #[test]
-    fn durations_are_those_of_timeout() {
+    fn durations() {
         let nanos = |text: &str| duration(&text.into()).map(|duration| duration.as_nanos());
         for (text, expected) in [
             ("0", 0),

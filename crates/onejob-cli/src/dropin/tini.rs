@@ -5,16 +5,17 @@ use std::{env, ffi::OsString};
 use onejob::{Job, Signal};
 
 use super::{
-    getopt::{self, Known, Line},
-    misused, shown, text, unnamed,
+    empty_program_name,
+    getopt::{self, OptionSpec, ParsedLine},
+    print_info, text, usage_error,
 };
 use crate::{
-    args::GRACE,
-    cmd,
-    exit::{Exit, Failure},
-    os::{self, Place},
+    args::{DEFAULT_GRACE, StopArgs},
+    exit::Exit,
+    failure::Failure,
+    os::{self, ProcessGroup},
     output::{set_verbosity, warn},
-    supervise::{Forwarding, Manner, Plan, Rest, supervise},
+    supervise::{self, InitMode, LeftoverPolicy, Options, Setup, SignalMode},
 };
 
 const VERSION: &str = concat!("tini (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -22,78 +23,78 @@ const VERSION: &str = concat!("tini (onejob ", env!("CARGO_PKG_VERSION"), ")\n")
 const USAGE: &str = "\
 Usage: tini [OPTIONS] PROGRAM -- [ARGS] | --version
 
-Run PROGRAM as the child of an init: signals are passed on, orphans are reaped, and when it ends,
-what it left behind is stopped.
+Run PROGRAM as the child of an init: signals are forwarded, orphans are reaped, and when PROGRAM
+exits, the processes that it left behind are stopped.
 
   --version  Show the version
   -h         Show this help
   -s         Be a child subreaper
-  -p SIGNAL  Get SIGNAL when the parent ends, as in -p SIGKILL
-  -v         Say more (repeat for even more)
-  -w         Warn when a process is reaped that nobody waited for
-  -g         Pass signals on to the program's process group
-  -e CODE    Exit with 0 where it would be CODE (several)
+  -p SIGNAL  Receive SIGNAL when the parent exits, as in -p SIGKILL
+  -v         Print more messages (can be repeated)
+  -w         Print a warning when an orphan is reaped
+  -g         Forward signals to the process group of PROGRAM
+  -e CODE    Exit with 0 instead of CODE (can be repeated)
   -l         Show the license
 
 Environment: TINI_SUBREAPER as -s, TINI_KILL_PROCESS_GROUP as -g, TINI_VERBOSITY=N
 ";
 
-const KNOWN: [Known; 8] = [
-    Known('h', "", false),
-    Known('s', "", false),
-    Known('p', "", true),
-    Known('v', "", false),
-    Known('w', "", false),
-    Known('g', "", false),
-    Known('e', "", true),
-    Known('l', "", false),
+const OPTIONS: [OptionSpec; 8] = [
+    OptionSpec('h', "", false),
+    OptionSpec('s', "", false),
+    OptionSpec('p', "", true),
+    OptionSpec('v', "", false),
+    OptionSpec('w', "", false),
+    OptionSpec('g', "", false),
+    OptionSpec('e', "", true),
+    OptionSpec('l', "", false),
 ];
 
 struct Request {
     subreaper: bool,
     parent_death: Option<Signal>,
     verbosity: u8,
-    forwarding: Forwarding,
+    mode: InitMode,
     success: Vec<u8>,
     command: Vec<OsString>,
 }
 
 pub(super) fn tini(args: Vec<OsString>) -> Exit {
     if args == ["--version"] {
-        return shown(VERSION);
+        return print_info(VERSION);
     }
-    let line = match getopt::read(args, &KNOWN) {
+    let line = match getopt::parse(args, &OPTIONS) {
         Ok(line) => line,
-        Err(why) => return misused(why, USAGE),
+        Err(reason) => return usage_error(reason, USAGE),
     };
     match line.options.iter().find(|(letter, _)| matches!(letter, 'h' | 'l')) {
-        Some(('h', _)) => return shown(USAGE),
-        Some(_) => return shown("MIT OR Apache-2.0: this is onejob standing in for tini\n"),
+        Some(('h', _)) => return print_info(USAGE),
+        Some(_) => return print_info("MIT OR Apache-2.0: this is onejob in place of tini\n"),
         None => {}
     }
-    let request = match Request::read(line) {
+    let request = match Request::new(line) {
         Ok(request) => request,
-        Err(why) => return misused(why, ""),
+        Err(reason) => return usage_error(reason, ""),
     };
     match request.command.first() {
-        None => return misused("PROGRAM is missing", USAGE),
-        Some(name) if name.is_empty() => return unnamed(),
+        None => return usage_error("PROGRAM is missing", USAGE),
+        Some(name) if name.is_empty() => return empty_program_name(),
         _ => {}
     }
-    request.carry_out().unwrap_or_else(|failure| failure.report())
+    request.execute().unwrap_or_else(|failure| failure.report())
 }
 
 impl Request {
-    fn read(line: Line) -> Result<Request, String> {
-        // 1 is the usual level, of warnings.
+    fn new(line: ParsedLine) -> Result<Request, String> {
+        // The default, 1, prints warnings.
         let level = env::var("TINI_VERBOSITY").ok().map(|text| leading_number(&text));
         let mut request = Request {
             subreaper: env::var_os("TINI_SUBREAPER").is_some(),
             parent_death: None,
             verbosity: level.unwrap_or(1),
-            forwarding: Forwarding {
+            mode: InitMode {
                 to_group: env::var_os("TINI_KILL_PROCESS_GROUP").is_some(),
-                ..Forwarding::default()
+                ..InitMode::default()
             },
             success: Vec::new(),
             command: line.words,
@@ -102,51 +103,49 @@ impl Request {
             match letter {
                 's' => request.subreaper = true,
                 'v' => request.verbosity = request.verbosity.saturating_add(1),
-                'w' => request.forwarding.warns_of_orphans = true,
-                'g' => request.forwarding.to_group = true,
+                'w' => request.mode.warns_of_orphans = true,
+                'g' => request.mode.to_group = true,
                 'p' => request.parent_death = Some(signal(&text(value))?),
                 _ => request.success.push(code(&text(value))?),
             }
         }
-        // The "--" of the usage is not the program's.
+        // The "--" after PROGRAM belongs to tini.
         if request.command.get(1).is_some_and(|word| word == "--") {
             request.command.remove(1);
         }
         Ok(request)
     }
 
-    fn carry_out(self) -> Result<Exit, Failure> {
+    fn execute(self) -> Result<Exit, Failure> {
         set_verbosity(self.verbosity);
         if let Some(signal) = self.parent_death {
-            os::die_with_parent(signal).map_err(|e| Failure::os("follow our parent", e))?;
+            os::set_parent_death_signal(signal)
+                .map_err(|e| Failure::os("set the parent death signal", e))?;
         }
-        if !self.subreaper && !os::is_first() {
+        let reaps = self.subreaper || os::is_pid_1();
+        if !reaps {
             warn(
-                "this is neither PID 1 nor a subreaper, so not every orphan comes back here: use \
-                 -s or set TINI_SUBREAPER",
+                "not running as PID 1 and not a subreaper: some orphans are not reaped. Use -s or \
+                 set TINI_SUBREAPER",
             );
         }
-        let plan = Plan {
+        let setup = Setup::new(Options {
             command: &self.command,
-            place: Place::Group,
-            manner: Manner::Init(self.forwarding),
+            process_group: ProcessGroup::New,
+            mode: SignalMode::Init(self.mode),
             timeout: None,
-            signal: Signal::TERM,
-            grace: GRACE,
-            rest: Rest::Stop,
+            stop: StopArgs { signal: Signal::TERM, grace: DEFAULT_GRACE },
+            leftovers: LeftoverPolicy::Stop,
             lifeline: None,
-        };
-        let mut job = || match self.subreaper || os::is_first() {
-            true => cmd::job(None),
-            false => Ok(Job::new()?),
-        };
-        let end = supervise(plan, &mut job)?;
-        let code = end.status.map_or(1, os::code);
-        Ok(Exit::Code(if cmd::is_success(code, &self.success) { 0 } else { code }))
+        })?;
+        let job = if reaps { supervise::init_job(None)? } else { Job::new()? };
+        let outcome = setup.start(job)?.run()?;
+        let code = outcome.status.map_or(1, os::exit_code);
+        Ok(Exit::Code(if supervise::is_success(code, &self.success) { 0 } else { code }))
     }
 }
 
-/// By its full name only.
+/// A signal by its full name, with SIG.
 fn signal(text: &str) -> Result<Signal, String> {
     let known = text.starts_with("SIG").then(|| text.parse::<Signal>().ok()).flatten();
     known.ok_or_else(|| format!("Not a valid option for -p: {text} (a name like SIGKILL)"))
@@ -156,7 +155,7 @@ fn code(text: &str) -> Result<u8, String> {
     text.parse().map_err(|_| format!("Not a valid option for -e: {text} (0 to 255)"))
 }
 
-/// As atoi(3), within reason.
+/// The leading digits as a number, as atoi(3); 255 on overflow.
 fn leading_number(text: &str) -> u8 {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().unwrap_or(if end == 0 { 0 } else { u8::MAX })

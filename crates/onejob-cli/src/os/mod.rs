@@ -2,29 +2,29 @@
 //!
 //! Each system provides, with identical names and signatures:
 //!
-//! | item | what |
+//! | item | purpose |
 //! |---|---|
-//! | `args()` | what we were called with, our name first |
-//! | `start(job, command, place, …)` | CMD, with the settings that we were started with |
-//! | `Signals`, `Received` | what we are asked from outside, held back from its usual effect |
-//! | `signal_group(…)`, `signal_own_group(…)`, `signal_if_elsewhere(…)` | signals to more than one, or to one that others do not reach |
-//! | `lead_group()`, `leave_terminal()`, `suspend()` | our own place |
-//! | `why_no_init()`, `is_first()`, `adopt_orphans()`, `reap_orphans(…)`, `die_with_parent(…)` | being an init |
-//! | `Lifeline` | somebody else's descriptor whose other end we watch |
-//! | `called_as()` | the name of another program that we are to stand in for |
-//! | `keep_statuses()`, `is_deaf_to(signal)` | what we inherited, undone and respected |
-//! | `Terminal` | the terminal as we found it |
-//! | `Waitable`, `wait_for(…)` | sleeping until one of two things happens, or until a deadline |
-//! | `in_background(work)` | a thread whose end can be waited for together with others |
-//! | `quietly(write)` | writing a message without being stopped for it |
-//! | `code(status)`, `end_like(status)` | ending as CMD did |
-//! | `details(process)`, `ancestors(pid)` | what a listing shows of a process, and whose it is |
-//! | `terminal_width()` | the width of the terminal that standard output goes to |
-//! | `split()`, `Side`, `Reporter`, `redirect(log)` | going into the background |
-//! | `log_folder()`, `make_log(path)`, `Changes` | the logs of what is there |
-//! | `refuse_root(pid)` | why nobody can mean this process |
+//! | `args()` | the argument vector |
+//! | `HAS_DROPINS` | whether onejob can replace tini, dumb-init and timeout |
+//! | `spawn(job, command, group, …)` | CMD, with the signal settings that onejob was started with |
+//! | `SignalQueue`, `ReceivedSignal` | signals (console events) that are blocked and read one by one |
+//! | `signal_group(…)`, `signal_own_group(…)`, `signal_unless_in_own_group(…)` | signals to a process group, or to a process outside of it |
+//! | `become_group_leader()`, `release_terminal()`, `stop_self()` | this process's group, terminal and state |
+//! | `why_no_init()`, `is_pid_1()`, `become_subreaper()`, `reap_orphans(…)`, `set_parent_death_signal(…)` | the duties of an init |
+//! | `Lifeline` | an inherited descriptor; the tree ends when its other end is closed |
+//! | `reset_sigchld()`, `was_ignored_or_blocked(signal)` | inherited signal settings |
+//! | `Terminal` | the terminal's modes and foreground process group |
+//! | `Waitable`, `wait_for(…)` | waiting for one of two events, the lifeline, or a deadline |
+//! | `spawn_thread(work)`, `Completion` | a thread whose end `wait_for` can wait for |
+//! | `without_tostop(write)` | writing to a terminal without being stopped by `stty tostop` |
+//! | `exit_code(status)`, `die_like(status)`, `die_by_sigkill()` | ending as CMD did |
+//! | `process_info(process)`, `ancestors(pid)` | what listings print about a process |
+//! | `terminal_width()` | the width of the terminal on standard output |
+//! | `daemonize()`, `DaemonSide`, `ReportPipe`, `redirect_stdio(log)` | running in the background |
+//! | `log_dir()`, `create_log(path)`, `FileWatch` | log files of detached jobs |
+//! | `protected_process(pid)` | why a process must not be stopped |
 //!
-//! Operating systems are named here and below, and nowhere else in the command.
+//! Only this module and its children name an operating system.
 
 #[cfg(unix)]
 mod unix;
@@ -36,53 +36,58 @@ mod windows;
 #[cfg(windows)]
 use windows as system;
 
+#[cfg(all(unix, not(test)))]
+pub(crate) use system::init_process;
 pub(crate) use system::{
-    Changes, Ended, Lifeline, Received, Reporter, Side, Signals, Terminal, Waitable, adopt_orphans,
-    ancestors, args, called_as, code, details, die_with_parent, end_killed, end_like,
-    in_background, is_deaf_to, is_first, keep_statuses, lead_group, leave_terminal, log_folder,
-    make_log, quietly, reap_orphans, redirect, refuse_root, signal_group, signal_if_elsewhere,
-    signal_own_group, split, start, suspend, terminal_width, wait_for, why_no_init,
+    Completion, DaemonSide, FileWatch, HAS_DROPINS, Lifeline, ReceivedSignal, ReportPipe,
+    SignalQueue, Terminal, Waitable, ancestors, args, become_group_leader, become_subreaper,
+    create_log, daemonize, die_by_sigkill, die_like, exit_code, is_pid_1, log_dir, process_info,
+    protected_process, reap_orphans, redirect_stdio, release_terminal, reset_sigchld,
+    set_parent_death_signal, signal_group, signal_own_group, signal_unless_in_own_group, spawn,
+    spawn_thread, stop_self, terminal_width, wait_for, was_ignored_or_blocked, why_no_init,
+    without_tostop,
 };
 
-/// What [`wait_for`] saw first.
-pub(crate) enum Event {
+/// What ended a [`wait_for`].
+pub(crate) enum WaitEvent {
     First,
     Second,
     /// The other end of the lifeline was closed.
-    Cut,
+    LifelineLost,
     Deadline,
 }
 
-/// How CMD stands to our process group.
+/// CMD's process group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In it.
-    Beside,
-    /// In one of its own, with the foreground of the terminal if that was ours.
-    Group,
-    /// In a session of its own, with the terminal if nobody else's session has it.
-    Session,
+pub(crate) enum ProcessGroup {
+    /// onejob's own.
+    Inherit,
+    /// A new one, with the foreground of the terminal if onejob had it.
+    New,
+    /// A new one in a new session, with the terminal if it belongs to no other session.
+    NewSession,
 }
 
-/// Which signals are held back, to be heard.
+/// Which signals a [`SignalQueue`] receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hearing {
-    /// All that a program can do something about, but what is to stop us together with the tree.
-    ButStops,
-    /// Also that, and the end of a child.
+pub(crate) enum SignalFilter {
+    /// All that a process can handle, except SIGCHLD and the stop signals of the terminal: those stop
+    /// onejob together with the tree.
+    AllButJobControl,
+    /// All that a process can handle.
     All,
-    /// This one, a timer, and those that ask for an end.
-    Ends(onejob::Signal),
+    /// The terminating signals, SIGALRM, and this one.
+    Terminating(onejob::Signal),
 }
 
-/// One process at one moment, as a listing shows it.
-pub(crate) struct Details {
+/// A process at one moment, for listings.
+pub(crate) struct ProcessInfo {
     pub(crate) user: String,
     pub(crate) cpu: std::time::Duration,
-    /// Resident, in bytes; pages shared with others count for each.
+    /// Resident memory in bytes. Shared pages count for each process.
     pub(crate) memory: u64,
     pub(crate) age: std::time::Duration,
     pub(crate) command: String,
-    /// Whether it leads a process group in a session that it does not lead.
-    pub(crate) leads_a_mere_group: bool,
+    /// Whether it leads a process group but not its session.
+    pub(crate) leads_group_only: bool,
 }

@@ -1,4 +1,4 @@
-//! Showing a listing: as JSON, once, or again and again.
+//! Listings as JSON, or as tables on a terminal, once or repeatedly.
 
 pub(crate) mod table;
 
@@ -7,50 +7,52 @@ use std::{thread, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    args::Show,
-    exit::{Exit, Failure},
-    output::{data, talk},
+    args::ListingArgs,
+    exit::Exit,
+    failure::{Failure, print},
 };
+use table::TerminalStyle;
 
-use table::Screen;
-
-/// What a listing shows at one moment.
+/// The contents of a listing at one moment.
 pub(crate) trait Listing: Serialize {
-    fn draw(&self, screen: Screen) -> String;
+    fn draw(&self, style: TerminalStyle) -> String;
 }
 
-/// Shows what `look` sees, as it was asked for.
-pub(crate) fn show<L: Listing>(show: Show, look: impl Fn() -> Result<L, Failure>) -> Exit {
-    let once = |screen: Screen| -> Result<(), Exit> {
-        let seen = look().map_err(|failure| failure.report())?;
-        match show.json {
-            true => data(&json(&seen)),
-            false => data(&seen.draw(screen)),
-        }
+/// Prints the listing that `read` returns.
+pub(crate) fn show<L: Listing>(
+    args: ListingArgs,
+    read: impl Fn() -> Result<L, Failure>,
+) -> Result<Exit, Failure> {
+    let once = |style: TerminalStyle| -> Result<(), Failure> {
+        let listing = read()?;
+        print(if args.json { json(&listing) } else { listing.draw(style) })
     };
-    let result = match show.watch {
-        None => once(Screen::here()),
-        Some(pause) => watch(pause, once),
-    };
-    result.err().unwrap_or(Exit::Success)
+    match args.watch {
+        None => once(TerminalStyle::detect()),
+        Some(interval) => watch(interval, once),
+    }?;
+    Ok(Exit::Success)
 }
 
-/// Until Ctrl-C ends us. A listing has no event to wait for.
-fn watch(pause: Duration, once: impl Fn(Screen) -> Result<(), Exit>) -> Result<(), Exit> {
+/// Repeats a listing until a signal ends this process. There is no event that reports every change.
+fn watch(
+    interval: Duration,
+    once: impl Fn(TerminalStyle) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     loop {
-        let screen = Screen::here();
-        if !screen.is_terminal() {
-            talk("--watch needs a terminal to draw on (without it, one listing is printed)");
-            return Err(Exit::Ours);
+        let style = TerminalStyle::detect();
+        if !style.is_terminal() {
+            return Err(Failure::new("cannot use --watch: standard output is not a terminal")
+                .with_hint("without --watch, the listing is printed once"));
         }
-        // Home, and clear what was below; a terminal that cannot gets one listing after another.
-        data(if screen.is_styled() { "\x1b[H\x1b[2J" } else { "\n" })?;
-        once(screen)?;
-        thread::sleep(pause);
+        // Cursor home and clear; a terminal that cannot do that shows one listing below the other.
+        print(if style.is_coloured() { "\x1b[H\x1b[2J" } else { "\n" })?;
+        once(style)?;
+        thread::sleep(interval);
     }
 }
 
-/// With a line's end. Strings, numbers and flags always serialise.
+/// JSON with a line feed. Strings, numbers and flags always serialise.
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

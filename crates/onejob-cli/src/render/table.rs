@@ -1,4 +1,4 @@
-//! Tables for people: aligned columns, cut to the terminal.
+//! Tables with aligned columns, truncated to the width of the terminal.
 
 use std::{env, time::Duration};
 
@@ -6,38 +6,38 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::os;
 
-/// How much room there is, and whether it may be coloured.
+/// The width of the terminal, and whether escape sequences may be used.
 #[derive(Clone, Copy)]
-pub(crate) struct Screen {
-    /// `None` where nothing is cut: not a terminal.
+pub(crate) struct TerminalStyle {
+    /// `None` if standard output is not a terminal: lines are not truncated.
     width: Option<usize>,
-    styled: bool,
+    coloured: bool,
 }
 
-impl Screen {
-    pub(crate) fn here() -> Screen {
+impl TerminalStyle {
+    pub(crate) fn detect() -> TerminalStyle {
         let width = os::terminal_width();
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Screen { width, styled: width.is_some() && !plain }
+        TerminalStyle { width, coloured: width.is_some() && !plain }
     }
 
     pub(crate) fn is_terminal(self) -> bool {
         self.width.is_some()
     }
 
-    pub(crate) fn is_styled(self) -> bool {
-        self.styled
+    pub(crate) fn is_coloured(self) -> bool {
+        self.coloured
     }
 
-    fn cut(self, line: &str) -> String {
+    fn truncate(self, line: &str) -> String {
         match self.width {
             Some(width) if line.width() > width => {
-                let mut room = width.saturating_sub(1);
+                let mut left = width.saturating_sub(1);
                 let fits = |c: &char| {
-                    let wide = c.width().unwrap_or(0);
-                    let fits = wide <= room;
-                    room = room.saturating_sub(wide);
+                    let columns = c.width().unwrap_or(0);
+                    let fits = columns <= left;
+                    left = left.saturating_sub(columns);
                     fits
                 };
                 line.chars().take_while(fits).collect::<String>() + "…"
@@ -46,17 +46,17 @@ impl Screen {
         }
     }
 
-    /// One line, cut; the header of a table stands out.
+    /// One truncated line; the header of a table is bold.
     fn line(self, text: &str, is_header: bool) -> String {
-        let text = self.cut(text.trim_end());
-        match is_header && self.styled {
+        let text = self.truncate(text.trim_end());
+        match is_header && self.coloured {
             true => format!("\x1b[1m{text}\x1b[0m\n"),
             false => text + "\n",
         }
     }
 }
 
-/// Columns with a header; numbers stand at the right, the last one is as wide as it wants.
+/// Columns with a header. Numbers are right-aligned.
 pub(crate) struct Table<const N: usize> {
     header: [&'static str; N],
     rows: Vec<[String; N]>,
@@ -71,8 +71,8 @@ impl<const N: usize> Table<N> {
         self.rows.push(row.map(|cell| printable(&cell)));
     }
 
-    /// `right` says which columns hold numbers.
-    pub(crate) fn draw(&self, screen: Screen, right: [bool; N]) -> String {
+    /// `right` marks the columns that are right-aligned.
+    pub(crate) fn draw(&self, style: TerminalStyle, right: [bool; N]) -> String {
         let header = self.header.map(str::to_owned);
         let width = |column: usize| {
             let cells = self.rows.iter().chain([&header]).filter_map(|row| row.get(column));
@@ -87,23 +87,23 @@ impl<const N: usize> Table<N> {
                     if right { (padding, "".into()) } else { ("".into(), padding) };
                 line += &format!("{before}{cell}{after}  ");
             }
-            screen.line(&line, is_header)
+            style.line(&line, is_header)
         };
         let rows = self.rows.iter().map(|row| draw(row, false));
         [draw(&header, true)].into_iter().chain(rows).collect()
     }
 }
 
-/// Names and arguments are the processes' own to choose: nothing of them moves the cursor, or turns
-/// what follows around.
+/// Escapes control characters and characters that change the writing direction: processes choose their
+/// names and arguments.
 pub(crate) fn printable(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_safe = |c: char| !c.is_control() && !turns(c);
+    let is_bidi = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_safe = |c: char| !c.is_control() && !is_bidi(c);
     let safe = |c: char| if is_safe(c) { c.into() } else { c.escape_default().to_string() };
     text.chars().map(safe).collect()
 }
 
-/// Bytes in three digits and a unit.
+/// A number of bytes in three digits and a unit.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "K", "M", "G", "T"] {
@@ -118,7 +118,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     unreachable!("the last unit returns")
 }
 
-/// CPU time.
+/// CPU time, with hundredths of seconds below a minute.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0..60 => format!("{:.2}s", time.as_secs_f64()),
@@ -126,7 +126,7 @@ pub(crate) fn seconds(time: Duration) -> String {
     }
 }
 
-/// Time that has passed, in its two largest units.
+/// A duration in its two largest units.
 pub(crate) fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
@@ -138,7 +138,7 @@ pub(crate) fn age(time: Duration) -> String {
     }
 }
 
-pub(crate) fn unknown_or(text: Option<String>) -> String {
+pub(crate) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
@@ -146,8 +146,9 @@ pub(crate) fn unknown_or(text: Option<String>) -> String {
 mod tests {
     use super::*;
 
+    /// Sizes and durations have at most three digits or two units.
     #[test]
-    fn sizes_and_times_are_short() {
+    fn sizes_and_durations() {
         let sizes = [0, 999, 1000, 1 << 20, 1536 << 20, u64::MAX].map(bytes);
         assert_eq!(sizes, ["0B", "999B", "1.0K", "1.0M", "1.5G", "16777216T"]);
         let ages = [0, 59, 60, 3599, 3600, 86400, 100_000].map(Duration::from_secs).map(age);
@@ -155,13 +156,14 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(1234)), "1.23s");
     }
 
+    /// A table is aligned and truncated, and its control characters are escaped.
     #[test]
-    fn a_table_is_aligned_and_cut_and_nothing_in_it_moves_the_cursor() {
+    fn table_with_control_characters() {
         let mut table = Table::new(["NAME", "N", "COMMAND"]);
         table.add(["a".into(), "10".into(), "x\x1b[2J y".into()]);
         table.add(["longer".into(), "1".into(), "z".repeat(50)]);
-        let screen = Screen { width: Some(30), styled: false };
-        let text = table.draw(screen, [false, true, false]);
+        let style = TerminalStyle { width: Some(30), coloured: false };
+        let text = table.draw(style, [false, true, false]);
         let expected = format!(
             "NAME     N  COMMAND\na       10  x\\u{{1b}}[2J y\nlonger   1  {}…\n",
             "z".repeat(17)

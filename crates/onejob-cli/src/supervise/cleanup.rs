@@ -1,27 +1,27 @@
-//! Taking down, or waiting for, what CMD left behind.
+//! Ends the processes that CMD left behind, or waits for them.
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use onejob::{Job, Signal};
 
-use super::{Session, manner};
+use super::{SignalMode, Supervisor};
 use crate::{
-    exit::Failure,
-    os::{self, Event, Received},
+    failure::Failure,
+    os::{self, ReceivedSignal, WaitEvent},
 };
 
-/// Until the job is empty: waits for that, or has it stopped.
-pub(super) fn clear(session: &mut Session, wait: bool) -> Result<(), Failure> {
-    let first = if wait { Step::Wait } else { Step::stop(session) };
-    Clearing { session, threads: Vec::new() }.clear(first)
+/// Returns when the job is empty: waits for that, or stops the job.
+pub(super) fn clean_up(supervisor: &mut Supervisor, wait: bool) -> Result<(), Failure> {
+    let first = if wait { Step::Wait } else { Step::stop(supervisor) };
+    Cleanup { supervisor, threads: Vec::new() }.run(first)
 }
 
-struct Clearing<'a> {
-    session: &'a mut Session,
-    threads: Vec<Background>,
+struct Cleanup<'a> {
+    supervisor: &'a mut Supervisor,
+    threads: Vec<StepThread>,
 }
 
-/// Something that blocks until the job is empty.
+/// A call that blocks until the job is empty.
 #[derive(Clone, Copy)]
 enum Step {
     Wait,
@@ -29,11 +29,11 @@ enum Step {
 }
 
 impl Step {
-    fn stop(session: &Session) -> Step {
-        Step::Stop(session.signal, session.grace)
+    fn stop(supervisor: &Supervisor) -> Step {
+        Step::Stop(supervisor.stop.signal, supervisor.stop.grace)
     }
 
-    fn carry_out(self, job: &Job) -> onejob::Result<()> {
+    fn execute(self, job: &Job) -> onejob::Result<()> {
         match self {
             Step::Wait => job.wait(),
             Step::Stop(signal, grace) => job.stop_with(signal, grace).map(drop),
@@ -41,78 +41,81 @@ impl Step {
     }
 }
 
-impl Clearing<'_> {
-    /// Carries out `step`, in a thread so that signals are heard meanwhile: while we wait, the
-    /// first one that means an end starts the stop; while we stop, it is the last rung at once.
-    fn clear(&mut self, step: Step) -> Result<(), Failure> {
-        let mut ended = self.begin(step)?;
+impl Cleanup<'_> {
+    /// Executes `step` in a thread, so that this thread can handle signals. While the step waits, a
+    /// terminating signal, the time limit or a lost lifeline starts the stop; while the job is being
+    /// stopped, a terminating signal kills it at once.
+    fn run(&mut self, step: Step) -> Result<(), Failure> {
+        let mut completion = self.start(step)?;
         loop {
-            let deadline = self.session.deadline.filter(|_| !self.session.end.stopped);
-            let event = match &ended {
-                Some(ended) => self.session.wait(ended, deadline)?,
-                None => Event::First,
+            let deadline = self.supervisor.deadline.filter(|_| !self.supervisor.outcome.stopped);
+            let event = match &completion {
+                Some(completion) => self.supervisor.wait(completion, deadline)?,
+                None => WaitEvent::First,
             };
             match event {
-                Event::First => return self.finish(),
-                Event::Second if !self.wants_end() => {}
-                Event::Second if self.session.end.stopped => {
-                    self.session.job.kill()?;
+                WaitEvent::First => return self.finish(),
+                WaitEvent::Second if !self.has_terminating_signal() => {}
+                WaitEvent::Second if self.supervisor.outcome.stopped => {
+                    self.supervisor.job.kill()?;
                     return self.finish();
                 }
                 event => {
-                    self.session.end.timed_out |= matches!(event, Event::Deadline);
-                    self.session.end.cut |= matches!(event, Event::Cut);
-                    ended = self.begin(Step::stop(self.session))?;
+                    let outcome = &mut self.supervisor.outcome;
+                    outcome.timed_out |= matches!(event, WaitEvent::Deadline);
+                    outcome.lifeline_lost |= matches!(event, WaitEvent::LifelineLost);
+                    completion = self.start(Step::stop(self.supervisor))?;
                 }
             }
         }
     }
 
-    /// Starts a step; what tells of its end, if it is not done yet.
-    fn begin(&mut self, step: Step) -> Result<Option<os::Ended>, Failure> {
-        self.session.end.stopped |= matches!(step, Step::Stop(..));
-        match Background::start(&self.session.job, step) {
-            Ok((thread, ended)) => {
+    /// Starts a step. Returns what becomes ready at its end, or `None` if it is done already.
+    fn start(&mut self, step: Step) -> Result<Option<os::Completion>, Failure> {
+        self.supervisor.outcome.stopped |= matches!(step, Step::Stop(..));
+        match StepThread::spawn(&self.supervisor.job, step) {
+            Ok((thread, completion)) => {
                 self.threads.push(thread);
-                Ok(Some(ended))
+                Ok(Some(completion))
             }
-            // Without another thread nobody hears a signal; the tree comes first.
-            Err(_) => Ok(step.carry_out(&self.session.job).map(|()| None)?),
+            // Without another thread signals have to wait until the step is done.
+            Err(_) => Ok(step.execute(&self.supervisor.job).map(|()| None)?),
         }
     }
 
-    /// Whether a signal has come that ends a program, and that our starter did not switch off.
-    fn wants_end(&self) -> bool {
-        const ENDS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
-        let mut wanted = false;
-        while let Some(Received { signal, .. }) = self.session.signals.next() {
-            wanted |= ENDS.contains(&signal) && !os::is_deaf_to(signal);
+    /// Whether a terminating signal has arrived that was not ignored or blocked when onejob started.
+    fn has_terminating_signal(&self) -> bool {
+        const TERMINATING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+        let mut found = false;
+        while let Some(ReceivedSignal { signal, .. }) = self.supervisor.signals.next() {
+            found |= TERMINATING.contains(&signal) && !os::was_ignored_or_blocked(signal);
         }
-        manner::reap(&self.session.manner, &self.session.child);
-        wanted
+        if let SignalMode::Init(mode) = &self.supervisor.mode {
+            mode.reap(&self.supervisor.child);
+        }
+        found
     }
 
-    /// The last step's result. An earlier one ends with it: it waits for the same emptiness.
+    /// Joins the threads. The last step's result counts first: after a failed stop, an earlier wait
+    /// may never return.
     fn finish(&mut self) -> Result<(), Failure> {
         let Some(last) = self.threads.pop() else { return Ok(()) };
-        // A survivor keeps the earlier ones waiting, for ever perhaps.
-        last.result()?;
-        self.threads.drain(..).try_for_each(Background::result)
+        last.join()?;
+        self.threads.drain(..).try_for_each(StepThread::join)
     }
 }
 
-/// A step that is carried out in a thread of its own.
-struct Background(JoinHandle<onejob::Result<()>>);
+/// A step that runs in a thread of its own.
+struct StepThread(JoinHandle<onejob::Result<()>>);
 
-impl Background {
-    /// Starts it.
-    fn start(job: &Arc<Job>, step: Step) -> io::Result<(Background, os::Ended)> {
+impl StepThread {
+    fn spawn(job: &Arc<Job>, step: Step) -> io::Result<(StepThread, os::Completion)> {
         let job = Arc::clone(job);
-        let carry_out = move || step.carry_out(&job);
-        os::in_background(carry_out).map(|(thread, ended)| (Background(thread), ended))
+        let execute = move || step.execute(&job);
+        os::spawn_thread(execute).map(|(thread, completion)| (StepThread(thread), completion))
     }
 
-    fn result(self) -> Result<(), Failure> {
+    fn join(self) -> Result<(), Failure> {
         match self.0.join() {
             Ok(result) => Ok(result?),
             Err(panic) => std::panic::resume_unwind(panic),

@@ -1,8 +1,12 @@
-//! CMD in the foreground, watched until nothing of it is left: what `run`, `init` and the drop-ins
-//! have in common.
+//! Runs CMD in the foreground and ends what it leaves behind: the common part of `run`, `init` and the
+//! drop-ins.
+//!
+//! [`Setup::new`] → the caller creates the job → [`Setup::start`] → [`Supervisor::run`].
 
 mod cleanup;
-mod manner;
+mod init;
+mod timeout;
+mod transparent;
 
 use std::{
     ffi::OsString,
@@ -11,175 +15,225 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Child, Job, Signal};
+use onejob::{Child, Job};
 
 use crate::{
-    exit::Failure,
-    os::{self, Event, Lifeline, Place, Signals, Terminal, Waitable},
-    output::talk,
+    args::StopArgs,
+    exit::Exit,
+    failure::Failure,
+    os::{
+        self, Lifeline, ProcessGroup, ReceivedSignal, SignalFilter, SignalQueue, Terminal,
+        WaitEvent, Waitable,
+    },
 };
-pub(crate) use manner::{Forwarding, Limited, Manner};
+pub(crate) use init::{InitMode, init_job, is_success, stop_rewrites};
+pub(crate) use timeout::TimeoutMode;
 
-/// What to do with CMD and what it leaves behind.
-pub(crate) struct Plan<'a> {
+/// What to do with signals, with CMD and with what it leaves behind.
+pub(crate) struct Options<'a> {
     pub(crate) command: &'a [OsString],
-    /// How CMD stands to our process group.
-    pub(crate) place: Place,
-    pub(crate) manner: Manner,
-    /// When the manner is told that the time is over, counted from CMD's start; zero is never.
+    pub(crate) process_group: ProcessGroup,
+    pub(crate) mode: SignalMode,
+    /// The time limit, counted from CMD's start; zero is none.
     pub(crate) timeout: Option<Duration>,
-    /// How what has to go is asked to, and how long it may take.
-    pub(crate) signal: Signal,
-    pub(crate) grace: Duration,
-    pub(crate) rest: Rest,
+    pub(crate) stop: StopArgs,
+    pub(crate) leftovers: LeftoverPolicy,
     pub(crate) lifeline: Option<Lifeline>,
 }
 
-/// What becomes of what CMD leaves behind, unless the time is over or the lifeline cut: then all of
-/// it is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
-    Stop,
-    Wait,
-    Leave,
+/// What happens to signals while CMD runs, and what the time limit does.
+#[derive(Debug)]
+pub(crate) enum SignalMode {
+    /// As env(1) or nice(1): CMD is in onejob's process group and receives the group's signals from
+    /// the sender. At the time limit the whole tree is stopped.
+    Transparent,
+    /// As an init: every signal is forwarded to CMD, and every orphan is reaped.
+    Init(InitMode),
+    /// As timeout(1): terminating signals are forwarded; at the time limit, a signal is sent.
+    Timeout(TimeoutMode),
 }
 
-/// How a session ended.
-#[derive(Debug, Default)]
-pub(crate) struct End {
-    /// How CMD ended, if we waited for that.
+/// What happens to the processes that CMD leaves behind. After a time limit or a lost lifeline, all of
+/// them are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeftoverPolicy {
+    Stop,
+    Wait,
+    Keep,
+}
+
+/// How CMD and its tree ended.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Outcome {
+    /// CMD's exit status; `None` if the tree was stopped before CMD had exited.
     pub(crate) status: Option<ExitStatus>,
     pub(crate) timed_out: bool,
-    /// Whether the lifeline was cut.
-    pub(crate) cut: bool,
-    /// Whether CMD and its tree were killed because they took too long to end.
+    pub(crate) lifeline_lost: bool,
+    /// CMD and its tree were killed because they did not end in time.
     pub(crate) killed: bool,
-    /// Whether anything was stopped.
+    /// The tree was stopped.
     stopped: bool,
 }
 
-impl End {
-    /// Whether all of it has to go, whatever was planned for the rest.
+impl Outcome {
+    /// Whether the whole tree has to end, whatever the [`LeftoverPolicy`].
     fn is_forced(&self) -> bool {
-        self.timed_out || self.cut
+        self.timed_out || self.lifeline_lost
     }
 
-    /// Whether somebody may have been kept from tidying up the terminal.
-    fn has_disturbed(&self) -> bool {
+    /// Whether a process may have been ended before it could restore the terminal's modes.
+    fn has_disturbed_terminal(&self) -> bool {
         self.stopped || self.status.is_none_or(|status| status.code().is_none())
     }
 }
 
-/// Whose session it is, told how it comes along.
-pub(crate) trait Attendant {
-    fn make_job(&mut self) -> Result<Job, Failure>;
-    fn has_started(&mut self, _: &Job, _: &Child) {}
-    /// Everything is done, or has failed.
-    fn has_ended(&mut self, _: &Job, _: Option<&mut End>) {}
+/// The state before the job is created.
+pub(crate) struct Setup<'a> {
+    options: Options<'a>,
+    terminal: Option<Terminal>,
 }
 
-/// Who only makes the job.
-impl<F: FnMut() -> Result<Job, Failure>> Attendant for F {
-    fn make_job(&mut self) -> Result<Job, Failure> {
-        self()
+impl<'a> Setup<'a> {
+    /// Remembers the state of the terminal and restores the default action of SIGCHLD.
+    ///
+    /// # Errors
+    /// If the other end of the lifeline is closed already.
+    pub(crate) fn new(options: Options<'a>) -> Result<Setup<'a>, Failure> {
+        if options.lifeline.as_ref().is_some_and(Lifeline::is_lost) {
+            let message = "the other end of the lifeline is closed already: nothing was started";
+            return Err(Failure::new(message).with_exit(Exit::LifelineLost));
+        }
+        let terminal = Terminal::in_foreground();
+        os::reset_sigchld();
+        Ok(Setup { options, terminal })
+    }
+
+    /// Starts CMD as a member of `job`. From here on signals no longer end this process.
+    pub(crate) fn start(self, job: Job) -> Result<Supervisor, Failure> {
+        let Setup { options, terminal } = self;
+        let Options { command, process_group, mut mode, .. } = options;
+        let signals = SignalQueue::new(mode.filter())
+            .map_err(|e| Failure::os("create a queue for signals", e))?;
+        if let SignalMode::Init(init) = &mut mode {
+            init.before_start(process_group);
+        }
+        let child = os::spawn(&job, command, process_group, terminal.is_some())?;
+        if let SignalMode::Init(_) = mode {
+            init::after_start(command, &child);
+        }
+        let limit = options.timeout.filter(|limit| !limit.is_zero());
+        Ok(Supervisor {
+            job: Arc::new(job),
+            child,
+            signals,
+            deadline: limit.and_then(|limit| Instant::now().checked_add(limit)),
+            mode,
+            outcome: Outcome::default(),
+            stop: options.stop,
+            leftovers: options.leftovers,
+            lifeline: options.lifeline,
+            terminal,
+        })
     }
 }
 
-/// Starts CMD into a job, and returns when everything is done.
-pub(crate) fn supervise(plan: Plan<'_>, attendant: &mut impl Attendant) -> Result<End, Failure> {
-    if plan.lifeline.as_ref().is_some_and(Lifeline::is_cut) {
-        talk("the other end of the lifeline is closed already, so nothing is started");
-        return Ok(End { cut: true, ..End::default() });
+impl SignalMode {
+    fn filter(&self) -> SignalFilter {
+        match self {
+            SignalMode::Transparent => SignalFilter::AllButJobControl,
+            SignalMode::Init(_) => SignalFilter::All,
+            SignalMode::Timeout(mode) => SignalFilter::Terminating(mode.signal),
+        }
     }
-    let terminal = Terminal::held();
-    os::keep_statuses();
-    let job = attendant.make_job()?;
-    // Not before the job is made: until CMD is there to get them, signals may end us as usual.
-    let signals =
-        Signals::listen(plan.manner.hearing()).map_err(|e| Failure::os("hear signals", e))?;
-    let manner = plan.manner;
-    let swallowed = manner.make_way(plan.place);
-    let child = os::start(&job, plan.command, plan.place, terminal.is_some())?;
-    manner.after_start(plan.command, &child);
-    attendant.has_started(&job, &child);
-    let limit = plan.timeout.filter(|limit| !limit.is_zero());
-    let mut session = Session {
-        job: Arc::new(job),
-        child,
-        signals,
-        deadline: limit.and_then(|limit| Instant::now().checked_add(limit)),
-        manner,
-        swallowed,
-        end: End::default(),
-        signal: plan.signal,
-        grace: plan.grace,
-        lifeline: plan.lifeline,
-    };
-    let done = session.until_the_end(plan.rest);
-    if let Some(terminal) = &terminal {
-        terminal.give_back(&session.job, done.is_err() || session.end.has_disturbed());
-    }
-    let end = if done.is_ok() { Some(&mut session.end) } else { None };
-    attendant.has_ended(&session.job, end);
-    if plan.rest == Rest::Leave && done.is_ok() && !session.end.is_forced() {
-        // No thread was started, so the job is ours alone.
-        Arc::into_inner(session.job).map_or(Ok(()), Job::release)?;
-    }
-    done.map(|()| session.end)
 }
 
-/// CMD, its job and who watches over them.
-struct Session {
+/// CMD, its job, and the state of the supervision.
+pub(crate) struct Supervisor {
     job: Arc<Job>,
     child: Child,
-    signals: Signals,
-    /// When the manner is to be told next that something takes too long.
+    signals: SignalQueue,
+    /// When [`Supervisor::handle_deadline`] is due.
     deadline: Option<Instant>,
-    manner: Manner,
-    /// Signals that come once because of what we did ourselves.
-    swallowed: Vec<Signal>,
-    end: End,
-    signal: Signal,
-    grace: Duration,
+    mode: SignalMode,
+    outcome: Outcome,
+    stop: StopArgs,
+    leftovers: LeftoverPolicy,
     lifeline: Option<Lifeline>,
+    terminal: Option<Terminal>,
 }
 
-impl Session {
-    fn until_the_end(&mut self, rest: Rest) -> Result<(), Failure> {
-        self.watch()?;
-        let is_forced = self.end.is_forced();
-        self.end.stopped |= is_forced;
-        if (rest == Rest::Leave && !is_forced) || self.job.is_empty()? {
-            return Ok(());
-        }
-        cleanup::clear(self, rest == Rest::Wait && !is_forced)
+impl Supervisor {
+    pub(crate) fn job(&self) -> &Job {
+        &self.job
     }
 
-    /// Waits until CMD has ended, or has to, and does meanwhile what our manner is.
-    fn watch(&mut self) -> Result<(), Failure> {
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// Supervises CMD until the job can be closed, and closes it.
+    pub(crate) fn run(mut self) -> Result<Outcome, Failure> {
+        let outcome = self.supervise()?;
+        self.close()?;
+        Ok(outcome)
+    }
+
+    /// Waits until CMD has exited or has to end, then ends what it left behind, and restores the
+    /// terminal.
+    pub(crate) fn supervise(&mut self) -> Result<Outcome, Failure> {
+        let done = self.wait_for_command().and_then(|()| self.clean_up());
+        if let Some(terminal) = &self.terminal {
+            let with_modes = done.is_err() || self.outcome.has_disturbed_terminal();
+            terminal.restore(&self.job, with_modes);
+        }
+        done.map(|()| self.outcome)
+    }
+
+    /// Releases the job if its remaining members are to live on; otherwise dropping it kills them.
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        if self.leftovers == LeftoverPolicy::Keep && !self.outcome.is_forced() {
+            // No other thread was started, so this is the only reference.
+            Arc::into_inner(self.job).map_or(Ok(()), Job::release)?;
+        }
+        Ok(())
+    }
+
+    fn clean_up(&mut self) -> Result<(), Failure> {
+        let is_forced = self.outcome.is_forced();
+        self.outcome.stopped |= is_forced;
+        if (self.leftovers == LeftoverPolicy::Keep && !is_forced) || self.job.is_empty()? {
+            return Ok(());
+        }
+        cleanup::clean_up(self, self.leftovers == LeftoverPolicy::Wait && !is_forced)
+    }
+
+    /// Waits until CMD has exited, or until the whole tree has to end. Handles signals meanwhile.
+    fn wait_for_command(&mut self) -> Result<(), Failure> {
         loop {
             match self.wait(&self.child, self.deadline)? {
-                Event::First => {
-                    self.end.status = Some(self.child.wait()?);
-                    self.manner.ended(self.end.status);
-                    // What came before CMD's end was for CMD. A Ctrl-C that ended it has reached us
-                    // too by now, and must not count as one against what is left.
+                WaitEvent::First => {
+                    let status = self.child.wait()?;
+                    self.outcome.status = Some(status);
+                    // Signals that came before CMD's exit were meant for CMD. A Ctrl-C that ended
+                    // CMD is in the queue by now, and must not count against its leftovers.
                     self.signals.discard();
-                    manner::reap(&self.manner, &self.child);
+                    if let SignalMode::Init(mode) = &self.mode {
+                        mode.after_exit(status, &self.child);
+                    }
                     return Ok(());
                 }
-                Event::Second => {
+                WaitEvent::Second => {
                     while let Some(received) = self.signals.next() {
-                        self.hear(received)?;
+                        self.handle_signal(received)?;
                     }
                 }
-                Event::Cut => {
-                    self.end.cut = true;
+                WaitEvent::LifelineLost => {
+                    self.outcome.lifeline_lost = true;
                     return Ok(());
                 }
-                Event::Deadline => {
+                WaitEvent::Deadline => {
                     self.deadline = None;
-                    if self.is_over()? {
+                    if self.handle_deadline()? {
                         return Ok(());
                     }
                 }
@@ -187,11 +241,55 @@ impl Session {
         }
     }
 
-    /// Sleeps until one of the things happens that we care about.
-    fn wait(&self, first: &impl Waitable, deadline: Option<Instant>) -> Result<Event, Failure> {
-        // It stays cut.
-        let lifeline = self.lifeline.as_ref().filter(|_| !self.end.stopped);
-        os::wait_for(first, &self.signals, lifeline, deadline)
+    fn handle_signal(&mut self, received: ReceivedSignal) -> Result<(), Failure> {
+        let kill_after = match &mut self.mode {
+            SignalMode::Transparent => {
+                transparent::handle_signal(received, &self.job, &self.child);
+                None
+            }
+            SignalMode::Init(mode) => {
+                let kill_after = mode.handle_signal(received, &self.child);
+                // The first terminating signal sets the deadline.
+                kill_after.filter(|_| self.deadline.is_none())
+            }
+            SignalMode::Timeout(mode) => {
+                mode.handle_signal(received, &self.job, &self.child, &mut self.outcome)?
+            }
+        };
+        self.set_deadline(kill_after);
+        Ok(())
+    }
+
+    /// Handles an expired deadline. Returns whether the whole tree is to be stopped now.
+    fn handle_deadline(&mut self) -> Result<bool, Failure> {
+        match &mut self.mode {
+            SignalMode::Transparent => {
+                self.outcome.timed_out = true;
+                return Ok(true);
+            }
+            SignalMode::Init(_) => {
+                self.outcome.killed = true;
+                self.job.kill()?;
+            }
+            SignalMode::Timeout(mode) => {
+                let kill_after = mode.handle_timeout(&self.job, &self.child, &mut self.outcome)?;
+                self.set_deadline(kill_after);
+            }
+        }
+        Ok(false)
+    }
+
+    fn set_deadline(&mut self, after: Option<Duration>) {
+        if let Some(after) = after {
+            self.deadline = Instant::now().checked_add(after);
+        }
+    }
+
+    /// Sleeps until `event` is ready, a signal arrives, the lifeline is lost or the deadline expires.
+    fn wait(&self, event: &impl Waitable, deadline: Option<Instant>) -> Result<WaitEvent, Failure> {
+        // A lost lifeline stays ready: while the tree is being stopped it would end every wait.
+        let lifeline = self.lifeline.as_ref().filter(|_| !self.outcome.stopped);
+        os::wait_for(event, &self.signals, lifeline, deadline)
             .map_err(|e| Failure::os("wait for the command", e))
     }
 }

@@ -186,6 +186,15 @@ pub(crate) fn outcome(command: &mut Command) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Whether this is one error message of onejob, with at most one hint below it.
+pub(crate) fn is_error(stderr: &str) -> bool {
+    match stderr.trim_end().lines().collect::<Vec<_>>()[..] {
+        [message] => message.starts_with("onejob: "),
+        [message, hint] => message.starts_with("onejob: ") && hint.starts_with("hint: "),
+        _ => false,
+    }
+}
+
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

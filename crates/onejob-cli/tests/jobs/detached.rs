@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use crate::{
-    common::{eventually, lives, mechanisms, outcome, text, wait},
+    common::{eventually, is_error, lives, mechanisms, outcome, text, wait},
     place::Place,
 };
 
@@ -83,7 +83,7 @@ fn what_cannot_be_started_is_said_in_front_and_leaves_no_job() {
             let words = ["run", "-d", "-n", "dev", "--mechanism", &mechanism, program];
             let (stdout, stderr) = place.ends(&words, code);
             assert_eq!(stdout, "");
-            assert!(stderr.starts_with("onejob: ") && stderr.lines().count() == 1, "{stderr}");
+            assert!(is_error(&stderr), "{stderr}");
             place.is_deserted();
         }
         // Nowhere to write: nothing runs unseen.

@@ -1,4 +1,4 @@
-//! Going into the background: another process goes on, and this one tells how it started.
+//! Running in the background: a forked process goes on, and reports its start to its parent.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,16 +9,16 @@ use std::{
 
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-/// Who we are after the fork.
-pub(crate) enum Side {
-    /// Still in the terminal; the other side's report comes here.
-    Front(PipeReader),
-    /// In a session of its own; to report and close.
-    Back(PipeWriter),
+/// The side of the fork.
+pub(crate) enum DaemonSide {
+    /// In the foreground: reads the daemon's report.
+    Parent(PipeReader),
+    /// In a new session: writes the report.
+    Daemon(PipeWriter),
 }
 
-/// Where logs are kept: they are for reading after the job, and may be large.
-pub(crate) fn log_folder() -> Option<PathBuf> {
+/// The directory of log files: `$XDG_STATE_HOME/onejob` or `~/.local/state/onejob`.
+pub(crate) fn log_dir() -> Option<PathBuf> {
     let absolute =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = absolute("XDG_STATE_HOME")
@@ -26,36 +26,37 @@ pub(crate) fn log_folder() -> Option<PathBuf> {
     state.map(|state| state.join("onejob"))
 }
 
-/// A fresh log that only this user can read; the one before it is kept as `….1`.
-pub(crate) fn make_log(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+/// Creates a log file with mode 0600. The previous one is renamed to `….1`.
+pub(crate) fn create_log(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    let mut kept = path.as_os_str().to_owned();
-    kept.push(".1");
-    match fs::rename(path, kept) {
+    let mut previous = path.as_os_str().to_owned();
+    previous.push(".1");
+    match fs::rename(path, previous) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Goes on in a process that nobody waits for, too. Only to be called while there is one thread.
-pub(crate) fn split() -> io::Result<Side> {
+/// Forks into the background. The process must have one thread.
+pub(crate) fn daemonize() -> io::Result<DaemonSide> {
     let (reader, writer) = io::pipe()?;
-    // SAFETY: there is one thread, so the copy may do whatever this process may.
+    // SAFETY: the process has one thread, so no lock is held in the child that another thread of the
+    // parent had taken.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             rustix::process::setsid()?;
-            Ok(Side::Back(writer))
+            Ok(DaemonSide::Daemon(writer))
         }
-        _ => Ok(Side::Front(reader)),
+        _ => Ok(DaemonSide::Parent(reader)),
     }
 }
 
-/// From now on nothing is read, and what is written goes to the log.
-pub(crate) fn redirect(log: &File) -> io::Result<()> {
+/// Redirects standard input from `/dev/null`, standard output and error to the log.
+pub(crate) fn redirect_stdio(log: &File) -> io::Result<()> {
     dup2_stdin(File::open("/dev/null")?)?;
     dup2_stdout(log)?;
     Ok(dup2_stderr(log)?)

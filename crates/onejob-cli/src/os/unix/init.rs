@@ -1,51 +1,47 @@
-//! Being the process that orphans come back to.
+//! The duties of an init.
 
-use std::{io, mem, path::Path};
+use std::{io, mem};
 
 use onejob::Signal;
 
-/// The programs that a copy of ours, or a link to it, can be called as.
-const STANDS_IN_FOR: [&str; 4] = ["tini", "tini-static", "dumb-init", "timeout"];
+/// Whether onejob can replace tini, dumb-init and timeout.
+pub(crate) const HAS_DROPINS: bool = true;
 
-/// The name of another program by which we were called.
-pub(crate) fn called_as() -> Option<&'static str> {
-    let name = super::args().next()?;
-    let name = Path::new(&name).file_name()?;
-    STANDS_IN_FOR.into_iter().find(|known| *known == name)
-}
-
-/// Why there is no init here.
+/// Why `onejob init` is not available on this system.
 pub(crate) fn why_no_init() -> Option<&'static str> {
     None
 }
 
-/// Whether we are the first process of our PID namespace.
-pub(crate) fn is_first() -> bool {
+/// Whether this process is PID 1 of its PID namespace.
+pub(crate) fn is_pid_1() -> bool {
     std::process::id() == 1
 }
 
-/// From now on orphans below us come back to us, and not to an init above.
-pub(crate) fn adopt_orphans() -> io::Result<()> {
+/// Makes this process a child subreaper: orphaned descendants are re-parented to it.
+pub(crate) fn become_subreaper() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     Ok(())
 }
 
-/// Reaps every child that has ended but CMD, whose status is learnt otherwise.
+/// Reaps every child that has exited, except CMD: [`Child::wait`] reads its status.
+///
+/// [`Child::wait`]: onejob::Child::wait
 pub(crate) fn reap_orphans(cmd: u32, mut reaped: impl FnMut(u32)) {
     let look = libc::WEXITED | libc::WNOHANG;
-    while let Some(pid) = ended(libc::P_ALL, 0, look | libc::WNOWAIT) {
-        // Whoever stands behind it is met after its status was taken.
-        if pid == cmd || ended(libc::P_PID, pid, look).is_none() {
+    while let Some(pid) = exited_child(libc::P_ALL, 0, look | libc::WNOWAIT) {
+        // Further zombies are reaped after CMD has been.
+        if pid == cmd || exited_child(libc::P_PID, pid, look).is_none() {
             return;
         }
         reaped(pid);
     }
 }
 
-/// A child that has ended.
-fn ended(which: libc::idtype_t, id: u32, options: i32) -> Option<u32> {
-    // SAFETY: a zeroed siginfo is valid, and it is live; the pid of one that was not filled in is 0.
+/// The pid of a child that has exited, by waitid(2).
+fn exited_child(which: libc::idtype_t, id: u32, options: i32) -> Option<u32> {
+    // SAFETY: an all-zero siginfo_t is valid, and it lives through the call. If no child was found, its
+    // pid stays 0.
     let (result, pid) = unsafe {
         let mut info: libc::siginfo_t = mem::zeroed();
         let result = libc::waitid(which, id, &mut info, options);
@@ -54,10 +50,10 @@ fn ended(which: libc::idtype_t, id: u32, options: i32) -> Option<u32> {
     (result == 0 && pid > 0).then_some(pid.cast_unsigned())
 }
 
-/// Has the kernel send us this signal when our parent ends.
-pub(crate) fn die_with_parent(signal: Signal) -> io::Result<()> {
+/// Makes the kernel send this signal to this process when its parent exits.
+pub(crate) fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    // SAFETY: a request that takes a number.
+    // SAFETY: PR_SET_PDEATHSIG takes a number and touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.as_raw()) } == -1 {
         return Err(io::Error::last_os_error());
     }

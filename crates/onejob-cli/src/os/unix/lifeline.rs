@@ -1,4 +1,5 @@
-//! A descriptor whose other end is somebody else's: when that is closed, they are gone.
+//! An inherited descriptor. Its other end belongs to another process: when that end is closed, the
+//! process tree ends.
 
 use std::{
     fs,
@@ -13,55 +14,58 @@ use rustix::{
     termios::isatty,
 };
 
-/// What is to be had from it is never read: it may be CMD's standard input.
+/// Nothing is read from it: it may be CMD's standard input.
 #[derive(Debug)]
 pub(crate) struct Lifeline {
     fd: OwnedFd,
-    end: PollFlags,
+    /// What to poll for, in addition to a hang-up.
+    events: PollFlags,
 }
 
 impl Lifeline {
-    /// Holds on to an inherited descriptor. CMD does not get it, unless as a standard stream.
+    /// Takes an inherited descriptor. CMD does not inherit it, unless it is a standard stream.
     ///
-    /// To be called before anything of ours is opened, or the number could be ours.
-    pub(crate) fn hold(number: RawFd) -> Result<Lifeline, String> {
+    /// To be called before this process opens any file: otherwise the number could be that file's.
+    pub(crate) fn take(number: RawFd) -> Result<Lifeline, String> {
         let refuse = |why: &str| format!("descriptor {number} cannot be a lifeline: {why}");
-        // SAFETY: nothing of ours is open yet that could be closed while this is used.
+        // SAFETY: the number is only used for calls that fail with EBADF if it is closed, and this process
+        // has opened no file yet that could be closed meanwhile.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        // Inherited is only what survives an exec: anything else stands for a closed stream.
+        // An inherited descriptor has survived an exec. With FD_CLOEXEC it is a substitute for a closed
+        // standard stream.
         if !fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
-            return Err(refuse("it is not open (open it in the shell, as in 7< <(cat))"));
+            return Err(refuse("it is not open (open it in the shell: 7< <(cat))"));
         }
-        let end = end_of(fd).map_err(refuse)?;
+        let events = events_of(fd).map_err(refuse)?;
         let held = if number > 2 {
             fcntl_setfd(fd, FdFlags::CLOEXEC)
-                // SAFETY: an open descriptor that we were given, and that nobody uses yet.
+                // SAFETY: the descriptor is open, was inherited, and no other value in this process owns it.
                 .map(|()| unsafe { OwnedFd::from_raw_fd(number) })
         } else {
             fcntl_dupfd_cloexec(fd, 3)
         };
-        held.map(|fd| Lifeline { fd, end }).map_err(|error| refuse(&error.to_string()))
+        held.map(|fd| Lifeline { fd, events }).map_err(|error| refuse(&error.to_string()))
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [self.polled()], Some(&at_once)).is_ok_and(|ready| ready > 0)
+        poll(&mut [self.poll_fd()], Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Ready when the other end is closed, whatever there still is to be read.
-    pub(super) fn polled(&self) -> PollFd<'_> {
-        PollFd::new(&self.fd, self.end)
+    /// Ready when the other end is closed, even if unread data is left.
+    pub(super) fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&self.fd, self.events)
     }
 }
 
-/// What tells, beside a hang-up, that its other end is closed: it has one, and we do not hold that
-/// ourselves.
-fn end_of(fd: BorrowedFd<'_>) -> Result<PollFlags, &'static str> {
-    let Ok(stat) = fstat(fd) else { return Err("it cannot be looked at") };
+/// The poll events, in addition to a hang-up, that mean that the other end is closed. An error if there
+/// is no other end, or if this process holds it too.
+fn events_of(fd: BorrowedFd<'_>) -> Result<PollFlags, &'static str> {
+    let Ok(stat) = fstat(fd) else { return Err("fstat failed") };
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Fifo if holds_other_end(fd, &stat) => {
-            Err("we hold its other end, too, and it would never be closed (close it in the shell)")
-        }
+        FileType::Fifo if holds_other_end(fd, &stat) => Err(
+            "its other end is open in onejob too, so it would never be closed (close it in the shell)",
+        ),
         FileType::Fifo => Ok(PollFlags::empty()),
         FileType::CharacterDevice if isatty(fd) => Ok(PollFlags::empty()),
         FileType::Socket
@@ -69,31 +73,31 @@ fn end_of(fd: BorrowedFd<'_>) -> Result<PollFlags, &'static str> {
         {
             Err("it is a socket without a connection")
         }
-        // A closed local peer hangs up; one that has only said all it had to say (as sshd does for
-        // ssh -n) is still there. A remote one that is gone looks the same as that.
+        // A closed local peer hangs up; a half-closed one (as sshd leaves it for ssh -n) still exists.
+        // For a remote peer, a half-close and a close look the same.
         FileType::Socket => match sockopt::socket_domain(fd) {
             Ok(AddressFamily::UNIX) => Ok(PollFlags::empty()),
             _ => Ok(PollFlags::RDHUP),
         },
         FileType::RegularFile => {
-            Err("a file has no other end (a pipe, a socket or a terminal has)")
+            Err("a regular file has no other end (use a pipe, a socket or a terminal)")
         }
-        _ => Err("it has no other end (a pipe, a socket or a terminal has)"),
+        _ => Err("it has no other end (use a pipe, a socket or a terminal)"),
     }
 }
 
-/// Whether the other end of this pipe is among our own descriptors, and hence among CMD's.
+/// Whether the other end of this pipe is open in this process, and hence in CMD.
 fn holds_other_end(fd: BorrowedFd<'_>, pipe: &Stat) -> bool {
     let access = |fd: BorrowedFd<'_>| fcntl_getfl(fd).map(|flags| flags & OFlags::ACCMODE);
-    let Ok(ours) = access(fd) else { return false };
-    if ours == OFlags::RDWR {
+    let Ok(own) = access(fd) else { return false };
+    if own == OFlags::RDWR {
         return true;
     }
     let is_other = |number: RawFd| {
-        // SAFETY: only asked what it is; if it is closed already, that fails.
+        // SAFETY: only fstat and F_GETFL use it, which fail with EBADF if it is closed already.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let same = fstat(fd).is_ok_and(|it| (it.st_dev, it.st_ino) == (pipe.st_dev, pipe.st_ino));
-        same && access(fd).is_ok_and(|access| access != ours)
+        same && access(fd).is_ok_and(|access| access != own)
     };
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return false };
     let mut numbers =

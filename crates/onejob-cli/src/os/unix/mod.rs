@@ -1,4 +1,4 @@
-//! Unix: signals by a descriptor, a terminal with a foreground, statuses with signals.
+//! Unix: signalfd, terminals with a foreground process group, exit statuses with signals.
 
 mod daemonize;
 mod entry;
@@ -16,57 +16,56 @@ use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use onejob::Signal;
 
-pub(crate) use daemonize::{Side, log_folder, make_log, redirect, split};
+pub(crate) use daemonize::{DaemonSide, create_log, daemonize, log_dir, redirect_stdio};
 pub(crate) use entry::args;
-pub(crate) use file_watch::Changes;
+#[cfg(not(test))]
+pub(crate) use entry::init_process;
+pub(crate) use file_watch::FileWatch;
 pub(crate) use init::{
-    adopt_orphans, called_as, die_with_parent, is_first, reap_orphans, why_no_init,
+    HAS_DROPINS, become_subreaper, is_pid_1, reap_orphans, set_parent_death_signal, why_no_init,
 };
 pub(crate) use lifeline::Lifeline;
-pub(crate) use process_info::{ancestors, details};
+pub(crate) use process_info::{ancestors, process_info};
 pub(crate) use signals::{
-    Received, Signals, is_deaf_to, keep_statuses, lead_group, signal_group, signal_if_elsewhere,
-    signal_own_group, suspend,
+    ReceivedSignal, SignalQueue, become_group_leader, reset_sigchld, signal_group,
+    signal_own_group, signal_unless_in_own_group, stop_self, was_ignored_or_blocked,
 };
-pub(crate) use spawn::start;
-pub(crate) use terminal::{Terminal, leave_terminal};
-pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
+pub(crate) use spawn::spawn;
+pub(crate) use terminal::{Terminal, release_terminal};
+pub(crate) use wait::{Completion, Waitable, spawn_thread, wait_for};
 
-/// Does something that a terminal may stop a background process for (`stty tostop`).
-pub(crate) fn quietly(write: impl FnOnce()) {
+/// Runs `write` with SIGTTOU blocked: `stty tostop` does not stop this process for it.
+pub(crate) fn without_tostop(write: impl FnOnce()) {
     signals::while_blocked(Signal::TTOU, write);
 }
 
-/// Where what must be told in front is written.
-pub(crate) type Reporter = std::io::PipeWriter;
+/// The end of a pipe to which a daemon writes its report.
+pub(crate) type ReportPipe = std::io::PipeWriter;
 
-/// How wide the terminal is that standard output goes to, if it goes to one.
+/// The width of the terminal on standard output; `None` if standard output is not a terminal.
 pub(crate) fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-    // A terminal that does not say is as wide as most were.
+    // A terminal without a known size reports 0.
     Some(if size.ws_col == 0 { 80 } else { size.ws_col.into() })
 }
 
-/// A shell's number for it: 128+n for signal n.
-pub(crate) fn code(status: ExitStatus) -> i32 {
+/// The exit code as in a shell: 128+n for signal n.
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-/// Ends by the signal that ended CMD, if one did.
-pub(crate) fn end_like(status: ExitStatus) {
+/// Ends this process by the signal that ended CMD. Returns if CMD exited.
+pub(crate) fn die_like(status: ExitStatus) {
     if let Some(signal) = status.signal().and_then(Signal::from_raw) {
-        signals::end_by(signal);
+        signals::die_by(signal);
     }
 }
 
-/// Ends by the signal that nobody survives.
-pub(crate) fn end_killed() {
-    signals::end_by(Signal::KILL)
+pub(crate) fn die_by_sigkill() {
+    signals::die_by(Signal::KILL)
 }
 
-/// Why nobody can mean the tree below this process.
-pub(crate) fn refuse_root(pid: u32) -> Option<&'static str> {
-    let first = "that is the system's first process, and everything is below it (name a \
-                 process below it)";
-    (pid == 1).then_some(first)
+/// Why a process must not be stopped.
+pub(crate) fn protected_process(pid: u32) -> Option<&'static str> {
+    (pid == 1).then_some("refusing to stop PID 1, the ancestor of every process")
 }

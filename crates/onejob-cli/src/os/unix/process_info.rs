@@ -1,34 +1,34 @@
-//! What a listing shows of a process beyond its membership: what `/proc` says.
+//! What listings print about a process, from `/proc`.
 
 use std::{collections::HashMap, ffi::CStr, fs, sync::Mutex, time::Duration};
 
 use onejob::{Process, ProcessId};
 
-use crate::os::Details;
+use crate::os::ProcessInfo;
 
-/// The details of a process that still is the one that was listed.
-pub(crate) fn details(process: &Process) -> Option<Details> {
+/// `None` if the process has exited, or if its pid belongs to another process by now.
+pub(crate) fn process_info(process: &Process) -> Option<ProcessInfo> {
     let pid = process.pid();
     let stat = Stat::of(pid)?;
     let ticks = rustix::param::clock_ticks_per_second().max(1);
     let time = |ticks_used: u64| Duration::from_millis(ticks_used.saturating_mul(1000) / ticks);
-    let details = Details {
+    let info = ProcessInfo {
         user: user_of(pid)?,
         cpu: time(stat.number(14)? + stat.number(15)?),
         memory: stat.number(24)? * rustix::param::page_size() as u64,
         age: uptime()?.saturating_sub(time(stat.number(22)?)),
         command: command_of(pid).unwrap_or_else(|| format!("[{}]", process.name)),
-        leads_a_mere_group: stat.number(5)? == u64::from(pid) && stat.number(6)? != u64::from(pid),
+        leads_group_only: stat.number(5)? == u64::from(pid) && stat.number(6)? != u64::from(pid),
     };
-    // All of it was read by number.
-    (ProcessId::of(pid).ok()? == process.id).then_some(details)
+    // The files were opened by pid: they are the process's own only if it still exists.
+    (ProcessId::of(pid).ok()? == process.id).then_some(info)
 }
 
-/// The parents of a process up to the first one.
+/// The parent of a process, its parent, and so on up to PID 1.
 pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
-    const MOST: usize = 1000;
+    const MAX_DEPTH: usize = 1000;
     let parent = |pid: &u32| Stat::of(*pid)?.number(4)?.try_into().ok().filter(|pid| *pid != 0);
-    std::iter::successors(parent(&pid), parent).take(MOST).collect()
+    std::iter::successors(parent(&pid), parent).take(MAX_DEPTH).collect()
 }
 
 /// The fields of `/proc/PID/stat`, numbered as in proc_pid_stat(5).
@@ -37,7 +37,7 @@ struct Stat(String);
 impl Stat {
     fn of(pid: u32) -> Option<Stat> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may contain anything, a parenthesis too.
+        // The process name may contain any character, a parenthesis too.
         text.rsplit_once(") ").map(|(_, fields)| Stat(fields.to_owned()))
     }
 
@@ -53,8 +53,8 @@ fn uptime() -> Option<Duration> {
 
 fn command_of(pid: u32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|byte| *byte == 0);
-    let text = words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+    let args = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|byte| *byte == 0);
+    let text = args.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
     (!text.is_empty()).then_some(text)
 }
 
@@ -66,13 +66,13 @@ fn user_of(pid: u32) -> Option<String> {
     Some(names.entry(uid).or_insert_with(|| name_of(uid)).clone())
 }
 
-/// The name of a user, or its number if it has none.
+/// The name of a user; the number if the user database has no entry.
 fn name_of(uid: u32) -> String {
     let mut entry = std::mem::MaybeUninit::uninit();
     let mut text = vec![0; 16 * 1024];
     let mut found = std::ptr::null_mut();
-    // SAFETY: the entry is written if one is found, with strings in the buffer, both of which live
-    // until the name is copied.
+    // SAFETY: on success `found` points to the initialised `entry`, and the strings of `entry` lie in
+    // `text`; both live until the name is copied below.
     let name = unsafe {
         libc::getpwuid_r(uid, entry.as_mut_ptr(), text.as_mut_ptr(), text.len(), &mut found);
         found.as_ref().map(|entry| CStr::from_ptr(entry.pw_name))

@@ -1,4 +1,4 @@
-//! The signal settings we were started with, the signals we hear, and ending by one.
+//! Inherited signal settings, a queue of received signals, and death by a signal.
 
 use std::{
     io, mem,
@@ -10,24 +10,26 @@ use std::{
 use onejob::{Child, Job, Signal, SignalState};
 use rustix::{io::Errno, process::DumpableBehavior};
 
-use crate::os::Hearing;
+use crate::os::SignalFilter;
 
-/// The signals that were blocked when we were started. Bit n-1 is signal n.
+/// The signals that were blocked when onejob was started. Bit n-1 is signal n.
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
-/// Of [`OVERWRITTEN`], those that were ignored.
+/// The signals of [`OVERWRITTEN`] that were ignored when onejob was started.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 
-/// Whether we ignore more of them by now than `SIGPIPE`.
-static HAS_CHANGED: AtomicBool = AtomicBool::new(false);
+/// Whether onejob ignores more signals of [`OVERWRITTEN`] than `SIGPIPE` by now.
+static IGNORES_MORE: AtomicBool = AtomicBool::new(false);
 
-/// What does not stay as we were started with it. Of any other signal the kernel still knows.
+/// The signals with a disposition that onejob changes. For all others, sigaction(2) still returns the
+/// inherited one.
 const OVERWRITTEN: [Signal; 4] = [Signal::PIPE, Signal::CHLD, Signal::TTIN, Signal::TTOU];
 
-/// Before anything else: what we were started with. From now on a closed pipe is an error like others.
-pub(super) fn begin() {
+/// Saves the inherited settings and ignores SIGPIPE, so that a closed pipe is an EPIPE. To be called
+/// before any other function of this module.
+pub(super) fn save_inherited() {
     let blocked = mask(libc::SIG_BLOCK, None);
-    // SAFETY: `blocked` is a set that the system call filled in.
+    // SAFETY: pthread_sigmask has initialised `blocked`.
     let is_blocked = |signal: &Signal| unsafe { libc::sigismember(&blocked, signal.as_raw()) } == 1;
     BLOCKED.store(bits(Signal::all().filter(is_blocked)), Relaxed);
     IGNORED.store(bits(OVERWRITTEN.into_iter().filter(is_ignored_now)), Relaxed);
@@ -43,8 +45,8 @@ fn bit(signal: Signal) -> u64 {
 }
 
 fn is_ignored_now(signal: &Signal) -> bool {
-    // SAFETY: a zeroed sigaction is a valid one, and the call is given a live one; no disposition is
-    // changed. A number without a signal is an error that leaves it zeroed.
+    // SAFETY: an all-zero sigaction is valid, and it lives through the call. A null `act` changes no
+    // disposition; on EINVAL `action` stays zeroed.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         libc::sigaction(signal.as_raw(), ptr::null(), &mut action);
@@ -52,11 +54,11 @@ fn is_ignored_now(signal: &Signal) -> bool {
     }
 }
 
-/// What CMD is to start with: what we were started with. `None` if a child has that anyway, with
-/// nothing blocked, `SIGPIPE` by default and everything else as here.
+/// The inherited signal settings, for CMD. `None` if a child has them anyway: nothing blocked, `SIGPIPE`
+/// with its default action, and all others as in this process.
 pub(super) fn inherited() -> Option<SignalState> {
-    let was_usual = BLOCKED.load(Relaxed) == 0 && IGNORED.load(Relaxed) == 0;
-    if was_usual && !HAS_CHANGED.load(Relaxed) {
+    let is_default = BLOCKED.load(Relaxed) == 0 && IGNORED.load(Relaxed) == 0;
+    if is_default && !IGNORES_MORE.load(Relaxed) {
         return None;
     }
     let mut state = SignalState::new();
@@ -82,24 +84,25 @@ fn was_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Whether our starter wanted this signal to do nothing to us (`nohup` and its like).
-pub(crate) fn is_deaf_to(signal: Signal) -> bool {
+/// Whether this signal was ignored or blocked when onejob was started (as by `nohup`).
+pub(crate) fn was_ignored_or_blocked(signal: Signal) -> bool {
     is_in(&BLOCKED, signal) || was_ignored(signal)
 }
 
-/// Makes the kernel keep our children's exit statuses: it throws them away for who ignores SIGCHLD.
-pub(crate) fn keep_statuses() {
+/// Restores the default action of SIGCHLD: while it is ignored, the kernel discards the exit statuses of
+/// children.
+pub(crate) fn reset_sigchld() {
     if is_in(&IGNORED, Signal::CHLD) {
         set_default(Signal::CHLD);
     }
 }
 
-/// What must stop us together with the tree, where CMD is in our process group; a child's end, which
-/// is learnt otherwise there.
-const STOPS: [Signal; 4] = [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::CHLD];
+/// The stop signals of the terminal, which have to stop onejob together with CMD in its process group,
+/// and SIGCHLD: the exit of CMD is read from its pidfd.
+const JOB_CONTROL: [Signal; 4] = [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::CHLD];
 
-/// What stays out of the descriptor always: what cannot be blocked; our own faults.
-const UNHEARD: [Signal; 8] = [
+/// The signals that a queue never receives: they cannot be blocked, or report a fault of this process.
+const NEVER_QUEUED: [Signal; 8] = [
     Signal::KILL,
     Signal::STOP,
     Signal::ILL,
@@ -110,58 +113,61 @@ const UNHEARD: [Signal; 8] = [
     Signal::SYS,
 ];
 
-/// A signal that came, and from whom.
+/// A signal and its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedSignal {
     pub(crate) signal: Signal,
     sender: Sender,
 }
 
-impl Hearing {
+impl SignalFilter {
     fn includes(self, signal: Signal) -> bool {
-        const ENDS: [Signal; 5] =
+        const TERMINATING: [Signal; 5] =
             [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::ALRM];
-        !UNHEARD.contains(&signal)
+        !NEVER_QUEUED.contains(&signal)
             && match self {
-                Hearing::ButStops => !STOPS.contains(&signal),
-                Hearing::All => true,
-                Hearing::Ends(another) => ENDS.contains(&signal) || signal == another,
+                SignalFilter::AllButJobControl => !JOB_CONTROL.contains(&signal),
+                SignalFilter::All => true,
+                SignalFilter::Terminating(another) => {
+                    TERMINATING.contains(&signal) || signal == another
+                }
             }
     }
 }
 
-impl Received {
-    /// Whether we have sent it ourselves.
-    pub(crate) fn is_ours(self) -> bool {
+impl ReceivedSignal {
+    /// Whether this process has sent it.
+    pub(crate) fn is_own(self) -> bool {
         self.sender == Sender::Process(std::process::id())
     }
 
-    /// Whether a terminal has sent it, to everybody in the foreground.
+    /// Whether a terminal has sent it, to its foreground process group.
     pub(crate) fn is_from_terminal(self) -> bool {
-        let of_terminals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::WINCH];
-        self.sender == Sender::Kernel && of_terminals.contains(&self.signal)
+        let terminal_signals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::WINCH];
+        self.sender == Sender::Kernel && terminal_signals.contains(&self.signal)
     }
 
-    /// Whether CMD has not got it by itself.
-    pub(crate) fn is_for_cmd(self, job: &Job, child: &Child) -> bool {
+    /// Whether it has to be forwarded to CMD. False if CMD has received it too, as a member of the same
+    /// process group.
+    pub(crate) fn is_for_child(self, job: &Job, child: &Child) -> bool {
         match (self.sender, self.signal) {
             (Sender::Process(pid), _) => {
-                // A member that signals its process group hits CMD and us alike; our own SIGPIPE
-                // is our own.
+                // A member that signals its process group reaches CMD and onejob alike. A signal
+                // from this process is its own SIGPIPE.
                 let members = || job.processes().unwrap_or_default();
                 pid != std::process::id()
                     && pid != child.pid()
                     && !members().iter().any(|member| member.pid() == pid)
             }
-            // A terminal tells the whole foreground process group, …
+            // A terminal signals its whole foreground process group.
             (Sender::Kernel, Signal::INT | Signal::QUIT | Signal::WINCH) => false,
-            // … but of its end only the session's leader.
+            // At a hang-up it signals only the session leader.
             (Sender::Kernel, Signal::HUP | Signal::CONT) => {
-                // SAFETY: asks for numbers. A session from outside our PID namespace has the
-                // number 0, for which rustix has no value.
+                // SAFETY: getsid(2) and getpid(2) touch no memory. For a session from outside the PID
+                // namespace, getsid returns 0, which rustix cannot represent.
                 unsafe { libc::getsid(0) == libc::getpid() }
             }
-            // A timer: alarm(2) outlives exec, and was meant for CMD.
+            // A timer. alarm(2) survives execve, so it was set for CMD.
             (Sender::Kernel, _) => true,
         }
     }
@@ -169,35 +175,35 @@ impl Received {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
-    /// A process; 0 if it is outside our PID namespace.
+    /// A process; 0 if it is outside the PID namespace.
     Process(u32),
-    /// The kernel: a terminal, a timer.
+    /// The kernel, for a terminal or a timer.
     Kernel,
 }
 
-/// Signals, held back from their usual effect and read one by one.
-pub(crate) struct Signals(OwnedFd);
+/// Blocked signals, read one by one from a signalfd.
+pub(crate) struct SignalQueue(OwnedFd);
 
-impl Signals {
-    /// From now on no signal that we hear has an effect of its own.
-    pub(crate) fn listen(hearing: Hearing) -> io::Result<Signals> {
-        if let Hearing::Ends(_) = hearing {
-            // CMD may stop for wanting a terminal that it is not given; its time goes on.
+impl SignalQueue {
+    /// Blocks the signals of the filter, from now on.
+    pub(crate) fn new(filter: SignalFilter) -> io::Result<SignalQueue> {
+        if let SignalFilter::Terminating(_) = filter {
+            // When CMD, in the background, reads from the terminal, it stops; the time limit goes on.
             [Signal::TTIN, Signal::TTOU].into_iter().for_each(set_ignored);
         }
-        let heard = set_of(Signal::all().filter(|signal| hearing.includes(*signal)));
-        mask(libc::SIG_BLOCK, Some(&heard));
-        // SAFETY: `heard` is an initialised set, and the call makes a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &heard, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        let queued = set_of(Signal::all().filter(|signal| filter.includes(*signal)));
+        mask(libc::SIG_BLOCK, Some(&queued));
+        // SAFETY: `queued` is initialised; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &queued, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd == -1 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
-        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+        // SAFETY: signalfd succeeded, so `fd` is open, and no other value owns it.
+        Ok(SignalQueue(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The next signal that has come, without waiting for one.
-    pub(crate) fn next(&self) -> Option<Received> {
+    /// The next signal, if one has arrived.
+    pub(crate) fn next(&self) -> Option<ReceivedSignal> {
         const SIZE: usize = mem::size_of::<libc::signalfd_siginfo>();
         loop {
             let mut bytes = [0; SIZE];
@@ -206,22 +212,23 @@ impl Signals {
                 Err(Errno::INTR) => continue,
                 _ => return None,
             }
-            // SAFETY: every bit pattern is a signalfd_siginfo, integers only, and the size is its.
+            // SAFETY: a signalfd_siginfo consists of integers, for which every bit pattern is valid, and
+            // `bytes` has its size.
             let info: libc::signalfd_siginfo =
                 unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) };
             if let Some(signal) = Signal::from_raw(info.ssi_signo.cast_signed()) {
-                return Some(Received { signal, sender: sender(&info) });
+                return Some(ReceivedSignal { signal, sender: sender(&info) });
             }
         }
     }
 
-    /// Forgets what has come so far.
+    /// Discards the signals that have arrived so far.
     pub(crate) fn discard(&self) {
         while self.next().is_some() {}
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for SignalQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -236,7 +243,7 @@ fn sender(info: &libc::signalfd_siginfo) -> Sender {
     }
 }
 
-/// Does something while a signal is held back, in this thread.
+/// Runs `action` while a signal is blocked in this thread.
 pub(super) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T {
     let before = mask(libc::SIG_BLOCK, Some(&set_of([signal].into_iter())));
     let result = action();
@@ -244,16 +251,16 @@ pub(super) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T 
     result
 }
 
-/// Ends this process by a signal, as that signal ended CMD, so that whoever waits for us sees what
-/// happened: a shell ends its script after an interrupt only if the interrupt ended the command.
-pub(super) fn end_by(signal: Signal) -> ! {
-    // CMD has left its core already, ours would be of no use to anybody.
+/// Ends this process by the signal that ended CMD, so that the parent reads the same status: a shell
+/// stops its script after Ctrl-C only if SIGINT ended the command.
+pub(super) fn die_by(signal: Signal) -> ! {
+    // CMD has dumped its core already; one of onejob is of no use.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    // PID 1 cannot be ended by a signal of its own.
+    // The kernel does not deliver a signal with its default action to PID 1.
     if std::process::id() != 1 {
         set_default(signal);
         mask(libc::SIG_UNBLOCK, Some(&set_of([signal].into_iter())));
-        // SAFETY: sends a signal to the calling thread; it has its default action.
+        // SAFETY: raise(3) touches no memory; the signal has its default action, which runs no code.
         unsafe { libc::raise(signal.as_raw()) };
     }
     std::process::exit(128 + signal.as_raw())
@@ -264,48 +271,48 @@ pub(crate) fn signal_group(child: &Child, signal: Signal) -> onejob::Result<()> 
     child.signal_group(signal)
 }
 
-/// Sends a signal to our own process group; we hear it, too.
+/// Sends a signal to the process group of onejob. onejob receives it too, in its queue.
 pub(crate) fn signal_own_group(signal: Signal) {
-    // SAFETY: a plain system call. What it does to ourselves is held back: the caller hears it.
+    // SAFETY: kill(2) touches no memory. This process has the signal blocked.
     unsafe { libc::kill(0, signal.as_raw()) };
 }
 
-/// Sends a signal to CMD if it is not in our process group any more.
-pub(crate) fn signal_if_elsewhere(child: &Child, signal: Signal) -> onejob::Result<()> {
-    // SAFETY: both ask for numbers.
-    let (its, ours) = unsafe { (libc::getpgid(child.pid().cast_signed()), libc::getpgrp()) };
-    if its == ours { Ok(()) } else { child.signal(signal) }
+/// Sends a signal to CMD if it has left the process group of onejob.
+pub(crate) fn signal_unless_in_own_group(child: &Child, signal: Signal) -> onejob::Result<()> {
+    // SAFETY: getpgid(2) and getpgrp(2) touch no memory.
+    let (childs, own) = unsafe { (libc::getpgid(child.pid().cast_signed()), libc::getpgrp()) };
+    if childs == own { Ok(()) } else { child.signal(signal) }
 }
 
-/// Leads a process group of our own from now on, so that all of it can be signalled.
-pub(crate) fn lead_group() {
-    // Who leads a session leads a group already.
+/// Makes this process the leader of a new process group.
+pub(crate) fn become_group_leader() {
+    // EPERM: a session leader leads its group already.
     let _ = rustix::process::setpgid(None, None);
 }
 
-/// Stops us, until somebody lets us go on. PID 1 cannot be stopped.
-pub(crate) fn suspend() {
-    // SAFETY: sends a signal to the calling thread; the whole process stops.
+/// Stops this process until it receives SIGCONT. Has no effect as PID 1.
+pub(crate) fn stop_self() {
+    // SAFETY: raise(3) touches no memory; SIGSTOP runs no code.
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 fn set_ignored(signal: Signal) {
-    HAS_CHANGED.store(true, Relaxed);
+    IGNORES_MORE.store(true, Relaxed);
     ignore(signal);
 }
 
 fn ignore(signal: Signal) {
-    // SAFETY: ignoring runs no code of ours.
+    // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
 }
 
 fn set_default(signal: Signal) {
-    // SAFETY: the default action runs no code of ours. SIGKILL is refused, and needs no change.
+    // SAFETY: SIG_DFL installs no handler. For SIGKILL the call fails, and no change is needed.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
 }
 
 fn set_of(signals: impl Iterator<Item = Signal>) -> libc::sigset_t {
-    // SAFETY: sigemptyset initialises the set before anything reads it; every `Signal` is one.
+    // SAFETY: sigemptyset initialises the set before it is read; every `Signal` is a valid number.
     unsafe {
         let mut set = mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -316,10 +323,10 @@ fn set_of(signals: impl Iterator<Item = Signal>) -> libc::sigset_t {
     }
 }
 
-/// Changes this thread's mask, and returns what it was.
+/// Changes the signal mask of this thread. Returns the previous one.
 fn mask(how: i32, set: Option<&libc::sigset_t>) -> libc::sigset_t {
-    // SAFETY: both pointers are null or to live sets; a zeroed set is a valid, empty one. With
-    // these arguments the call cannot fail.
+    // SAFETY: `set` is null or a live set, and `before` is live; an all-zero set is valid. `how` is a
+    // valid value, so the call cannot fail.
     unsafe {
         let mut before = mem::zeroed();
         libc::pthread_sigmask(how, set.map_or(ptr::null(), ptr::from_ref), &mut before);
@@ -331,10 +338,11 @@ fn mask(how: i32, set: Option<&libc::sigset_t>) -> libc::sigset_t {
 mod tests {
     use super::*;
 
+    /// A queued signal is read once, with the pid of its sender.
     #[test]
-    fn a_signal_is_read_with_its_sender() {
-        let signals = Signals::listen(Hearing::ButStops).unwrap();
-        // SAFETY: sends a signal to the calling thread, where it is blocked.
+    fn signal_is_read_with_its_sender() {
+        let signals = SignalQueue::new(SignalFilter::AllButJobControl).unwrap();
+        // SAFETY: raise(3) touches no memory; the signal is blocked in this thread.
         unsafe { libc::raise(libc::SIGUSR1) };
         let received = signals.next().unwrap();
         assert_eq!(received.signal, Signal::USR1);

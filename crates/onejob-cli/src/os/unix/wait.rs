@@ -1,4 +1,4 @@
-//! Sleeping until something happens.
+//! Waiting for one of several events.
 
 pub(crate) use std::os::fd::AsFd as Waitable;
 use std::{
@@ -13,61 +13,63 @@ use rustix::{
 };
 
 use super::memory;
-use crate::os::{Event, Lifeline};
+use crate::os::{Lifeline, WaitEvent};
 
-/// A wait that lasts longer is worth being small for.
-const HASTE: Duration = Duration::from_millis(50);
+/// After this time in a wait, memory is released.
+const RELEASE_MEMORY_AFTER: Duration = Duration::from_millis(50);
 
-/// Sleeps until a descriptor is ready, the lifeline is cut or the time is over; what is named first
-/// goes first.
+/// Sleeps until a descriptor is ready, the lifeline is lost or the deadline expires. If several are
+/// ready, the first of this list counts.
 pub(crate) fn wait_for(
     first: &impl Waitable,
     second: &impl Waitable,
     lifeline: Option<&Lifeline>,
     deadline: Option<Instant>,
-) -> io::Result<Event> {
-    let mut calm = Some(Instant::now() + HASTE);
+) -> io::Result<WaitEvent> {
+    let mut release_at = Some(Instant::now() + RELEASE_MEMORY_AFTER);
     loop {
-        let until = [deadline, calm].into_iter().flatten().min();
+        let until = [deadline, release_at].into_iter().flatten().min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // What does not fit is longer than anybody waits.
+        // A duration beyond a timespec's range is longer than any wait: no timeout.
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let unwatched = PollFd::new(second, PollFlags::IN);
+        let unused = PollFd::new(second, PollFlags::IN);
         let mut fds = [
             PollFd::new(first, PollFlags::IN),
             PollFd::new(second, PollFlags::IN),
-            lifeline.map_or(unwatched, Lifeline::polled),
+            lifeline.map_or(unused, Lifeline::poll_fd),
         ];
-        // Polled twice, one descriptor may be ready in its second place only.
-        let watched = if lifeline.is_some() { 3 } else { 2 };
-        let polled = poll(&mut fds[..watched], timeout.as_ref());
+        // A descriptor that is polled twice may be reported in one of its places only.
+        let count = if lifeline.is_some() { 3 } else { 2 };
+        let polled = poll(&mut fds[..count], timeout.as_ref());
         match (polled, fds.each_ref().map(|fd| !fd.revents().is_empty())) {
             (Err(Errno::INTR), _) => {}
             (Err(error), _) => return Err(error.into()),
-            (Ok(0), _) if deadline.is_some() && until == deadline => return Ok(Event::Deadline),
-            (Ok(0), _) => {
-                calm = None;
-                memory::give_back_program();
+            (Ok(0), _) if deadline.is_some() && until == deadline => {
+                return Ok(WaitEvent::Deadline);
             }
-            (Ok(_), [true, ..]) => return Ok(Event::First),
-            (Ok(_), [_, true, _]) => return Ok(Event::Second),
-            (Ok(_), _) => return Ok(Event::Cut),
+            (Ok(0), _) => {
+                release_at = None;
+                memory::release_program_pages();
+            }
+            (Ok(_), [true, ..]) => return Ok(WaitEvent::First),
+            (Ok(_), [_, true, _]) => return Ok(WaitEvent::Second),
+            (Ok(_), _) => return Ok(WaitEvent::LifelineLost),
         }
     }
 }
 
-/// Becomes readable when the work is done.
-pub(crate) type Ended = PipeReader;
+/// Becomes readable when the thread is done.
+pub(crate) type Completion = PipeReader;
 
-/// Does something in a thread of its own; the pipe hangs up when it is done.
-pub(crate) fn in_background<T: Send + 'static>(
+/// Runs `work` in a new thread; the pipe hangs up when it is done.
+pub(crate) fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<(JoinHandle<T>, Ended)> {
-    let (ended, running) = io::pipe()?;
-    let carry_out = move || {
+) -> io::Result<(JoinHandle<T>, Completion)> {
+    let (completion, running) = io::pipe()?;
+    let run = move || {
         let result = work();
         drop(running);
         result
     };
-    thread::Builder::new().spawn(carry_out).map(|thread| (thread, ended))
+    thread::Builder::new().spawn(run).map(|thread| (thread, completion))
 }

@@ -1,4 +1,4 @@
-//! The console's modes are put back as they were found.
+//! Restores the modes of the console.
 
 use std::{
     fs::File,
@@ -8,28 +8,28 @@ use std::{
 use onejob::Job;
 use windows_sys::Win32::System::Console::{CONSOLE_MODE, GetConsoleMode, SetConsoleMode};
 
-/// The console we are in.
+/// The console of this process: its input and output with their modes.
 pub(crate) struct Terminal(Vec<(OwnedHandle, CONSOLE_MODE)>);
 
 impl Terminal {
-    /// The console, if there is one.
-    pub(crate) fn held() -> Option<Terminal> {
-        let halves = ["CONIN$", "CONOUT$"].into_iter().filter_map(|name| {
-            let half = File::options().read(true).write(true).open(name).ok()?;
+    /// `None` without a console.
+    pub(crate) fn in_foreground() -> Option<Terminal> {
+        let ends = ["CONIN$", "CONOUT$"].into_iter().filter_map(|name| {
+            let end = File::options().read(true).write(true).open(name).ok()?;
             let mut mode = 0;
-            // SAFETY: an open handle and a number to write to.
-            let known = unsafe { GetConsoleMode(half.as_raw_handle(), &raw mut mode) } != 0;
-            known.then(|| (half.into(), mode))
+            // SAFETY: `end` is an open handle, and `mode` lives through the call.
+            let known = unsafe { GetConsoleMode(end.as_raw_handle(), &raw mut mode) } != 0;
+            known.then(|| (end.into(), mode))
         });
-        let halves: Vec<_> = halves.collect();
-        (!halves.is_empty()).then_some(Terminal(halves))
+        let ends: Vec<_> = ends.collect();
+        (!ends.is_empty()).then_some(Terminal(ends))
     }
 
-    /// Puts the modes back if they are to be restored. There is no foreground to take back.
-    pub(crate) fn give_back(&self, _: &Job, with_modes: bool) {
-        for (half, mode) in self.0.iter().filter(|_| with_modes) {
-            // SAFETY: an open handle of a console.
-            unsafe { SetConsoleMode(half.as_raw_handle(), *mode) };
+    /// Restores the modes if `with_modes` is set. A console has no foreground process group.
+    pub(crate) fn restore(&self, _: &Job, with_modes: bool) {
+        for (end, mode) in self.0.iter().filter(|_| with_modes) {
+            // SAFETY: `end` is an open console handle.
+            unsafe { SetConsoleMode(end.as_raw_handle(), *mode) };
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Console events, held back from their usual effect, by the names of the signals they stand for.
+//! Console events, intercepted and read one by one as the corresponding signals.
 
 use std::{
     io,
@@ -22,75 +22,75 @@ use windows_sys::{
     core::BOOL,
 };
 
-use crate::os::Hearing;
+use crate::os::SignalFilter;
 
-/// An event that came.
+/// The signal of a console event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedSignal {
     pub(crate) signal: Signal,
 }
 
-impl Received {
-    /// Never: we send none.
-    pub(crate) fn is_ours(self) -> bool {
+impl ReceivedSignal {
+    /// Never: this process sends no console events.
+    pub(crate) fn is_own(self) -> bool {
         false
     }
 
-    /// Never: no CMD is in another console than ours.
+    /// Never: CMD shares the console of this process.
     pub(crate) fn is_from_terminal(self) -> bool {
         false
     }
 
-    /// Never: a console tells everybody in it, CMD too.
-    pub(crate) fn is_for_cmd(self, _: &Job, _: &Child) -> bool {
+    /// Never: the console notifies every process attached to it, CMD too.
+    pub(crate) fn is_for_child(self, _: &Job, _: &Child) -> bool {
         false
     }
 }
 
-/// What the handler, which runs in a thread of the system's, hands over.
+/// The events that the handler, which runs in a thread of the system, has received.
 struct Queue {
-    /// Signalled while something waits here.
-    filled: OwnedHandle,
-    waiting: Mutex<Vec<Signal>>,
+    /// Signalled while the list is not empty.
+    non_empty: OwnedHandle,
+    signals: Mutex<Vec<Signal>>,
 }
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 impl Queue {
     fn new() -> io::Result<Queue> {
-        // SAFETY: no name and no attributes: a handle that no child inherits.
+        // SAFETY: null attributes and a null name are allowed; the handle is not inheritable.
         let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
         if event.is_null() {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the call succeeded, so this is an open handle that nobody else owns.
-        let filled = unsafe { OwnedHandle::from_raw_handle(event) };
-        Ok(Queue { filled, waiting: Mutex::default() })
+        // SAFETY: the call succeeded, so the handle is open, and no other value owns it.
+        let non_empty = unsafe { OwnedHandle::from_raw_handle(event) };
+        Ok(Queue { non_empty, signals: Mutex::default() })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Signal>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Signal>> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, signal: Signal) {
-        let mut waiting = self.waiting();
-        waiting.push(signal);
-        // SAFETY: an event of ours. Under the lock, so that it agrees with the list.
-        unsafe { SetEvent(self.filled.as_raw_handle()) };
+        let mut signals = self.lock();
+        signals.push(signal);
+        // SAFETY: `non_empty` is an open event. The lock keeps it in step with the list.
+        unsafe { SetEvent(self.non_empty.as_raw_handle()) };
     }
 
     fn take(&self) -> Option<Signal> {
-        let mut waiting = self.waiting();
-        let next = (!waiting.is_empty()).then(|| waiting.remove(0));
-        if waiting.is_empty() {
-            // SAFETY: an event of ours, under the lock.
-            unsafe { ResetEvent(self.filled.as_raw_handle()) };
+        let mut signals = self.lock();
+        let next = (!signals.is_empty()).then(|| signals.remove(0));
+        if signals.is_empty() {
+            // SAFETY: `non_empty` is an open event. The lock keeps it in step with the list.
+            unsafe { ResetEvent(self.non_empty.as_raw_handle()) };
         }
         next
     }
 }
 
-/// The signal that a console event stands for.
+/// The signal that corresponds to a console event.
 fn signal_of(event: u32) -> Option<Signal> {
     match event {
         CTRL_C_EVENT => Some(Signal::INT),
@@ -103,8 +103,8 @@ fn signal_of(event: u32) -> Option<Signal> {
 unsafe extern "system" fn on_event(event: u32) -> BOOL {
     let (Some(queue), Some(signal)) = (QUEUE.get(), signal_of(event)) else { return 0 };
     queue.put(signal);
-    // Returning from one of these ends us; the system does so anyhow after some seconds, and that
-    // takes the job down.
+    // The system ends the process when the handler of a close, logoff or shutdown event returns, or
+    // after some seconds. Its end closes the job.
     if signal == Signal::HUP {
         loop {
             thread::park();
@@ -114,39 +114,39 @@ unsafe extern "system" fn on_event(event: u32) -> BOOL {
 }
 
 /// Console events, read one by one.
-pub(crate) struct Signals(&'static Queue);
+pub(crate) struct SignalQueue(&'static Queue);
 
-impl Signals {
-    /// From now on no console event has an effect of its own on us.
-    pub(crate) fn listen(_: Hearing) -> io::Result<Signals> {
+impl SignalQueue {
+    /// Intercepts the console events of this process from now on.
+    pub(crate) fn new(_: SignalFilter) -> io::Result<SignalQueue> {
         let queue = match QUEUE.get() {
             Some(queue) => queue,
             None => {
-                let made = Queue::new()?;
-                QUEUE.get_or_init(|| made)
+                let queue = Queue::new()?;
+                QUEUE.get_or_init(|| queue)
             }
         };
-        // SAFETY: the handler has the signature that is called, and lives as long as the process.
+        // SAFETY: the handler has the required signature and is a static function.
         if unsafe { SetConsoleCtrlHandler(Some(on_event), 1) } == 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Signals(queue))
+        Ok(SignalQueue(queue))
     }
 
-    /// The next one that has come, without waiting for one.
-    pub(crate) fn next(&self) -> Option<Received> {
-        self.0.take().map(|signal| Received { signal })
+    /// The next signal, if one has arrived.
+    pub(crate) fn next(&self) -> Option<ReceivedSignal> {
+        self.0.take().map(|signal| ReceivedSignal { signal })
     }
 
-    /// Forgets what has come so far.
+    /// Discards the signals that have arrived so far.
     pub(crate) fn discard(&self) {
         while self.next().is_some() {}
     }
 }
 
-impl AsHandle for Signals {
+impl AsHandle for SignalQueue {
     fn as_handle(&self) -> BorrowedHandle<'_> {
-        self.0.filled.as_handle()
+        self.0.non_empty.as_handle()
     }
 }
 
@@ -154,18 +154,19 @@ impl AsHandle for Signals {
 mod tests {
     use super::*;
 
+    /// A console event is read once, as the corresponding signal; an unknown one is not handled.
     #[test]
-    fn an_event_is_read_once_and_by_the_name_of_its_signal() {
-        let signals = Signals::listen(Hearing::ButStops).unwrap();
-        // SAFETY: the handler may be called by anybody; this event does not park it.
-        assert_eq!(unsafe { on_event(CTRL_C_EVENT) }, 1, "it has no effect of its own");
-        // SAFETY: as above.
+    fn event_is_read_once_as_a_signal() {
+        let signals = SignalQueue::new(SignalFilter::AllButJobControl).unwrap();
+        // SAFETY: the handler has no precondition; this event does not park the thread.
+        assert_eq!(unsafe { on_event(CTRL_C_EVENT) }, 1, "its default action is suppressed");
+        // SAFETY: the handler has no precondition; this event does not park the thread.
         assert_eq!(unsafe { on_event(CTRL_BREAK_EVENT) }, 1);
-        assert_eq!(signals.next(), Some(Received { signal: Signal::INT }));
-        assert_eq!(signals.next(), Some(Received { signal: Signal::TERM }));
+        assert_eq!(signals.next(), Some(ReceivedSignal { signal: Signal::INT }));
+        assert_eq!(signals.next(), Some(ReceivedSignal { signal: Signal::TERM }));
         assert_eq!(signals.next(), None);
-        // SAFETY: as above.
-        assert_eq!(unsafe { on_event(77) }, 0, "what is unknown is left to others");
+        // SAFETY: the handler has no precondition; this event does not park the thread.
+        assert_eq!(unsafe { on_event(77) }, 0, "an unknown event is left to other handlers");
         assert_eq!(signals.next(), None);
     }
 }

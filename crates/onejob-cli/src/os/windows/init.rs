@@ -1,44 +1,44 @@
-//! What there is no such thing as.
+//! Unix functions without a counterpart on Windows.
 
 use std::io;
 
 use onejob::{Child, Signal};
 
-/// What happens to stand in for others has no name for it here.
-pub(crate) fn called_as() -> Option<&'static str> {
-    None
-}
+/// Whether onejob can replace tini, dumb-init and timeout.
+pub(crate) const HAS_DROPINS: bool = false;
 
-/// Why there is no init here.
+/// Why `onejob init` is not available on this system.
 pub(crate) fn why_no_init() -> Option<&'static str> {
-    Some("there is no init on Windows, where nobody becomes an orphan (onejob run does the rest)")
+    Some(
+        "onejob init is not available on Windows: no process is re-parented there (use onejob run)",
+    )
 }
 
-pub(crate) fn is_first() -> bool {
+pub(crate) fn is_pid_1() -> bool {
     false
 }
 
-pub(crate) fn adopt_orphans() -> io::Result<()> {
+pub(crate) fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
 pub(crate) fn reap_orphans(_: u32, _: impl FnMut(u32)) {}
 
-pub(crate) fn die_with_parent(_: Signal) -> io::Result<()> {
+pub(crate) fn set_parent_death_signal(_: Signal) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn lead_group() {}
+pub(crate) fn become_group_leader() {}
 
-pub(crate) fn leave_terminal() -> Vec<Signal> {
+pub(crate) fn release_terminal() -> Vec<Signal> {
     Vec::new()
 }
 
-pub(crate) fn suspend() {}
+pub(crate) fn stop_self() {}
 
 pub(crate) fn signal_own_group(_: Signal) {}
 
-pub(crate) fn signal_if_elsewhere(child: &Child, signal: Signal) -> onejob::Result<()> {
+pub(crate) fn signal_unless_in_own_group(child: &Child, signal: Signal) -> onejob::Result<()> {
     child.signal(signal)
 }
 
@@ -46,19 +46,19 @@ pub(crate) fn signal_group(child: &Child, signal: Signal) -> onejob::Result<()> 
     child.signal(signal)
 }
 
-/// A status is a number and nothing more.
-pub(crate) fn end_killed() {}
+/// Returns: the exit code of [`Exit::Killed`](crate::exit::Exit::Killed) follows.
+pub(crate) fn die_by_sigkill() {}
 
-/// Nothing can be watched here without reading from it.
+/// Not available: no handle can be watched without reading from it.
 #[derive(Debug)]
 pub(crate) enum Lifeline {}
 
 impl Lifeline {
-    pub(crate) fn hold(_: i32) -> Result<Lifeline, String> {
-        Err("there are no lifelines on Windows yet (the tree ends with onejob itself)".to_owned())
+    pub(crate) fn take(_: i32) -> Result<Lifeline, String> {
+        Err("lifelines are not available on Windows (the tree ends with onejob)".to_owned())
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         match *self {}
     }
 }

@@ -1,4 +1,4 @@
-//! Windows: console events instead of signals, handles to wait for, statuses that are numbers.
+//! Windows: console events instead of signals, waitable handles, exit statuses that are numbers.
 
 mod console;
 mod daemonize;
@@ -14,50 +14,55 @@ use std::{ffi::OsString, process::ExitStatus};
 use onejob::{Child, Command, Job, Signal};
 
 pub(crate) use console::Terminal;
-pub(crate) use daemonize::{Side, log_folder, make_log, redirect, split};
-pub(crate) use events::{Received, Signals};
-pub(crate) use file_watch::Changes;
+pub(crate) use daemonize::{DaemonSide, create_log, daemonize, log_dir, redirect_stdio};
+pub(crate) use events::{ReceivedSignal, SignalQueue};
+pub(crate) use file_watch::FileWatch;
 pub(crate) use init::{
-    Lifeline, adopt_orphans, called_as, die_with_parent, end_killed, is_first, lead_group,
-    leave_terminal, reap_orphans, signal_group, signal_if_elsewhere, signal_own_group, suspend,
-    why_no_init,
+    HAS_DROPINS, Lifeline, become_group_leader, become_subreaper, die_by_sigkill, is_pid_1,
+    reap_orphans, release_terminal, set_parent_death_signal, signal_group, signal_own_group,
+    signal_unless_in_own_group, stop_self, why_no_init,
 };
-pub(crate) use process_info::{ancestors, details, terminal_width};
-pub(crate) use wait::{Ended, Waitable, in_background, wait_for};
+pub(crate) use process_info::{ancestors, process_info, terminal_width};
+pub(crate) use wait::{Completion, Waitable, spawn_thread, wait_for};
 
-use crate::{exit::Failure, os::Place};
+use crate::os::ProcessGroup;
 
-/// Where what must be told in front is written.
-pub(crate) type Reporter = std::io::PipeWriter;
+/// The end of a pipe to which a daemon writes its report.
+pub(crate) type ReportPipe = std::io::PipeWriter;
 
-/// Starts CMD. A batch file is handed to the command processor by the library.
-pub(crate) fn start(job: &Job, command: &[OsString], _: Place, _: bool) -> Result<Child, Failure> {
-    let (program, args) = command.split_first().expect("the definition of CMD requires a value");
-    Ok(job.spawn(Command::new(program).args(args))?)
+/// Starts CMD. The library runs a batch file with the command processor.
+pub(crate) fn spawn(
+    job: &Job,
+    command: &[OsString],
+    _: ProcessGroup,
+    _: bool,
+) -> onejob::Result<Child> {
+    let (program, args) = command.split_first().expect("CMD has at least one word");
+    job.spawn(Command::new(program).args(args))
 }
 
-/// Nobody can take a status away here.
-pub(crate) fn keep_statuses() {}
+/// Does nothing: an exit status is kept as long as a handle is open.
+pub(crate) fn reset_sigchld() {}
 
-/// Which console events we hear has been decided by the console: what is ignored does not come.
-pub(crate) fn is_deaf_to(_: Signal) -> bool {
+/// Never: the console delivers no ignored event.
+pub(crate) fn was_ignored_or_blocked(_: Signal) -> bool {
     false
 }
 
-/// Writing to a console never stops a process.
-pub(crate) fn quietly(write: impl FnOnce()) {
+/// Runs `write`: writing to a console never stops a process.
+pub(crate) fn without_tostop(write: impl FnOnce()) {
     write();
 }
 
-/// All 32 bits of it, as a signed number.
-pub(crate) fn code(status: ExitStatus) -> i32 {
+/// All 32 bits of the status, as a signed number.
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_default()
 }
 
-/// A status is a number and nothing more.
-pub(crate) fn end_like(_: ExitStatus) {}
+/// Returns: an exit status is only a number.
+pub(crate) fn die_like(_: ExitStatus) {}
 
-/// Why nobody can mean the tree below this process.
-pub(crate) fn refuse_root(pid: u32) -> Option<&'static str> {
-    (pid == 4).then_some("that is the system itself (name a process of a program)")
+/// Why a process must not be stopped.
+pub(crate) fn protected_process(pid: u32) -> Option<&'static str> {
+    (pid == 4).then_some("refusing to stop PID 4, the system process")
 }

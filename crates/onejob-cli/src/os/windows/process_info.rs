@@ -1,4 +1,4 @@
-//! What a listing shows of a process beyond its membership.
+//! What listings print about a process.
 
 use std::{
     collections::HashMap,
@@ -26,68 +26,68 @@ use windows_sys::Win32::{
     },
 };
 
-use crate::os::Details;
+use crate::os::ProcessInfo;
 
-/// The details of a process that still is the one that was listed.
-pub(crate) fn details(process: &Process) -> Option<Details> {
-    let held = open(process.pid())?;
-    // From here on the number is nobody else's.
+/// `None` if the process has exited, or if its pid belongs to another process by now.
+pub(crate) fn process_info(process: &Process) -> Option<ProcessInfo> {
+    let handle = open(process.pid())?;
+    // The open handle keeps the pid from being reused.
     if ProcessId::of(process.pid()).ok()? != process.id {
         return None;
     }
-    let times = Times::of(&held)?;
-    Some(Details {
-        user: user_of(&held).unwrap_or_else(|| "?".to_owned()),
+    let times = Times::of(&handle)?;
+    Some(ProcessInfo {
+        user: user_of(&handle).unwrap_or_else(|| "?".to_owned()),
         cpu: times.used,
-        memory: memory_of(&held)?,
+        memory: memory_of(&handle)?,
         age: times.age,
-        command: command_of(&held).unwrap_or_else(|| format!("[{}]", process.name)),
-        leads_a_mere_group: false,
+        command: command_of(&handle).unwrap_or_else(|| format!("[{}]", process.name)),
+        leads_group_only: false,
     })
 }
 
-/// The parents of a process up to the first one that can be told. A number that a dead parent had
-/// may be somebody else's, who is younger then.
+/// The parent of a process, its parent, and so on. A parent that is younger than its child has only
+/// reused the pid of the dead parent, and ends the list.
 pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
-    const MOST: usize = 1000;
+    const MAX_DEPTH: usize = 1000;
     let parents = parents();
-    let age = |pid: u32| open(pid).and_then(|held| Times::of(&held)).map(|times| times.age);
+    let age = |pid: u32| open(pid).and_then(|handle| Times::of(&handle)).map(|times| times.age);
     let parent = |pid: &u32| {
         let parent = *parents.get(pid)?;
         (parent != 0 && age(parent)? >= age(*pid)?).then_some(parent)
     };
-    iter::successors(parent(&pid), parent).take(MOST).collect()
+    iter::successors(parent(&pid), parent).take(MAX_DEPTH).collect()
 }
 
 fn parents() -> HashMap<u32, u32> {
     let mut parents = HashMap::new();
-    // SAFETY: asks for a handle that no child inherits.
+    // SAFETY: the call touches no memory of this process; the handle is not inheritable.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
     if snapshot == INVALID_HANDLE_VALUE {
         return parents;
     }
-    // SAFETY: the call succeeded, so this is an open handle that nobody else owns.
+    // SAFETY: the call succeeded, so the handle is open, and no other value owns it.
     let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
-    // SAFETY: a structure of numbers, for which zero is a value.
+    // SAFETY: PROCESSENTRY32W consists of integers, for which zero is valid.
     let mut entry: PROCESSENTRY32W = unsafe { mem::zeroed() };
     entry.dwSize = mem::size_of::<PROCESSENTRY32W>() as u32;
-    // SAFETY: an open snapshot, and a structure that says its size.
+    // SAFETY: `snapshot` is open, and `entry` lives through the call and has its size set.
     let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
         parents.insert(entry.th32ProcessID, entry.th32ParentProcessID);
-        // SAFETY: as above.
+        // SAFETY: `snapshot` is open, and `entry` lives through the call and has its size set.
         more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
     }
     parents
 }
 
 fn open(pid: u32) -> Option<OwnedHandle> {
-    // SAFETY: asks for a handle that no child inherits.
+    // SAFETY: the call touches no memory of this process; the handle is not inheritable.
     owned(unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid) })
 }
 
 fn owned(handle: HANDLE) -> Option<OwnedHandle> {
-    // SAFETY: callers pass what a call has just opened for them, if it has.
+    // SAFETY: callers pass a handle that a call has just opened, or null; no other value owns it.
     (!handle.is_null()).then(|| unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
@@ -100,8 +100,8 @@ impl Times {
     fn of(process: &OwnedHandle) -> Option<Times> {
         const NONE: FILETIME = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
         let [mut created, mut exited, mut kernel, mut user, mut now] = [NONE; 5];
-        // SAFETY: an open handle, and places to write to.
-        let told = unsafe {
+        // SAFETY: `process` is open, and the five times live through the calls.
+        let succeeded = unsafe {
             GetSystemTimeAsFileTime(&raw mut now);
             let process = process.as_raw_handle();
             let (kernel, user) = (&raw mut kernel, &raw mut user);
@@ -110,7 +110,7 @@ impl Times {
         let units =
             |time: FILETIME| u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
         let time = |units: u64| Duration::from_nanos(units.saturating_mul(100));
-        (told != 0).then(|| Times {
+        (succeeded != 0).then(|| Times {
             used: time(units(kernel) + units(user)),
             age: time(units(now).saturating_sub(units(created))),
         })
@@ -118,15 +118,16 @@ impl Times {
 }
 
 fn memory_of(process: &OwnedHandle) -> Option<u64> {
-    // SAFETY: a structure of numbers, for which zero is a value.
+    // SAFETY: PROCESS_MEMORY_COUNTERS consists of integers, for which zero is valid.
     let mut counters: PROCESS_MEMORY_COUNTERS = unsafe { mem::zeroed() };
     let size = mem::size_of_val(&counters) as u32;
-    // SAFETY: an open handle, and a structure of the size that is said.
-    let told = unsafe { GetProcessMemoryInfo(process.as_raw_handle(), &raw mut counters, size) };
-    (told != 0).then_some(counters.WorkingSetSize as u64)
+    // SAFETY: `process` is open, and `counters` lives through the call and has the given size.
+    let succeeded =
+        unsafe { GetProcessMemoryInfo(process.as_raw_handle(), &raw mut counters, size) };
+    (succeeded != 0).then_some(counters.WorkingSetSize as u64)
 }
 
-/// As it was started.
+/// The command line.
 fn command_of(process: &OwnedHandle) -> Option<String> {
     #[link(name = "ntdll")]
     unsafe extern "system" {
@@ -140,9 +141,9 @@ fn command_of(process: &OwnedHandle) -> Option<String> {
     }
     /// Windows 8.1 and later.
     const PROCESS_COMMAND_LINE_INFORMATION: u32 = 60;
-    // A text of at most 65,534 bytes behind its description.
+    // A UNICODE_STRING, followed by a text of at most 65,534 bytes.
     let mut buffer = vec![0_u64; (1 << 13) + 16];
-    // SAFETY: an open handle, and an aligned buffer of the size that is said.
+    // SAFETY: `process` is open, and `buffer` is aligned, lives through the call and has the given size.
     let status = unsafe {
         let (to, size) = (buffer.as_mut_ptr().cast(), mem::size_of_val(&buffer[..]) as u32);
         let (process, class) = (process.as_raw_handle(), PROCESS_COMMAND_LINE_INFORMATION);
@@ -151,7 +152,8 @@ fn command_of(process: &OwnedHandle) -> Option<String> {
     if status < 0 {
         return None;
     }
-    // SAFETY: the call wrote a description of a text that it put behind it, in the same buffer.
+    // SAFETY: the call succeeded: the buffer begins with a UNICODE_STRING that points to a text of this
+    // length in the same buffer.
     let text = unsafe {
         let text = &*buffer.as_ptr().cast::<UNICODE_STRING>();
         std::slice::from_raw_parts(text.Buffer, usize::from(text.Length) / 2)
@@ -161,23 +163,23 @@ fn command_of(process: &OwnedHandle) -> Option<String> {
 
 fn user_of(process: &OwnedHandle) -> Option<String> {
     let mut token = ptr::null_mut();
-    // SAFETY: an open handle, and a place to write to.
+    // SAFETY: `process` is open, and `token` lives through the call.
     let opened = unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &raw mut token) };
     let token = owned(token).filter(|_| opened != 0)?;
     let mut buffer = [0_u64; 32];
     let mut written = 0;
-    // SAFETY: an open handle, and an aligned buffer of the size that is said.
-    let told = unsafe {
+    // SAFETY: `token` is open, and `buffer` is aligned, lives through the call and has the given size.
+    let succeeded = unsafe {
         let (to, size) = (buffer.as_mut_ptr().cast(), mem::size_of_val(&buffer) as u32);
         GetTokenInformation(token.as_raw_handle(), TokenUser, to, size, &raw mut written)
     };
-    if told == 0 {
+    if succeeded == 0 {
         return None;
     }
     let (mut name, mut domain) = ([0; 256], [0; 256]);
     let (mut name_length, mut domain_length, mut kind) = (256, 256, 0);
-    // SAFETY: the buffer begins with the structure that was asked for, which points into it; the
-    // others have the lengths that are said.
+    // SAFETY: the call succeeded: the buffer begins with a TOKEN_USER that points into it. The other
+    // buffers have the given lengths.
     let found = unsafe {
         let sid = (*buffer.as_ptr().cast::<TOKEN_USER>()).User.Sid;
         LookupAccountSidW(
@@ -193,15 +195,16 @@ fn user_of(process: &OwnedHandle) -> Option<String> {
     (found != 0).then(|| String::from_utf16_lossy(&name[..name_length as usize]))
 }
 
-/// How wide the console is that standard output goes to, if it goes to one.
+/// The width of the console on standard output; `None` if standard output is not a console.
 pub(crate) fn terminal_width() -> Option<usize> {
     use windows_sys::Win32::System::Console::{
         CONSOLE_SCREEN_BUFFER_INFO, GetConsoleScreenBufferInfo,
     };
-    // SAFETY: a structure of numbers, for which zero is a value.
+    // SAFETY: CONSOLE_SCREEN_BUFFER_INFO consists of integers, for which zero is valid.
     let mut info: CONSOLE_SCREEN_BUFFER_INFO = unsafe { mem::zeroed() };
-    // SAFETY: a handle of whatever kind, and a structure to write to.
-    let told = unsafe { GetConsoleScreenBufferInfo(io::stdout().as_raw_handle(), &raw mut info) };
+    // SAFETY: for a handle that is not a console the call fails; `info` lives through the call.
+    let succeeded =
+        unsafe { GetConsoleScreenBufferInfo(io::stdout().as_raw_handle(), &raw mut info) };
     let width = i32::from(info.srWindow.Right) - i32::from(info.srWindow.Left) + 1;
-    (told != 0).then(|| usize::try_from(width).ok()).flatten()
+    (succeeded != 0).then(|| usize::try_from(width).ok()).flatten()
 }

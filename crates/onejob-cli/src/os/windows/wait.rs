@@ -1,4 +1,4 @@
-//! Sleeping until something happens.
+//! Waiting for one of several events.
 
 pub(crate) use std::os::windows::io::AsHandle as Waitable;
 use std::{
@@ -13,52 +13,52 @@ use windows_sys::Win32::{
     System::Threading::WaitForMultipleObjects,
 };
 
-use crate::os::{Event, Lifeline};
+use crate::os::{Lifeline, WaitEvent};
 
-/// Sleeps until a handle is signalled or the time is over; the first one goes first.
+/// Sleeps until a handle is signalled or the deadline expires. If both are signalled, the first counts.
 pub(crate) fn wait_for(
     first: &impl Waitable,
     second: &impl Waitable,
     lifeline: Option<&Lifeline>,
     deadline: Option<Instant>,
-) -> io::Result<Event> {
+) -> io::Result<WaitEvent> {
     const SECOND: u32 = WAIT_OBJECT_0 + 1;
-    if lifeline.is_some_and(Lifeline::is_cut) {
-        return Ok(Event::Cut);
+    if lifeline.is_some_and(Lifeline::is_lost) {
+        return Ok(WaitEvent::LifelineLost);
     }
     let handles = [first.as_handle().as_raw_handle(), second.as_handle().as_raw_handle()];
     loop {
-        // SAFETY: both handles are borrowed for the time of the call, and there are two.
+        // SAFETY: `handles` has two handles, both borrowed for the time of the call.
         let woken =
             unsafe { WaitForMultipleObjects(2, handles.as_ptr(), 0, milliseconds_until(deadline)) };
         match woken {
-            WAIT_OBJECT_0 => return Ok(Event::First),
-            SECOND => return Ok(Event::Second),
+            WAIT_OBJECT_0 => return Ok(WaitEvent::First),
+            SECOND => return Ok(WaitEvent::Second),
             WAIT_FAILED => return Err(io::Error::last_os_error()),
             _ if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                return Ok(Event::Deadline);
+                return Ok(WaitEvent::Deadline);
             }
-            // The longest time the call knows is over, and not yet ours.
+            // The longest timeout of the call has expired before the deadline.
             _ => {}
         }
     }
 }
 
-/// Rounded up so that it does not wake too early; the greatest number would mean for ever.
+/// Rounded up so that the wait does not end early. `u32::MAX` is INFINITE.
 fn milliseconds_until(deadline: Option<Instant>) -> u32 {
     let Some(deadline) = deadline else { return u32::MAX };
     let left = deadline.saturating_duration_since(Instant::now());
     u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX).min(u32::MAX - 1)
 }
 
-/// A thread's handle, which is signalled when it has ended.
-pub(crate) type Ended = OwnedHandle;
+/// A thread's handle, which is signalled when the thread has ended.
+pub(crate) type Completion = OwnedHandle;
 
-/// Does something in a thread of its own.
-pub(crate) fn in_background<T: Send + 'static>(
+/// Runs `work` in a new thread.
+pub(crate) fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<(JoinHandle<T>, Ended)> {
+) -> io::Result<(JoinHandle<T>, Completion)> {
     let thread = thread::Builder::new().spawn(work)?;
-    let ended = thread.as_handle().try_clone_to_owned()?;
-    Ok((thread, ended))
+    let completion = thread.as_handle().try_clone_to_owned()?;
+    Ok((thread, completion))
 }

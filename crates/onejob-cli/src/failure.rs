@@ -1,0 +1,103 @@
+//! An early exit: the message of a failed action, a hint, and the exit status.
+
+use std::{fmt, io};
+
+use crate::{
+    exit::Exit,
+    output::{self, write_stdout},
+};
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), hint: None, exit: Exit::InternalError }
+    }
+
+    /// A failed call: `action` is the object and what should have happened to it.
+    pub(crate) fn os(action: impl fmt::Display, source: impl Into<io::Error>) -> Failure {
+        Failure::new(format!("failed to {action}: {}", source.into()))
+    }
+
+    /// An exit without a message.
+    pub(crate) fn silent(exit: Exit) -> Failure {
+        Failure::new("").with_exit(exit)
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Failure {
+        self.exit = exit;
+        self
+    }
+
+    /// Puts the object in front, where one action was requested for several objects.
+    pub(crate) fn about(mut self, object: impl fmt::Display) -> Failure {
+        self.message = format!("{object}: {}", self.message);
+        self
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Prints it; nothing if it has no message.
+    pub(crate) fn report(&self) -> Exit {
+        if !self.message.is_empty() {
+            output::error(&self.message);
+        }
+        if let Some(hint) = &self.hint {
+            output::hint(hint);
+        }
+        self.exit
+    }
+}
+
+impl From<onejob::Error> for Failure {
+    fn from(error: onejob::Error) -> Failure {
+        Failure::from(&error)
+    }
+}
+
+impl From<&onejob::Error> for Failure {
+    fn from(error: &onejob::Error) -> Failure {
+        let exit = match error.is_exec() {
+            true if error.is_not_found() => Exit::NotFound,
+            true if error.is_permission_denied() => Exit::PermissionDenied,
+            true => Exit::NotExecutable,
+            false => Exit::InternalError,
+        };
+        let (text, hint) = (error.to_string(), error.remedy().map(str::to_owned));
+        // The library appends the remedy to its text; here it has a line of its own.
+        let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
+        let message = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));
+        Failure { message: message.unwrap_or(text), hint, exit }
+    }
+}
+
+/// Writes the data that a subcommand was asked for to standard output.
+///
+/// # Errors
+/// If the reader has closed the pipe, a silent success: no more data is wanted.
+pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
+    write_stdout(data.as_ref()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::silent(Exit::Success),
+        _ => Failure::os("write to standard output", error),
+    })
+}
