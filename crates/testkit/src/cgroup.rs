@@ -55,15 +55,18 @@ pub fn can_be_killed() -> bool {
     in_a_fresh_one(|dir| dir.join("cgroup.kill").exists()).unwrap_or(true)
 }
 
-/// `dir` and every cgroup below it, deepest first.
+/// `dir` and every cgroup below it, each before those that it is in. Not those whose path is longer than
+/// the kernel takes.
 pub fn with_descendants(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(with_descendants(&entry.path()));
-        }
+    let (mut found, mut next) = (vec![dir.to_owned()], 0);
+    while let Some(dir) = found.get(next) {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let below: Vec<_> = entries.filter(is_dir).map(|entry| entry.path()).collect();
+        found.extend(below);
+        next += 1;
     }
-    found.push(dir.to_owned());
+    found.reverse();
     found
 }
 

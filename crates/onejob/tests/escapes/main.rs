@@ -10,6 +10,8 @@ mod case;
 #[cfg(target_os = "linux")]
 mod linux;
 mod matrix;
+#[cfg(target_os = "linux")]
+mod nested;
 #[cfg_attr(target_os = "linux", path = "proof/linux.rs")]
 #[cfg_attr(windows, path = "proof/windows.rs")]
 mod proof;

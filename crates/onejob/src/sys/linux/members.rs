@@ -3,7 +3,6 @@
 //! What the owner of a job and a view of it from another process do alike.
 
 use std::{
-    ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
@@ -17,7 +16,7 @@ use super::{
     floor::{
         call::{self, Errno},
         cgroup::{self as floor, Events},
-        proc::{self, Proc},
+        proc::Proc,
     },
     hierarchy::{is_gone as is_removed, read_text, write_text},
     identity, is_past, milliseconds_until, place,
@@ -31,7 +30,12 @@ impl Members<'_> {
     /// Everybody, the calling process too if it is one.
     pub(super) fn pids(&self) -> Vec<u32> {
         let mut members = Vec::new();
-        self.0.iter().for_each(|cgroup| collect(cgroup.as_raw_fd(), &mut members, 0));
+        for cgroup in &self.0 {
+            // Numbers that are none here (members from outside our PID namespace) are left out.
+            let _ = floor::each_member(cgroup.as_raw_fd(), &mut |pid| {
+                members.extend(u32::try_from(pid).ok().filter(|pid| *pid != 0));
+            });
+        }
         members
     }
 
@@ -214,28 +218,5 @@ fn give_back(pid: u32, from: BorrowedFd<'_>) {
     });
     if let Some(home) = home {
         let _ = write_text(home.as_fd(), "cgroup.procs", &pid.to_string());
-    }
-}
-
-/// Gathers who is in a cgroup and in everything below it; numbers that are none here (members from
-/// outside our PID namespace) are left out.
-fn collect(cgroup: i32, members: &mut Vec<u32>, depth: usize) {
-    if let Ok(file) = call::openat(cgroup, c"cgroup.procs", 0) {
-        let _ = proc::read_numbers(&file, &mut |pid| {
-            members.extend(u32::try_from(pid).ok().filter(|pid| *pid != 0));
-        });
-    }
-    let Ok(listing) = call::openat(cgroup, c".", call::O_DIRECTORY) else { return };
-    let mut below = Vec::new();
-    let _ = proc::entries(&listing, &mut |name: &CStr, is_dir| {
-        if is_dir && !name.to_bytes().starts_with(b".") {
-            below.push(name.to_owned());
-        }
-    });
-    const DEEPEST: usize = 200;
-    for name in below.iter().filter(|_| depth < DEEPEST) {
-        if let Ok(deeper) = floor::open(cgroup, name) {
-            collect(deeper.raw(), members, depth + 1);
-        }
     }
 }

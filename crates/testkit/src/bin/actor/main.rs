@@ -17,6 +17,8 @@ mod mortal;
 use testkit::mortal;
 
 #[cfg(target_os = "linux")]
+mod nested;
+#[cfg(target_os = "linux")]
 mod odd;
 #[cfg(target_os = "linux")]
 mod sys;
@@ -126,6 +128,10 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("leader-gone", odd::leader_gone),
     ("subreaper", odd::subreaper),
     ("subcgroup", odd::subcgroup),
+    ("nested", nested::nested),
+    ("wide", nested::wide),
+    ("movers", nested::movers),
+    ("closed-cgroups", nested::closed_cgroups),
     ("zombies", odd::zombies),
     ("hold-stdout", odd::hold_stdout),
     ("traced", odd::traced),

@@ -109,7 +109,7 @@ impl Budget {
             let _ = message::send(self.owner, &Message::new(message::SPENT), &[]);
         } else {
             // Whom the first kill has overlooked.
-            cgroup::kill_listed(self.cgroup, 0);
+            cgroup::kill_listed(self.cgroup);
         }
         let killed = cgroup::kill(self.cgroup);
         let empty = Events::open(self.cgroup).and_then(|events| events.is(b"populated 0"));

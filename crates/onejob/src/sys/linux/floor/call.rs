@@ -15,7 +15,8 @@ impl Errno {
     pub(crate) const NOMEM: Errno = Errno(12);    pub(crate) const ACCES: Errno = Errno(13);
     pub(crate) const BUSY: Errno = Errno(16);
     pub(crate) const NODEV: Errno = Errno(19);    pub(crate) const NOTDIR: Errno = Errno(20);
-    pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const MFILE: Errno = Errno(24);
+    pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const NFILE: Errno = Errno(23);
+    pub(crate) const MFILE: Errno = Errno(24);
     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
     pub(crate) const OPNOTSUPP: Errno = Errno(95); pub(crate) const CONNRESET: Errno = Errno(104);
@@ -174,6 +175,34 @@ pub(crate) fn openat(dir: i32, name: &CStr, flags: i32) -> Result<Fd> {
     opened.map(|raw| Fd(raw as i32))
 }
 
+/// The same, but of what is mounted at or below `name` nothing is opened (`openat2`, Linux 5.6).
+pub(crate) fn openat_on_same_mount(dir: i32, name: &CStr, flags: i32) -> Result<Fd> {
+    const RESOLVE_NO_XDEV: u64 = 1;
+    // `struct open_how`: flags, mode, and how the name is resolved.
+    let how = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_NO_XDEV];
+    let args = [fd(dir), path(name), how.as_ptr() as usize, size_of_val(&how), 0, 0];
+    // SAFETY: the name ends with NUL, and the kernel reads one open_how, which has 24 bytes.
+    again(|| unsafe { syscall(raw::OPENAT2, args) }).map(|raw| Fd(raw as i32))
+}
+
+/// Changes the permissions of a file that is ours; nothing happens to another's.
+pub(crate) fn fchmodat(dir: i32, name: &CStr, mode: usize) {
+    // SAFETY: the name ends with NUL.
+    let _ = unsafe { syscall(nr::FCHMODAT, [fd(dir), path(name), mode, 0, 0, 0]) };
+}
+
+/// The same of an open one.
+pub(crate) fn fchmod(file: i32, mode: usize) {
+    // SAFETY: no pointer is passed.
+    let _ = unsafe { syscall(nr::FCHMOD, [fd(file), mode, 0, 0, 0, 0]) };
+}
+
+/// Has the next read of an open file, or the next listing of an open directory, begin there.
+pub(crate) fn seek(file: i32, offset: u64) -> Result<()> {
+    // SAFETY: no pointer is passed; the offset is from the beginning.
+    unsafe { syscall(nr::LSEEK, [fd(file), offset as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
 pub(crate) fn rmdirat(dir: i32, name: &CStr) -> Result<()> {
     // SAFETY: the name ends with NUL.
     unsafe { syscall(nr::UNLINKAT, [fd(dir), path(name), AT_REMOVEDIR, 0, 0, 0]) }.map(drop)
@@ -212,6 +241,17 @@ pub(crate) fn links(dir: i32, name: &CStr) -> Result<u32> {
     let at = stat.as_mut_ptr() as usize;
     // SAFETY: the name ends with NUL, and the kernel writes one statx, which has 256 bytes.
     unsafe { syscall(nr::STATX, [fd(dir), path(name), 0, STATX_NLINK, at, 0]) }?;
+    Ok(stat[4])
+}
+
+/// The inode of an open file.
+pub(crate) fn inode_of(file: i32) -> Result<u64> {
+    const STATX_INO: usize = 0x100;
+    // `struct statx`, alike everywhere: the inode is its fifth 64-bit word.
+    let mut stat = [0_u64; 32];
+    let (empty, at) = (path(c""), stat.as_mut_ptr() as usize);
+    // SAFETY: the name ends with NUL, and the kernel writes one statx, which has 256 bytes.
+    unsafe { syscall(nr::STATX, [fd(file), empty, AT_EMPTY_PATH, STATX_INO, at, 0]) }?;
     Ok(stat[4])
 }
 

@@ -12,6 +12,8 @@ pub(crate) mod birth;
 pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod cgroup;
+pub(crate) mod cgroup_members;
+pub(crate) mod cgroup_walk;
 pub(crate) mod children;
 pub(crate) mod exec;
 pub(crate) mod fell;

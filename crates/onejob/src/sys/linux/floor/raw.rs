@@ -29,7 +29,8 @@ pub(crate) mod nr {
     pub(crate) const SOCKET: usize = 41;         pub(crate) const CONNECT: usize = 42;
     pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const CLOCK_GETTIME: usize = 228; pub(crate) const WAITID: usize = 247;
-    pub(crate) const OPENAT: usize = 257;
+    pub(crate) const OPENAT: usize = 257;        pub(crate) const LSEEK: usize = 8;
+    pub(crate) const FCHMOD: usize = 91;         pub(crate) const FCHMODAT: usize = 268;
     pub(crate) const UNLINKAT: usize = 263;      pub(crate) const READLINKAT: usize = 267;
     pub(crate) const PPOLL: usize = 271;         pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const DUP3: usize = 292;          pub(crate) const PRLIMIT64: usize = 302;
@@ -45,7 +46,9 @@ pub(crate) mod nr {
     pub(crate) const STATX: usize = 291;
     pub(crate) const UNLINKAT: usize = 35;       pub(crate) const CHDIR: usize = 49;
     pub(crate) const FCHDIR: usize = 50;         pub(crate) const OPENAT: usize = 56;
+    pub(crate) const FCHMOD: usize = 52;         pub(crate) const FCHMODAT: usize = 53;
     pub(crate) const CLOSE: usize = 57;          pub(crate) const GETDENTS64: usize = 61;
+    pub(crate) const LSEEK: usize = 62;
     pub(crate) const READ: usize = 63;           pub(crate) const WRITE: usize = 64;
     pub(crate) const PREAD64: usize = 67;
     pub(crate) const PPOLL: usize = 73;          pub(crate) const SIGNALFD4: usize = 74;
@@ -72,6 +75,7 @@ pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
 pub(crate) const PIDFD_OPEN: usize = 434;
 pub(crate) const CLONE3: usize = 435;
 pub(crate) const CLOSE_RANGE: usize = 436;
+pub(crate) const OPENAT2: usize = 437;
 
 /// A system call; a negative answer is an error number.
 ///

@@ -1,0 +1,140 @@
+//! Cgroups that members nest below a job's: listed, signalled and removed like the job's own.
+#![cfg(target_os = "linux")]
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc};
+
+/// The settings in which members can make cgroups below the job's.
+fn settings() -> Vec<Setting> {
+    let mut settings = Setting::here();
+    settings.retain(|setting| setting.has_cgroups() && setting.mechanism() == "cgroup");
+    if settings.is_empty() {
+        eprintln!("SKIPPED: no Cgroup jobs to be had here");
+    }
+    settings
+}
+
+fn start(owner: &mut Owner, report: &Report, words: &str) {
+    let (name, args) = words.split_once(' ').unwrap_or((words, ""));
+    let actor = Bins::get().actor();
+    owner.ok(format!("spawn {} {name} {} {args}", actor.display(), report.arg()).trim_end());
+}
+
+/// A member in a cgroup below the job's is listed and gets signals, whatever the names and depth.
+#[test]
+fn a_nested_member_is_listed_and_signalled() {
+    for setting in settings() {
+        for place in ["1 .hidden", "1 ...", "250 .d", "250 d"] {
+            let mut cell = Cell::new(setting);
+            let mut owner = Owner::start(&mut cell, setting);
+            owner.new_job();
+            let report = Report::new();
+            start(&mut owner, &report, &format!("nested {place}"));
+            let escapee = report.player(&cell, "escapee");
+            assert!(owner.list().contains(&escapee.inner), "{setting}, {place}: not listed");
+            assert_eq!(owner.ok("signal TERM"), "2", "{setting}, {place}: with the main process");
+            eventually("the end of a member", || (!proc::is_alive(escapee.pid)).then_some(()));
+            owner.end();
+            cell.awaits_desertion(|_| false);
+        }
+    }
+}
+
+/// The guards end what their owner leaves in nested cgroups, and remove these.
+#[test]
+fn the_guards_end_nested_members() {
+    for setting in settings() {
+        for words in ["nested 250 .d", "wide 1000", "movers", "closed-cgroups"] {
+            let mut cell = Cell::new(setting);
+            let mut owner = Owner::start(&mut cell, setting);
+            let mut bystanders = Bystanders::beside(&cell, owner.group());
+            owner.new_job();
+            let report = Report::new();
+            start(&mut owner, &report, words);
+            report.players(&cell, "escapee", 1);
+            owner.murder();
+            cell.awaits_desertion(|_| false);
+            bystanders.assert_alive();
+        }
+    }
+}
+
+/// A removal takes about as long as plain `rmdir` calls from the deepest cgroup up.
+#[test]
+fn a_removal_takes_linear_time() {
+    if settings().contains(&Setting::CgroupRoot) {
+        for make in [deep as fn(&Path) -> Remover, wide] {
+            let setting = Setting::CgroupRoot;
+            let mut cell = Cell::new(setting);
+            let mut owner = Owner::start(&mut cell, setting);
+            let plain = cell.cgroup().expect("a cgroup").join("plain");
+            std::fs::create_dir(&plain).expect("a fresh cgroup");
+            let remove = make(&plain);
+            let start = Instant::now();
+            remove();
+            let plainly = start.elapsed();
+            std::fs::remove_dir(&plain).expect("an empty cgroup");
+            owner.new_job();
+            drop(make(&only_job(&cell)));
+            let start = Instant::now();
+            owner.ok("drop");
+            let ours = start.elapsed();
+            eprintln!("plain calls {plainly:?}, a drop {ours:?}");
+            assert!(ours < plainly * 5 + Duration::from_secs(1), "{ours:?}, but {plainly:?}");
+            owner.end();
+            cell.awaits_desertion(|_| false);
+        }
+    }
+}
+
+/// Removes what was made.
+type Remover = Box<dyn FnOnce()>;
+
+fn only_job(cell: &Cell) -> PathBuf {
+    let all = cell.nested_cgroups();
+    let name = |path: &&PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onejob-"))
+    };
+    all.iter().find(name).expect("the job's cgroup").clone()
+}
+
+fn open(dir: impl AsFd, name: impl rustix::path::Arg) -> OwnedFd {
+    openat(dir, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).expect("a directory")
+}
+
+/// 2,000 cgroups, one in the other.
+fn deep(top: &Path) -> Remover {
+    let mut dir = open(CWD, top);
+    for _ in 0..2000 {
+        mkdirat(&dir, "d", Mode::RWXU).expect("a fresh cgroup");
+        dir = open(&dir, "d");
+    }
+    Box::new(move || {
+        for _ in 0..2000 {
+            dir = open(&dir, "..");
+            unlinkat(&dir, "d", AtFlags::REMOVEDIR).expect("an empty cgroup");
+        }
+    })
+}
+
+/// 4,000 cgroups beside each other, with one in each.
+fn wide(top: &Path) -> Remover {
+    let dir = open(CWD, top);
+    for number in 0..4000 {
+        mkdirat(&dir, format!("{number}"), Mode::RWXU).expect("a fresh cgroup");
+        mkdirat(&dir, format!("{number}/below"), Mode::RWXU).expect("a fresh cgroup");
+    }
+    Box::new(move || {
+        for number in 0..4000 {
+            for name in [format!("{number}/below"), format!("{number}")] {
+                unlinkat(&dir, name, AtFlags::REMOVEDIR).expect("an empty cgroup");
+            }
+        }
+    })
+}

@@ -1,0 +1,105 @@
+//! Scenarios with cgroups that members make below their own.
+
+use std::{
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    thread,
+};
+
+use crate::{
+    arg, await_line, cgroup, say,
+    sys::{self, rest},
+};
+
+/// Makes `depth` cgroups, one in the other, and goes into the deepest.
+fn descend(depth: usize, name: &str) {
+    env::set_current_dir(cgroup::own().expect("cgroup v2")).expect("our own cgroup");
+    // By short steps, since the whole path can be longer than a path may be.
+    for _ in 0..depth {
+        fs::create_dir(name).expect("a writable cgroup");
+        env::set_current_dir(name).expect("a fresh cgroup");
+    }
+    fs::write("cgroup.procs", "0").expect("a cgroup that takes us");
+}
+
+/// Ends the leading thread of the calling process; another one says that it is the escapee and stays.
+fn outlive_the_leader(starter: sys::Pid) -> ! {
+    thread::spawn(move || {
+        say("escapee", starter);
+        rest()
+    });
+    sys::exit_thread()
+}
+
+/// `nested REPORT DEPTH NAME`: a process whose leading thread has ended, that many cgroups below.
+pub(crate) fn nested() {
+    let starter = sys::pid();
+    sys::fork(|| {
+        sys::leave_session();
+        descend(arg(0).parse().expect("a depth"), arg(1));
+        outlive_the_leader(starter)
+    });
+}
+
+/// `wide REPORT COUNT`: that many cgroups beside each other, each with one below it, every other one with
+/// a dot in front, and a process whose leading thread has ended in the last.
+pub(crate) fn wide() {
+    let starter = sys::pid();
+    sys::fork(|| {
+        sys::leave_session();
+        let own = cgroup::own().expect("cgroup v2");
+        let count: usize = arg(0).parse().expect("a count");
+        for number in 0..count {
+            let name = if number % 2 == 0 { format!("{number}") } else { format!(".{number}") };
+            fs::create_dir_all(own.join(&name).join(".below")).expect("a writable cgroup");
+            if number + 1 == count {
+                fs::write(own.join(name).join(".below/cgroup.procs"), "0").expect("it takes us");
+            }
+        }
+        outlive_the_leader(starter)
+    });
+}
+
+/// Members that make, leave, remove and try to rename cgroups as long as they live.
+pub(crate) fn movers() {
+    let starter = sys::pid();
+    for mover in 0..3 {
+        sys::fork(|| {
+            sys::leave_session();
+            say("escapee", starter);
+            let own = cgroup::own().expect("cgroup v2");
+            for number in 0_usize.. {
+                let dir = own.join(format!(".{mover}-{}", number % 20));
+                let below = dir.join("below").join(".again");
+                let _ = fs::create_dir_all(&below);
+                let _ = fs::rename(&dir, own.join("renamed"));
+                let _ = fs::write(below.join("cgroup.procs"), "0");
+                let before = own.join(format!(".{mover}-{}", (number + 19) % 20));
+                for left in [before.join("below/.again"), before.join("below"), before] {
+                    let _ = fs::remove_dir(left);
+                }
+            }
+        });
+    }
+}
+
+/// Takes the permissions away from its own cgroup, its files, and one below where it stays.
+pub(crate) fn closed_cgroups() {
+    let starter = sys::pid();
+    sys::fork(|| {
+        sys::leave_session();
+        let own = cgroup::own().expect("cgroup v2");
+        let nested = own.join("closed").join("below");
+        fs::create_dir_all(&nested).expect("a writable cgroup");
+        fs::write(nested.join("cgroup.procs"), "0").expect("it takes us");
+        for dir in [&nested, &own.join("closed"), &own] {
+            for file in ["cgroup.kill", "cgroup.events", "cgroup.procs", "cgroup.freeze", ""] {
+                let none = Permissions::from_mode(0);
+                fs::set_permissions(dir.join(file), none).expect("ours");
+            }
+        }
+        outlive_the_leader(starter)
+    });
+    await_line("escapee");
+}
