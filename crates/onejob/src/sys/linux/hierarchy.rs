@@ -4,7 +4,7 @@ use std::{
     ffi::{CStr, CString, OsStr},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -25,6 +25,7 @@ use super::{
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor_cgroup},
+        cgroup_walk,
         proc::entries,
     },
     ground::{self, Ground},
@@ -649,6 +650,24 @@ pub(super) fn write_text(dir: BorrowedFd<'_>, name: &str, text: &str) -> io::Res
     let file = rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, text.as_bytes())?;
     Ok(())
+}
+
+/// As [`read_text`] of a job's cgroup, from which a member can have taken the permissions away.
+pub(super) fn read_job_text(cgroup: BorrowedFd<'_>, name: &CStr) -> io::Result<String> {
+    super::read_all(&open_job_file(cgroup, name, 0)?)
+}
+
+/// As [`write_text`] into a job's cgroup, from which a member can have taken the permissions away.
+pub(super) fn write_job_text(cgroup: BorrowedFd<'_>, name: &CStr, text: &str) -> io::Result<()> {
+    let file = open_job_file(cgroup, name, call::O_WRONLY)?;
+    rustix::io::write(&file, text.as_bytes())?;
+    Ok(())
+}
+
+fn open_job_file(cgroup: BorrowedFd<'_>, name: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    let file = cgroup_walk::open_file(cgroup.as_raw_fd(), name, flags)?.into_raw();
+    // SAFETY: just opened, and given up by its owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
 /// Whether an error only says that the cgroup has been removed.

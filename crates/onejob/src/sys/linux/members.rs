@@ -18,7 +18,7 @@ use super::{
         cgroup::{self as floor, Events},
         proc::Proc,
     },
-    hierarchy::{is_gone as is_removed, read_text, write_text},
+    hierarchy::{is_gone as is_removed, read_job_text, write_job_text, write_text},
     identity, is_past, milliseconds_until, place,
 };
 use crate::{Error, Process, ProcessId, Result, Signal, Stats, StopReason};
@@ -106,7 +106,7 @@ impl Members<'_> {
 
     /// Whether any of them is to be.
     pub(super) fn are_frozen(&self) -> bool {
-        let frozen = |cgroup: &BorrowedFd<'_>| read_text(*cgroup, "cgroup.freeze");
+        let frozen = |cgroup: &BorrowedFd<'_>| read_job_text(*cgroup, c"cgroup.freeze");
         self.0.iter().any(|cgroup| frozen(cgroup).is_ok_and(|word| word.trim() == "1"))
     }
 
@@ -154,7 +154,7 @@ impl Hasty {
 
 fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
     let (word, event): (_, &[u8]) = if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
-    write_text(cgroup, "cgroup.freeze", word)?;
+    write_job_text(cgroup, c"cgroup.freeze", word)?;
     let events = Events::open(cgroup.as_raw_fd())?;
     let deadline = Instant::now() + PATIENCE;
     while !events.is(event)? {
@@ -192,7 +192,7 @@ pub(super) fn adopt(cgroup: BorrowedFd<'_>, process: &ProcessId) -> Result<()> {
     }
     let pidfd = identity::reopen(process)?;
     let pid = process.pid;
-    write_text(cgroup, "cgroup.procs", &pid.to_string()).map_err(|e| {
+    write_job_text(cgroup, c"cgroup.procs", &pid.to_string()).map_err(|e| {
         if e.raw_os_error() == Some(Errno::SRCH.0) {
             return Error::stale(format!("process {pid} is gone"));
         }
