@@ -95,7 +95,7 @@ pub(crate) fn closed_cgroups() {
         fs::write(nested.join("cgroup.procs"), "0").expect("it takes us");
         for dir in [&nested, &own.join("closed"), &own] {
             for file in ["cgroup.kill", "cgroup.events", "cgroup.procs", "cgroup.freeze", ""] {
-                let none = Permissions::from_mode(0);
+                let none = Permissions::from_mode(0o0);
                 fs::set_permissions(dir.join(file), none).expect("ours");
             }
         }
