@@ -11,7 +11,9 @@ use std::{
 fn main() {
     println!("cargo::rerun-if-changed=guard");
     println!("cargo::rerun-if-changed=src/sys/linux/floor");
-    println!("cargo::rustc-check-cfg=cfg(guard_program, onejob_linux, onejob_unsupported)");
+    println!(
+        "cargo::rustc-check-cfg=cfg(guard_program, onejob_linux, onejob_unsupported, fuzzing)"
+    );
     let var = |name: &str| env::var(name).unwrap_or_default();
     let arch = var("CARGO_CFG_TARGET_ARCH");
     // `--cfg onejob_unsupported` builds here as on a system without a mechanism.

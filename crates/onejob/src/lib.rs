@@ -42,6 +42,10 @@ mod stats;
 mod stop;
 mod sys;
 
+/// Decoders of bytes that other processes have written, for `cargo fuzz`.
+#[cfg(all(onejob_linux, fuzzing))]
+pub use sys::fuzz;
+
 pub use child::Child;
 pub use command::{Command, SignalState, Stdio};
 pub use error::{Error, Result};

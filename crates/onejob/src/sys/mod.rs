@@ -140,6 +140,8 @@ macro_rules! delegate {
 // Set by the build script for what `linux` is written for.
 #[cfg(onejob_linux)]
 mod linux;
+#[cfg(all(onejob_linux, fuzzing))]
+pub use linux::fuzz;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
     Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,

@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod crashes;
+mod datagrams;
 mod ends;
 mod hostile;
 mod members;

@@ -25,6 +25,7 @@ use super::{
     identity,
     launch::Launch,
     token::ProcessToken,
+    version::guard_failed,
     wait_for,
 };
 use crate::{Error, ProcessId, Result};
@@ -393,7 +394,7 @@ static NOBODY: Process = Process { pid: 0, pidfd: None };
 fn failed(error: io::Error) -> Error {
     match error.raw_os_error().map(Errno) {
         Some(Errno::OPNOTSUPP) => identity::no_pidfds(),
-        _ => Error::os("start the guard of the job", error),
+        _ => guard_failed("start the guard of the job", error),
     }
 }
 

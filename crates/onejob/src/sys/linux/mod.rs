@@ -12,6 +12,8 @@ mod budget;
 mod cgroup;
 mod child;
 mod floor;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ground;
 mod guards;
 mod hierarchy;
@@ -30,6 +32,7 @@ mod subreaper;
 mod survey;
 mod token;
 mod tree;
+mod version;
 mod view;
 
 pub(crate) use child::Child;
@@ -75,12 +78,6 @@ pub(crate) fn open(name: &Name) -> Result<Job> {
     match record.card.mechanism {
         crate::Mechanism::Cgroup => view::View::new(record).map(Job::View),
         _ => subreaper::Subreaper::open(record).map(Job::Subreaper),
-    }
-}
-
-impl From<floor::call::Errno> for io::Error {
-    fn from(errno: floor::call::Errno) -> io::Error {
-        io::Error::from_raw_os_error(errno.0)
     }
 }
 

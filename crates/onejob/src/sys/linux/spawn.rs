@@ -18,14 +18,16 @@ use super::{
             self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM,
             CloneArgs, Errno, SIGCHLD, SIGKILL,
         },
-        exec::{self, Limit, Mapping, Plan},
+        exec::{self, Limit, Mapping, Plan, Stage},
         message::{self, Message},
         proc,
         raw::{self, nr},
+        request,
     },
     guards::Guards,
     launch::{Blocked, Stack},
     plan::{Record, Setting, Wiring, failure},
+    version::guard_failed,
 };
 use crate::{Command, Error, Result, command::PreExec};
 
@@ -326,7 +328,7 @@ fn remote_once(
             .hint("they need the cgroup mechanism"));
     }
     let failed = |e: io::Error| {
-        Error::os(format!("ask the guard to start a process for {:?}", command.program), e)
+        guard_failed(format!("ask the guard to start a process for {:?}", command.program), e)
     };
     let wiring = Wiring::new(command)?;
     let inherited = inherited(&wiring).map_err(failed)?;
@@ -364,6 +366,9 @@ fn remote_once(
     let mut fds = vec![writer.as_raw_fd()];
     let mut bytes = record.bytes();
     let file;
+    if bytes.len() > request::MAX {
+        return Err(failure(command, Stage::Exec as u32, Errno::TOOBIG.0));
+    }
     if bytes.len() > birth::MOST {
         file = memory_file(bytes).map_err(failed)?;
         fds.push(file.as_raw_fd());

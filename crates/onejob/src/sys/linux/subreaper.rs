@@ -34,6 +34,7 @@ use super::{
     rights::Rights,
     spawn::{self, Memory},
     tree::Tree,
+    version::guard_failed,
 };
 use crate::{
     Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
@@ -520,7 +521,7 @@ impl Mechanism for Subreaper {
     }
 
     fn stats(&self) -> Result<Stats> {
-        let failed = |e: io::Error| Error::os("read what the job has used", e);
+        let failed = |e: io::Error| guard_failed("read what the job has used", e);
         let dead = match &self.parent {
             Parent::Guards { guards, .. } if guards.answer() => {
                 guards.ask(message::USAGE).map_err(failed)?

@@ -21,6 +21,7 @@ use super::{
     exec::{self, Plan},
     message::{self, MAX_FDS, Message},
     raw::{self, nr, syscall},
+    request,
 };
 
 const STACK: usize = 16 * 1024;
@@ -68,7 +69,7 @@ impl Births {
         let free = |place: &Place| place.taken.load(Ordering::Acquire) == 0;
         self.latest = self.places.iter().position(free).unwrap_or(PLACES - 1);
         let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::NOMEM) };
-        let received = message::receive_with(socket, fds, &mut place.record)?;
+        let received = message::receive_request(socket, fds, &mut place.record)?;
         Ok(received.map(|(message, count, len)| {
             self.len = len;
             (message, count)
@@ -76,27 +77,26 @@ impl Births {
     }
 
     /// Starts the child of the latest request. `fds`: the report, the record's file if it did not come
-    /// inside, then the record's own.
+    /// inside, then the record's own. Whatever the request says, it is found out here or by the child: it
+    /// may come from another process.
     pub(crate) fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
-        let [size, cgroup] = request.numbers.map(|number| number as usize);
-        let Some((&report, fds)) = fds.split_first() else { return Err(Errno::INVAL) };
-        let cgroup = |own: &[i32]| cgroup.checked_sub(1).and_then(|at| own.get(at).copied());
+        let [size, cgroup] = request.numbers;
+        let Some((&report, fds)) = fds.split_first() else { return Err(Errno::BADMSG) };
+        let cgroup = |own: &[i32]| match cgroup.checked_sub(1) {
+            None => Ok(None),
+            Some(at) => own.get(at as usize).copied().map(Some).ok_or(Errno::BADMSG),
+        };
         if size > 0 {
-            let Some((&file, own)) = fds.split_first() else { return Err(Errno::INVAL) };
-            let mapped = Mapped::new(file, size)?;
-            // SAFETY: the owner's record, whole, in a private mapping.
-            let plan = unsafe { Plan::relocate_received(mapped.record(), report, own) };
-            return copy(plan, cgroup(own));
+            let Some((&file, own)) = fds.split_first() else { return Err(Errno::BADMSG) };
+            let mut record = Copied::new(file, size)?;
+            let plan = Plan::relocate_received(record.words(), report, own)?;
+            return copy(plan, cgroup(own)?);
         }
         let is_spare = self.latest == PLACES - 1;
-        let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::INVAL) };
-        if self.len < size_of::<Plan>() {
-            return Err(Errno::INVAL);
-        }
-        // SAFETY: the owner's record, whole, in a place where nobody is.
-        let plan =
-            unsafe { Plan::relocate_received(place.record.as_mut_ptr().cast(), report, fds) };
-        let cgroup = cgroup(fds);
+        let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::BADMSG) };
+        let record = place.record.get_mut(..self.len / 8).unwrap_or(&mut []);
+        let plan = Plan::relocate_received(record, report, fds)?;
+        let cgroup = cgroup(fds)?;
         if cgroup.is_none() && plan.keeps_credentials() && !is_spare && !self.copies {
             match share(plan, &place.taken, &mut place.stack) {
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
@@ -107,27 +107,48 @@ impl Births {
     }
 }
 
-/// A record that came in a memory file.
-struct Mapped(usize, usize);
+/// A record that came in a memory file: a copy, which nobody else can change or shorten.
+struct Copied {
+    at: usize,
+    size: usize,
+}
 
-impl Mapped {
-    fn new(file: i32, size: usize) -> Result<Mapped> {
+impl Copied {
+    fn new(file: i32, size: u64) -> Result<Copied> {
         const READ_WRITE: usize = 3;
-        const MAP_PRIVATE: usize = 2;
-        // SAFETY: a private mapping of the owner's file, at an address the kernel chooses.
-        unsafe { syscall(nr::MMAP, [0, size, READ_WRITE, MAP_PRIVATE, file as usize, 0]) }
-            .map(|at| Mapped(at, size))
+        const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
+        let size = usize::try_from(size).ok().filter(|size| *size <= request::MAX);
+        let size = size.filter(|size| size % 8 == 0).ok_or(Errno::BADMSG)?;
+        // One in memory: to read from anything else could take for ever.
+        if !call::is_memory_file(file) {
+            return Err(Errno::BADMSG);
+        }
+        let args = [0, size, READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0];
+        // SAFETY: fresh memory, at an address the kernel chooses.
+        let at = unsafe { syscall(nr::MMAP, args) }?;
+        let mut copied = Copied { at, size };
+        match call::pread(file, copied.bytes()) {
+            Ok(len) if len == size => Ok(copied),
+            Ok(_) => Err(Errno::BADMSG),
+            Err(errno) => Err(errno),
+        }
     }
 
-    fn record(&self) -> *mut u8 {
-        self.0 as *mut u8
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping made above, which is that large and ours alone.
+        unsafe { core::slice::from_raw_parts_mut(self.at as *mut u8, self.size) }
+    }
+
+    fn words(&mut self) -> &mut [u64] {
+        // SAFETY: as above; a mapping begins with a page.
+        unsafe { core::slice::from_raw_parts_mut(self.at as *mut u64, self.size / 8) }
     }
 }
 
-impl Drop for Mapped {
+impl Drop for Copied {
     fn drop(&mut self) {
         // SAFETY: the mapping made above; a child has a copy of it.
-        let _ = unsafe { syscall(nr::MUNMAP, [self.0, self.1, 0, 0, 0, 0]) };
+        let _ = unsafe { syscall(nr::MUNMAP, [self.at, self.size, 0, 0, 0, 0]) };
     }
 }
 

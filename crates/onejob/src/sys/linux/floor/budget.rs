@@ -106,7 +106,7 @@ impl Budget {
     fn end(&mut self, now: u64) -> u64 {
         if !self.over {
             self.over = true;
-            let _ = message::send(self.owner, &Message::new(message::SPENT), &[]);
+            let _ = message::answer(self.owner, &Message::new(message::SPENT), &[]);
         } else {
             // Whom the first kill has overlooked.
             cgroup::kill_listed(self.cgroup);

@@ -20,6 +20,10 @@ impl Errno {
     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
     pub(crate) const OPNOTSUPP: Errno = Errno(95); pub(crate) const CONNRESET: Errno = Errno(104);
+    pub(crate) const TOOBIG: Errno = Errno(7);     pub(crate) const BADMSG: Errno = Errno(74);
+    /// Not the kernel's: a message of an older or a newer version than ours.
+    pub(crate) const FROM_OLDER: Errno = Errno(-1);
+    pub(crate) const FROM_NEWER: Errno = Errno(-2);
 }
 
 pub(crate) type Result<T> = core::result::Result<T, Errno>;
@@ -586,6 +590,13 @@ pub(crate) fn dup_above(from: i32, least: i32) -> Result<i32> {
 pub(crate) fn set_cloexec(raw: i32, on: bool) -> Result<()> {
     // SAFETY: changes a flag of a descriptor.
     unsafe { syscall(nr::FCNTL, [fd(raw), F_SETFD, usize::from(on), 0, 0, 0]) }.map(drop)
+}
+
+/// Whether the file is one of memory alone, such as [`memfd_create`] makes: only these have seals.
+pub(crate) fn is_memory_file(file: i32) -> bool {
+    const F_GET_SEALS: usize = 1034;
+    // SAFETY: takes numbers.
+    unsafe { syscall(nr::FCNTL, [fd(file), F_GET_SEALS, 0, 0, 0, 0]) }.is_ok()
 }
 
 /// Whether the kernel is of this release or a later one.

@@ -75,6 +75,6 @@ impl Children {
 fn tell(reply: i32, status: i32) {
     let mut ended = Message::new(message::ENDED);
     ended.numbers = [status as u64, 0];
-    let _ = message::send(reply, &ended, &[]);
+    let _ = message::answer(reply, &ended, &[]);
     close(reply);
 }

@@ -12,6 +12,7 @@ use super::{
         set_dispositions, set_mask,
     },
     raw::{nr, syscall},
+    request,
 };
 
 /// How far a child came. What is reported last is where it failed.
@@ -44,6 +45,14 @@ pub(crate) struct List {
 pub(crate) struct Mapping {
     pub(crate) from: i32,
     pub(crate) to: i32,
+}
+
+impl Mapping {
+    /// The one in this word of a record.
+    pub(crate) fn of(word: u64) -> Mapping {
+        let [a, b, c, d, rest @ ..] = word.to_ne_bytes();
+        Mapping { from: i32::from_ne_bytes([a, b, c, d]), to: i32::from_ne_bytes(rest) }
+    }
 }
 
 /// A resource limit, as `prlimit64` takes it.
@@ -140,31 +149,71 @@ impl Plan {
         plan
     }
 
-    /// [`relocate`](Plan::relocate) for a record that came by message: its descriptors count from
-    /// the first of `own`, those that came with it. The guard catches and ignores no signal.
-    ///
-    /// # Safety
-    /// As [`relocate`](Plan::relocate).
-    pub(crate) unsafe fn relocate_received<'a>(
-        record: *mut u8,
+    /// [`relocate`](Plan::relocate) for a record that came by message, if it is a whole one. Its
+    /// descriptors count from the first of `own`, those that came with it. The guard catches and ignores
+    /// no signal.
+    pub(crate) fn relocate_received<'a>(
+        record: &'a mut [u64],
         report: i32,
         own: &[i32],
-    ) -> &'a Plan {
-        // SAFETY: the caller's.
-        unsafe {
+    ) -> Result<&'a Plan> {
+        request::check(record, own.len())?;
+        let record = record.as_mut_ptr().cast::<u8>();
+        // SAFETY: it was checked as a whole just now, and nothing else refers to it: nobody changes it in
+        // between. The list of mappings is one of its own.
+        let (plan, mappings) = unsafe {
             Plan::relocate(record);
             let plan = &mut *record.cast::<Plan>();
-            let translate = |index: i32| own.get(index as usize).copied().unwrap_or(-1);
-            plan.report.store(report, Ordering::Relaxed);
-            plan.dispositions = if plan.dispositions == SET { DEFAULTS } else { KEEP };
-            plan.cwd_fd = translate(plan.cwd_fd);
-            plan.join = translate(plan.join);
             let List { at, len } = plan.descriptors;
-            for mapping in core::slice::from_raw_parts_mut(at as *mut Mapping, len as usize) {
-                mapping.from = translate(mapping.from);
+            (plan, core::slice::from_raw_parts_mut(at as *mut Mapping, len as usize))
+        };
+        let translate = |index: i32| own.get(index as usize).copied().unwrap_or(-1);
+        plan.report.store(report, Ordering::Relaxed);
+        plan.dispositions = if plan.dispositions == SET { DEFAULTS } else { KEEP };
+        plan.cwd_fd = translate(plan.cwd_fd);
+        plan.join = translate(plan.join);
+        mappings.iter_mut().for_each(|mapping| mapping.from = translate(mapping.from));
+        Ok(plan)
+    }
+
+    /// Panics unless all that it refers to is in this memory, and all its descriptors satisfy `is_own`.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_inside(&self, memory: core::ops::Range<u64>, is_own: &dyn Fn(i32) -> bool) {
+        let is_in = |at: u64, bytes: u64| {
+            at >= memory.start && at.checked_add(bytes).is_some_and(|end| end <= memory.end)
+        };
+        let is_text = |at: u64| {
+            // SAFETY: as far as it is in the memory, which is initialised.
+            (at..)
+                .find(|at| !is_in(*at, 1) || unsafe { *(*at as *const u8) } == 0)
+                .is_some_and(|end| is_in(end, 1))
+        };
+        for mut at in [self.argv, self.envp, self.paths.at] {
+            loop {
+                assert!(is_in(at, 8) && at % 8 == 0, "a list goes on outside");
+                // SAFETY: as just said.
+                let text = unsafe { *(at as *const u64) };
+                if text == 0 {
+                    break;
+                }
+                assert!(is_text(text), "a text goes on outside");
+                at += 8;
             }
-            plan
         }
+        assert!(self.cwd == 0 || is_text(self.cwd), "the directory");
+        let lists = [(self.paths, 8), (self.descriptors, 8), (self.limits, 24), (self.groups, 4)];
+        for (list, size) in lists {
+            let bytes = list.len.checked_mul(size).expect("a list of that size");
+            assert!(is_in(list.at, bytes) && list.at % 8 == 0, "a list");
+        }
+        // SAFETY: a list that lies in the memory.
+        let mappings = unsafe {
+            let List { at, len } = self.descriptors;
+            core::slice::from_raw_parts(at as *const Mapping, len as usize)
+        };
+        assert!(mappings.iter().all(|mapping| is_own(mapping.from)), "a descriptor");
+        assert!(is_own(self.cwd_fd) && is_own(self.join), "a descriptor");
+        assert_eq!((self.hook, self.hook_data), (0, 0));
     }
 
     pub(crate) fn keeps_credentials(&self) -> bool {

@@ -346,7 +346,7 @@ impl<'a> Guard<'a> {
             Err(errno) => Message::error(message::FAILED, errno),
         };
         if let Some(reply) = fds.first() {
-            let _ = message::send(*reply, &answer, &[]);
+            let _ = message::answer(*reply, &answer, &[]);
         }
         if added.is_err() {
             close_all(fds);
@@ -355,8 +355,8 @@ impl<'a> Guard<'a> {
 
     fn reply_done(&self, fds: &[i32], numbers: [u64; 2]) {
         if let Some(reply) = fds.first() {
-            let done = Message { kind: message::DONE, errno: 0, numbers };
-            let _ = message::send(*reply, &done, &[]);
+            let done = Message { numbers, ..Message::new(message::DONE) };
+            let _ = message::answer(*reply, &done, &[]);
         }
     }
 
@@ -367,11 +367,11 @@ impl<'a> Guard<'a> {
             Ok((pid, pidfd)) => {
                 let mut started = Message::new(message::STARTED);
                 started.numbers = [pid as u64, 0];
-                let _ = message::send(reply, &started, &[pidfd.raw()]);
+                let _ = message::answer(reply, &started, &[pidfd.raw()]);
                 self.memory.children.remember(pid, reply);
             }
             Err(errno) => {
-                let _ = message::send(reply, &Message::error(message::FAILED, errno), &[]);
+                let _ = message::answer(reply, &Message::error(message::FAILED, errno), &[]);
                 close(reply);
             }
         }

@@ -20,7 +20,7 @@
 //! says that the bus is being asked for it.
 
 use super::{
-    call::{Errno, Result, close},
+    call::{Errno, Result, close_all},
     raw::{nr, syscall},
 };
 
@@ -42,16 +42,23 @@ pub(crate) const CONNECTED: u32 = 22;
 pub(crate) const ENTER: u32 = 23;
 pub(crate) const ASKED: u32 = 24;
 
+/// The version of all this, below a mark that no other program's messages have.
+pub(crate) const VERSION: u32 = MARK | 1;
+
+const MARK: u32 = 0x6f6a_0000;
+
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;
 
 /// The bytes of a message; which of the numbers mean something depends on `kind`.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Message {
+    pub(crate) version: u32,
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
+    pub(crate) pad: u32,
     /// Pids, a wait status, microseconds of user and system time, the size of a plan in a memory file and one more
     /// than the index of the cgroup, which cgroup of which job, or microseconds and a number of CPUs.
     pub(crate) numbers: [u64; 2],
@@ -59,11 +66,24 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn new(kind: u32) -> Message {
-        Message { kind, ..Message::default() }
+        Message { version: VERSION, kind, errno: 0, pad: 0, numbers: [0; 2] }
     }
 
     pub(crate) fn error(kind: u32, errno: Errno) -> Message {
-        Message { kind, errno: errno.0, numbers: [0; 2] }
+        Message { errno: errno.0, ..Message::new(kind) }
+    }
+}
+
+/// What is wrong with the first `len` bytes of a message, if anything is.
+pub(crate) fn flaw(message: &Message, len: usize) -> Option<Errno> {
+    const BEGINNING: usize = 8;
+    if len < BEGINNING || message.version & 0xffff_0000 != MARK {
+        return Some(Errno::BADMSG);
+    }
+    match message.version.cmp(&VERSION) {
+        core::cmp::Ordering::Less => Some(Errno::FROM_OLDER),
+        core::cmp::Ordering::Greater => Some(Errno::FROM_NEWER),
+        core::cmp::Ordering::Equal => (len < size_of::<Message>()).then_some(Errno::BADMSG),
     }
 }
 
@@ -100,8 +120,8 @@ const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
 const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 const MSG_NOSIGNAL: usize = 0x4000;
+const MSG_DONTWAIT: usize = 0x40;
 const MSG_CTRUNC: u32 = 8;
-
 const MSG_TRUNC: u32 = 0x20;
 
 fn header(iov: &[Iovec; 2]) -> Msghdr {
@@ -126,6 +146,22 @@ pub(crate) fn send(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
 
 /// The same, with what comes after the message itself.
 pub(crate) fn send_with(socket: i32, message: &Message, more: &[u8], fds: &[i32]) -> Result<()> {
+    send_flagged(socket, message, more, fds, 0)
+}
+
+/// Sends a message to where it finds room at once: a guard does not wait for a process that asked it for
+/// something and does not read the answer.
+pub(crate) fn answer(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
+    send_flagged(socket, message, &[], fds, MSG_DONTWAIT)
+}
+
+fn send_flagged(
+    socket: i32,
+    message: &Message,
+    more: &[u8],
+    fds: &[i32],
+    flags: usize,
+) -> Result<()> {
     let iov = [
         Iovec { base: &raw const *message as usize, len: size_of::<Message>() },
         Iovec { base: more.as_ptr() as usize, len: more.len() },
@@ -143,22 +179,61 @@ pub(crate) fn send_with(socket: i32, message: &Message, more: &[u8], fds: &[i32]
     }
     let at = &raw const head as usize;
     // SAFETY: the header describes the message and the control block, both alive.
-    unsafe { syscall(nr::SENDMSG, [socket as usize, at, MSG_NOSIGNAL, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(nr::SENDMSG, [socket as usize, at, MSG_NOSIGNAL | flags, 0, 0, 0]) }.map(drop)
 }
 
 /// Receives a message; how many descriptors came with it, now ours and closed on exec. `None` when
-/// the other end is closed.
+/// the other end is closed. With an error nothing is left open of what has come.
 pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(Message, usize)>> {
-    Ok(receive_with(socket, fds, &mut [])?.map(|(message, count, _)| (message, count)))
+    let received = receive_any(socket, fds, &mut [], 0)?;
+    received.map(|it| it.sound(fds, |_, _| {})).transpose()
 }
 
-/// The same, and how many bytes after the message itself have come into `more`.
-pub(crate) fn receive_with(
+/// Receives a request with what came after it into `more`, and how many bytes that is. An unusable one is
+/// refused on the reply socket that came with it.
+pub(crate) fn receive_request(
     socket: i32,
     fds: &mut [i32; MAX_FDS],
     more: &mut [u64],
 ) -> Result<Option<(Message, usize, usize)>> {
-    let mut message = Message::default();
+    let Some(received) = receive_any(socket, fds, more, 0)? else { return Ok(None) };
+    let len = received.len.saturating_sub(size_of::<Message>());
+    let refuse = |reply, flaw| _ = answer(reply, &Message::error(FAILED, flaw), &[]);
+    received.sound(fds, refuse).map(|(message, count)| Some((message, count, len)))
+}
+
+/// What has come, whatever it is.
+struct Received {
+    message: Message,
+    len: usize,
+    /// How many descriptors are open now.
+    count: usize,
+    flaw: Option<Errno>,
+}
+
+impl Received {
+    /// The message and its descriptors. Those of one that has a flaw are closed, after `refuse` has had
+    /// the first.
+    fn sound(
+        self,
+        fds: &[i32; MAX_FDS],
+        refuse: impl FnOnce(i32, Errno),
+    ) -> Result<(Message, usize)> {
+        let Some(flaw) = self.flaw else { return Ok((self.message, self.count)) };
+        let came = fds.get(..self.count).unwrap_or(&[]);
+        came.first().inspect(|reply| refuse(**reply, flaw));
+        close_all(came);
+        Err(flaw)
+    }
+}
+
+fn receive_any(
+    socket: i32,
+    fds: &mut [i32; MAX_FDS],
+    more: &mut [u64],
+    flags: usize,
+) -> Result<Option<Received>> {
+    let mut message = Message { version: 0, ..Message::new(0) };
     let iov = [
         Iovec { base: &raw mut message as usize, len: size_of::<Message>() },
         Iovec { base: more.as_mut_ptr() as usize, len: size_of_val(more) },
@@ -168,22 +243,25 @@ pub(crate) fn receive_with(
     head.control = &raw mut control as usize;
     head.control_len = HEADER + 4 * MAX_FDS + 4;
     let at = &raw mut head as usize;
+    let flags = MSG_CMSG_CLOEXEC | flags;
     // SAFETY: the header describes buffers of these sizes, all alive.
-    let len = unsafe { syscall(nr::RECVMSG, [socket as usize, at, MSG_CMSG_CLOEXEC, 0, 0, 0]) }?;
-    if len == 0 {
-        return Ok(None);
-    }
+    let len = unsafe { syscall(nr::RECVMSG, [socket as usize, at, flags, 0, 0, 0]) }?;
     let mut count = 0;
     if head.control_len >= HEADER && control.level == SOL_SOCKET && control.kind == SCM_RIGHTS {
         count = (control.len.saturating_sub(HEADER) / 4).min(MAX_FDS);
     }
-    let came = control.fds.iter().take(count);
-    if head.flags & (MSG_CTRUNC | MSG_TRUNC) != 0 {
-        came.for_each(|fd| close(*fd));
-        return Err(if head.flags & MSG_CTRUNC != 0 { Errno::MFILE } else { Errno::INVAL });
-    }
-    for (slot, fd) in fds.iter_mut().zip(came) {
+    for (slot, fd) in fds.iter_mut().zip(control.fds.iter().take(count)) {
         *slot = *fd;
     }
-    Ok(Some((message, count, len.saturating_sub(size_of::<Message>()))))
+    // An empty datagram looks like the end of a connection, but for what comes with it.
+    if len == 0 && count == 0 && head.flags & MSG_CTRUNC == 0 {
+        return Ok(None);
+    }
+    let flaw = match head.flags {
+        // There was no room for its descriptors.
+        flags if flags & MSG_CTRUNC != 0 => Some(Errno::MFILE),
+        flags if flags & MSG_TRUNC != 0 => Some(Errno::BADMSG),
+        _ => flaw(&message, len),
+    };
+    Ok(Some(Received { message, len, count, flaw }))
 }

@@ -22,6 +22,7 @@ pub(crate) mod message;
 pub(crate) mod proc;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod request;
 pub(crate) mod scope;
 pub(crate) mod sweep;
 pub(crate) mod walk;

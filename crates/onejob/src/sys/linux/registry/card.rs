@@ -14,9 +14,16 @@ use rustix::fs::stat;
 
 use super::super::{floor::proc::Proc, identity};
 use crate::{JobEntry, Mechanism, ProcessId, Result, job::Around, name::Name};
+
+/// The format of a record's text. It changes with whatever an older program would misread; a line that it
+/// can do without is no change.
+pub(super) const FORMAT: u32 = 1;
+
 /// What a record says besides notes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Card {
+    /// The format that its text had.
+    pub(crate) format: u32,
     pub(crate) id: String,
     pub(crate) name: Option<Name>,
     pub(crate) mechanism: Mechanism,
@@ -41,6 +48,7 @@ impl Card {
     ) -> Result<Card> {
         let caller = identity::caller()?;
         Ok(Card {
+            format: FORMAT,
             id,
             name: None,
             mechanism,
@@ -53,10 +61,11 @@ impl Card {
         })
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::sys::linux) fn text(&self) -> String {
         let around = if self.around == Around::Caller { "caller" } else { "others" };
         let mut text = format!(
-            "mechanism {}\naround {around}\nowner {}\npid-namespace {}\nstarted {}\n",
+            "format {}\nmechanism {}\naround {around}\nowner {}\npid-namespace {}\nstarted {}\n",
+            self.format,
             self.mechanism,
             text_of(&self.owner),
             self.pid_namespace,
@@ -74,12 +83,14 @@ impl Card {
         text
     }
 
-    pub(super) fn parse(id: &str, text: &str) -> Option<Card> {
+    /// One of another format may read back as well: enough to be listed.
+    pub(in crate::sys::linux) fn parse(id: &str, text: &str) -> Option<Card> {
         let said: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once(' ')).collect();
         let number = |key: &str| said.get(key)?.parse::<u64>().ok();
         let process = |key: &str| process_of(said.get(key)?);
         Some(Card {
+            format: said.get("format")?.parse().ok()?,
             id: id.to_owned(),
             name: said.get("name").and_then(|name| Name::new(name).ok()),
             mechanism: said.get("mechanism")?.parse().ok()?,
@@ -93,6 +104,11 @@ impl Card {
             base: said.get("below").and_then(|path| Some(unescape(path)?.into())),
             started: Duration::from_nanos(number("started")?),
         })
+    }
+
+    /// The format that a text says it has, whatever else it says.
+    pub(super) fn format_of(text: &str) -> Option<u32> {
+        text.lines().next()?.strip_prefix("format ")?.parse().ok()
     }
 
     pub(super) fn entry(self) -> JobEntry {

@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::super::floor::records::NAME;
-use super::{Card, Record, is_id, record::read};
+use super::{super::version::other_record, Card, Record, card::FORMAT, is_id, record::read};
 use crate::{Error, Result, name::Name};
 
 /// Where this process' records go.
@@ -158,6 +158,16 @@ impl Registry {
 
     /// The record with this id, whether or not its job lives; `None` if there is none.
     pub(super) fn record(&self, id: &str) -> Result<Option<Record>> {
+        match self.record_of_any_format(id)? {
+            Some(record) if record.card.format != FORMAT => {
+                Err(other_record(&self.path.join(id), record.card.format, FORMAT))
+            }
+            record => Ok(record),
+        }
+    }
+
+    /// The same for a list. What is of another format is its own version's to end and to remove.
+    pub(super) fn record_of_any_format(&self, id: &str) -> Result<Option<Record>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.dir, id, flags, Mode::empty()) {
             Ok(file) => file,
@@ -170,8 +180,12 @@ impl Registry {
                 && stat.st_uid == rustix::process::geteuid().as_raw()
         });
         let text = if is_ours { read(file.as_fd()) } else { return Err(self.hostile(id)) };
-        let card = text.ok().and_then(|text| Card::parse(id, &text));
-        let Some(card) = card else { return Err(self.hostile(id)) };
+        let text = text.unwrap_or_default();
+        let Some(card) = Card::parse(id, &text) else {
+            let other = Card::format_of(&text).filter(|format| *format != FORMAT);
+            let is_of_another = |format| other_record(&self.path.join(id), format, FORMAT);
+            return Err(other.map_or_else(|| self.hostile(id), is_of_another));
+        };
         let dir = self.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
         Ok(Some(Record::seen(self.path.clone(), dir, file, card)))
     }

@@ -112,8 +112,12 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
         registry.sweep(&files);
         for id in files.into_iter().filter(|file| is_id(file.as_bytes())) {
             // One that is not ours to believe hides no other.
-            let Ok(Some(mut record)) = registry.record(&id) else { continue };
-            if !record.is_held_or_cleared() {
+            let Ok(Some(mut record)) = registry.record_of_any_format(&id) else { continue };
+            let is_living = match record.card.format {
+                card::FORMAT => record.is_held_or_cleared(),
+                _ => record.is_held(),
+            };
+            if !is_living {
                 continue;
             }
             let leads_here =
@@ -177,6 +181,30 @@ mod tests {
         assert_eq!(Card::parse(&card.id, &text), Some(card.clone()));
         assert_eq!(Card::parse(&card.id, text.split_at(40).0), None);
         assert_eq!(Card::parse(&card.id, ""), None);
+    }
+
+    /// A record of another version is listed while its owner lives, and everything else with it is an error
+    /// that says which side is older.
+    #[test]
+    fn a_record_of_another_format_is_left_alone() {
+        let dir = tempdir();
+        let registry = Registry::open(&dir).unwrap();
+        let card = card();
+        for (format, word) in [(card::FORMAT + 1, "a newer"), (0, "an older")] {
+            let text = Card { format, ..card.clone() }.text();
+            let beginning = format!("format {format}\nanything else\n");
+            for text in [text, beginning] {
+                std::fs::write(dir.join(&card.id), text).unwrap();
+                let error = registry.record(&card.id).err().expect("a refusal");
+                assert!(error.is_unsupported() && error.to_string().contains(word), "{error}");
+                assert!(error.remedy().is_some_and(|hint| hint.contains("version")), "{error}");
+            }
+        }
+        let text = Card { format: card::FORMAT + 1, ..card.clone() }.text();
+        std::fs::write(dir.join(&card.id), text).unwrap();
+        let seen = registry.record_of_any_format(&card.id).unwrap().expect("it is there");
+        assert_eq!(seen.card.entry().mechanism, Mechanism::Cgroup);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

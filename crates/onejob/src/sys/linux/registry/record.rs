@@ -371,10 +371,12 @@ pub(super) fn address(
 pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
-    loop {
+    // None that we have written is larger.
+    while text.len() as u64 <= MOST {
         match rustix::io::pread(file, &mut chunk, text.len() as u64)? {
             0 => return String::from_utf8(text).map_err(io::Error::other),
             len => text.extend_from_slice(chunk.get(..len).unwrap_or(&[])),
         }
     }
+    Err(Errno::FBIG.into())
 }

@@ -1,0 +1,172 @@
+//! The decoders of bytes that other processes have written, for fuzzing: each takes any bytes, and panics
+//! if it has used what it should have refused.
+#![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only a fuzzer is outside"))]
+
+use super::{
+    floor::{
+        exec::Plan,
+        message::{self, Message},
+        request,
+    },
+    registry::Card,
+};
+
+/// A record file. What reads back is written, and reads back as the same.
+pub fn record(bytes: &[u8]) {
+    const ID: &str = "0123456789abcdef-1";
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Some(card) = Card::parse(ID, text) else { return };
+    assert_eq!(Card::parse(ID, &card.text()), Some(card));
+}
+
+/// The bytes of a message to or from a guard. What is taken for one is whole and of our version.
+pub fn message(bytes: &[u8]) {
+    let mut whole = [0; size_of::<Message>()];
+    let len = bytes.len().min(whole.len());
+    whole[..len].copy_from_slice(&bytes[..len]);
+    // SAFETY: any bytes are the numbers of a message.
+    let message: Message = unsafe { std::mem::transmute(whole) };
+    if message::flaw(&message, bytes.len()).is_none() {
+        assert!(bytes.len() >= whole.len() && message.version == message::VERSION);
+    }
+}
+
+/// The record in a request for a process, that came with eight descriptors. Of one that passes everything
+/// is read that a child would read.
+pub fn spawn_request(bytes: &[u8]) {
+    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+    let mut words: Vec<u64> = words.collect();
+    const OWN: [i32; 8] = [900, 901, 902, 903, 904, 905, 906, 907];
+    let range = words.as_ptr_range();
+    let (start, end) = (range.start as u64, range.end as u64);
+    let passed = request::check(&words, OWN.len()).is_ok();
+    match Plan::relocate_received(&mut words, 1000, &OWN) {
+        Ok(plan) => {
+            assert!(passed);
+            plan.is_inside(start..end, &|fd| fd == -1 || OWN.contains(&fd));
+        }
+        Err(_) => assert!(!passed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Command,
+        sys::linux::{
+            floor::exec::{Limit, Mapping},
+            plan::{Record, Setting},
+        },
+    };
+
+    /// xorshift64*: the same numbers each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % end.max(1)
+        }
+
+        /// Changes one to four things in these bytes.
+        fn mutate(&mut self, bytes: &mut Vec<u8>) {
+            for _ in 0..=self.below(4) {
+                let (at, len) = (self.below(bytes.len()), bytes.len());
+                let word = at / 8 * 8;
+                let number = match self.below(6) {
+                    0 => 0,
+                    1 => u64::MAX,
+                    2 => len as u64,
+                    3 => 8 * self.below(len / 8 + 2) as u64,
+                    4 => u64::MAX / (1 + self.below(30) as u64),
+                    _ => 1 << self.below(64),
+                };
+                match self.below(8) {
+                    0 if len > 0 => bytes[at] ^= 1 << self.below(8),
+                    1 if len > 0 => bytes[at] = self.below(256) as u8,
+                    2 => bytes.truncate(at),
+                    3 => bytes.truncate(word),
+                    4 => bytes.extend(std::iter::repeat_n(self.below(3) as u8, self.below(40))),
+                    5 if word + 8 <= len => {
+                        let other = self.below(len / 8) * 8;
+                        bytes.copy_within(other..other + 8, word);
+                    }
+                    _ if word + 8 <= len => {
+                        bytes[word..word + 8].copy_from_slice(&number.to_ne_bytes());
+                    }
+                    _ => {}
+                }
+            }
+        }
+
+        fn torture(&mut self, seeds: &[Vec<u8>], rounds: usize, decode: fn(&[u8])) {
+            seeds.iter().for_each(|seed| decode(seed));
+            for _ in 0..rounds {
+                let mut bytes = seeds[self.below(seeds.len())].clone();
+                self.mutate(&mut bytes);
+                decode(&bytes);
+            }
+        }
+    }
+
+    fn requests() -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        for size in 0..8 {
+            let mut command = Command::new(if size % 2 == 0 { "/bin/x" } else { "x" });
+            command.args(std::iter::repeat_n("y".repeat(size * 3), size)).env_clear();
+            (0..size).for_each(|i| _ = command.env(format!("K{i}"), "v".repeat(i)));
+            if size > 3 {
+                command.groups(&[1, 2, 3]).current_dir("/");
+            }
+            let setting = Setting {
+                descriptors: (0..size as i32).map(|i| Mapping { from: i, to: i }).collect(),
+                limits: vec![Limit { resource: 7, values: [1, 2] }; size / 2],
+                umask: -1,
+                cwd_fd: size as i32 - 1,
+                process_group: None,
+                ignored: Some(0),
+            };
+            all.push(Record::new(&command, &setting).bytes().to_vec());
+        }
+        all
+    }
+
+    #[test]
+    fn records_as_the_library_makes_them_pass() {
+        for (size, bytes) in requests().into_iter().enumerate() {
+            let words =
+                bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+            let words: Vec<u64> = words.collect();
+            assert!(request::check(&words, 8).is_ok());
+            assert!(request::check(&words, size).is_ok());
+            // It refers to its last descriptor.
+            assert!(size == 0 || request::check(&words, size - 1).is_err());
+            assert!(request::check(&words[..words.len() - 1], 8).is_err(), "one that is cut off");
+        }
+    }
+
+    #[test]
+    fn no_spawn_request_reads_outside_itself() {
+        Numbers(1).torture(&requests(), 400_000, spawn_request);
+    }
+
+    #[test]
+    fn no_message_of_another_version_is_used() {
+        let seed = Message::new(message::SPAWN);
+        // SAFETY: a message has no gaps.
+        let seed: [u8; size_of::<Message>()] = unsafe { std::mem::transmute(seed) };
+        Numbers(2).torture(&[seed.to_vec()], 400_000, message);
+    }
+
+    #[test]
+    fn a_record_file_reads_back_or_is_refused() {
+        let id = "0123456789abcdef-1";
+        let text = "format 1\nmechanism subreaper\naround others\nowner 1 2 3 4\npid-namespace 5\n\
+            started 6\ninner-guard 7 8 9 10\nouter-guard 1 2 3 4\nbelow /sys%20x%ff\nname dev\n";
+        assert!(Card::parse(id, text).is_some());
+        Numbers(3).torture(&[text.as_bytes().to_vec()], 200_000, record);
+    }
+}

@@ -1,0 +1,232 @@
+//! Bytes that no onejob of this version has sent: to the socket of a guard, from one, and in a record.
+
+use std::{
+    fs,
+    io::IoSlice,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use rustix::{
+    fs::{MemfdFlags, OFlags, memfd_create, open},
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recvmsg,
+        sendmsg_addr, socket_with, socketpair,
+    },
+};
+use testkit::{Owner, eventually};
+
+use crate::scene::{Scene, every_setting, jobs, refused};
+
+/// The first word of each message of this version.
+const VERSION: u32 = 0x6f6a_0001;
+const SPAWN: u32 = 2;
+const FAILED: u32 = 4;
+
+/// A message, and what comes after it.
+fn message(version: u32, kind: u32, numbers: [u64; 2], more: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    [version, kind, 0, 0].iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+    numbers.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+    bytes.extend(more);
+    bytes
+}
+
+/// Where the guard of the job called `dev` can be asked.
+fn socket_file(scene: &Scene, owner: &mut Owner) -> PathBuf {
+    scene.runtime.join(format!("{}.socket", owner.ok("id")))
+}
+
+fn datagrams() -> OwnedFd {
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .expect("a socket")
+}
+
+fn send(to: &PathBuf, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "as many as fit");
+    }
+    let address = SocketAddrUnix::new(to).expect("a short path");
+    let data = [IoSlice::new(bytes)];
+    sendmsg_addr(datagrams(), &address, &data, &mut control, SendFlags::empty()).expect("sent");
+}
+
+/// The words of what comes at a socket; empty at its end.
+fn receive(socket: impl AsFd, fds: &mut Vec<OwnedFd>) -> Vec<u32> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 65536];
+    let data = &mut [std::io::IoSliceMut::new(&mut bytes)];
+    let came = recvmsg(socket, data, &mut control, RecvFlags::CMSG_CLOEXEC).expect("received");
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let words = bytes[..came.bytes].chunks_exact(4);
+    words.map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes"))).collect()
+}
+
+/// A guard outlives every datagram, keeps no descriptor of any that it does not use, and answers each that
+/// brings a reply socket.
+#[test]
+fn hostile_datagrams() {
+    every_setting(|setting| {
+        if setting.mechanism() != "subreaper" {
+            return;
+        }
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        owner.ok(&scene.spawn("sleep"));
+        let socket = socket_file(&scene, &mut owner);
+        let guards = scene.called("onejob-guard");
+        let open_files = || {
+            let count =
+                |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+            guards.iter().map(count).collect::<Vec<_>>()
+        };
+        // One more request than answers is on its way at most.
+        view.ok("stats");
+        let before = open_files();
+
+        let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, 0.into()).expect("a device");
+        let zero = open("/dev/zero", OFlags::RDWR | OFlags::CLOEXEC, 0.into()).expect("a device");
+        let short = memfd_create("short", MemfdFlags::CLOEXEC).expect("a memory file");
+        rustix::io::write(&short, &[0xff; 640]).expect("room");
+        let [null, zero, short] = [&null, &zero, &short].map(|fd| fd.as_fd());
+        let (pipe, _writer) = rustix::pipe::pipe().expect("a pipe");
+        let spawn = |numbers, more: &[u8]| message(VERSION, SPAWN, numbers, more);
+        let large = 16 << 20;
+        let with_reply: Vec<(Vec<u8>, Vec<BorrowedFd<'_>>)> = vec![
+            (vec![], vec![null; 10]),
+            (vec![0xff; 7], vec![null; 3]),
+            (vec![0xff; 31], vec![]),
+            (vec![0xff; 320], vec![null; 2]),
+            (vec![0; 320], vec![null; 2]),
+            (message(VERSION + 1, SPAWN, [0, 0], &[0; 600]), vec![null]),
+            (message(VERSION - 1, SPAWN, [0, 0], &[]), vec![null]),
+            (message(VERSION, SPAWN, [0, 0], &[])[..24].to_vec(), vec![null]),
+            (spawn([0, 0], &[]), vec![]),
+            (spawn([0, 0], &[0xff; 320]), vec![null; 2]),
+            (spawn([0, 0], &[0; 600]), vec![null; 251]),
+            (spawn([0, u64::MAX], &[0xff; 8192]), vec![null; 9]),
+            (spawn([640, 0], &[]), vec![null, short, null]),
+            (spawn([4096, 0], &[]), vec![null, short]),
+            (spawn([u64::MAX, 0], &[]), vec![null, short]),
+            (spawn([large, 1], &[]), vec![null, zero]),
+            (spawn([4096, 1], &[]), vec![null, pipe.as_fd()]),
+            (spawn([4096, 1], &[]), vec![null]),
+        ];
+        for (bytes, fds) in &with_reply {
+            let (reply, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                    .expect("a pair");
+            let all: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+            send(&socket, bytes, &all);
+            // Also without anything that could be answered to.
+            send(&socket, bytes, fds);
+            drop(all);
+            drop(theirs);
+            let said = receive(&reply, &mut Vec::new());
+            let beginning: Vec<_> = bytes.iter().take(12).collect();
+            assert_eq!(said.get(..2), Some(&[VERSION, FAILED][..]), "{setting}: {beginning:?}");
+            assert!(receive(&reply, &mut Vec::new()).is_empty(), "one answer");
+        }
+        // Nobody reads these, and their socket is full before the last.
+        let (_reply, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair");
+        (0..2_000).for_each(|_| send(&socket, &spawn([0, 0], &[]), &[theirs.as_fd()]));
+        drop(theirs);
+        for _ in 0..100 {
+            send(&socket, &[], &[null; 200]);
+        }
+
+        view.ok("stats");
+        eventually("the guards' files are as before", || (open_files() == before).then_some(()));
+        view.ok(&scene.spawn("sleep"));
+        assert_eq!(view.ok("list").split_whitespace().count(), 2, "{setting}");
+        owner.ok("kill");
+        owner.ok("drop");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
+
+/// A view of a job whose guard speaks another version says which of the two is older, and what to do.
+#[test]
+fn guard_of_another_version() {
+    every_setting(|setting| {
+        if setting.mechanism() != "subreaper" {
+            return;
+        }
+        for (version, said) in [(VERSION + 1, "a newer version"), (VERSION - 1, "an older version")]
+        {
+            let mut scene = Scene::new(setting);
+            let mut owner = scene.process();
+            owner.ok(&scene.new_job("dev"));
+            let file = socket_file(&scene, &mut owner);
+            fs::remove_file(&file).expect("the guard's socket");
+            let fake = datagrams();
+            bind(&fake, &SocketAddrUnix::new(&file).expect("a short path")).expect("bound");
+            if let Some(uid) = setting.uid() {
+                std::os::unix::fs::chown(&file, Some(uid), Some(uid)).expect("root");
+            }
+            let answering = std::thread::spawn(move || {
+                let mut fds = Vec::new();
+                let request = receive(&fake, &mut fds);
+                let answer = message(version, FAILED, [0, 0], &[]);
+                rustix::net::send(&fds[0], &answer, SendFlags::empty()).expect("sent");
+                request
+            });
+            let mut view = scene.process();
+            view.ok("open dev");
+            let error = view.ask(&scene.spawn("sleep")).expect_err("a refusal");
+            assert!(
+                error.contains(said) && error.contains("use the version"),
+                "{setting}: {error}"
+            );
+            assert_eq!(answering.join().expect("it answers")[..2], [VERSION, SPAWN], "a request");
+            owner.ok("drop");
+            drop((owner, view));
+            scene.is_deserted();
+        }
+    });
+}
+
+/// A record of a newer format is listed as long as its owner lives, and cannot be opened; nothing of it is
+/// removed.
+#[test]
+fn record_of_another_version() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.process();
+        owner.ok(&scene.new_job("dev"));
+        let id = owner.ok("id");
+        let file = scene.runtime.join(&id);
+        let ours = fs::read_to_string(&file).expect("a record");
+        assert!(ours.starts_with("format 1\n"), "{ours}");
+        let mut view = scene.process();
+        for (format, said) in [("2", "a newer version"), ("0", "an older version")] {
+            // In place: its owner's lock is on this file.
+            let other = ours.replacen("format 1", &format!("format {format}"), 1);
+            fs::write(&file, other).expect("writable");
+            for which in ["dev", &id] {
+                let error = refused(&mut view, &format!("open {which}"), "unsupported");
+                assert!(error.contains(said) && error.contains("use the version"), "{error}");
+            }
+            assert_eq!(jobs(&mut view).len(), 1, "{setting}: it is listed");
+            let error = view.ask(&scene.new_job("dev")).expect_err("the name is taken");
+            assert!(error.contains(said), "{setting}: {error}");
+        }
+        fs::write(&file, ours).expect("writable");
+        view.ok("open dev");
+        owner.ok("drop");
+        drop((owner, view));
+        scene.is_deserted();
+    });
+}
