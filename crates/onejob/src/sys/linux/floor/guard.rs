@@ -16,11 +16,11 @@ use super::{
     },
     cgroup,
     children::Children,
+    kill_tree::{KillTree, PidSet},
     message::{self, Message},
     proc::{Proc, number},
     raw::{nr, syscall},
     records, scope,
-    sweep::{Marks, Sweep},
     walk::{Coverage, Frame, Walk},
 };
 
@@ -76,7 +76,7 @@ impl<'a> Task<'a> {
 pub(crate) struct Memory {
     arena: [i32; 32768],
     path: [Frame; 512],
-    marks: Marks,
+    met: PidSet,
     children: Children,
     births: Births,
     budgets: Budgets,
@@ -87,7 +87,7 @@ impl Memory {
     pub(crate) const NEW: Memory = Memory {
         arena: [0; 32768],
         path: [Frame::EMPTY; 512],
-        marks: [0; 1 << 16],
+        met: [0; 1 << 16],
         children: Children::NONE,
         births: Births::NONE,
         budgets: Budgets::NONE,
@@ -401,8 +401,8 @@ impl<'a> Guard<'a> {
             prefix => cgroup::end_all(BASE, prefix),
         };
         // Whom we have started for a job that was released is below us all the same.
-        let has_swept = cgroups == Ok(true) || self.sweep();
-        if cgroups.is_err() || !has_swept {
+        let is_empty = cgroups == Ok(true) || self.kill_descendants();
+        if cgroups.is_err() || !is_empty {
             exit(FAILED);
         }
         // An owner that lives and finds both guards gone knows by this that they had finished. It
@@ -417,20 +417,20 @@ impl<'a> Guard<'a> {
 
     /// Kills everybody below us, in rounds until nobody is left. Without a usable /proc there is no
     /// Subreaper job, so nobody is below us. Whether nobody is.
-    fn sweep(&mut self) -> bool {
+    fn kill_descendants(&mut self) -> bool {
         // Whoever is below us has an ancestor that is our child.
         if self.memory.children.reap() {
             return true;
         }
         let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return false };
-        let Memory { arena, path, marks, children, .. } = &mut *self.memory;
-        let mut walk = Walk { proc: &proc, arena, path, spare: 0 };
-        let mut sweep = Sweep::new(marks);
+        let Memory { arena, path, met, children, .. } = &mut *self.memory;
+        let mut walk = Walk { proc: &proc, arena, path, exclude: 0 };
+        let mut kill_tree = KillTree::new(met);
         let mut pause = 5;
         let mut alone = 0;
         // Zombies that a tracer holds are nobody to wait for.
         while alone < 2 {
-            let met = match sweep.round(&mut walk, getpid(), me.raw()) {
+            let met = match kill_tree.round(&mut walk, getpid(), me.raw()) {
                 Ok(round) => {
                     if let Some(last) = &round.last {
                         poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);

@@ -52,7 +52,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) arena: &'a mut [i32],
     pub(crate) path: &'a mut [Frame],
     /// The calling process: seen, but neither visited nor descended into unless it is the root.
-    pub(crate) spare: i32,
+    pub(crate) exclude: i32,
 }
 
 /// Whether a walk saw all there was.
@@ -103,7 +103,7 @@ impl Walk<'_> {
         visitor: &mut dyn Visitor,
         coverage: &mut Coverage,
     ) -> bool {
-        if pid <= 0 || pid == self.spare {
+        if pid <= 0 || pid == self.exclude {
             return false;
         }
         let Ok(pidfd) = pidfd_open(pid) else {
