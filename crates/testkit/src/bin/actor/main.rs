@@ -118,6 +118,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("below", trees::below),
     ("crowded", trees::crowded),
     ("bomb", trees::bomb),
+    ("busy-bomb", trees::busy_bomb),
     ("mourners", trees::mourners),
     ("stubborn", odd::stubborn),
     ("stopped", odd::stopped),

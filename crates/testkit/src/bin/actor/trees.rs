@@ -218,8 +218,18 @@ pub(crate) fn crowded() {
 }
 
 /// `bomb REPORT N [UID]`: forks without end, held to N live processes by `RLIMIT_NPROC`. Root is
-/// exempt from that limit, hence becomes UID.
+/// exempt from that limit, hence becomes UID. At the limit it rests between two attempts.
 pub(crate) fn bomb() {
+    limited_to_own_processes(|| explode(Some(Duration::from_millis(5))));
+}
+
+/// `busy-bomb REPORT N [UID]`: the same, and at the limit it goes on trying without a rest.
+pub(crate) fn busy_bomb() {
+    limited_to_own_processes(|| explode(None));
+}
+
+/// Starts `child` as a user of its own, who may have as many processes as the arguments say.
+fn limited_to_own_processes(child: impl FnOnce()) {
     if rustix::process::geteuid().is_root() {
         let uid: u32 = arg(1).parse().expect("a uid");
         // SAFETY: plain system calls; there is one thread.
@@ -231,16 +241,17 @@ pub(crate) fn bomb() {
     let starter = sys::pid();
     sys::fork(|| {
         say("bomb", starter);
-        explode()
+        child();
     });
 }
 
-fn explode() -> ! {
+fn explode(rest: Option<Duration>) -> ! {
     loop {
-        match sys::try_fork(|| explode()) {
-            // At the limit: wait for a gap, which is there as soon as somebody is killed.
-            Err(_) => thread::sleep(Duration::from_millis(5)),
-            Ok(_) => {
+        match (sys::try_fork(|| explode(rest)), rest) {
+            // At the limit: wait for a gap, which is there as soon as a member is killed.
+            (Err(_), Some(rest)) => thread::sleep(rest),
+            (Err(_), None) => {}
+            (Ok(_), _) => {
                 // SAFETY: a null status is allowed. Dead children must not fill the limit.
                 while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
             }
