@@ -54,6 +54,16 @@ impl Error {
         Self::with(Kind::Unsupported, what.into(), None)
     }
 
+    /// A refusal of the system that says that something cannot be had on this host.
+    #[allow(dead_code, reason = "not every system has a second mechanism")]
+    pub(crate) fn into_unsupported(mut self) -> Self {
+        if matches!(self.0.kind, Kind::Os) {
+            self.0.what = format!("failed to {}", self.0.what);
+            self.0.kind = Kind::Unsupported;
+        }
+        self
+    }
+
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::with(Kind::InvalidInput, what.into(), None)
     }

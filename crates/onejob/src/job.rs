@@ -458,10 +458,9 @@ impl JobBuilder {
             }
             match sys::Job::new(mechanism, &spec) {
                 Ok(sys) => return Ok(Job { sys, made_by }),
-                // Only a mechanism that is not to be had here sends us on: a full table is an error.
                 Err(error)
                     if error.is_unmet_requirement()
-                        || error.is_unsupported() && self.mechanism.is_none() =>
+                        || self.mechanism.is_none() && allows_next(&error) =>
                 {
                     refusals.push(format!("{mechanism}: {error}"));
                 }
@@ -506,6 +505,12 @@ impl JobBuilder {
         Error::unmet(format!("no job with {} is to be had here: {why}", wanted.join(", ")))
             .hint("`onejob doctor` explains what this host can give and how to get more")
     }
+}
+
+/// Whether the next mechanism is tried after this error: this one is not available on this host.
+/// Any other error (a full table of descriptors) would not be different with the next one.
+pub(crate) fn allows_next(error: &Error) -> bool {
+    error.is_unmet_requirement() || error.is_unsupported()
 }
 
 /// What a new job is to be, whatever holds it together.

@@ -63,7 +63,7 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     pub(super) fn new(spec: &Spec) -> Result<Cgroup> {
         let base = Base::current(spec.limits.resources(), spec.around)?;
-        base.enable(spec.limits.resources())?;
+        base.enable(spec.limits.resources()).map_err(hierarchy::unavailable)?;
         if spec.account {
             base.account();
         }
@@ -80,7 +80,10 @@ impl Cgroup {
             record: None,
             released: false,
         };
-        let first = job.current()?;
+        let first = job.current().map_err(|error| {
+            job.base.forget();
+            hierarchy::unavailable(error)
+        })?;
         let begun = job.publish(spec).and_then(|()| match spec.around {
             Around::Others => Ok(()),
             Around::Caller => job.move_caller_to(&first),
@@ -505,7 +508,7 @@ impl Mechanism for Cgroup {
             return Err(members::frozen());
         }
         const TRIES: usize = 8;
-        let mut spawned = Err(Error::os("start a process", io::Error::from(Errno::NODEV)));
+        let mut spawned = Err(members::killed_meanwhile());
         for _ in 0..TRIES {
             let current = self.current()?;
             spawned = match &self.base.remote {
@@ -515,9 +518,12 @@ impl Mechanism for Cgroup {
                 }
                 Some(remote) => self.spawn_remote(command, &current, remote),
             };
-            // Killed and removed between our look and the clone: the next one is fresh.
-            if !spawned.as_ref().is_err_and(members::is_gone) {
-                break;
+            // Another thread has killed the job since we looked for the cgroup: the next one is fresh.
+            match &spawned {
+                Err(error) if !error.is_exec() && current.takes_no_member() => {
+                    spawned = Err(members::killed_meanwhile());
+                }
+                _ => break,
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &current));
         }

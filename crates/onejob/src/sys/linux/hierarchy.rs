@@ -74,7 +74,7 @@ impl Base {
     /// The base for jobs made now with these limits. Its guards are on their way: nobody may be
     /// started before one of them has [arrived](Guards::arrive).
     pub(super) fn current(wanted: Resources, around: Around) -> Result<Arc<Base>> {
-        let place = Place::current()?;
+        let place = Place::current().map_err(unavailable)?;
         let owner = ProcessToken::current()?;
         let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
         // A forked copy of an owner is an owner of its own.
@@ -83,7 +83,7 @@ impl Base {
             base.revive_guards()?;
             return Ok(base.clone());
         }
-        let base = match Ground::own(&place) {
+        let base = match Ground::own(&place).map_err(unavailable) {
             Ok(own) if own.suffices(wanted) => Base::on(own, place, owner, &bases)?,
             own => Base::elsewhere(own, place, owner, wanted, around, &bases)?,
         };
@@ -149,9 +149,7 @@ impl Base {
     ) -> Result<Base> {
         let mut refusals = Vec::new();
         let refused = match own {
-            Err(error) if !error.is_unsupported() && !error.is_permission_denied() => {
-                return Err(error);
-            }
+            Err(error) if !error.is_unsupported() => return Err(error),
             // A scope would be a cgroup of the same kernel.
             Err(error) if ground::lacks_kill(&place) => return Err(error),
             Err(error) => error,
@@ -234,6 +232,14 @@ impl Base {
     fn in_a_scope(_: Place, _: ProcessToken, _: Around) -> Result<Base> {
         Err(Error::unsupported("systemd is not asked for a scope")
             .hint("build onejob with its feature systemd"))
+    }
+
+    /// No job could be made here: unless there is one already, its guards are not kept for the next.
+    pub(super) fn forget(&self) {
+        if self.next_job.load(Ordering::Relaxed) <= 1 {
+            let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
+            bases.retain(|base| !std::ptr::eq(&**base, self));
+        }
     }
 
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
@@ -483,6 +489,12 @@ impl Cgroup {
         self.is_killed.load(Ordering::Acquire)
     }
 
+    /// Whether it was killed or removed: a process that could not be started in it can be started in
+    /// a fresh one.
+    pub(super) fn takes_no_member(&self) -> bool {
+        self.is_killed() || is_removed(self.dir.as_fd())
+    }
+
     pub(super) fn is_being_killed(&self) {
         self.is_killed.store(true, Ordering::Release);
     }
@@ -626,6 +638,12 @@ pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
             Err(rustix::io::Errno::ROFS) => {
                 return lacking("is mounted read-only", "let the container write to its cgroup");
             }
+            Err(rustix::io::Errno::NOENT) => {
+                return lacking(
+                    "is hidden: another file system is mounted over it",
+                    "mount one: mount -t cgroup2 none /sys/fs/cgroup",
+                );
+            }
             Err(_) => {
                 let hint = "run as root or in a delegated cgroup, for example with \
                             systemd-run --user --scope -p Delegate=yes";
@@ -639,6 +657,15 @@ pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
         return lacking("is threaded and cannot hold processes of its own", "use another cgroup");
     }
     Ok(dir)
+}
+
+/// A refusal that says that cgroups cannot be used here, so that another mechanism is tried. If
+/// descriptors or memory are used up, any mechanism would fail.
+pub(super) fn unavailable(error: Error) -> Error {
+    match error.raw_os_error().map(Errno) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => error,
+        _ => error.into_unsupported(),
+    }
 }
 
 pub(super) fn read_text(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
@@ -668,6 +695,12 @@ fn open_job_file(cgroup: BorrowedFd<'_>, name: &CStr, flags: i32) -> io::Result<
     let file = cgroup_walk::open_file(cgroup.as_raw_fd(), name, flags)?.into_raw();
     // SAFETY: just opened, and given up by its owner.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// Whether the kernel says that the cgroup behind a descriptor has been removed.
+pub(super) fn is_removed(cgroup: BorrowedFd<'_>) -> bool {
+    let listed = rustix::fs::accessat(cgroup, "cgroup.procs", Access::EXISTS, AtFlags::empty());
+    listed.is_err_and(|e| is_gone(Errno(e.raw_os_error())))
 }
 
 /// Whether an error only says that the cgroup has been removed.

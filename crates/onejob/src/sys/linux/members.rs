@@ -180,9 +180,10 @@ pub(super) fn not_ours() -> Error {
     Error::unsupported("only its owner can release a job")
 }
 
-/// Whether a process could not be started because the cgroup for it was removed meanwhile.
-pub(super) fn is_gone(error: &Error) -> bool {
-    !error.is_exec() && error.raw_os_error().map(Errno) == Some(Errno::NODEV)
+/// No process could be started, because the job was killed again at each attempt.
+pub(super) fn killed_meanwhile() -> Error {
+    let canceled = io::Error::from_raw_os_error(Errno::CANCELED.0);
+    Error::os("start a process: the job was killed meanwhile", canceled)
 }
 
 /// Moves a running process into a cgroup; it is the one that is meant, or it is moved back.

@@ -2,8 +2,9 @@
 
 use super::{Job, LADDER};
 use crate::{
-    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources, Rung,
-    job::{Around, Spec},
+    Accounting, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources,
+    Rung,
+    job::{Around, Spec, allows_next},
     sys::Mechanism as _,
 };
 
@@ -51,10 +52,14 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
     }
 }
 
-/// Makes an empty job of each and takes it down again.
+/// Makes an empty job of each and takes it down again. After an error with which a new job would fail,
+/// the others are not tried.
 pub(crate) fn survey() -> Vec<Rung> {
     let spec = Spec::plain(Around::Others);
-    let probe = |mechanism: &Mechanism| match Job::new(*mechanism, &spec) {
+    let mut stopped_at = None;
+    let probe = |mechanism: &Mechanism| match stopped_at
+        .map_or_else(|| Job::new(*mechanism, &spec), |first| Err(not_tried(first)))
+    {
         Ok(mut job) => {
             let mut guarantees = job.guarantees();
             let (reason, remedy) = match mechanism {
@@ -64,14 +69,24 @@ pub(crate) fn survey() -> Vec<Rung> {
             job.close();
             Rung { mechanism: *mechanism, guarantees: Some(guarantees), reason, remedy }
         }
-        Err(error) => Rung {
-            mechanism: *mechanism,
-            guarantees: None,
-            remedy: error.remedy().map(str::to_owned),
-            reason: error.reason(),
-        },
+        Err(error) => {
+            if !allows_next(&error) {
+                stopped_at = Some(*mechanism);
+            }
+            Rung {
+                mechanism: *mechanism,
+                guarantees: None,
+                remedy: error.remedy().map(str::to_owned),
+                reason: error.reason(),
+            }
+        }
     };
     LADDER.iter().map(probe).collect()
+}
+
+fn not_tried(first: Mechanism) -> Error {
+    Error::unsupported(format!("not tried, because a new job fails with the error of {first}"))
+        .hint(format!("solve the problem of {first} first"))
 }
 
 /// Says how, and what limits are to be had if they are asked for.

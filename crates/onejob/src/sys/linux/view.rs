@@ -5,7 +5,6 @@
 
 use std::{
     ffi::CString,
-    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use std::{
 use super::{
     PATIENCE,
     floor::{
-        call::{Errno, POLLIN, PollFd},
+        call::{POLLIN, PollFd},
         cgroup::{self as floor, Events},
     },
     hierarchy::{self, is_gone},
@@ -213,7 +212,7 @@ impl Mechanism for View {
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         const TRIES: usize = 8;
-        let mut spawned = Err(Error::os("start a process", io::Error::from(Errno::NODEV)));
+        let mut spawned = Err(members::killed_meanwhile());
         for _ in 0..TRIES {
             let current = self.current()?;
             if Members(vec![current.as_fd()]).are_frozen() {
@@ -221,9 +220,12 @@ impl Mechanism for View {
             }
             let memory = limits::memory_of_a_child(current.as_fd());
             spawned = spawn::local(command, Some(current.as_fd()), memory);
-            // Removed by its owner between our look and the clone.
-            if !spawned.as_ref().is_err_and(members::is_gone) {
-                break;
+            // Removed by its owner since we looked for the cgroup.
+            match &spawned {
+                Err(error) if !error.is_exec() && hierarchy::is_removed(current.as_fd()) => {
+                    spawned = Err(members::killed_meanwhile());
+                }
+                _ => break,
             }
         }
         spawned.map_err(|error| match error.is_permission_denied() && !error.is_exec() {

@@ -16,7 +16,7 @@ impl Errno {
     pub(crate) const BUSY: Errno = Errno(16);
     pub(crate) const NODEV: Errno = Errno(19);    pub(crate) const NOTDIR: Errno = Errno(20);
     pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const NFILE: Errno = Errno(23);
-    pub(crate) const MFILE: Errno = Errno(24);
+    pub(crate) const MFILE: Errno = Errno(24);    pub(crate) const CANCELED: Errno = Errno(125);
     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
     pub(crate) const OPNOTSUPP: Errno = Errno(95); pub(crate) const CONNRESET: Errno = Errno(104);

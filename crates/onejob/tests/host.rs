@@ -1,0 +1,101 @@
+//! The doctor and `onejob run` agree about the host, whatever that lacks.
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use testkit::{Bins, Setting, cgroup, eventually, scratch_dir};
+
+/// Runs `onejob ARGS` after a script has changed what the host gives, seen by nothing else.
+fn on_a_host(script: &str, args: &[&str]) -> Output {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec"]);
+    command.arg(format!("{script}\nexec \"$@\"")).arg("sh").arg(Bins::get().onejob()).args(args);
+    command.env("ONEJOB_RUNTIME_DIR", scratch_dir().join("runtime")).stdin(Stdio::null());
+    command.output().expect("unshare starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A cgroup of the test's own, removed once the guards that were in it are gone.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let own = cgroup::own().expect("a cgroup setting");
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let place = own.join(format!("testcell-host-{}-{count}", std::process::id()));
+        fs::create_dir(&place).expect("a fresh cgroup");
+        Place(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        eventually("the test's cgroup is empty", || cgroup::remove(&self.0).ok());
+    }
+}
+
+fn can_change_hosts() -> bool {
+    let can = Setting::here().contains(&Setting::CgroupRoot);
+    if !can {
+        eprintln!("SKIPPED: mounts and cgroups are root's to change");
+    }
+    can
+}
+
+/// The doctor names the mechanism that `run` uses, or that there is none, and what it calls available
+/// works when it is forced.
+#[test]
+fn run_does_what_the_doctor_says() {
+    if !can_change_hosts() {
+        return;
+    }
+    let place = Place::new();
+    let dir = place.0.display();
+    let enter = format!("echo 0 >{dir}/cgroup.procs");
+    let mount = place.0.ancestors().filter(|dir| dir.join("cgroup.procs").exists()).last();
+    let mount = mount.map(Path::display).expect("mounted");
+    let hosts = [
+        (String::new(), "cgroup"),
+        ("mount -t tmpfs none /sys".to_owned(), "subreaper"),
+        (format!("mount -t tmpfs none {mount}"), "subreaper"),
+        (format!("mount --bind {mount} {mount}; mount -o remount,bind,ro {mount}"), "subreaper"),
+        (format!("{enter}; echo 0 >{dir}/cgroup.max.depth"), "subreaper"),
+        (
+            format!(
+                "{enter}; echo max >{dir}/cgroup.max.depth; echo 0 >{dir}/cgroup.max.descendants"
+            ),
+            "subreaper",
+        ),
+        ("umount -l /proc".to_owned(), "nothing"),
+        ("ulimit -n 5".to_owned(), "nothing"),
+    ];
+    for (script, expected) in hosts {
+        let doctor = on_a_host(&script, &["doctor"]);
+        let said = text(&doctor.stdout);
+        let uses = match expected {
+            "nothing" => "onejob run has nothing to use here.".to_owned(),
+            mechanism => format!("onejob run uses {mechanism}."),
+        };
+        assert!(said.contains(&uses), "{script}: {said}{}", text(&doctor.stderr));
+        let forced = ["cgroup", "subreaper"].map(|name| {
+            let is_available = said.contains(&format!("{name}: available"));
+            (vec!["run", "--mechanism", name, "--", "true"], is_available)
+        });
+        let plain = (vec!["run", "--", "true"], expected != "nothing");
+        for (args, works) in forced.into_iter().chain([plain]) {
+            let run = on_a_host(&script, &args);
+            let status = if works { 0 } else { 125 };
+            let told = text(&run.stderr);
+            assert_eq!(run.status.code(), Some(status), "{script}: {args:?}: {told}\n{said}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What several threads do to one job at the same time.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use common::{for_each_mechanism, job};
+use onejob::{Command, Job};
+
+/// Starts members from several threads while another one acts on the job without a pause.
+#[track_caller]
+fn spawns_while(job: &Job, act: impl Fn() + Sync) {
+    const SPAWNERS: usize = 4;
+    const SPAWNS: usize = 150;
+    let over = AtomicBool::new(false);
+    let spawn = || (0..SPAWNS).map(|_| job.spawn(Command::new("true"))).collect::<Vec<_>>();
+    let spawned: Vec<_> = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                act();
+            }
+        });
+        let spawners: Vec<_> = (0..SPAWNERS).map(|_| scope.spawn(spawn)).collect();
+        let joined = spawners.into_iter().map(|spawner| spawner.join().expect("no panic"));
+        let spawned = joined.flatten().collect();
+        over.store(true, Ordering::Relaxed);
+        spawned
+    });
+    let failed = spawned.iter().filter_map(|child| child.as_ref().err());
+    let failed: Vec<_> = failed.map(|error| format!("{error:?}")).collect();
+    assert!(failed.is_empty(), "{} of {}: {}", failed.len(), spawned.len(), failed[0]);
+    for child in spawned.into_iter().flatten() {
+        let mut child = child;
+        child.wait().expect("a status: it ran or was killed");
+    }
+    assert!(job.is_empty().expect("observable"));
+}
+
+/// A process is started in a fresh cgroup if another thread has killed the job meanwhile.
+#[test]
+fn a_spawn_during_a_kill_starts_a_process() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        spawns_while(&job, || drop(job.kill().expect("killed")));
+    });
+}
+
+/// The same if a second view of the job kills it.
+#[test]
+fn a_spawn_during_a_view_s_kill_starts_a_process() {
+    for_each_mechanism(|mechanism| {
+        let name = format!("race-{mechanism}-{}", std::process::id());
+        let job = Job::builder().mechanism(mechanism).name(&name).build().expect("a job");
+        let view = Job::open(&name).expect("it is listed");
+        spawns_while(&job, || drop(view.kill().expect("killed")));
+    });
+}
