@@ -457,7 +457,13 @@ impl JobBuilder {
                 continue;
             }
             match sys::Job::new(mechanism, &spec) {
-                Ok(sys) => return Ok(Job { sys, made_by }),
+                Ok(sys) => {
+                    let job = Job { sys, made_by };
+                    match self.broken(&job) {
+                        unmet if unmet.is_empty() => return Ok(job),
+                        unmet => refusals.push(format!("{mechanism} lacks {}", unmet.join(", "))),
+                    }
+                }
                 Err(error)
                     if error.is_unmet_requirement()
                         || self.mechanism.is_none() && allows_next(&error) =>
@@ -478,6 +484,17 @@ impl JobBuilder {
         }
         let promised = sys::promise(mechanism, around);
         promised.unmet(&self.required).iter().map(ToString::to_string).collect()
+    }
+
+    /// Which requirements the job does not meet now that it is made. Limits were settled when a place
+    /// for it was looked for.
+    fn broken(&self, job: &Job) -> Vec<String> {
+        let mut required = self.required.clone();
+        required.retain(|requirement| !matches!(requirement, Requirement::Limits(_)));
+        if required.is_empty() {
+            return Vec::new();
+        }
+        job.guarantees().unmet(&required).iter().map(ToString::to_string).collect()
     }
 
     /// What is asked for beyond the guarantees, checked; a limit is also a requirement.

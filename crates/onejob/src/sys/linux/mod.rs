@@ -23,6 +23,7 @@ mod limits;
 mod members;
 mod place;
 mod plan;
+mod privilege;
 mod registry;
 mod rights;
 #[cfg(feature = "systemd")]

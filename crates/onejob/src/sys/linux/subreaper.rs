@@ -29,7 +29,7 @@ use super::{
         proc::Proc,
     },
     guards::{Charge, Guards},
-    identity, members,
+    identity, members, privilege,
     registry::{self, Card, Record},
     rights::Rights,
     spawn::{self, Memory},
@@ -37,8 +37,8 @@ use super::{
     version::guard_failed,
 };
 use crate::{
-    Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources, Result, Signal,
-    Stats,
+    Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId, Resources,
+    Result, Signal, Stats,
     job::{Around, Spec},
     stop::Stoppable,
     sys::Mechanism,
@@ -400,10 +400,24 @@ impl Mechanism for Subreaper {
             Parent::Owner { .. } => Around::Caller,
         };
         let mut promised = super::promise(crate::Mechanism::Subreaper, around);
-        if let Parent::Guards { guards, .. } = &self.parent
-            && !guards.stand()
-        {
-            promised.owner_death = OwnerDeath::None;
+        let (pid, pidfd) = match &self.parent {
+            Parent::Owner { pid, pidfd } => (*pid, pidfd.as_fd()),
+            Parent::Guards { guards, .. } => match guards.root() {
+                Some(root) => root,
+                None => {
+                    promised.owner_death = OwnerDeath::None;
+                    promised.crosses_setuid = false;
+                    return promised;
+                }
+            },
+        };
+        // Owner and guards must both reach whatever the job has become.
+        promised.crosses_setuid &= privilege::process_crosses_users(pid);
+        // Members begin with the user and the security context of the process that starts them.
+        if !privilege::may_signal(pidfd) {
+            promised.kill = Kill::BestEffort;
+            promised.freeze = Freeze::None;
+            promised.crosses_setuid = false;
         }
         promised
     }

@@ -37,7 +37,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
                 Around::Caller if std::process::id() == 1 => OwnerDeath::Kernel,
                 Around::Caller => OwnerDeath::None,
             },
-            crosses_setuid: rustix::process::geteuid().is_root(),
+            crosses_setuid: super::privilege::crosses_users(),
             freeze: Freeze::Sweep,
             cpu_accounting: match around {
                 Around::Others => Accounting::Waited,
@@ -105,7 +105,7 @@ fn cgroups(given: &mut Guarantees) -> (String, Option<String>) {
 
 fn subreaper(given: &Guarantees) -> (String, Option<String>) {
     if given.crosses_setuid {
-        return ("needs no privilege; as root it reaches every user".to_owned(), None);
+        return ("needs no privilege; with CAP_KILL it reaches every user".to_owned(), None);
     }
     let remedy = "members that change their user are out of reach; cgroups reach them";
     ("needs no privilege".to_owned(), Some(remedy.to_owned()))

@@ -18,12 +18,13 @@ use super::{
     hierarchy::{self, is_gone},
     is_past, limits,
     members::{self, Members},
+    privilege,
     registry::{Record, Watch},
     spawn, wait_for,
 };
 use crate::{
-    Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
-    Result, Signal, Stats, StopReason, stop::Stoppable, sys::Mechanism,
+    Accounting, Command, Error, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
+    Resources, Result, Signal, Stats, StopReason, stop::Stoppable, sys::Mechanism,
 };
 
 pub(crate) struct View {
@@ -199,6 +200,11 @@ impl Stoppable for View {
 impl Mechanism for View {
     fn guarantees(&self) -> Guarantees {
         let mut promised = super::promise(crate::Mechanism::Cgroup, self.record.card.around);
+        if holds_us(&self.cgroups()) {
+            // One by one, then, and only if they may be signalled.
+            promised.kill = Kill::Converging;
+            promised.crosses_setuid = privilege::crosses_users();
+        }
         if !self.record.is_guarded() {
             promised.owner_death = OwnerDeath::None;
         }

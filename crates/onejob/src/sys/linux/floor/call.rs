@@ -457,9 +457,9 @@ pub(crate) fn reap(pidfd: i32, block: bool) -> Result<Option<Ended>> {
     Ok((ended.pid != 0).then_some(ended))
 }
 
-pub(crate) fn prctl(option: usize, argument: usize) {
+pub(crate) fn prctl(option: usize, argument: usize) -> Result<()> {
     // SAFETY: used with options that take a number or a static name.
-    let _ = unsafe { syscall(nr::PRCTL, [option, argument, 0, 0, 0, 0]) };
+    unsafe { syscall(nr::PRCTL, [option, argument, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub(crate) const PR_SET_NAME: usize = 15;

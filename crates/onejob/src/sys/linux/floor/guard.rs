@@ -114,7 +114,12 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
     {
         give_up(errno);
     }
-    call::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if let Err(errno) = call::prctl(PR_SET_CHILD_SUBREAPER, 1)
+        && task.prefix.is_empty()
+    {
+        // Members that lose their parent would leave the job.
+        give_up(errno);
+    }
     let signals = call::signalfd(1 << (SIGCHLD - 1));
     // SAFETY: the child goes on in the floor only.
     let forked = signals.as_ref().map_err(|e| *e).and_then(|_| unsafe { call::fork(SIGCHLD) });
@@ -157,8 +162,8 @@ fn begin_inside(task: Task<'_>, memory: &mut Memory, signals: Fd) -> ! {
     if task.group > 0 {
         call::join_group(task.group);
     }
-    // Not inherited.
-    call::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    // Not inherited. The outer one has seen whether that is allowed.
+    let _ = call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     memory.births.copies = !call::is_release(5, 16);
     let mut guard = Guard::new(memory, task, signals);
     if task.prefix.is_empty() {
@@ -173,7 +178,7 @@ fn settle(has_base: bool) {
     call::set_mask(u64::MAX);
     // An inherited "ignore" would make the kernel reap our children unseen.
     call::set_disposition(SIGCHLD, false);
-    call::prctl(PR_SET_NAME, NAME.as_ptr() as usize);
+    let _ = call::prctl(PR_SET_NAME, NAME.as_ptr() as usize);
     call::close_range(if has_base { 3 } else { 2 });
     for own in [SOCKET, OWNER] {
         let _ = call::set_cloexec(own, true);

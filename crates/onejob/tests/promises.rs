@@ -1,0 +1,201 @@
+//! What a job promises depends on what its owner and its guards may do, not on who they are.
+#![cfg(target_os = "linux")]
+
+#[path = "common/driven.rs"]
+mod driven;
+
+use std::process::{Command, Stdio};
+
+use driven::Driven;
+use testkit::{Bins, Cell, Report, Setting, eventually, proc, scratch_dir};
+
+/// A user of nothing else here.
+const OTHER: &str = "54322";
+
+/// What stands before the owner's program, and whether members that change their user are reached.
+struct Host {
+    what: &'static str,
+    prefix: &'static [&'static str],
+    setting: Setting,
+    crosses_setuid: bool,
+    /// How a member changes its user.
+    change: Change,
+}
+
+enum Change {
+    /// Root's becomes another user.
+    Drop,
+    /// It executes a program that is setuid root.
+    Execute,
+    /// It cannot: the program's user does not exist in the user namespace.
+    Cannot,
+}
+
+const WITHOUT_KILL: &[&str] = &["setpriv", "--bounding-set", "-kill", "--inh-caps", "-kill"];
+const WITH_KILL: &[&str] = &[
+    "setpriv",
+    "--reuid",
+    "54321",
+    "--regid",
+    "54321",
+    "--clear-groups",
+    "--inh-caps",
+    "+kill",
+    "--ambient-caps",
+    "+kill",
+];
+const ORDINARY: &[&str] =
+    &["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--inh-caps", "-kill"];
+
+/// The table: each row is a host, its cells are proven by what a kill does.
+const HOSTS: &[Host] = &[
+    Host {
+        what: "root",
+        prefix: &[],
+        setting: Setting::SubreaperRoot,
+        crosses_setuid: true,
+        change: Change::Drop,
+    },
+    Host {
+        what: "root without CAP_KILL",
+        prefix: WITHOUT_KILL,
+        setting: Setting::SubreaperRoot,
+        crosses_setuid: false,
+        change: Change::Drop,
+    },
+    Host {
+        what: "root without CAP_KILL, in a cgroup",
+        prefix: WITHOUT_KILL,
+        setting: Setting::CgroupRoot,
+        crosses_setuid: true,
+        change: Change::Drop,
+    },
+    Host {
+        what: "an ordinary user",
+        prefix: ORDINARY,
+        setting: Setting::SubreaperRoot,
+        crosses_setuid: false,
+        change: Change::Execute,
+    },
+    Host {
+        what: "an ordinary user with CAP_KILL",
+        prefix: WITH_KILL,
+        setting: Setting::SubreaperRoot,
+        crosses_setuid: true,
+        change: Change::Execute,
+    },
+    Host {
+        what: "root of a user namespace",
+        prefix: &["unshare", "--user", "--map-root-user"],
+        setting: Setting::SubreaperRoot,
+        crosses_setuid: true,
+        change: Change::Cannot,
+    },
+];
+
+fn is_here() -> bool {
+    let is_here = Setting::here().contains(&Setting::CgroupRoot);
+    if !is_here {
+        eprintln!("SKIPPED: capabilities are root's to give");
+    }
+    is_here
+}
+
+/// The program with what stands before it, as a command line.
+fn command_line(host: &Host, program: &str) -> Vec<String> {
+    let words = host.prefix.iter().copied().chain([program]);
+    words.map(str::to_owned).collect()
+}
+
+/// Starts a member that changes its user, and says its number and whether it has changed it.
+fn changed_member(host: &Host, cell: &Cell, owner: &mut Driven) -> Option<i32> {
+    let report = Report::new();
+    let (actor, arg) = (Bins::get().actor(), report.arg().to_owned());
+    match host.change {
+        Change::Drop => {
+            owner.ok(&format!(
+                "spawn setpriv --reuid {OTHER} --regid {OTHER} --clear-groups sleep 300"
+            ));
+            let changed = |pid: &i32| {
+                proc::status(*pid, "Uid").is_some_and(|uid| uid.starts_with(&format!("{OTHER}\t")))
+            };
+            let found = || cell.living_pids().into_iter().find(changed);
+            Some(eventually("a member of another user", found))
+        }
+        Change::Execute | Change::Cannot => {
+            let setuid = Bins::get().setuid_actor()?;
+            if matches!(host.change, Change::Cannot) {
+                owner.ok(&format!("spawn {} sleep {arg}", setuid.display()));
+                let listed = owner.ok("list");
+                return Some(listed.trim().parse().expect("one member"));
+            }
+            owner.ok(&format!("spawn {} setuid {arg} {}", actor.display(), setuid.display()));
+            Some(report.player(cell, "escapee").pid)
+        }
+    }
+}
+
+/// A member that has changed its user dies by a kill if that is promised, and is reported if not.
+#[test]
+fn members_of_another_user_die_where_promised() {
+    if !is_here() {
+        return;
+    }
+    for host in HOSTS {
+        eprintln!("{}", host.what);
+        let mechanism = host.setting.mechanism();
+        let mut cell = Cell::new(host.setting);
+        let line = command_line(host, &Bins::get().owner().display().to_string());
+        let mut owner = Driven::start(&mut cell, line[0].as_ref(), |command| {
+            command.args(&line[1..]);
+        });
+        owner.answer().expect("a greeting");
+        owner.ok(&format!("new {mechanism}"));
+        let said = owner.ok("guarantees");
+        let word = if host.crosses_setuid { "crosses-setuid=yes" } else { "crosses-setuid=no" };
+        assert!(said.contains(word), "{}: {said}", host.what);
+        let Some(member) = changed_member(host, &cell, &mut owner) else {
+            eprintln!("SKIPPED: no program can be made setuid here");
+            continue;
+        };
+        owner.tell("kill");
+        match owner.answer() {
+            Ok(_) => assert!(!proc::is_alive(member), "{}: it lives", host.what),
+            Err(error) => {
+                assert!(!host.crosses_setuid, "{}: {error}", host.what);
+                assert!(error.starts_with(&format!("survivors {member}:")), "{error}");
+            }
+        }
+        assert_eq!(proc::is_alive(member), !host.crosses_setuid, "{}", host.what);
+        // Root can.
+        if proc::is_alive(member) {
+            proc::kill(member);
+        }
+        owner.end();
+        cell.awaits_desertion(|_| false);
+    }
+}
+
+/// `--require crosses-setuid` accepts what is promised, and nothing else.
+#[test]
+fn what_is_required_is_what_is_promised() {
+    if !is_here() {
+        return;
+    }
+    for host in HOSTS {
+        let mut cell = Cell::new(host.setting);
+        let line = command_line(host, &Bins::get().onejob().display().to_string());
+        let said = scratch_dir().join("said");
+        let file = std::fs::File::create(&said).expect("a scratch directory");
+        let mut run = cell.start(line[0].as_ref(), |command: &mut Command| {
+            command.args(&line[1..]).args(["run", "--mechanism", host.setting.mechanism()]);
+            command.args(["--require", "crosses-setuid", "--", "true"]);
+            command.stdin(Stdio::null()).stderr(file);
+        });
+        let status = run.wait().expect("our child").code();
+        let said = std::fs::read_to_string(said).expect("text");
+        let expected = if host.crosses_setuid { 0 } else { 125 };
+        assert_eq!(status, Some(expected), "{}: {said}", host.what);
+        cell.awaits_desertion(|_| false);
+    }
+}
