@@ -1,8 +1,11 @@
 //! `onejob ls`: the jobs of this user.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
-use onejob::JobEntry;
+use onejob::{JobEntry, Mechanism, Process};
 use serde::Serialize;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     note::Note,
-    os::{self, ProcessInfo},
+    os,
     render::{
         self, Listing,
         table::{Table, TerminalStyle, age, bytes, or_dash, seconds},
@@ -41,30 +44,34 @@ struct JobRow {
 
 pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
     render::show(args.listing, || {
-        let jobs = onejob::jobs()?;
-        Ok(JobList { schema: 1, jobs: jobs.filter_map(|entry| row(&entry)).collect() })
+        let mut containments = HashMap::new();
+        let jobs = onejob::jobs()?.filter_map(|entry| row(&entry, &mut containments));
+        Ok(JobList { schema: 1, jobs: jobs.collect() })
     })
 }
 
-/// `None` if the job has ended meanwhile.
-fn row(entry: &JobEntry) -> Option<JobRow> {
+/// `None` if the job has ended meanwhile. A job's containment is that of its mechanism on this host,
+/// which `containments` remembers: to ask each job would probe it and its guards.
+fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Option<JobRow> {
     let job = entry.open().ok()?;
     let members = job.processes().ok()?;
     let stats = job.stats().ok();
     let cpu = stats.and_then(|stats| Some(stats.cpu_user? + stats.cpu_system?));
-    let infos: Vec<ProcessInfo> = members.iter().filter_map(os::process_info).collect();
     let note = Note::read(&job);
     Some(JobRow {
         id: entry.id.clone(),
         name: entry.name.clone(),
         mechanism: entry.mechanism.to_string(),
-        containment: job.guarantees().containment.to_string(),
+        containment: containments
+            .entry(entry.mechanism)
+            .or_insert_with(|| job.guarantees().containment.to_string())
+            .clone(),
         owner_pid: entry.owner.map(|owner| owner.pid()),
         members: members.len(),
         cpu_seconds: cpu.map(|time| time.as_secs_f64()),
-        memory_bytes: infos.iter().map(|info| info.memory).reduce(|a, b| a + b),
+        memory_bytes: members.iter().filter_map(os::resident_memory).reduce(|a, b| a + b),
         age_seconds: age_of(entry).map(|time| time.as_secs_f64()),
-        command: command(&infos, note.as_ref()),
+        command: command(&members, note.as_ref()),
         log: note.and_then(|note| note.log),
     })
 }
@@ -74,11 +81,12 @@ fn age_of(entry: &JobEntry) -> Option<Duration> {
 }
 
 /// CMD with its arguments; for a job that was not started by `onejob run`, the oldest member's.
-fn command(members: &[ProcessInfo], note: Option<&Note>) -> Option<String> {
-    match note {
-        Some(note) => Some(note.command.join(" ")),
-        None => members.iter().max_by_key(|info| info.age).map(|info| info.command.clone()),
+fn command(members: &[Process], note: Option<&Note>) -> Option<String> {
+    if let Some(note) = note {
+        return Some(note.command.join(" "));
     }
+    let infos = members.iter().filter_map(os::process_info);
+    infos.max_by_key(|info| info.age).map(|info| info.command)
 }
 
 impl Listing for JobList {

@@ -18,7 +18,7 @@
 //! | `spawn_thread(work)`, `Completion` | a thread whose end `wait_for` can wait for |
 //! | `without_tostop(write)` | writing to a terminal without being stopped by `stty tostop` |
 //! | `exit_code(status)`, `die_like(status)`, `die_by_sigkill()` | ending as CMD did |
-//! | `process_info(process)`, `ancestors(pid)` | what listings print about a process |
+//! | `process_info(process)`, `resident_memory(process)`, `ancestors(pid)` | what listings print about a process |
 //! | `terminal_width()` | the width of the terminal on standard output |
 //! | `daemonize()`, `DaemonSide`, `ReportPipe`, `redirect_stdio(log)` | running in the background |
 //! | `log_dir()`, `create_log(path)`, `FileWatch` | log files of detached jobs |
@@ -43,9 +43,9 @@ pub(crate) use system::{
     SignalQueue, Terminal, Waitable, ancestors, args, become_group_leader, become_subreaper,
     create_log, daemonize, die_by_sigkill, die_like, exit_code, is_pid_1, log_dir, process_info,
     protected_process, reap_orphans, redirect_stdio, release_terminal, reset_sigchld,
-    set_parent_death_signal, signal_group, signal_own_group, signal_unless_in_own_group, spawn,
-    spawn_thread, stop_self, terminal_width, wait_for, was_ignored_or_blocked, why_no_init,
-    without_tostop,
+    resident_memory, set_parent_death_signal, signal_group, signal_own_group,
+    signal_unless_in_own_group, spawn, spawn_thread, stop_self, terminal_width, wait_for,
+    was_ignored_or_blocked, why_no_init, without_tostop,
 };
 
 /// What ended a [`wait_for`].

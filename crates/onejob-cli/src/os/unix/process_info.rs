@@ -1,6 +1,6 @@
 //! What listings print about a process, from `/proc`.
 
-use std::{collections::HashMap, ffi::CStr, fs, sync::Mutex, time::Duration};
+use std::{collections::HashMap, ffi::CStr, fs, io::Read as _, sync::Mutex, time::Duration};
 
 use onejob::{Process, ProcessId};
 
@@ -15,13 +15,19 @@ pub(crate) fn process_info(process: &Process) -> Option<ProcessInfo> {
     let info = ProcessInfo {
         user: user_of(pid)?,
         cpu: time(stat.number(14)? + stat.number(15)?),
-        memory: stat.number(24)? * rustix::param::page_size() as u64,
+        memory: stat.resident_memory()?,
         age: uptime()?.saturating_sub(time(stat.number(22)?)),
         command: command_of(pid).unwrap_or_else(|| format!("[{}]", process.name)),
         leads_group_only: stat.number(5)? == u64::from(pid) && stat.number(6)? != u64::from(pid),
     };
     // The files were opened by pid: they are the process's own only if it still exists.
     (ProcessId::of(pid).ok()? == process.id).then_some(info)
+}
+
+/// The resident memory of a process in bytes; `None` as for [`process_info`].
+pub(crate) fn resident_memory(process: &Process) -> Option<u64> {
+    let memory = Stat::of(process.pid())?.resident_memory()?;
+    (ProcessId::of(process.pid()).ok()? == process.id).then_some(memory)
 }
 
 /// The parent of a process, its parent, and so on up to PID 1.
@@ -36,9 +42,17 @@ struct Stat(String);
 
 impl Stat {
     fn of(pid: u32) -> Option<Stat> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // One read returns the whole line: 52 numbers, and a name of at most 64 bytes.
+        let mut bytes = [0; 2048];
+        let mut file = fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+        let len = file.read(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes[..len]);
         // The process name may contain any character, a parenthesis too.
         text.rsplit_once(") ").map(|(_, fields)| Stat(fields.to_owned()))
+    }
+
+    fn resident_memory(&self) -> Option<u64> {
+        Some(self.number(24)? * rustix::param::page_size() as u64)
     }
 
     fn number(&self, field: usize) -> Option<u64> {
@@ -46,9 +60,20 @@ impl Stat {
     }
 }
 
+/// The time since boot, by the clock of the start times in `/proc/PID/stat`.
 fn uptime() -> Option<Duration> {
-    let text = fs::read_to_string("/proc/uptime").ok()?;
-    Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: an all-zero timespec is valid, and it lives through the call.
+        let (result, now) = unsafe {
+            let mut now: libc::timespec = std::mem::zeroed();
+            (libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now), now)
+        };
+        let seconds = u64::try_from(now.tv_sec).ok().filter(|_| result == 0)?;
+        Some(Duration::new(seconds, u32::try_from(now.tv_nsec).ok()?))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 fn command_of(pid: u32) -> Option<String> {

@@ -46,6 +46,16 @@ pub(crate) fn process_info(process: &Process) -> Option<ProcessInfo> {
     })
 }
 
+/// The resident memory of a process in bytes; `None` as for [`process_info`].
+pub(crate) fn resident_memory(process: &Process) -> Option<u64> {
+    let handle = open(process.pid())?;
+    // The open handle keeps the pid from being reused.
+    if ProcessId::of(process.pid()).ok()? != process.id {
+        return None;
+    }
+    memory_of(&handle)
+}
+
 /// The parent of a process, its parent, and so on. A parent that is younger than its child has only
 /// reused the pid of the dead parent, and ends the list.
 pub(crate) fn ancestors(pid: u32) -> Vec<u32> {

@@ -10,6 +10,19 @@ use crate::{
 
 /// What a job of this mechanism promises if it can be made.
 pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
+    let mut promised = promise_without_limits(mechanism, around);
+    if mechanism == Mechanism::Cgroup {
+        promised.limits = match around {
+            Around::Others => super::hierarchy::limits_perhaps(),
+            // Who has used it up is killed, and the caller is one of them.
+            Around::Caller => super::hierarchy::limits_perhaps().without(Resources::CPU_TIME),
+        };
+    }
+    promised
+}
+
+/// The same without the limits: to find those out, the caller's cgroup is probed.
+pub(super) fn promise_without_limits(mechanism: Mechanism, around: Around) -> Guarantees {
     match mechanism {
         Mechanism::Cgroup => Guarantees {
             mechanism,
@@ -21,11 +34,7 @@ pub(crate) fn promise(mechanism: Mechanism, around: Around) -> Guarantees {
             cpu_accounting: Accounting::Everyone,
             memory_accounting: Accounting::None,
             io_accounting: Accounting::None,
-            limits: match around {
-                Around::Others => super::hierarchy::limits_perhaps(),
-                // Who has used it up is killed, and the caller is one of them.
-                Around::Caller => super::hierarchy::limits_perhaps().without(Resources::CPU_TIME),
-            },
+            limits: Resources::NONE,
         },
         Mechanism::Subreaper => Guarantees {
             mechanism,

@@ -199,7 +199,8 @@ impl Stoppable for View {
 
 impl Mechanism for View {
     fn guarantees(&self) -> Guarantees {
-        let mut promised = super::promise(crate::Mechanism::Cgroup, self.record.card.around);
+        let around = self.record.card.around;
+        let mut promised = super::survey::promise_without_limits(crate::Mechanism::Cgroup, around);
         if holds_us(&self.cgroups()) {
             // One by one, then, and only if they may be signalled.
             promised.kill = Kill::Converging;
