@@ -55,7 +55,11 @@ mod tests {
     use crate::{
         Command,
         sys::linux::{
-            floor::exec::{Limit, Mapping},
+            attributes::Changed,
+            floor::{
+                attributes::{Attribute, OOM_SCORE_ADJ},
+                exec::{Limit, Mapping},
+            },
             plan::{Record, Setting},
         },
     };
@@ -128,6 +132,11 @@ mod tests {
                 cwd_fd: size as i32 - 1,
                 process_group: None,
                 ignored: Some(0),
+                attributes: Changed {
+                    cpus: vec![3; size % 3],
+                    scheduling: if size < 5 { vec![] } else { vec![48, 0, 0, 0, 0, 0] },
+                    others: vec![Attribute { kind: OOM_SCORE_ADJ, value: -1 }; size / 3],
+                },
             };
             all.push(Record::new(&command, &setting).bytes().to_vec());
         }

@@ -7,6 +7,7 @@
 //! standard library is in [`floor`].
 
 mod accounting;
+mod attributes;
 mod below;
 mod budget;
 mod cgroup;

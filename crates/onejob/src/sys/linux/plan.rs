@@ -16,7 +16,10 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-use super::floor::exec::{self, Limit, List, Mapping, Plan, Stage};
+use super::{
+    attributes::Changed,
+    floor::exec::{self, Limit, List, Mapping, Plan, Stage},
+};
 use crate::{Command, Error, Result, command::StdioKind};
 
 /// A whole record, not yet relocated.
@@ -33,6 +36,7 @@ pub(super) struct Setting {
     pub(super) process_group: Option<i32>,
     /// The dispositions of this process, where the child does not inherit them.
     pub(super) ignored: Option<u64>,
+    pub(super) attributes: Changed,
 }
 
 impl Record {
@@ -55,6 +59,8 @@ impl Record {
         let limits = setting.limits.iter();
         let limits: Vec<u64> =
             limits.flat_map(|limit| [limit.resource, limit.values[0], limit.values[1]]).collect();
+        let attributes = setting.attributes.others.iter();
+        let attributes: Vec<u64> = attributes.flat_map(|it| [it.kind, it.value as u64]).collect();
         let signals = unix.signals.unwrap_or_default();
         let ignored = unix.signals.map(|state| state.ignored).or(setting.ignored);
         let process_group = unix.process_group.or(setting.process_group);
@@ -72,6 +78,12 @@ impl Record {
                 at: record.list(&groups),
                 len: unix.groups.as_ref().map_or(0, Vec::len) as u64,
             },
+            attributes: List {
+                at: record.list(&attributes),
+                len: setting.attributes.others.len() as u64,
+            },
+            cpus: record.words_of(&setting.attributes.cpus),
+            scheduling: record.words_of(&setting.attributes.scheduling),
             hook: 0,
             hook_data: 0,
             blocked: signals.blocked,
@@ -132,6 +144,10 @@ impl Record {
         at
     }
 
+    fn words_of(&mut self, words: &[u64]) -> List {
+        List { at: self.list(words), len: words.len() as u64 }
+    }
+
     fn ended_list(&mut self, words: &[u64]) -> u64 {
         let at = self.list(words);
         self.words.push(0);
@@ -162,7 +178,7 @@ impl Record {
 }
 
 /// Two numbers in one word, in memory order.
-fn pair(first: u32, second: u32) -> u64 {
+pub(super) fn pair(first: u32, second: u32) -> u64 {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&first.to_ne_bytes());
     bytes[4..].copy_from_slice(&second.to_ne_bytes());
@@ -255,6 +271,10 @@ pub(super) fn failure(command: &Command, stage: u32, errno: i32) -> Error {
         stage if stage == Stage::Join as u32 => what("join the cgroup of the job"),
         stage if stage == Stage::Descriptors as u32 => what("place the descriptors"),
         stage if stage == Stage::Limits as u32 => what("set the resource limits"),
+        stage if stage == Stage::Attributes as u32 => what(
+            "pass on the scheduling and memory settings of this thread",
+        )
+        .hint("the guard that starts it lacks the privilege: make a new job, with a new guard"),
         stage if stage == Stage::Credentials as u32 => what("change the user or group"),
         stage if stage == Stage::Directory as u32 => {
             let dir = command.current_dir.as_deref().unwrap_or(".".as_ref());
@@ -289,6 +309,7 @@ mod tests {
             cwd_fd: -1,
             process_group: None,
             ignored: None,
+            attributes: Changed::default(),
         };
         let mut record = Record::new(&command, &setting);
         // SAFETY: a whole record that stays in place, relocated once.

@@ -4,7 +4,12 @@ use std::{ffi::CStr, io, os::fd::AsRawFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{floor::call, read_proc, spawn::Inherited};
+use super::{
+    attributes::{Attributes, Changed},
+    floor::call::{self, Errno},
+    read_proc,
+    spawn::Inherited,
+};
 use crate::{Error, Result};
 
 /// What a child has from its parent without being told: a guard's child would have the guard's, as
@@ -17,6 +22,7 @@ pub(super) struct Rights {
     namespaces: String,
     session: i32,
     root: (u64, u64),
+    attributes: Attributes,
 }
 
 impl Rights {
@@ -48,11 +54,14 @@ impl Rights {
         let status = read_proc(&format!("/proc/{entry}/status")).map_err(failed)?;
         let mut credentials = String::with_capacity(512);
         let (mut umask, mut ignored) = (None, None);
+        let (mut cpus, mut has_huge_pages) = ("", None);
         for line in status.split_inclusive('\n') {
             let Some((word, value)) = line.split_once(':') else { continue };
             match word {
                 "Umask" => umask = u64::from_str_radix(value.trim(), 8).ok(),
                 "SigIgn" => ignored = u64::from_str_radix(value.trim(), 16).ok(),
+                "Cpus_allowed" => cpus = value,
+                "THP_enabled" => has_huge_pages = Some(value.trim() == "1"),
                 word if WORDS.contains(&word) => credentials.push_str(line),
                 _ => {}
             }
@@ -65,6 +74,7 @@ impl Rights {
             // A group from outside our PID namespace has no number; the guard is in it, too.
             group: Some(call::own_group()).filter(|group| *group != 0),
             ignored,
+            attributes: Changed::default(),
         };
         const NAMESPACES: [&CStr; 8] = [
             c"cgroup",
@@ -95,6 +105,7 @@ impl Rights {
             namespaces,
             session: call::session_of(pid),
             root: (root.st_dev, root.st_ino),
+            attributes: Attributes::read(entry, pid, cpus, has_huge_pages),
         };
         Ok((rights, inherited))
     }
@@ -114,7 +125,12 @@ impl Rights {
             "session"
         } else if now.root != self.root {
             "root directory"
+        } else if !now.attributes.can_fork() {
+            // As for any child of such a thread.
+            let why = io::Error::from_raw_os_error(Errno::AGAIN.0);
+            return Err(Error::os("start a process from a thread with a deadline", why));
         } else {
+            inherited.attributes = now.attributes.changed_from(&self.attributes);
             return Ok(inherited);
         };
         Err(Error::unsupported(format!(

@@ -11,6 +11,7 @@ use rustix::{
 };
 
 use super::{
+    attributes::Changed,
     child::{Child, reap_unwaited},
     floor::{
         birth,
@@ -106,6 +107,7 @@ fn make(
         process_group: None,
         // The old call cannot reset our handlers, so the child does, and must know what to ignore.
         ignored: matches!(way, Way::Joins(_)).then(ignored_signals),
+        attributes: Changed::default(),
     };
     let mut record = Record::new(command, &setting);
     if let Way::Joins(Some(procs)) = way {
@@ -287,6 +289,8 @@ pub(super) struct Inherited {
     pub(super) group: Option<i32>,
     /// The signals we ignore, 1 being the lowest bit.
     pub(super) ignored: u64,
+    /// Where it would be scheduled otherwise, or its memory treated otherwise.
+    pub(super) attributes: Changed,
 }
 
 /// Starts a child of the guard. It is inside because everything below the guard is, or in the cgroup
@@ -348,6 +352,7 @@ fn remote_once(
         cwd_fd: inherited.len() as i32,
         process_group: ours.group,
         ignored: Some(ours.ignored & !(1 << (call::SIGPIPE - 1))),
+        attributes: ours.attributes.clone(),
     };
     let mut record = Record::new(command, &setting);
     let mut request = Message::new(message::SPAWN);

@@ -9,7 +9,8 @@
 //! Others get a copy, too. Before Linux 5.16 everybody: until then a core dump takes along whoever
 //! shares the memory. Whoever is born into a cgroup: when that is out of memory, the kernel
 //! kills everybody who shares the memory of the one it has chosen. And whoever becomes another user: the
-//! kernel closes the memory of such a process to others, and ours is to stay open to our own user.
+//! kernel closes the memory of such a process to others, and ours is to stay open to our own user. And
+//! whoever gets other settings of its memory than ours, which would be ours as well.
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
@@ -97,7 +98,8 @@ impl Births {
         let record = place.record.get_mut(..self.len / 8).unwrap_or(&mut []);
         let plan = Plan::relocate_received(record, report, fds)?;
         let cgroup = cgroup(fds)?;
-        if cgroup.is_none() && plan.keeps_credentials() && !is_spare && !self.copies {
+        let keeps_memory = plan.keeps_credentials() && !plan.changes_memory();
+        if cgroup.is_none() && keeps_memory && !is_spare && !self.copies {
             match share(plan, &place.taken, &mut place.stack) {
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
                 started => return started,

@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::{
+    attributes::Attribute,
     call::{
         self, Errno, Result, SIGPIPE, dup_above, dup_to, set_cloexec, set_disposition,
         set_dispositions, set_mask,
@@ -29,6 +30,7 @@ pub(crate) enum Stage {
     Group = 7,
     Hook = 8,
     Exec = 9,
+    Attributes = 10,
 }
 
 /// A list in the record: where it starts and how many entries it has.
@@ -87,6 +89,12 @@ pub(crate) struct Plan {
     pub(crate) limits: List,
     /// `gid_t`s, if `set_groups`.
     pub(crate) groups: List,
+    /// [`Attribute`]s, …
+    pub(crate) attributes: List,
+    /// … the words of a set of CPUs to run on, …
+    pub(crate) cpus: List,
+    /// … and those of one `Scheduling`, or none: where they are not those of the starter.
+    pub(crate) scheduling: List,
     /// What a `pre_exec` step needs; local only.
     pub(crate) hook: u64,
     pub(crate) hook_data: u64,
@@ -143,7 +151,8 @@ impl Plan {
         if plan.cwd != 0 {
             plan.cwd += base;
         }
-        for list in [&mut plan.descriptors, &mut plan.limits, &mut plan.groups] {
+        let Plan { descriptors, limits, groups, attributes, cpus, scheduling, .. } = plan;
+        for list in [descriptors, limits, groups, attributes, cpus, scheduling] {
             list.at += base;
         }
         plan
@@ -201,7 +210,15 @@ impl Plan {
             }
         }
         assert!(self.cwd == 0 || is_text(self.cwd), "the directory");
-        let lists = [(self.paths, 8), (self.descriptors, 8), (self.limits, 24), (self.groups, 4)];
+        let lists = [
+            (self.paths, 8),
+            (self.descriptors, 8),
+            (self.limits, 24),
+            (self.groups, 4),
+            (self.attributes, 16),
+            (self.cpus, 8),
+            (self.scheduling, 8),
+        ];
         for (list, size) in lists {
             let bytes = list.len.checked_mul(size).expect("a list of that size");
             assert!(is_in(list.at, bytes) && list.at % 8 == 0, "a list");
@@ -263,7 +280,10 @@ impl Plan {
         // SAFETY: the lists of a relocated record.
         unsafe {
             self.descriptors().map_err(failed(Stage::Descriptors))?;
+            // What a limit forbids may be allowed before it is set, or after.
+            let attributes = self.attributes();
             self.limits().map_err(failed(Stage::Limits))?;
+            attributes.or_else(|_| self.attributes()).map_err(failed(Stage::Attributes))?;
             self.credentials().map_err(failed(Stage::Credentials))?;
             self.directory().map_err(failed(Stage::Directory))?;
         }
@@ -312,6 +332,34 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    fn attribute_list(&self) -> &[Attribute] {
+        let List { at, len } = self.attributes;
+        // SAFETY: the record holds `len` attributes there.
+        unsafe { core::slice::from_raw_parts(at as *const Attribute, len as usize) }
+    }
+
+    /// Whether it sets something for all who share the memory of the child.
+    pub(crate) fn changes_memory(&self) -> bool {
+        self.attribute_list().iter().any(Attribute::is_of_memory)
+    }
+
+    /// # Safety
+    /// On a relocated record.
+    unsafe fn attributes(&self) -> Result<()> {
+        let (cpus, scheduling) = (self.cpus, self.scheduling);
+        // SAFETY: the kernel reads the lists, which the record holds.
+        unsafe {
+            if cpus.len > 0 {
+                let bytes = 8 * cpus.len as usize;
+                syscall(nr::SCHED_SETAFFINITY, [0, bytes, cpus.at as usize, 0, 0, 0])?;
+            }
+            if scheduling.len > 0 {
+                syscall(nr::SCHED_SETATTR, [0, scheduling.at as usize, 0, 0, 0, 0])?;
+            }
+        }
+        self.attribute_list().iter().try_for_each(Attribute::set)
     }
 
     /// # Safety

@@ -8,6 +8,7 @@
 
 #![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
 
+pub(crate) mod attributes;
 pub(crate) mod birth;
 pub(crate) mod budget;
 pub(crate) mod call;

@@ -35,6 +35,9 @@ pub(crate) mod nr {
     pub(crate) const PPOLL: usize = 271;         pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const DUP3: usize = 292;          pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const MEMFD_CREATE: usize = 319;  pub(crate) const EXECVEAT: usize = 322;
+    pub(crate) const PERSONALITY: usize = 135;   pub(crate) const SCHED_SETAFFINITY: usize = 203;
+    pub(crate) const IOPRIO_SET: usize = 251;    pub(crate) const IOPRIO_GET: usize = 252;
+    pub(crate) const SCHED_SETATTR: usize = 314; pub(crate) const SCHED_GETATTR: usize = 315;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -68,6 +71,9 @@ pub(crate) mod nr {
     pub(crate) const MMAP: usize = 222;          pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const SOCKET: usize = 198;        pub(crate) const CONNECT: usize = 203;
     pub(crate) const MEMFD_CREATE: usize = 279;  pub(crate) const EXECVEAT: usize = 281;
+    pub(crate) const PERSONALITY: usize = 92;    pub(crate) const SCHED_SETAFFINITY: usize = 122;
+    pub(crate) const IOPRIO_SET: usize = 30;     pub(crate) const IOPRIO_GET: usize = 31;
+    pub(crate) const SCHED_SETATTR: usize = 274; pub(crate) const SCHED_GETATTR: usize = 275;
 }
 
 // Numbered alike on every architecture.

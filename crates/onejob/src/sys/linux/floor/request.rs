@@ -7,6 +7,7 @@
 use core::ops::Range;
 
 use super::{
+    attributes::{Attribute, SCHEDULING_BYTES, Scheduling},
     call::{Errno, Result},
     exec::{KEEP, List, Mapping, Plan, SET},
 };
@@ -41,9 +42,21 @@ pub(crate) fn check(record: &[u64], own: usize) -> Result<()> {
         && [plan.cwd_fd, plan.join].iter().all(|number| *number == -1 || is_own(*number));
     lists.list(plan.limits, 24)?;
     lists.list(plan.groups, 4)?;
+    lists.list(plan.attributes, size_of::<Attribute>())?;
+    lists.list(plan.cpus, 8)?;
+    // It says itself how long it is.
+    let is_scheduling = match lists.list(plan.scheduling, 8)? {
+        [] => true,
+        words @ [head, ..] => {
+            let [a, b, c, d, ..] = head.to_ne_bytes();
+            words.len() * 8 == size_of::<Scheduling>()
+                && u32::from_ne_bytes([a, b, c, d]) == SCHEDULING_BYTES
+        }
+    };
     let id = -1..=i64::from(u32::MAX);
     let is_sound = is_whole
         && are_own
+        && is_scheduling
         && lists.next == record.len()
         && id.contains(&plan.uid)
         && id.contains(&plan.gid)
