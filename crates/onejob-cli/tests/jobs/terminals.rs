@@ -156,6 +156,32 @@ fn a_waiter_whose_owner_was_killed_says_so() {
     }
 }
 
+/// What `exec` starts is scheduled like its caller, not like the job's guard.
+#[test]
+fn exec_passes_on_what_its_caller_is() {
+    const LOOK: &str = "cut -d' ' -f19 /proc/self/stat; grep ^Cpus_allowed: /proc/self/status; \
+        cat /proc/self/oom_score_adj /proc/self/coredump_filter; ionice -p $$";
+    const CHANGED: &str = "echo 0x73 >/proc/self/coredump_filter; echo 77 >/proc/self/oom_score_adj; \
+        exec nice -n 7 taskset 1 ionice -c 2 -n 6 \"$@\"";
+    for mechanism in mechanisms() {
+        let place = Place::new();
+        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
+        let seen = |words: &[&str]| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", CHANGED, "sh"]).args(words).args(["sh", "-c", LOOK]);
+            let output = outcome(place.put(&mut command));
+            assert!(output.status.success(), "{mechanism}: {}", text(&output.stderr));
+            text(&output.stdout)
+        };
+        let expected = seen(&["env"]);
+        assert_eq!(expected.lines().next(), Some("7"), "{expected}");
+        assert_eq!(seen(&[crate::common::ONEJOB, "exec", "dev", "--"]), expected, "{mechanism}");
+        place.ends(&["kill", "dev"], 0);
+        wait(&mut owner);
+        place.is_deserted();
+    }
+}
+
 #[test]
 fn another_user_sees_and_reaches_nothing() {
     if !is_root() {

@@ -62,7 +62,7 @@ enum Parent {
     Guards {
         guards: Box<Guards>,
         /// Ours when the guard was started; a view looks once it starts somebody.
-        bequest: OnceLock<Bequest>,
+        bequest: Box<OnceLock<Bequest>>,
     },
     /// The owner of an enclosed job, a member itself. It is the caller, unless this is a view.
     Owner { pid: i32, pidfd: OwnedFd },
@@ -93,7 +93,7 @@ impl Subreaper {
                     bus: None,
                 })?;
                 let bequest = Bequest { rights: Rights::current()?.0, limits: spawn::limits() };
-                Parent::Guards { guards: guards.into(), bequest: bequest.into() }
+                Parent::Guards { guards: guards.into(), bequest: Box::new(bequest.into()) }
             }
             Around::Caller => enclose(&proc)?,
         };
@@ -147,7 +147,7 @@ impl Subreaper {
         let proc = usable_proc()?;
         let parent = match record.card.around {
             Around::Others => {
-                Parent::Guards { guards: record.connect()?.into(), bequest: OnceLock::new() }
+                Parent::Guards { guards: record.connect()?.into(), bequest: Box::default() }
             }
             Around::Caller => {
                 let owner = &record.card.owner;
