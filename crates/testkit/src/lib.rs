@@ -12,6 +12,7 @@ mod bins;
 mod bystanders;
 mod eventually;
 mod owner;
+mod random;
 mod report;
 
 #[cfg(target_os = "linux")]
@@ -45,5 +46,6 @@ pub use hanging::Hanging;
 #[cfg(target_os = "linux")]
 pub use namespace::GO as CELL_GO;
 pub use owner::{Answer, Owner, numbers};
+pub use random::Random;
 pub use report::{Player, Report};
 pub use setting::Setting;

@@ -17,9 +17,20 @@ mod mortal;
 use testkit::mortal;
 
 #[cfg(target_os = "linux")]
+#[path = "../../random.rs"]
+#[allow(unreachable_pub)]
+mod random;
+
+#[cfg(target_os = "linux")]
+mod chaos;
+#[cfg(target_os = "linux")]
+mod inject;
+#[cfg(target_os = "linux")]
 mod nested;
 #[cfg(target_os = "linux")]
 mod odd;
+#[cfg(target_os = "linux")]
+mod supervisor;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
@@ -146,4 +157,6 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("signal-counter", tools::signal_counter),
     ("trace", tools::trace),
     ("without", without::without),
+    ("chaos", chaos::chaos),
+    ("inject", inject::inject),
 ];

@@ -11,21 +11,14 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::{fs::FileExt, process::CommandExt},
-    },
+    os::unix::{fs::FileExt, process::CommandExt},
     process::Command,
 };
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+use crate::{
+    arg, scene,
+    supervisor::{self, install, supervised},
 };
-
-use crate::{arg, scene, sys};
 
 /// An argument of a call, the bits of it that count, and what these are.
 type Argument = (u32, u32, u32);
@@ -82,7 +75,7 @@ pub(crate) fn without() {
     if lacking.files.is_empty() && !lacking.pidfs {
         install(&lacking.filter(), 0);
     } else {
-        supervised(&lacking);
+        supervised(&lacking.filter(), move |asked| lacking.error(asked));
     }
     let mut command = Command::new(arg(1));
     panic!("failed to exec {:?}: {}", arg(1), command.args(&scene().args[2..]).exec());
@@ -122,11 +115,7 @@ impl Lacking {
     }
 
     fn filter(&self) -> Vec<libc::sock_filter> {
-        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-        let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
-        let equal = |value, otherwise| {
-            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, otherwise, value)
-        };
+        use supervisor::{equal, load, step};
         let mut filter = Vec::new();
         for (call, argument, answer) in &self.rules {
             // The number of the call is the first field of seccomp_data, the arguments begin at 16.
@@ -169,97 +158,4 @@ fn text_at(pid: u32, address: u64) -> Option<Vec<u8>> {
     let end = text[..len].iter().position(|byte| *byte == 0)?;
     text.truncate(end);
     Some(text)
-}
-
-/// Installs the filter, with a supervisor who is nobody's child.
-fn supervised(lacking: &Lacking) {
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .expect("a pair of sockets");
-    let intermediate = sys::fork(|| {
-        sys::fork(|| {
-            sys::leave_session();
-            supervise(lacking, &receive(theirs.as_fd()));
-        });
-    });
-    sys::wait(intermediate);
-    let raw = install(&lacking.filter(), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
-    // SAFETY: with this flag the answer is a new descriptor, ours alone.
-    let listener = unsafe { OwnedFd::from_raw_fd(raw as i32) };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let passed = [listener.as_fd()];
-    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&passed)));
-    sendmsg(ours, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::empty())
-        .expect("the supervisor listens");
-}
-
-fn receive(socket: BorrowedFd<'_>) -> OwnedFd {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::empty())
-        .expect("the filter's descriptor");
-    let passed = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    passed.expect("the filter's descriptor")
-}
-
-fn supervise(lacking: &Lacking, listener: &OwnedFd) {
-    // Whoever reads what PROGRAM says waits for its end, not for ours.
-    let nowhere = File::options().read(true).write(true).open("/dev/null").expect("/dev/null");
-    for number in 0..2 {
-        // SAFETY: the standard streams are not used any more here.
-        unsafe { libc::dup2(nowhere.as_raw_fd(), number) };
-    }
-    loop {
-        let mut fds = [libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-        // SAFETY: one entry, of ours.
-        unsafe { libc::poll(fds.as_mut_ptr(), 1, -1) };
-        if fds[0].revents & libc::POLLIN != 0 {
-            answer(lacking, listener);
-        } else if fds[0].revents != 0 {
-            // Nobody is left below the filter.
-            return;
-        }
-    }
-}
-
-/// Answers one call; whoever has been killed while waiting needs no answer.
-fn answer(lacking: &Lacking, listener: &OwnedFd) {
-    // SAFETY: plain numbers, which the kernel wants to be zero.
-    let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes one of these.
-    if unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) }
-        != 0
-    {
-        return;
-    }
-    let error = lacking.error(&asked);
-    let mut answer = libc::seccomp_notif_resp {
-        id: asked.id,
-        val: 0,
-        error: -error.unwrap_or(0),
-        flags: match error {
-            Some(_) => 0,
-            None => libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
-        },
-    };
-    // SAFETY: the kernel reads one of these.
-    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
-}
-
-/// What the kernel answers: with a listener, its descriptor.
-fn install(filter: &[libc::sock_filter], flags: libc::c_ulong) -> libc::c_long {
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    const FILTER: libc::c_uint = libc::SECCOMP_SET_MODE_FILTER;
-    // SAFETY: program and filter live through the call, which copies them.
-    let set = unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        libc::syscall(libc::SYS_seccomp, FILTER, flags, &raw const program)
-    };
-    assert!(set >= 0, "failed to install the filter: {}", io::Error::last_os_error());
-    set
 }

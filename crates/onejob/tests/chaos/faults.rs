@@ -1,0 +1,95 @@
+//! Killing and stopping owners, guards and views, and what that excuses.
+
+use std::{thread, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::{
+    jobs::{Holder, Job, State},
+    plan::{Act, During, Fault, Which},
+    round::Round,
+    verifier::{Identity, Pair, pairs},
+};
+
+impl Round<'_> {
+    /// Something happens while an act goes on.
+    pub(crate) fn meanwhile(&mut self, during: Option<During>, view: Option<Identity>) {
+        let Some(During { micros, fault }) = during else { return };
+        thread::sleep(Duration::from_micros(micros));
+        self.fault(fault, view);
+    }
+
+    /// Whom it would meet may be gone, or not there yet: nothing happens then.
+    pub(crate) fn fault(&mut self, fault: Fault, view: Option<Identity>) {
+        match fault {
+            Fault::Guard { holder, pair, which, act } => {
+                let Some((holder, pid)) = self.holder(holder) else { return };
+                let pairs = pairs(&self.cell, pid);
+                let Some(pair) = pairs.get(pair % pairs.len().max(1)) else { return };
+                self.hit_guards(holder, *pair, which, act);
+            }
+            Fault::Owner { owner, act } => {
+                let Some(identity) = self.living_owner(owner) else { return };
+                if act == Act::Kill {
+                    self.note(format!("owner {owner} killed"));
+                    self.owner_ends(owner);
+                }
+                hit(&[identity], act);
+            }
+            Fault::Run { run, act } => {
+                let Some(identity) = self.living_run(run) else { return };
+                if act == Act::Kill {
+                    self.note(format!("run {run} killed"));
+                    self.run_ends(run);
+                }
+                hit(&[identity], act);
+            }
+            Fault::View(act) => {
+                if let Some(identity) = view {
+                    hit(&[identity], act);
+                }
+            }
+        }
+    }
+
+    fn hit_guards(&mut self, holder: Holder, pair: Pair, which: Which, act: Act) {
+        let meant = match which {
+            Which::Inner => vec![pair.inner],
+            Which::Outer => vec![pair.outer],
+            Which::Both => vec![pair.inner, pair.outer],
+        };
+        let meant: Vec<_> = meant.into_iter().flatten().collect();
+        if act == Act::Kill {
+            self.note(format!("{holder:?}: guards killed: {meant:?} of {pair:?}"));
+            self.guards_end(holder, pair, &meant);
+        }
+        hit(&meant, act);
+    }
+
+    /// Guards are killed. Under Subreaper the job ends with its inner one, and once both are dead its
+    /// members cannot be found any more; what is in a cgroup goes on.
+    fn guards_end(&mut self, holder: Holder, pair: Pair, killed: &[Identity]) {
+        self.killed_guards.extend(killed);
+        self.seen_pair(holder, pair);
+        // The outer one alone is not missed, as long as the inner one lives.
+        let inner = pair.inner.filter(|inner| killed.contains(inner));
+        let Some(inner) = inner.filter(|_| self.plan.setting.mechanism() != "cgroup") else {
+            return;
+        };
+        let is_its = |seen: Option<Pair>| seen.is_none_or(|seen| seen.inner == Some(inner));
+        let jobs = self.jobs.values_mut();
+        jobs.filter(|job| job.holder == holder && job.state == State::Held && is_its(job.pair))
+            .for_each(Job::spoil);
+    }
+}
+
+fn hit(meant: &[Identity], act: Act) {
+    match act {
+        Act::Kill => meant.iter().for_each(|one| one.signal(Signal::KILL)),
+        Act::Stop { millis } => {
+            meant.iter().for_each(|one| one.signal(Signal::STOP));
+            thread::sleep(Duration::from_millis(millis));
+            meant.iter().for_each(|one| one.signal(Signal::CONT));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The owners of a round, as their clients see them.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        OnceLock,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+};
+
+use testkit::{Bins, Cell};
+
+use crate::{deadline, eventually, plan::Inject, verifier::Identity};
+
+/// A program `chaos-owner`.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    process: Child,
+    requests: Option<ChildStdin>,
+    answers: Receiver<String>,
+    errors: PathBuf,
+    pub(crate) identity: Identity,
+    /// Whether the plan has ended it.
+    pub(crate) is_ended: bool,
+}
+
+/// The answer to each of several requests.
+pub(crate) type Answers = Vec<Result<String, String>>;
+
+impl Owner {
+    pub(crate) fn start(cell: &mut Cell, dir: &Path, name: &str, inject: Option<&Inject>) -> Owner {
+        let errors = dir.join(format!("{name}.stderr"));
+        let file = File::create(&errors).expect("a scratch directory");
+        let (program, args) = injected(dir, name, inject, chaos_owner());
+        let mut process = cell.start(&program, |command| {
+            command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+        });
+        let requests = process.stdin.take();
+        let stdout = process.stdout.take().expect("piped");
+        let (send, answers) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.map_while(|line| send.send(line).ok()).for_each(drop);
+        });
+        let hello = answers.recv_timeout(deadline()).expect("a greeting");
+        let inner = hello.trim_start_matches("+ ").parse().expect("a pid");
+        let identity = eventually("the owner", || cell.outer_pid(inner).and_then(Identity::of));
+        Owner { process, requests, answers, errors, identity, is_ended: false }
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        // One that has been killed does not read any more.
+        let pipe = self.requests.as_mut().expect("not closed");
+        let _ = writeln!(pipe, "{line}");
+    }
+
+    /// The answers to a line; `None` if the owner has ended.
+    pub(crate) fn answers(&mut self, line: &str) -> Option<Answers> {
+        let text = match self.answers.recv_timeout(deadline()) {
+            Ok(text) => text,
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the owner {} HANGS: no answer to {line:?}", self.identity.pid)
+            }
+        };
+        let answers = text.split(" & ").map(|answer| match answer.split_at_checked(2) {
+            Some(("+ ", text)) => Ok(text.to_owned()),
+            Some(("- ", text)) => Err(text.to_owned()),
+            _ => panic!("{line:?} was answered with {text:?}"),
+        });
+        Some(answers.collect())
+    }
+
+    /// One request and its answer.
+    pub(crate) fn ask(&mut self, line: &str) -> Option<Result<String, String>> {
+        self.tell(line);
+        self.answers(line)?.pop()
+    }
+
+    pub(crate) fn close(&mut self) {
+        drop(self.requests.take());
+    }
+
+    pub(crate) fn awaits_end(&mut self) -> ExitStatus {
+        eventually("the end of an owner", || self.process.try_wait().expect("our child"))
+    }
+
+    /// What it has said on its standard error.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An `onejob` of any verb.
+#[derive(Debug)]
+pub(crate) struct Onejob {
+    process: Child,
+    output: PathBuf,
+    pub(crate) what: String,
+    /// Whether the plan has killed it.
+    pub(crate) is_killed: bool,
+}
+
+impl Onejob {
+    pub(crate) fn start(
+        cell: &mut Cell,
+        dir: &Path,
+        number: usize,
+        words: &[String],
+        inject: Option<&Inject>,
+    ) -> Onejob {
+        let output = dir.join(format!("onejob{number}.out"));
+        let file = File::create(&output).expect("a scratch directory");
+        let name = format!("onejob{number}");
+        let (program, args) = injected(dir, &name, inject, Bins::get().onejob());
+        let process = cell.start(&program, |command: &mut Command| {
+            command.args(args).args(words).stdin(Stdio::null());
+            command.stdout(file.try_clone().expect("a descriptor")).stderr(file);
+        });
+        let what = words.join(" ");
+        Onejob { process, output, what, is_killed: false }
+    }
+
+    /// The child that was started: the program itself, or what has started it in a namespace.
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.id() as i32
+    }
+
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("our child")
+    }
+
+    pub(crate) fn awaits_end(&mut self) -> ExitStatus {
+        let what = format!("the end of onejob {} ({})", self.what, self.process.id());
+        eventually(&what, || self.ended())
+    }
+
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+}
+
+impl Drop for Onejob {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The file whose existence arms the injection.
+pub(crate) fn control(dir: &Path) -> PathBuf {
+    dir.join("inject")
+}
+
+fn injected(
+    dir: &Path,
+    name: &str,
+    inject: Option<&Inject>,
+    program: PathBuf,
+) -> (PathBuf, Vec<String>) {
+    let Some(inject) = inject else { return (program, Vec::new()) };
+    let seed = name.bytes().map(u64::from).fold(inject.seed, u64::wrapping_add);
+    let words = [
+        "inject".to_owned(),
+        control(dir).display().to_string(),
+        seed.to_string(),
+        inject.times.to_string(),
+        inject.burst.to_string(),
+        inject.errors.to_owned(),
+        program.display().to_string(),
+    ];
+    (Bins::get().actor(), words.into())
+}
+
+/// The program `chaos-owner`, where any user can execute it.
+fn chaos_owner() -> PathBuf {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    let copy = || {
+        let to = Bins::get().actor().with_file_name("chaos-owner");
+        let test = std::env::current_exe().expect("a path to this test");
+        let dir = test.parent().and_then(Path::parent).expect("the directory of the programs");
+        // By a program of its own: a file that is open for writing in a process that forks cannot
+        // be executed.
+        let copied = Command::new("cp").arg(dir.join("chaos-owner")).arg(&to).status();
+        assert!(copied.expect("cp").success(), "built with the others");
+        to
+    };
+    COPY.get_or_init(copy).clone()
+}

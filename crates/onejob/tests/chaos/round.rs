@@ -1,0 +1,570 @@
+//! One round: a plan is carried out, and what is answered and who lives is compared with what must be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use testkit::{Bins, Bystanders, Cell, proc, scratch_dir};
+
+use crate::{
+    eventually,
+    jobs::{Around, Holder, Job, State},
+    owners::{Onejob, Owner, control},
+    plan::{During, Plan, Request, Step, Tree, View},
+    verifier::{Identity, Pair, describe, pair_above, pairs, tagged, words},
+};
+
+/// What is wrong.
+pub(crate) type Verdict = Result<(), String>;
+
+pub(crate) struct Round<'a> {
+    pub(crate) bystanders: Bystanders,
+    pub(crate) plan: &'a Plan,
+    pub(crate) dir: PathBuf,
+    pub(crate) owners: Vec<Owner>,
+    pub(crate) runs: BTreeMap<usize, Run>,
+    pub(crate) jobs: BTreeMap<usize, Job>,
+    /// Which job is in which slot of which owner.
+    slots: BTreeMap<(usize, usize), usize>,
+    /// Each `onejob wait`, and the job that it waits for.
+    pub(crate) waits: Vec<(usize, Onejob)>,
+    /// Children of the owners that are no members.
+    pub(crate) outsiders: Vec<Identity>,
+    pub(crate) killed_guards: BTreeSet<Identity>,
+    pub(crate) is_armed: bool,
+    /// Whether an owner was killed while it made a job.
+    pub(crate) is_half_made: bool,
+    commands: usize,
+    log: Vec<String>,
+    start: Instant,
+    pub(crate) cell: Cell,
+}
+
+/// An `onejob run`.
+pub(crate) struct Run {
+    pub(crate) process: Onejob,
+    pub(crate) job: usize,
+    pub(crate) is_ended: bool,
+}
+
+impl<'a> Round<'a> {
+    pub(crate) fn new(plan: &'a Plan) -> Round<'a> {
+        let mut cell = Cell::new(plan.setting);
+        let dir = scratch_dir();
+        let owners = (0..plan.ends.len()).map(|number| {
+            Owner::start(&mut cell, &dir, &format!("owner{number}"), plan.inject.as_ref())
+        });
+        let owners: Vec<_> = owners.collect();
+        let bystanders = Bystanders::beside(&cell, proc::group(owners[0].identity.pid));
+        Round {
+            bystanders,
+            plan,
+            dir,
+            owners,
+            runs: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            waits: Vec::new(),
+            outsiders: Vec::new(),
+            killed_guards: BTreeSet::new(),
+            is_armed: false,
+            is_half_made: false,
+            commands: 0,
+            log: Vec::new(),
+            start: Instant::now(),
+            cell,
+        }
+    }
+
+    /// For the report of a failure.
+    pub(crate) fn note(&mut self, what: String) {
+        self.log.push(format!("{:8.3} {what}", self.start.elapsed().as_secs_f64()));
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let injected = fs::read_to_string(self.dir.join("inject.log")).unwrap_or_default();
+        let injected: Vec<_> = injected.lines().rev().take(30).collect();
+        let living = describe(&self.cell.living_pids());
+        format!("{}\ninjected, the last first: {injected:?}\nalive:\n{living}", self.log.join("\n"))
+    }
+
+    /// All steps, then the end.
+    pub(crate) fn play(&mut self) -> Verdict {
+        for number in 0..self.plan.steps.len() {
+            let step = self.plan.steps[number].clone();
+            let before = Instant::now();
+            self.note(format!("step {number}"));
+            self.step(&step)?;
+            let took = before.elapsed();
+            if took > Duration::from_secs(5) {
+                eprintln!("SLOW: {took:?} for {step:?} of CHAOS_SEED={}", self.plan.seed);
+            }
+            self.the_innocent_live().map_err(|error| format!("after step {number}: {error}"))?;
+        }
+        self.settle()
+    }
+
+    fn step(&mut self, step: &Step) -> Verdict {
+        match step {
+            Step::Ask { owner, requests, during } => self.ask(*owner, requests, *during),
+            Step::Run { run, job, tree } => {
+                self.run(*run, *job, tree);
+                Ok(())
+            }
+            Step::View { view, during } => self.view(view, *during),
+            Step::Arm(on) => {
+                self.arm(*on);
+                Ok(())
+            }
+            Step::Fault(fault) => {
+                self.fault(*fault, None);
+                Ok(())
+            }
+            Step::Pause { millis } => {
+                thread::sleep(Duration::from_millis(*millis));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn arm(&mut self, on: bool) {
+        let control = control(&self.dir);
+        if on {
+            fs::write(control, "").expect("a scratch directory");
+        } else {
+            let _ = fs::remove_file(control);
+        }
+        self.is_armed = on && self.plan.inject.is_some();
+    }
+
+    fn tree_words(tree: &Tree, tag: &str) -> String {
+        let Tree { seed, budget, stays } = tree;
+        let root = if *stays { "stays" } else { "ends" };
+        format!("{} chaos /dev/null {tag} {seed} {budget} {root}", Bins::get().actor().display())
+    }
+
+    fn new_job(&mut self, id: usize, holder: Holder) -> String {
+        let tag = format!("chaos-tag-{}-{id}", self.plan.seed);
+        self.jobs.insert(id, Job::new(tag.clone(), holder));
+        tag
+    }
+
+    pub(crate) fn living_owner(&self, owner: usize) -> Option<Identity> {
+        let owner = self.owners.get(owner).filter(|owner| !owner.is_ended);
+        owner.map(|owner| owner.identity)
+    }
+
+    pub(crate) fn living_run(&self, run: usize) -> Option<Identity> {
+        let run = self.runs.get(&run).filter(|run| !run.is_ended)?;
+        let name = name_of(run.job);
+        let is_it = |pid: &i32| {
+            let words = words(*pid);
+            words.get(1).is_some_and(|verb| verb == "run") && words.contains(&name)
+        };
+        self.cell.living_pids().into_iter().find(is_it).and_then(Identity::of)
+    }
+
+    /// Owners come first, then the `onejob run`s that have been started.
+    pub(crate) fn holder(&self, number: usize) -> Option<(Holder, i32)> {
+        if number < self.owners.len() {
+            return Some((Holder::Owner(number), self.living_owner(number)?.pid));
+        }
+        let run = number - self.owners.len();
+        Some((Holder::Run(run), self.living_run(run)?.pid))
+    }
+
+    /// The jobs of an owner that has ended are to end.
+    pub(crate) fn owner_ends(&mut self, owner: usize) {
+        self.look_for_guards(Holder::Owner(owner), self.owners[owner].identity.pid);
+        self.owners[owner].is_ended = true;
+        self.holder_ends(Holder::Owner(owner));
+    }
+
+    pub(crate) fn run_ends(&mut self, run: usize) {
+        if let Some(identity) = self.living_run(run) {
+            self.look_for_guards(Holder::Run(run), identity.pid);
+        }
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.is_ended = true;
+        }
+        self.holder_ends(Holder::Run(run));
+    }
+
+    fn holder_ends(&mut self, holder: Holder) {
+        for job in self.jobs.values_mut().filter(|job| job.holder == holder) {
+            if job.state == State::Held {
+                job.state = State::Over;
+                job.must_live.clear();
+            }
+        }
+    }
+
+    fn look_for_guards(&mut self, holder: Holder, pid: i32) {
+        for pair in pairs(&self.cell, pid) {
+            self.seen_pair(holder, pair);
+        }
+    }
+
+    /// Under Cgroup the guards are all of the owner's jobs'; under Subreaper those above its members.
+    pub(crate) fn seen_pair(&mut self, holder: Holder, pair: Pair) {
+        let is_cgroup = self.plan.setting.mechanism() == "cgroup";
+        for job in self.jobs.values_mut().filter(|job| job.holder == holder) {
+            let its = if is_cgroup {
+                Some(pair)
+            } else if job.pair.is_none() {
+                let members = tagged(&self.cell, &job.tag);
+                members
+                    .into_iter()
+                    .filter_map(pair_above)
+                    .find(|above| above.inner.is_some() && above.inner == pair.inner)
+            } else {
+                None
+            };
+            let Some(its) = its else { continue };
+            // A guard that is dead by now is still one of the pair.
+            let before = job.pair.unwrap_or(its);
+            job.pair =
+                Some(Pair { outer: its.outer.or(before.outer), inner: its.inner.or(before.inner) });
+        }
+    }
+
+    fn ask(
+        &mut self,
+        owner: usize,
+        requests: &[(usize, Request)],
+        during: Option<During>,
+    ) -> Verdict {
+        if self.living_owner(owner).is_none() {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        let mut jobs = Vec::new();
+        for (slot, request) in requests {
+            let (job, line) = self.line(owner, *slot, request);
+            lines.push(line.map(|line| format!("{slot} {line}")));
+            jobs.push(job);
+        }
+        let asked: Vec<_> = lines.iter().flatten().cloned().collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let line = asked.join(" & ");
+        self.note(line.clone());
+        self.owners[owner].tell(&line);
+        self.meanwhile(during, None);
+        let Some(answers) = self.owners[owner].answers(&line) else {
+            self.is_half_made |= requests.iter().any(|(_, it)| matches!(it, Request::New { .. }));
+            return self.owner_has_ended(owner, &line);
+        };
+        self.note(format!("{answers:?}"));
+        let mut answers = answers.into_iter();
+        let answers = lines.iter().map(|line| line.as_ref().and_then(|_| answers.next()));
+        let answers: Vec<_> = answers.collect();
+        let is_disturbed = during.is_some() || self.is_armed || requests.len() > 1;
+        self.judge(owner, requests, &jobs, &answers, is_disturbed)
+            .map_err(|error| format!("{line}: {error}"))
+    }
+
+    /// The line of a request and its job; `None` if there is nothing to ask any more.
+    fn line(
+        &mut self,
+        owner: usize,
+        slot: usize,
+        request: &Request,
+    ) -> (Option<usize>, Option<String>) {
+        let mechanism = self.plan.setting.mechanism();
+        if let Request::New { job, named } = request {
+            self.new_job(*job, Holder::Owner(owner));
+            let name = named.then(|| format!(" name={}", name_of(*job)));
+            return (Some(*job), Some(format!("new {mechanism}{}", name.unwrap_or_default())));
+        }
+        let Some(job) = self.slots.get(&(owner, slot)).copied() else { return (None, None) };
+        let tag = self.jobs[&job].tag.clone();
+        let line = match request {
+            Request::New { .. } => unreachable!("above"),
+            Request::Spawn(tree) => format!("spawn {}", Self::tree_words(tree, &tag)),
+            Request::SpawnStd(tree) => format!("spawn-std {}", Self::tree_words(tree, &tag)),
+            Request::Adopt(tree) => match self.outsider(owner, tree) {
+                Some(pid) => format!("adopt {pid}"),
+                None => return (Some(job), None),
+            },
+            Request::Kill => "kill".into(),
+            Request::Stop { millis } => format!("stop {millis}"),
+            Request::WaitTimeout { millis } => format!("wait-timeout {millis}"),
+            Request::Wait => "wait".into(),
+            Request::Signal(signal) => format!("signal {signal}"),
+            Request::Limit(limit) => format!("limit {limit}"),
+            Request::Plain(verb) => (*verb).into(),
+            // A child that lives is not waited for.
+            Request::Reap => match tagged(&self.cell, &tag)[..] {
+                [] => "reap".into(),
+                _ => return (Some(job), None),
+            },
+            Request::Drop => "drop".into(),
+            Request::Release => "release".into(),
+        };
+        (Some(job), Some(line))
+    }
+
+    /// A child of the owner's that is in no job, as the owner numbers it.
+    fn outsider(&mut self, owner: usize, tree: &Tree) -> Option<i32> {
+        let tree = Tree { budget: 0, stays: true, ..*tree };
+        let line = format!("- outsider {}", Self::tree_words(&tree, "chaos-outsider"));
+        let answer = self.owners[owner].ask(&line)?;
+        let inner: i32 = answer.ok()?.parse().ok()?;
+        let identity =
+            eventually("an outsider", || self.cell.outer_pid(inner).and_then(Identity::of));
+        self.outsiders.push(identity);
+        Some(inner)
+    }
+
+    fn judge(
+        &mut self,
+        owner: usize,
+        requests: &[(usize, Request)],
+        jobs: &[Option<usize>],
+        answers: &[Option<Result<String, String>>],
+        is_disturbed: bool,
+    ) -> Verdict {
+        let of = |job: Option<usize>, is: fn(&Request) -> bool, but: usize| {
+            let others = requests.iter().zip(jobs).enumerate();
+            others
+                .filter(|(index, (_, its))| *index != but && **its == job)
+                .any(|(_, ((_, request), _))| is(request))
+        };
+        // First what is known no more.
+        for ((_, request), job) in requests.iter().zip(jobs) {
+            if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
+                if request.is_deadly() {
+                    job.must_live.clear();
+                }
+                job.is_spoiled |= matches!(request, Request::Limit(limit) if request.is_deadly() && limit.starts_with("cpu"));
+                job.may_be_frozen |=
+                    matches!(request, Request::Plain("freeze") | Request::Limit(_));
+            }
+        }
+        for (index, ((slot, request), answer)) in requests.iter().zip(answers).enumerate() {
+            let (Some(job), Some(answer)) = (jobs[index], answer) else { continue };
+            let around = Around {
+                is_disturbed,
+                kills: of(Some(job), Request::is_deadly, index),
+                spawns: of(Some(job), Request::spawns, index),
+            };
+            self.jobs[&job].check(request, answer, around)?;
+            self.has_done(owner, *slot, job, request, answer, around)?;
+        }
+        Ok(())
+    }
+
+    /// What follows from an answer.
+    fn has_done(
+        &mut self,
+        owner: usize,
+        slot: usize,
+        job: usize,
+        request: &Request,
+        answer: &Result<String, String>,
+        around: Around,
+    ) -> Verdict {
+        let state = self.jobs.get_mut(&job).expect("made above");
+        match (request, answer) {
+            (Request::New { .. }, Ok(_)) => {
+                if let Some(before) = self.slots.insert((owner, slot), job) {
+                    self.is_over(before, around)?;
+                }
+            }
+            (Request::New { .. }, Err(_)) => {
+                state.state = State::Over;
+            }
+            (Request::Spawn(tree) | Request::SpawnStd(tree), Ok(pid)) => {
+                let is_known =
+                    tree.stays && !around.kills && !state.is_spoiled && !around.is_disturbed;
+                let inner = pid.parse().map_err(|_| format!("no pid: {pid}"))?;
+                let identity = self.cell.outer_pid(inner).and_then(Identity::of);
+                if let Some(identity) = identity {
+                    state.pair = pair_above(identity.pid).or(state.pair);
+                    if is_known {
+                        state.must_live.push(identity);
+                    }
+                } else if is_known {
+                    return Err(format!("the new member {pid} is gone"));
+                }
+            }
+            (Request::Adopt(_), answer) => {
+                let adopted = self.outsiders.pop().expect("pushed by the request's line");
+                match answer {
+                    Ok(_) => {
+                        state.adopted.push(adopted);
+                        if !around.kills && !state.is_spoiled && !around.is_disturbed {
+                            state.must_live.push(adopted);
+                        }
+                    }
+                    // It may have been moved, and what comes after that may have failed.
+                    Err(_) if around.is_disturbed => {}
+                    Err(_) => self.outsiders.push(adopted),
+                }
+            }
+            (Request::Kill | Request::Stop { .. }, Ok(_)) if !around.spawns => {
+                self.has_killed(job)?;
+            }
+            (Request::Drop, Ok(_)) => {
+                self.slots.remove(&(owner, slot));
+                self.is_over(job, around)?;
+            }
+            (Request::Release, answer) => {
+                self.slots.remove(&(owner, slot));
+                state.state = if answer.is_ok() { State::Released } else { State::Over };
+                if answer.is_err() {
+                    state.must_live.clear();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// After a kill that says that it has succeeded nobody is left.
+    pub(crate) fn has_killed(&mut self, job: usize) -> Verdict {
+        let job = &self.jobs[&job];
+        if job.is_loose {
+            return Ok(());
+        }
+        let mut left = tagged(&self.cell, &job.tag);
+        left.extend(job.adopted.iter().filter(|one| one.is_alive()).map(|one| one.pid));
+        match left[..] {
+            [] => Ok(()),
+            _ => Err(format!("SURVIVED a kill:\n{}", describe(&left))),
+        }
+    }
+
+    /// A job was dropped.
+    fn is_over(&mut self, job: usize, around: Around) -> Verdict {
+        let state = self.jobs.get_mut(&job).expect("a job in a slot");
+        state.state = State::Over;
+        state.must_live.clear();
+        // Where the drop itself could not, the guards do it.
+        if around.is_disturbed || state.is_spoiled {
+            return Ok(());
+        }
+        self.has_killed(job).map_err(|error| format!("dropped: {error}"))
+    }
+
+    /// An owner's answers have ended.
+    fn owner_has_ended(&mut self, owner: usize, line: &str) -> Verdict {
+        let status = self.owners[owner].awaits_end();
+        if self.owners[owner].is_ended {
+            return Ok(());
+        }
+        self.note(format!("owner {owner} ended by itself: {status}"));
+        self.owner_ends(owner);
+        // Without memory or threads a program ends; whether the library did that is in what it said.
+        match self.plan.inject {
+            Some(_) => Ok(()),
+            None => Err(format!("owner {owner} ended with {status} at {line:?}")),
+        }
+    }
+
+    fn run(&mut self, run: usize, job: usize, tree: &Tree) {
+        let tag = self.new_job(job, Holder::Run(run));
+        let head = ["run", "--name", &name_of(job), "--mechanism", self.plan.setting.mechanism()];
+        let words = [&head[..], &["-k", "0.1", "--"]].concat();
+        let mut words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        words.extend(Self::tree_words(tree, &tag).split(' ').map(str::to_owned));
+        let process = self.command(&words);
+        self.runs.insert(run, Run { process, job, is_ended: false });
+    }
+
+    /// An `onejob` with these words.
+    pub(crate) fn command(&mut self, words: &[String]) -> Onejob {
+        self.commands += 1;
+        self.note(format!("onejob {}", words.join(" ")));
+        let inject = self.plan.inject.as_ref();
+        Onejob::start(&mut self.cell, &self.dir, self.commands, words, inject)
+    }
+
+    fn view(&mut self, view: &View, during: Option<During>) -> Verdict {
+        let (job, line) = match view {
+            View::Words { job, words, .. } => (*job, words.replace("{}", &name_of(*job))),
+            View::Exec { job, tree } => {
+                let Some(state) = self.jobs.get(job) else { return Ok(()) };
+                // A frozen member keeps the command waiting.
+                if state.may_be_frozen {
+                    return Ok(());
+                }
+                let tree = Self::tree_words(tree, &state.tag);
+                (*job, format!("exec {} -- {tree}", name_of(*job)))
+            }
+            View::Wait { job } => (*job, format!("wait {}", name_of(*job))),
+        };
+        if !self.jobs.contains_key(&job) {
+            return Ok(());
+        }
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        let mut command = self.command(&words);
+        let identity = Identity::of(command.pid());
+        if let View::Wait { .. } = view {
+            self.waits.push((job, command));
+            return Ok(());
+        }
+        self.meanwhile(during, identity);
+        command.is_killed = during.is_some();
+        let status = command.awaits_end();
+        self.note(format!("{status}: {}", command.said().trim_end()));
+        let state = self.jobs.get_mut(&job).expect("looked up above");
+        match view {
+            View::Exec { .. } => state.is_loose |= during.is_some() || self.is_armed,
+            View::Words { words, looks: false, .. } => {
+                state.may_be_frozen |= words.starts_with("freeze");
+                if words.starts_with("kill") {
+                    state.must_live.clear();
+                    // A run ends with its job.
+                    if status.success() && during.is_none() && !self.is_armed {
+                        self.has_killed(job).map_err(|error| format!("onejob {line}: {error}"))?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.sane(&command, status)
+    }
+
+    /// No command ends by a signal that nobody sent, or panics.
+    pub(crate) fn sane(&self, command: &Onejob, status: std::process::ExitStatus) -> Verdict {
+        use std::os::unix::process::ExitStatusExt;
+        let said = command.said();
+        // These two end as what they have started.
+        let is_a_mirror = ["run", "exec"].iter().any(|verb| command.what.starts_with(verb));
+        let by_a_signal = status.signal().is_some() || status.code().is_some_and(|code| code > 128);
+        let of_a_signal = by_a_signal && !is_a_mirror;
+        let panicked = said.contains("panicked at") || status.code() == Some(101);
+        if panicked || of_a_signal && !command.is_killed {
+            return Err(format!("onejob {} ended with {status}: {said}", command.what));
+        }
+        Ok(())
+    }
+
+    /// Those live that nothing was done to.
+    pub(crate) fn the_innocent_live(&mut self) -> Verdict {
+        self.bystanders.assert_alive();
+        for (number, owner) in self.owners.iter().enumerate() {
+            if !owner.is_ended && !owner.identity.is_alive() && self.plan.inject.is_none() {
+                return Err(format!("HIT owner {number}: {:?}", owner.identity));
+            }
+        }
+        let members = self.jobs.values().flat_map(|job| &job.must_live);
+        for innocent in members.chain(&self.outsiders) {
+            if !innocent.is_alive() {
+                return Err(format!("HIT {innocent:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn name_of(job: usize) -> String {
+    format!("job-{job}")
+}

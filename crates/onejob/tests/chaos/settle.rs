@@ -1,0 +1,275 @@
+//! The end of a round: faults cease, owners end, and what must be gone goes.
+
+use crate::{
+    deadline, eventually,
+    jobs::{Holder, Job, State},
+    plan::{End, RunEnd},
+    round::{Round, Verdict, name_of},
+    verifier::{GUARD, Identity, describe, our_zombies, spinning, tagged},
+};
+use rustix::process::Signal;
+
+impl Round<'_> {
+    pub(crate) fn settle(&mut self) -> Verdict {
+        self.note("settle".into());
+        self.arm(false);
+        let spinning =
+            if self.plan.seed.is_multiple_of(3) { spinning(&self.cell) } else { Vec::new() };
+        if !spinning.is_empty() {
+            return Err(format!("guards SPIN:\n{}", describe(&spinning)));
+        }
+        for owner in 0..self.owners.len() {
+            self.end_owner(owner)?;
+        }
+        for run in 0..self.plan.run_ends.len() {
+            self.end_run(run)?;
+        }
+        self.note("all owners have ended".into());
+        self.the_innocent_live()?;
+        self.members_end()?;
+        self.waits_end()?;
+        self.nothing_is_left()
+    }
+
+    fn end_owner(&mut self, owner: usize) -> Verdict {
+        let number = owner;
+        let mut end = self.plan.ends[number];
+        if self.living_owner(number).is_none() {
+            end = End::Kill;
+        }
+        self.note(format!("owner {number}: {end:?}"));
+        if end == End::DropAll {
+            return self.drop_all(number);
+        }
+        self.owner_ends(number);
+        let owner = &mut self.owners[number];
+        match end {
+            End::DropAll => unreachable!("above"),
+            End::Close => owner.close(),
+            End::Quit => owner.tell("- quit"),
+            End::Kill => owner.identity.signal(Signal::KILL),
+            End::Exec => {
+                let actor = testkit::Bins::get().actor();
+                owner.tell(&format!("- exec {} sleep /dev/null", actor.display()));
+                let identity = owner.identity;
+                let is_another = || {
+                    let stat = testkit::proc::stat(identity.pid);
+                    stat.is_none_or(|stat| stat.comm == "actor" || stat.state == 'Z').then_some(())
+                };
+                eventually("another program", is_another);
+                self.outsiders.push(identity);
+                return Ok(());
+            }
+        }
+        let status = self.owners[number].awaits_end();
+        self.note(format!("owner {number}: {status}"));
+        self.owner_is_sane(number)
+    }
+
+    /// A library under test never panics, and without injection neither does its client.
+    fn owner_is_sane(&self, owner: usize) -> Verdict {
+        let said = self.owners[owner].said();
+        let panicked = said.lines().any(|line| {
+            line.contains("panicked at")
+                && (self.plan.inject.is_none() || line.contains("onejob/src"))
+        });
+        if panicked { Err(format!("owner {owner} said: {said}")) } else { Ok(()) }
+    }
+
+    fn drop_all(&mut self, owner: usize) -> Verdict {
+        let ours = self.jobs.iter().filter(|(_, job)| {
+            let is_sure = !job.is_spoiled && self.plan.inject.is_none();
+            job.holder == Holder::Owner(owner) && job.state == State::Held && is_sure
+        });
+        let ours: Vec<_> = ours.map(|(id, _)| *id).collect();
+        for slot in 0..3 {
+            let line = format!("{slot} drop");
+            if self.owners[owner].ask(&line).is_none() {
+                return Err(format!("owner {owner} ended at {line:?}"));
+            }
+        }
+        let identity = self.owners[owner].identity;
+        for job in &ours {
+            self.has_killed(*job).map_err(|error| format!("dropped: {error}"))?;
+        }
+        if self.plan.inject.is_none() {
+            let zombies = our_zombies(identity.pid);
+            if !zombies.is_empty() {
+                return Err(format!("owner {owner} has zombies of the library: {zombies:?}"));
+            }
+        }
+        self.owner_ends(owner);
+        self.owners[owner].close();
+        let status = self.owners[owner].awaits_end();
+        self.note(format!("owner {owner}: {status}"));
+        self.owner_is_sane(owner)
+    }
+
+    fn end_run(&mut self, number: usize) -> Verdict {
+        if !self.runs.contains_key(&number) {
+            return Ok(());
+        }
+        let end = self.plan.run_ends[number];
+        let identity = self.living_run(number);
+        self.note(format!("run {number}: {end:?} {identity:?}"));
+        let job = self.runs[&number].job;
+        if let Some(identity) = identity {
+            self.run_ends(number);
+            if end == RunEnd::Command {
+                let words = ["kill", "-k", "0.1", &name_of(job)].map(str::to_owned);
+                let mut kill = self.command(&words);
+                let status = kill.awaits_end();
+                self.note(format!("{status}: {}", kill.said().trim_end()));
+            }
+            // A run that could not be found by its name is ended as one whose command was tried.
+            let signal = if end == RunEnd::Kill { Signal::KILL } else { Signal::TERM };
+            identity.signal(signal);
+        }
+        self.run_ends(number);
+        let mut run = self.runs.remove(&number).expect("looked up above");
+        // CMD may have SIGTERM ignored, or its parent may.
+        run.process.is_killed = true;
+        let status = run.process.awaits_end();
+        self.note(format!("run {number}: {status}: {}", run.process.said().trim_end()));
+        self.sane(&run.process, status)
+    }
+
+    /// Whether nothing promises the end of what is left: both guards were killed. What is in a cgroup the
+    /// next job of the same user ends.
+    fn is_lost(&self, job: &Job) -> bool {
+        let Some(pair) = job.pair else { return false };
+        let was_killed =
+            |guard: Option<Identity>| guard.is_none_or(|guard| self.killed_guards.contains(&guard));
+        was_killed(pair.inner) && was_killed(pair.outer)
+    }
+
+    /// All members of what is over die, and nobody else.
+    fn members_end(&mut self) -> Verdict {
+        let is_cgroup = self.plan.setting.mechanism() == "cgroup";
+        let lost: Vec<_> = self.jobs.values().filter(|job| self.is_lost(job)).collect();
+        let must_be_swept = is_cgroup && !lost.is_empty();
+        let lost: Vec<_> = lost.iter().map(|job| job.tag.clone()).collect();
+        if must_be_swept {
+            self.sweep()?;
+        }
+        let over = |job: &&Job| job.state == State::Over && (is_cgroup || !lost.contains(&job.tag));
+        let since = std::time::Instant::now();
+        loop {
+            let mut left = Vec::new();
+            for job in self.jobs.values().filter(over) {
+                left.extend(tagged(&self.cell, &job.tag));
+                left.extend(job.adopted.iter().filter(|it| it.is_alive()).map(|it| it.pid));
+            }
+            if left.is_empty() {
+                break;
+            }
+            if since.elapsed() > deadline() {
+                return Err(format!("SURVIVED (lost: {lost:?}):\n{}", describe(&left)));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let took = since.elapsed();
+        if took.as_secs() >= 5 {
+            eprintln!(
+                "SLOW: members were gone {took:?} after their owners, CHAOS_SEED={}",
+                self.plan.seed
+            );
+        }
+        self.the_innocent_live()
+    }
+
+    /// What owners have left that died with their guards the next job of the user ends.
+    fn sweep(&mut self) -> Verdict {
+        let words = ["run", "--mechanism", self.plan.setting.mechanism(), "--", "true"];
+        let mut sweep = self.command(&words.map(str::to_owned));
+        let status = sweep.awaits_end();
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!("onejob run true ended with {status}: {}", sweep.said()))
+    }
+
+    fn waits_end(&mut self) -> Verdict {
+        for (job, mut wait) in std::mem::take(&mut self.waits) {
+            let state = self.jobs.get(&job).map(|job| job.state);
+            let status = wait.awaits_end();
+            self.note(format!("wait for job {job} ({state:?}): {status}: {}", wait.said()));
+            self.sane(&wait, status)?;
+        }
+        Ok(())
+    }
+
+    /// Those that live on by right are killed here; then nothing is to be left.
+    fn nothing_is_left(&mut self) -> Verdict {
+        let tags: Vec<_> = self.jobs.values().map(|job| job.tag.clone()).collect();
+        let adopted = self.jobs.values().flat_map(|job| &job.adopted);
+        let alone: Vec<_> = adopted.chain(&self.outsiders).copied().collect();
+        let by_hand = || {
+            let mut left: Vec<_> = tags.iter().flat_map(|tag| tagged(&self.cell, tag)).collect();
+            left.extend(tagged(&self.cell, "chaos-outsider"));
+            left.extend(alone.iter().filter(|it| it.is_alive()).map(|it| it.pid));
+            left.iter().filter_map(|pid| Identity::of(*pid)).for_each(|it| it.signal(Signal::KILL));
+            left.is_empty().then_some(())
+        };
+        eventually("the end of those that live on by right", by_hand);
+        let guards = || {
+            let mut living = self.cell.living();
+            living.retain(|it| it.stat.as_ref().is_some_and(|stat| stat.comm == GUARD));
+            living.iter().map(|it| it.pid).collect::<Vec<_>>()
+        };
+        if self.awaits(|| guards().is_empty()).is_err() {
+            return Err(format!("guards were left:\n{}", describe(&guards())));
+        }
+        if self.awaits(|| self.cell.living().is_empty()).is_err() {
+            return Err(format!("SURVIVED:\n{}", describe(&self.cell.living_pids())));
+        }
+        self.no_record_is_left()?;
+        self.no_cgroup_is_left()
+    }
+
+    /// Polls up to the deadline.
+    fn awaits(&self, condition: impl Fn() -> bool) -> Result<(), ()> {
+        let since = std::time::Instant::now();
+        while !condition() {
+            if since.elapsed() > deadline() {
+                return Err(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Guards remove the records of their owners. What was left together with them goes when the jobs
+    /// are listed.
+    fn no_record_is_left(&mut self) -> Verdict {
+        if !self.cell.runtime_files().is_empty() {
+            let mut ls = self.command(&["ls".to_owned()]);
+            let status = ls.awaits_end();
+            self.sane(&ls, status)?;
+        }
+        match &self.cell.runtime_files()[..] {
+            [] => Ok(()),
+            left => Err(format!("records were left: {left:?}")),
+        }
+    }
+
+    fn no_cgroup_is_left(&mut self) -> Verdict {
+        // A member that was not in a job's cgroup has made its own beside it.
+        let is_a_jobs = |path: &std::path::PathBuf| {
+            path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("onejob-"))
+        };
+        let left = |round: &Round<'_>| {
+            let mut nested = round.cell.nested_cgroups();
+            nested.retain(is_a_jobs);
+            nested
+        };
+        if !left(self).is_empty() {
+            self.note(format!("swept: {:?}", left(self)));
+            self.sweep()?;
+        }
+        if self.awaits(|| left(self).is_empty()).is_err() {
+            return Err(format!("cgroups were left: {:?}", left(self)));
+        }
+        Ok(())
+    }
+}
