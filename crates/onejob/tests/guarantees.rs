@@ -6,7 +6,7 @@ mod common;
 use std::{fs, time::Duration};
 
 use common::{for_each_mechanism, job};
-use onejob::{Accounting, Command, Freeze, Job, Signal, Stdio};
+use onejob::{Accounting, Command, Freeze, Job, ProcessId, Signal, Stdio};
 use testkit::eventually;
 
 /// The state letter and the CPU ticks of a process, from `/proc` alone.
@@ -50,6 +50,37 @@ fn a_frozen_job_does_not_run_and_a_thawed_one_does() {
         job.thaw().expect("thawed");
         eventually("it runs again", || (ticks() > before + 5).then_some(()));
         job.kill().expect("killed");
+    });
+}
+
+/// A process that joined would freeze before it executes its program, and std waits for that.
+#[test]
+fn a_frozen_job_takes_no_new_members() {
+    for_each_mechanism(|mechanism| {
+        let named = Job::builder().mechanism(mechanism).name("takes-no-new-members").build();
+        for job in [job(mechanism), named.expect("a job")] {
+            let _member = job.spawn(Command::new("sleep").arg("300")).expect("started");
+            let mut outside =
+                std::process::Command::new("sleep").arg("300").spawn().expect("sleep");
+            let of_outside = ProcessId::of(outside.id()).expect("alive");
+            job.freeze().expect("frozen");
+            let view = job.name().map(|name| Job::open(name).expect("a living job"));
+            for job in [Some(&job), view.as_ref()].into_iter().flatten() {
+                let mut by_std = std::process::Command::new("true");
+                let refusals = [
+                    job.spawn(Command::new("true")).expect_err("a frozen job"),
+                    job.spawn_std(&mut by_std).expect_err("a frozen job"),
+                    job.adopt(&of_outside).expect_err("a frozen job"),
+                ];
+                assert!(refusals.iter().all(onejob::Error::is_unsupported), "{refusals:?}");
+            }
+            let cgroup = |process: &str| fs::read_to_string(format!("/proc/{process}/cgroup"));
+            let its = cgroup(&outside.id().to_string()).expect("alive");
+            assert_eq!(its, cgroup("self").expect("this process"), "it was not moved");
+            job.kill().expect("killed");
+            outside.kill().expect("our child");
+            outside.wait().expect("our child");
+        }
     });
 }
 

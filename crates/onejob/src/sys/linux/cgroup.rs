@@ -235,9 +235,11 @@ impl Cgroup {
         spawn::remote(command, &guards, &inherited, &remote.limits, Some(current.dir.as_fd()))
     }
 
-    /// Why a process cannot get into the cgroup by a move, if it cannot.
-    fn can_be_joined(&self) -> Result<()> {
+    /// Why a process cannot get into this cgroup by a move, if it cannot.
+    fn can_be_joined(&self, current: &hierarchy::Cgroup) -> Result<()> {
         match self.base.remote {
+            // It would freeze before it executes its program, and whoever starts it waits for that.
+            None if self.is_frozen(current) => Err(members::frozen()),
             None => Ok(()),
             Some(_) => Err(Error::unsupported(
                 "the job is in a scope of systemd's, where nobody can be moved to from here",
@@ -532,15 +534,17 @@ impl Mechanism for Cgroup {
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
-        self.can_be_joined()?;
+        let current = self.current()?;
+        self.can_be_joined(&current)?;
         self.name_guards();
-        spawn::join_on_exec(command, self.current()?.dir.as_fd())
+        spawn::join_on_exec(command, current.dir.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
-        self.can_be_joined()?;
+        let current = self.current()?;
+        self.can_be_joined(&current)?;
         self.name_guards();
-        members::adopt(self.current()?.dir.as_fd(), process)
+        members::adopt(current.dir.as_fd(), process)
     }
 
     fn processes(&self) -> Result<Vec<Process>> {

@@ -63,6 +63,15 @@ impl View {
         })
     }
 
+    /// The same, unless it is frozen.
+    fn thawed(&self) -> Result<OwnedFd> {
+        let current = self.current()?;
+        match Members(vec![current.as_fd()]).are_frozen() {
+            true => Err(members::frozen()),
+            false => Ok(current),
+        }
+    }
+
     /// Somebody besides us, to be waited for.
     fn somebody(&self) -> Result<Option<Somebody>> {
         let cgroups = self.cgroups();
@@ -221,10 +230,7 @@ impl Mechanism for View {
         const TRIES: usize = 8;
         let mut spawned = Err(members::killed_meanwhile());
         for _ in 0..TRIES {
-            let current = self.current()?;
-            if Members(vec![current.as_fd()]).are_frozen() {
-                return Err(members::frozen());
-            }
+            let current = self.thawed()?;
             let memory = limits::memory_of_a_child(current.as_fd());
             spawned = spawn::local(command, Some(current.as_fd()), memory);
             // Removed by its owner since we looked for the cgroup.
@@ -242,11 +248,11 @@ impl Mechanism for View {
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
-        spawn::join_on_exec(command, self.current()?.as_fd())
+        spawn::join_on_exec(command, self.thawed()?.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
-        members::adopt(self.current()?.as_fd(), process)
+        members::adopt(self.thawed()?.as_fd(), process)
     }
 
     fn processes(&self) -> Result<Vec<Process>> {

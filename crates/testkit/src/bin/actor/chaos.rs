@@ -48,7 +48,7 @@ const WAYS: &[Way] = &[
 ];
 
 /// Names of cgroups that members make. Those with a dot in front are as good as any.
-const NAMES: &[&str] = &["chaos-a", ".chaos", "..chaos", "chaos b", "chaos-job-1"];
+const NAMES: &[&str] = &["chaos-a", "chaos b", "chaos-job-1"];
 
 pub(crate) fn chaos() {
     let seed = arg(1).parse().expect("a seed");
