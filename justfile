@@ -15,3 +15,8 @@ bench *ARGS:
 # A static build of the command, into target/onejob-static.
 static:
     scripts/build-static
+
+# Random trees, acts and faults for so many minutes, as whoever you are; CONTRIBUTING.md says more.
+chaos MINUTES="10":
+    CHAOS_MINUTES={{MINUTES}} CHAOS_SEED=${CHAOS_SEED:-random} \
+      cargo test -p onejob --test chaos -- --nocapture --include-ignored

@@ -59,6 +59,9 @@ impl Round<'_> {
             Which::Both => vec![pair.inner, pair.outer],
         };
         let meant: Vec<_> = meant.into_iter().flatten().collect();
+        if act == Act::Kill && crate::is_left_out("guard-kills") {
+            return;
+        }
         if act == Act::Kill {
             self.note(format!("{holder:?}: guards killed: {meant:?} of {pair:?}"));
             self.guards_end(holder, pair, &meant);

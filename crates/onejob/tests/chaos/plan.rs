@@ -283,6 +283,13 @@ impl Planner {
                     self.owners[owner] = before;
                     continue;
                 }
+                // A child that is born frozen keeps its starter waiting until somebody thaws it.
+                let any = |is: fn(&Request) -> bool| {
+                    is(&request) || requests.iter().any(|(_, other)| is(other))
+                };
+                if any(Request::spawns) && any(Request::freezes) {
+                    continue;
+                }
                 requests.push((slot, request));
             }
         }
@@ -425,6 +432,10 @@ impl Request {
     /// Whether the slot has another job then, or none.
     pub(crate) fn changes_the_slot(&self) -> bool {
         matches!(self, Request::New { .. } | Request::Drop | Request::Release)
+    }
+
+    fn freezes(&self) -> bool {
+        matches!(self, Request::Plain("freeze"))
     }
 
     /// Whether it can make members.

@@ -1,7 +1,7 @@
 //! One round: a plan is carried out, and what is answered and who lives is compared with what must be.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
     path::PathBuf,
     thread,
@@ -32,6 +32,8 @@ pub(crate) struct Round<'a> {
     slots: BTreeMap<(usize, usize), usize>,
     /// Each `onejob wait`, and the job that it waits for.
     pub(crate) waits: Vec<(usize, Onejob)>,
+    /// Those that the present line of requests adopts, in its order.
+    adopting: VecDeque<Identity>,
     /// Children of the owners that are no members.
     pub(crate) outsiders: Vec<Identity>,
     pub(crate) killed_guards: BTreeSet<Identity>,
@@ -69,6 +71,7 @@ impl<'a> Round<'a> {
             jobs: BTreeMap::new(),
             slots: BTreeMap::new(),
             waits: Vec::new(),
+            adopting: VecDeque::new(),
             outsiders: Vec::new(),
             killed_guards: BTreeSet::new(),
             is_armed: false,
@@ -257,6 +260,8 @@ impl<'a> Round<'a> {
         self.owners[owner].tell(&line);
         self.meanwhile(during, None);
         let Some(answers) = self.owners[owner].answers(&line) else {
+            // Whether they have become members is not known.
+            self.adopting.clear();
             self.is_half_made |= requests.iter().any(|(_, it)| matches!(it, Request::New { .. }));
             return self.owner_has_ended(owner, &line);
         };
@@ -318,7 +323,7 @@ impl<'a> Round<'a> {
         let inner: i32 = answer.ok()?.parse().ok()?;
         let identity =
             eventually("an outsider", || self.cell.outer_pid(inner).and_then(Identity::of));
-        self.outsiders.push(identity);
+        self.adopting.push_back(identity);
         Some(inner)
     }
 
@@ -395,7 +400,7 @@ impl<'a> Round<'a> {
                 }
             }
             (Request::Adopt(_), answer) => {
-                let adopted = self.outsiders.pop().expect("pushed by the request's line");
+                let adopted = self.adopting.pop_front().expect("one for each line");
                 match answer {
                     Ok(_) => {
                         state.adopted.push(adopted);
@@ -476,6 +481,11 @@ impl<'a> Round<'a> {
         words.extend(Self::tree_words(tree, &tag).split(' ').map(str::to_owned));
         let process = self.command(&words);
         self.runs.insert(run, Run { process, job, is_ended: false });
+        // Other programs come first where errors are injected, and in a namespace.
+        eventually("an onejob run", || {
+            let has_ended = self.runs.get_mut(&run).and_then(|run| run.process.ended()).is_some();
+            (has_ended || self.living_run(run).is_some()).then_some(())
+        });
     }
 
     /// An `onejob` with these words.
@@ -541,6 +551,9 @@ impl<'a> Round<'a> {
         let by_a_signal = status.signal().is_some() || status.code().is_some_and(|code| code > 128);
         let of_a_signal = by_a_signal && !is_a_mirror;
         let panicked = said.contains("panicked at") || status.code() == Some(101);
+        if said.contains("was not made by onejob") {
+            return Err(format!("onejob {} does not know its own file: {said}", command.what));
+        }
         if panicked || of_a_signal && !command.is_killed {
             return Err(format!("onejob {} ended with {status}: {said}", command.what));
         }

@@ -55,10 +55,13 @@ pub(crate) fn words(pid: i32) -> Vec<String> {
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Those alive in the cell with this tag.
+/// Those alive in the cell with this tag, but for one who injects errors into a command.
 pub(crate) fn tagged(cell: &Cell, tag: &str) -> Vec<i32> {
     let mut all = cell.living_pids();
-    all.retain(|pid| words(*pid).iter().any(|word| word == tag));
+    all.retain(|pid| {
+        let words = words(*pid);
+        words.iter().any(|word| word == tag) && words.get(1).is_none_or(|word| word != "inject")
+    });
     all
 }
 

@@ -50,7 +50,17 @@ pub(crate) fn supervised(
         });
     });
     sys::wait(intermediate);
-    let raw = install(filter, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    // What brings it the descriptor must not wait for an answer from it.
+    let mut first = vec![
+        load(0),
+        equal(libc::SYS_sendmsg as u32, 3),
+        load(16),
+        equal(ours.as_raw_fd() as u32, 1),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        load(0),
+    ];
+    first.extend(filter);
+    let raw = install(&first, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
     // SAFETY: with this flag the answer is a new descriptor, ours alone.
     let listener = unsafe { OwnedFd::from_raw_fd(raw as i32) };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
