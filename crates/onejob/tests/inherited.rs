@@ -213,3 +213,41 @@ fn beyond_the_guards_privilege() {
         unprivileged.join().expect("the thread has passed");
     });
 }
+
+/// As many descriptors as the kernel lets a process have are inherited, at their numbers.
+#[test]
+fn more_descriptors_than_one_message_holds() {
+    const NAME: &str = "more_descriptors_than_one_message_holds";
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    const LOOK: &str =
+        "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done; readlink /proc/$$/fd/900; :";
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).expect("up to the other");
+    let null = fs::File::open("/dev/null").expect("a device");
+    for_each_mechanism(|mechanism| {
+        let mut held = Vec::new();
+        let job = job(mechanism);
+        let most = limit.maximum.map_or(4_000, |most| most.min(4_000)) as usize;
+        for count in [240, 247, 260, 520, 1_000, most - 64] {
+            held.truncate(0);
+            held.resize_with(count, || rustix::io::dup(&null).expect("below the limit"));
+            let mut command = process::Command::new("sh");
+            let output = command.args(["-c", LOOK]).output().expect("std starts it");
+            let stds = String::from_utf8(output.stdout).expect("text");
+            assert!(stds.lines().count() > count, "they are inherited: {stds}");
+            for padding in [0, 40_000] {
+                let mut command = Command::new("sh");
+                command.args(["-c", LOOK]).stdin(Stdio::null()).stdout(Stdio::piped());
+                command.stderr(Stdio::piped()).env("PADDING", "x".repeat(padding));
+                let mut child = job.spawn(&mut command).expect("we start it");
+                let mut ours = String::new();
+                child.stdout.take().expect("piped").read_to_string(&mut ours).expect("text");
+                assert!(child.wait().expect("a status").success());
+                assert_eq!(ours, stds, "{mechanism}: {count}");
+            }
+        }
+    });
+}

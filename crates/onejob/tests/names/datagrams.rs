@@ -13,7 +13,7 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recvmsg,
-        sendmsg_addr, socket_with, socketpair,
+        sendmsg, sendmsg_addr, socket_with, socketpair,
     },
 };
 use testkit::{Owner, eventually};
@@ -42,6 +42,11 @@ fn socket_file(scene: &Scene, owner: &mut Owner) -> PathBuf {
 fn datagrams() -> OwnedFd {
     socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .expect("a socket")
+}
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .expect("a pair")
 }
 
 fn send(to: &PathBuf, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
@@ -101,6 +106,27 @@ fn hostile_datagrams() {
         let (pipe, _writer) = rustix::pipe::pipe().expect("a pipe");
         let spawn = |numbers, more: &[u8]| message(VERSION, SPAWN, numbers, more);
         let large = 16 << 20;
+        // One that announces further descriptors, in a socket that has none, or other messages.
+        let announcing = |count: u32| {
+            let mut bytes = spawn([0, 0], &[0; 600]);
+            bytes[12..16].copy_from_slice(&count.to_ne_bytes());
+            bytes
+        };
+        let (empty, _theirs) = pair();
+        let wrong: Vec<OwnedFd> = [vec![], message(VERSION, FAILED, [0, 0], &[]), vec![0xff; 32]]
+            .iter()
+            .map(|bytes| {
+                let (ours, theirs) = pair();
+                let fds = [null; 3];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                let pushed = control.push(SendAncillaryMessage::ScmRights(&fds));
+                assert!(pushed, "they fit");
+                let data = [IoSlice::new(bytes)];
+                sendmsg(&ours, &data, &mut control, SendFlags::empty()).expect("sent");
+                theirs
+            })
+            .collect();
         let with_reply: Vec<(Vec<u8>, Vec<BorrowedFd<'_>>)> = vec![
             (vec![], vec![null; 10]),
             (vec![0xff; 7], vec![null; 3]),
@@ -120,11 +146,15 @@ fn hostile_datagrams() {
             (spawn([large, 1], &[]), vec![null, zero]),
             (spawn([4096, 1], &[]), vec![null, pipe.as_fd()]),
             (spawn([4096, 1], &[]), vec![null]),
+            (announcing(1), vec![null]),
+            (announcing(u32::MAX), vec![null, null]),
+            (announcing(3), vec![null, empty.as_fd()]),
+            (announcing(3), vec![null, wrong[0].as_fd()]),
+            (announcing(2), vec![null, wrong[1].as_fd()]),
+            (announcing(20_000), vec![null, wrong[2].as_fd()]),
         ];
         for (bytes, fds) in &with_reply {
-            let (reply, theirs) =
-                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                    .expect("a pair");
+            let (reply, theirs) = pair();
             let all: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
             send(&socket, bytes, &all);
             // Also without anything that could be answered to.
@@ -137,9 +167,7 @@ fn hostile_datagrams() {
             assert!(receive(&reply, &mut Vec::new()).is_empty(), "one answer");
         }
         // Nobody reads these, and their socket is full before the last.
-        let (_reply, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .expect("a pair");
+        let (_reply, theirs) = pair();
         (0..2_000).for_each(|_| send(&socket, &spawn([0, 0], &[]), &[theirs.as_fd()]));
         drop(theirs);
         for _ in 0..100 {

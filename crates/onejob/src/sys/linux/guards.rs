@@ -277,12 +277,6 @@ impl Guards {
         let (ours, theirs) = pair()?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(fds);
-        if all.len() > MAX_FDS {
-            return Err(io::Error::new(
-                io::ErrorKind::ArgumentListTooLong,
-                format!("more than {} descriptors to inherit", MAX_FDS - 6),
-            ));
-        }
         message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
         self.wake();
         Ok(Reply(ours))
@@ -413,7 +407,7 @@ fn greeted(socket: BorrowedFd<'_>) -> io::Result<Pair> {
     }
 }
 
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 

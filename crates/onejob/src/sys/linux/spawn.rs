@@ -20,12 +20,12 @@ use super::{
             CloneArgs, Errno, SIGCHLD, SIGKILL,
         },
         exec::{self, Limit, Mapping, Plan, Stage},
-        message::{self, Message},
+        message::{self, MAX_FDS, Message},
         proc,
         raw::{self, nr},
         request,
     },
-    guards::Guards,
+    guards::{self, Guards},
     launch::{Blocked, Stack},
     plan::{Record, Setting, Wiring, failure},
     version::guard_failed,
@@ -380,7 +380,15 @@ fn remote_once(
         request.numbers[0] = bytes.len() as u64;
         bytes = &[];
     }
-    fds.extend(own);
+    let parcel;
+    // The first is the reply's.
+    if 1 + fds.len() + own.len() > MAX_FDS {
+        parcel = packed(&own).map_err(failed)?;
+        fds.push(parcel.as_raw_fd());
+        request.more = own.len() as u32;
+    } else {
+        fds.extend(own);
+    }
     let silent = |e| guards.silence(failed(e));
     let reply = guards.request(&request, bytes, &fds).map_err(silent)?;
     drop(writer);
@@ -410,6 +418,23 @@ fn remote_once(
             Err(failure(command, stage, errno))
         }
     }
+}
+
+/// A socket that holds these descriptors, in as many messages as it takes.
+fn packed(fds: &[RawFd]) -> io::Result<OwnedFd> {
+    let too_many = || {
+        let most = format!("more than {} descriptors to inherit", birth::MANY);
+        io::Error::new(io::ErrorKind::ArgumentListTooLong, most)
+    };
+    if fds.len() > birth::MANY {
+        return Err(too_many());
+    }
+    let (ours, theirs) = guards::pair()?;
+    for some in fds.chunks(MAX_FDS) {
+        message::answer(ours.as_raw_fd(), &Message::new(message::MORE), some)
+            .map_err(|errno| if errno == Errno::AGAIN { too_many() } else { errno.into() })?;
+    }
+    Ok(theirs)
 }
 
 /// What a child of ours would inherit: the standard streams as wired, and every descriptor that is

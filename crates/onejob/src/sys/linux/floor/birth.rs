@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use super::{
     call::{
         self, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM, CloneArgs, Errno, Fd,
-        Result, SIGCHLD,
+        Result, SIGCHLD, close_all,
     },
     exec::{self, Plan},
     message::{self, MAX_FDS, Message},
@@ -41,12 +41,60 @@ struct Place {
 
 const PLACES: usize = 8;
 
+/// The most descriptors of a request that come in messages of their own.
+pub(crate) const MANY: usize = 16 * 1024;
+
+/// The descriptors of a request that has more than fit in one message.
+struct Parcel {
+    fds: [i32; MANY],
+    count: usize,
+}
+
+impl Parcel {
+    /// Takes as many as the request has announced, all of which are there already.
+    fn unpack(&mut self, socket: i32, announced: u32) -> Result<()> {
+        let mut fds = [-1; MAX_FDS];
+        while self.count < announced as usize {
+            let came = match message::receive_now(socket, &mut fds)? {
+                Some((Message { kind: message::MORE, .. }, 1..)) => came_with(&fds),
+                other => {
+                    close_all(other.map_or(&[], |_| came_with(&fds)));
+                    return Err(Errno::BADMSG);
+                }
+            };
+            let Some(room) = self.fds.get_mut(self.count..self.count + came.len()) else {
+                close_all(came);
+                return Err(Errno::MFILE);
+            };
+            room.copy_from_slice(came);
+            self.count += came.len();
+            fds = [-1; MAX_FDS];
+        }
+        Ok(())
+    }
+
+    fn fds(&self) -> &[i32] {
+        self.fds.get(..self.count).unwrap_or(&[])
+    }
+
+    fn empty(&mut self) {
+        close_all(self.fds());
+        self.count = 0;
+    }
+}
+
+/// Those that are open: they come first.
+fn came_with(fds: &[i32; MAX_FDS]) -> &[i32] {
+    fds.split(|fd| *fd < 0).next().unwrap_or(&[])
+}
+
 pub(crate) struct Births {
     /// No child ever shares the last one, so there is always room for a request.
     places: [Place; PLACES],
     /// Where the latest request has put its record, and how long that is.
     latest: usize,
     len: usize,
+    parcel: Parcel,
     /// Whether all children get copies.
     pub(crate) copies: bool,
 }
@@ -58,6 +106,7 @@ impl Births {
             PLACES],
         latest: 0,
         len: 0,
+        parcel: Parcel { fds: [0; MANY], count: 0 },
         copies: false,
     };
 
@@ -78,17 +127,29 @@ impl Births {
     }
 
     /// Starts the child of the latest request. `fds`: the report, the record's file if it did not come
-    /// inside, then the record's own. Whatever the request says, it is found out here or by the child: it
-    /// may come from another process.
+    /// inside, then the record's own or the socket with them. Whatever the request says, it is found out
+    /// here or by the child: it may come from another process.
     pub(crate) fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
+        let (1.., Some((socket, fds))) = (request.more, fds.split_last()) else {
+            return self.start_with(request, fds);
+        };
+        let unpacked = self.parcel.unpack(*socket, request.more);
+        let started = unpacked.and_then(|()| self.start_with(request, fds));
+        self.parcel.empty();
+        started
+    }
+
+    fn start_with(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
         let [size, cgroup] = request.numbers;
         let Some((&report, fds)) = fds.split_first() else { return Err(Errno::BADMSG) };
+        let parcel = (request.more > 0).then(|| self.parcel.fds());
         let cgroup = |own: &[i32]| match cgroup.checked_sub(1) {
             None => Ok(None),
             Some(at) => own.get(at as usize).copied().map(Some).ok_or(Errno::BADMSG),
         };
         if size > 0 {
             let Some((&file, own)) = fds.split_first() else { return Err(Errno::BADMSG) };
+            let own = parcel.unwrap_or(own);
             let mut record = Copied::new(file, size)?;
             let plan = Plan::relocate_received(record.words(), report, own)?;
             return copy(plan, cgroup(own)?);
@@ -96,8 +157,9 @@ impl Births {
         let is_spare = self.latest == PLACES - 1;
         let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::BADMSG) };
         let record = place.record.get_mut(..self.len / 8).unwrap_or(&mut []);
-        let plan = Plan::relocate_received(record, report, fds)?;
-        let cgroup = cgroup(fds)?;
+        let own = parcel.unwrap_or(fds);
+        let plan = Plan::relocate_received(record, report, own)?;
+        let cgroup = cgroup(own)?;
         let keeps_memory = plan.keeps_credentials() && !plan.changes_memory();
         if cgroup.is_none() && keeps_memory && !is_spare && !self.copies {
             match share(plan, &place.taken, &mut place.stack) {

@@ -2,7 +2,7 @@
 //!
 //! | request | carries | answered |
 //! |---|---|---|
-//! | `SPAWN`, the plan's record | a reply socket, the report pipe, the record's memory file if it is large, then what the plan's descriptors, its `cwd_fd` and `join`, and the cgroup to be born in count from | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
+//! | `SPAWN`, the plan's record | a reply socket, the report pipe, the record's memory file if it is large, then what the plan's descriptors, its `cwd_fd` and `join`, and the cgroup to be born in count from; or, where these are more than fit, a socket with them in `MORE` messages | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
 //! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
 //! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
@@ -41,6 +41,7 @@ pub(crate) const SPENT: u32 = 21;
 pub(crate) const CONNECTED: u32 = 22;
 pub(crate) const ENTER: u32 = 23;
 pub(crate) const ASKED: u32 = 24;
+pub(crate) const MORE: u32 = 25;
 
 /// The version of all this, below a mark that no other program's messages have.
 pub(crate) const VERSION: u32 = MARK | 1;
@@ -58,7 +59,8 @@ pub(crate) struct Message {
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
-    pub(crate) pad: u32,
+    /// How many descriptors come in `MORE` messages.
+    pub(crate) more: u32,
     /// Pids, a wait status, microseconds of user and system time, the size of a plan in a memory file and one more
     /// than the index of the cgroup, which cgroup of which job, or microseconds and a number of CPUs.
     pub(crate) numbers: [u64; 2],
@@ -66,7 +68,7 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn new(kind: u32) -> Message {
-        Message { version: VERSION, kind, errno: 0, pad: 0, numbers: [0; 2] }
+        Message { version: VERSION, kind, errno: 0, more: 0, numbers: [0; 2] }
     }
 
     pub(crate) fn error(kind: u32, errno: Errno) -> Message {
@@ -186,6 +188,15 @@ fn send_flagged(
 /// the other end is closed. With an error nothing is left open of what has come.
 pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(Message, usize)>> {
     let received = receive_any(socket, fds, &mut [], 0)?;
+    received.map(|it| it.sound(fds, |_, _| {})).transpose()
+}
+
+/// The same of what is there already: never waits.
+pub(crate) fn receive_now(
+    socket: i32,
+    fds: &mut [i32; MAX_FDS],
+) -> Result<Option<(Message, usize)>> {
+    let received = receive_any(socket, fds, &mut [], MSG_DONTWAIT)?;
     received.map(|it| it.sound(fds, |_, _| {})).transpose()
 }
 
