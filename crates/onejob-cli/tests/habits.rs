@@ -4,8 +4,11 @@
 mod common;
 
 use std::{
-    ffi::OsStr,
-    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
+    ffi::{CString, OsStr},
+    os::unix::{
+        ffi::OsStrExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
     process::Command,
 };
 
@@ -83,6 +86,49 @@ fn names_that_are_no_text_are_passed_on_and_told_of() {
         let output = outcome(&mut command);
         assert_eq!(output.status.code(), Some(6), "{name} {}", text(&output.stderr));
         assert_eq!(output.stdout, odd.as_bytes());
+    }
+}
+
+/// What of the environment is no variable reaches CMD as through `env`.
+#[test]
+fn odd_environment_entries() {
+    let scratch = Scratch::new();
+    let c = |text: &str| CString::new(text).unwrap();
+    let seen = |way: &str| {
+        let mut command = Command::new("/usr/bin/env");
+        command.marked(&scratch);
+        let marks = command.get_envs().map(|(key, value)| {
+            let [key, value] = [key, value.unwrap()].map(|text| text.to_str().unwrap());
+            c(&format!("{key}={value}"))
+        });
+        let odd = ["A=1", "no sign", "", "=", "=begins", "=a=b", "B=", "also-odd"].map(c);
+        let path = c(&format!("PATH={}", std::env::var("PATH").unwrap()));
+        let envp: Vec<CString> = odd.into_iter().chain([path]).chain(marks).collect();
+        let words = way.split(' ').chain(["cat", "/proc/self/environ"]);
+        let argv: Vec<CString> = words.map(c).collect();
+        let execute = move || {
+            let list = |texts: &[CString]| {
+                let texts = texts.iter().map(|text| text.as_ptr());
+                texts.chain([std::ptr::null()]).collect::<Vec<_>>()
+            };
+            let (argv, envp) = (list(&argv), list(&envp));
+            // SAFETY: lists of strings that end with a null.
+            unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
+            Err(std::io::Error::last_os_error())
+        };
+        // SAFETY: it allocates, which the C library lets a forked child do.
+        unsafe { command.pre_exec(execute) };
+        let output = outcome(&mut command);
+        assert!(output.status.success(), "{way}: {}", text(&output.stderr));
+        let mut entries: Vec<_> =
+            output.stdout.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        entries.sort();
+        entries
+    };
+    let expected = seen("/usr/bin/env");
+    assert!(expected.contains(&b"no sign".to_vec()) && expected.contains(&b"=".to_vec()));
+    for way in ways(&scratch) {
+        assert_eq!(seen(&way), expected, "{way}");
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct UnixExtras {
     pub(crate) take_terminal: bool,
     pub(crate) signals: Option<SignalState>,
     pub(crate) pre_exec: Vec<PreExec>,
+    /// Of the environment, as they are.
+    pub(crate) entries: Vec<OsString>,
 }
 
 #[cfg(unix)]
@@ -124,6 +126,8 @@ impl Command {
     pub fn env_clear(&mut self) -> &mut Command {
         self.env_cleared = true;
         self.env.clear();
+        #[cfg(unix)]
+        self.unix.entries.clear();
         self
     }
 
@@ -162,6 +166,10 @@ impl Command {
                 "a NUL byte in the program, an argument or the environment of {:?}",
                 self.program
             )));
+        }
+        #[cfg(unix)]
+        if let Some(entry) = self.unix.entries.iter().find(|e| e.as_encoded_bytes().contains(&0)) {
+            return Err(Error::invalid(format!("a NUL byte in the environment entry {entry:?}")));
         }
         let bad_key = |key: &&OsString| {
             key.is_empty() || key.as_encoded_bytes().iter().skip(1).any(|byte| *byte == b'=')
@@ -207,6 +215,13 @@ impl Command {
     /// Its zeroth argument, instead of the program's name.
     pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
         self.unix.arg0 = Some(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds an entry to its environment as it is, also one that is no variable because it has no `=`.
+    /// Such entries of this process' own environment are not inherited: [`std::env`] does not show them.
+    pub fn env_entry(&mut self, entry: impl AsRef<OsStr>) -> &mut Command {
+        self.unix.entries.push(entry.as_ref().to_owned());
         self
     }
 

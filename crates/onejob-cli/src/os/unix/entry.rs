@@ -14,7 +14,16 @@ pub(crate) fn args() -> impl Iterator<Item = OsString> {
     ARGS.get().into_iter().flatten().map(|arg| (*arg).to_owned())
 }
 
-/// Saves the inherited signal settings and the argument vector, and opens closed standard streams.
+/// The entries of the environment that are no variables, which `std::env` does not show: those without a
+/// `=` after their first byte.
+static ODD_ENTRIES: OnceLock<Vec<&OsStr>> = OnceLock::new();
+
+/// What CMD gets of the environment besides variables, as it would from env(1).
+pub(super) fn odd_entries() -> impl Iterator<Item = &'static OsStr> {
+    ODD_ENTRIES.get().into_iter().flatten().copied()
+}
+
+/// Saves the inherited signal settings, the argument vector and odd entries of the environment, and opens closed standard streams.
 ///
 /// # Safety
 /// To be called once, before any other thread exists, with the argument vector of the process.
@@ -27,6 +36,31 @@ pub(crate) unsafe fn init_process(argc: c_int, argv: *const *const c_char) {
         OsStr::from_bytes(unsafe { CStr::from_ptr(*argv.add(at)) }.to_bytes())
     });
     let _ = ARGS.set(args.collect());
+    // SAFETY: no other thread exists that could change it.
+    let _ = ODD_ENTRIES.set(unsafe { find_odd_entries() });
+}
+
+/// # Safety
+/// No other thread may change the environment meanwhile.
+#[cfg_attr(test, allow(dead_code, reason = "the test harness has its own entry point"))]
+unsafe fn find_odd_entries() -> Vec<&'static OsStr> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut odd = Vec::new();
+    // SAFETY: an array of strings that ends with a null, or none; its strings were laid down by the
+    // kernel at the start of the process and stay.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            let entry = CStr::from_ptr(*at).to_bytes();
+            if !entry.iter().skip(1).any(|byte| *byte == b'=') {
+                odd.push(OsStr::from_bytes(entry));
+            }
+            at = at.add(1);
+        }
+    }
+    odd
 }
 
 /// Opens `/dev/null` for each closed standard stream, so that no other file gets its number. It is

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::signals;
+use super::{entry, signals};
 use crate::os::ProcessGroup;
 
 /// Starts CMD. A new process group gets the foreground of the terminal only if onejob had it
@@ -27,6 +27,7 @@ pub(crate) fn spawn(
     let spawn_program = |program: &OsStr, args: &[&OsStr]| {
         let mut command = Command::new(program);
         command.args(args);
+        entry::odd_entries().for_each(|entry| _ = command.env_entry(entry));
         if let Some(state) = signals::inherited() {
             command.signals(state);
         }

@@ -1,9 +1,16 @@
 //! What a cgroup has used and what its limits have done, as the kernel's files say.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
 
-use super::hierarchy::read_text;
-use crate::{Stats, StopReason};
+use super::{
+    floor::call::{self, Errno},
+    hierarchy::read_text,
+    identity, read_proc,
+};
+use crate::{ProcessId, Stats, StopReason};
 
 /// What the files of a cgroup say; those of a controller that it does not have are not there.
 pub(super) fn usage(cgroup: BorrowedFd<'_>) -> Stats {
@@ -24,6 +31,28 @@ pub(super) fn usage(cgroup: BorrowedFd<'_>) -> Stats {
         stalled_on_memory: stalled(&file("memory.pressure")),
         stalled_on_io: stalled(&file("io.pressure")),
         ..events(cgroup)
+    }
+}
+
+/// Microseconds of user and system time of exactly this process and of the children it has waited for;
+/// nothing once it was reaped.
+pub(super) fn times(process: &ProcessId) -> [u64; 2] {
+    let Ok(pidfd) = identity::reopen(process) else { return [0; 2] };
+    let text = read_proc(&format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    // It had its number until now, or what was read may be another process'.
+    if call::pidfd_send_signal(pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
+        return [0; 2];
+    }
+    let fields: Vec<u64> = text
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split(' ').skip(12).take(4).filter_map(|f| f.parse().ok()).collect())
+        .unwrap_or_default();
+    match fields[..] {
+        [user, system, children_user, children_system] => {
+            let tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+            [(user + children_user) * tick, (system + children_system) * tick]
+        }
+        _ => [0; 2],
     }
 }
 
@@ -109,6 +138,17 @@ pub(super) fn reason(used: &Stats) -> StopReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_another_process_with_the_number() {
+        let us = identity::identify(std::process::id()).unwrap();
+        let start = std::time::Instant::now();
+        while times(&us) == [0; 2] {
+            assert!(start.elapsed() < Duration::from_secs(60), "we use time");
+        }
+        let before = ProcessId { inode: us.inode.wrapping_add(1), start: us.start + 1, ..us };
+        assert_eq!(times(&before), [0; 2]);
+    }
 
     #[test]
     fn the_kernels_files_are_read_as_documented() {

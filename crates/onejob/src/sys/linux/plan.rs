@@ -49,7 +49,9 @@ impl Record {
         let vars = command.environment();
         let path = vars.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value);
         let search = paths(&command.program, path);
-        let envp: Vec<u64> = vars.iter().map(|(key, value)| record.variable(key, value)).collect();
+        let mut envp: Vec<u64> =
+            vars.iter().map(|(key, value)| record.variable(key, value)).collect();
+        envp.extend(unix.entries.iter().map(|entry| record.string(entry.as_bytes())));
         let paths: Vec<u64> = search.iter().map(|path| record.string(path.as_bytes())).collect();
         let cwd = command.current_dir.as_ref();
         let cwd = cwd.map_or(0, |dir| record.string(dir.as_os_str().as_bytes()));

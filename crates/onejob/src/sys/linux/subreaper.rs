@@ -9,7 +9,7 @@
 
 use std::{
     cell::RefCell,
-    fs, io,
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -19,7 +19,7 @@ use std::{
 use rustix::process::{Pid, set_child_subreaper};
 
 use super::{
-    PATIENCE,
+    PATIENCE, accounting,
     below::{self, Root},
     child::reap_unwaited,
     floor::{
@@ -545,7 +545,7 @@ impl Mechanism for Subreaper {
         let members = self.processes()?;
         let living = members.iter().filter(|member| !member.is_caller);
         let [user, system] = living.fold(dead, |[user, system], member| {
-            let [more_user, more_system] = times(member.pid());
+            let [more_user, more_system] = accounting::times(&member.id);
             [user + more_user, system + more_system]
         });
         Ok(Stats {
@@ -607,21 +607,5 @@ impl Subreaper {
                 below::thaw(std::mem::take(&mut *frozen).iter().map(OwnedFd::as_fd));
             }
         }
-    }
-}
-
-/// Microseconds of user and system time of a process and of the children it has waited for.
-fn times(pid: u32) -> [u64; 2] {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<u64> = text
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split(' ').skip(12).take(4).filter_map(|f| f.parse().ok()).collect())
-        .unwrap_or_default();
-    match fields[..] {
-        [user, system, children_user, children_system] => {
-            let tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
-            [(user + children_user) * tick, (system + children_system) * tick]
-        }
-        _ => [0; 2],
     }
 }
