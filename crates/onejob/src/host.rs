@@ -34,13 +34,16 @@ pub struct Leftover {
     pub processes: usize,
     /// Why it is there.
     pub kind: LeftoverKind,
+    /// Which processes of an abandoned job cannot end although they are killed, and why.
+    pub stuck: Option<String>,
 }
 
 /// Why something is left of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeftoverKind {
-    /// Owner and guards were all killed. The next job that is made here takes it down.
+    /// Owner and guards were all killed, or the guards are still at it. The next job that is made here
+    /// has it ended, and waits for none of its processes.
     Abandoned,
     /// It was released: its members live on as their owner wanted it.
     Released,

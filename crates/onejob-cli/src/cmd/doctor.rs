@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use onejob::{Guarantees, Leftover, LeftoverKind, Mechanism, Rung};
+use onejob::{Guarantees, Leftover, Mechanism, Rung};
 use serde::Serialize;
 
+use super::leftovers::LeftoverRow;
 use crate::{
     args::DoctorArgs,
     exit::Exit,
@@ -25,13 +26,6 @@ struct Report {
     runtime_directory_problem: Option<String>,
     /// Jobs without an owner, before this command was started.
     leftovers: Vec<LeftoverRow>,
-}
-
-#[derive(Serialize)]
-struct LeftoverRow {
-    place: String,
-    processes: usize,
-    kind: &'static str,
 }
 
 #[derive(Serialize)]
@@ -103,27 +97,8 @@ impl Report {
             (None, Some(problem)) => writeln!(text, "Jobs cannot be listed: {problem}"),
             (None, None) => Ok(()),
         };
-        for LeftoverRow { place, processes, kind } in &self.leftovers {
-            let state = match *kind {
-                "released" => "was released: its members live on",
-                _ => "was abandoned: the next job in this cgroup removes it",
-            };
-            let _ = writeln!(text, "{place} ({processes} processes) {state}.");
-        }
+        self.leftovers.iter().for_each(|leftover| text += &leftover.describe());
         text
-    }
-}
-
-impl LeftoverRow {
-    fn new(leftover: &Leftover) -> LeftoverRow {
-        LeftoverRow {
-            place: leftover.place.display().to_string(),
-            processes: leftover.processes,
-            kind: match leftover.kind {
-                LeftoverKind::Released => "released",
-                _ => "abandoned",
-            },
-        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use onejob::{JobEntry, Mechanism, Process};
+use onejob::{JobEntry, LeftoverKind, Mechanism, Process};
 use serde::Serialize;
 
+use super::leftovers::LeftoverRow;
 use crate::{
     args::LsArgs,
     exit::Exit,
@@ -25,6 +26,8 @@ use crate::{
 struct JobList {
     schema: u32,
     jobs: Vec<JobRow>,
+    /// Jobs whose owner and guards were killed, and which are not ended yet.
+    leftovers: Vec<LeftoverRow>,
 }
 
 #[derive(Serialize)]
@@ -45,8 +48,10 @@ struct JobRow {
 pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
     render::show(args.listing, || {
         let mut containments = HashMap::new();
-        let jobs = onejob::jobs()?.filter_map(|entry| row(&entry, &mut containments));
-        Ok(JobList { schema: 1, jobs: jobs.collect() })
+        let jobs = onejob::jobs()?.filter_map(|entry| row(&entry, &mut containments)).collect();
+        let leftovers = onejob::leftovers()?;
+        let abandoned = leftovers.iter().filter(|left| left.kind == LeftoverKind::Abandoned);
+        Ok(JobList { schema: 1, jobs, leftovers: abandoned.map(LeftoverRow::new).collect() })
     })
 }
 
@@ -117,6 +122,9 @@ impl Listing for JobList {
                 or_dash(row.command.clone()),
             ]);
         }
-        table.draw(style, [false, false, false, false, true, true, true, true, false])
+        let mut text =
+            table.draw(style, [false, false, false, false, true, true, true, true, false]);
+        self.leftovers.iter().for_each(|leftover| text += &leftover.describe());
+        text
     }
 }

@@ -7,6 +7,7 @@ mod exec;
 mod freeze;
 mod init;
 mod kill;
+mod leftovers;
 mod limit;
 mod logs;
 mod ls;

@@ -29,6 +29,7 @@ use super::{
     hierarchy::{self, Base, Remote, is_gone, write_text},
     is_past, limits as files,
     members::{self, Hasty, Members},
+    milliseconds_until,
     registry::{Card, Record},
     spawn::{self, Memory},
     wait_for,
@@ -335,21 +336,32 @@ impl Cgroup {
         });
     }
 
-    /// Kills, waits and removes; the first that could not be emptied is an error with its members.
+    /// Kills, waits and removes; the first that could not be emptied is an error with its members. All
+    /// are killed before the first is waited for, and the same patience is for all of them.
     fn end(&self, cgroups: &[Arc<hierarchy::Cgroup>]) -> Result<()> {
         let start = Instant::now();
-        for cgroup in cgroups {
-            let patience = PATIENCE.as_millis() as i32;
-            let base = self.base.dir().as_raw_fd();
-            let ended = floor::end(base, &cgroup.name, patience)
-                .map_err(|e| Error::os(format!("end the cgroup {:?}", cgroup.name), e))?;
-            if !ended {
-                return Err(still_alive(cgroup, start));
+        let base = self.base.dir().as_raw_fd();
+        if let [_, _, ..] = cgroups {
+            for cgroup in cgroups {
+                let _ = floor::kill(cgroup.dir.as_raw_fd());
             }
-            self.lock().retain(|kept| !Arc::ptr_eq(kept, cgroup));
-            cgroup.has_ended();
         }
-        Ok(())
+        let mut first = Ok(());
+        for cgroup in cgroups {
+            let left = milliseconds_until(Some(start + PATIENCE));
+            match floor::end(base, &cgroup.name, left) {
+                Ok(true) => {
+                    self.lock().retain(|kept| !Arc::ptr_eq(kept, cgroup));
+                    cgroup.has_ended();
+                }
+                Ok(false) => first = first.and_then(|()| Err(still_alive(cgroup, start))),
+                Err(e) => {
+                    let failed = || Error::os(format!("end the cgroup {:?}", cgroup.name), e);
+                    first = first.and_then(|()| Err(failed()));
+                }
+            }
+        }
+        first
     }
 
     /// Without the caller the kernel's own word on emptiness is enough.
@@ -464,7 +476,9 @@ impl Stoppable for Cgroup {
             Around::Others => self.all(),
             Around::Caller => self.step_out()?,
         };
-        cgroups.iter().try_for_each(|cgroup| self.take_down(cgroup))?;
+        // One with a member that cannot die keeps no other alive.
+        let ended: Vec<_> = cgroups.iter().map(|cgroup| self.take_down(cgroup)).collect();
+        ended.into_iter().collect::<Result<()>>()?;
         // What stays behind empty goes with the job, or by the guards.
         if self.around == Around::Caller || !self.base.guards().stand() {
             self.retire(&mut self.lock());
@@ -650,9 +664,14 @@ impl Mechanism for Cgroup {
             }
             _ => self.all(),
         };
-        if self.end(&cgroups).is_err() {
+        match self.end(&cgroups) {
+            Ok(()) => {}
+            // Members that cannot die: the guards see to their end.
+            Err(error) if !error.survivors().is_empty() => {
+                self.lock().iter().for_each(|cgroup| self.base.leave_to_guards(cgroup));
+            }
             // Out of descriptors, most likely; the guards have their own.
-            cgroups.iter().for_each(|cgroup| self.base.have_ended(cgroup, PATIENCE));
+            Err(_) => cgroups.iter().for_each(|cgroup| self.base.have_ended(cgroup, PATIENCE)),
         }
         // Last: a job is over when its record is gone.
         self.record.take().inspect(Record::remove);

@@ -11,9 +11,10 @@ use std::{
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use super::{
+    floor::abandoned::is_a_jobs,
     floor::{call, proc::entries},
     guards::Guards,
-    hierarchy::{self, PREFIX, read_text, write_text},
+    hierarchy::{self, read_text, write_text},
     members,
     place::{self, Place},
 };
@@ -180,45 +181,4 @@ pub(super) fn limits_below(dir: BorrowedFd<'_>) -> Resources {
 /// Whether we are a member of somebody's job: who is may not leave it, not even by way of systemd.
 pub(super) fn is_in_a_job(place: &Place) -> bool {
     place.name().is_ok_and(|name| name.split('/').any(|part| is_a_jobs(part.as_bytes())))
-}
-
-/// Whether a cgroup of this name is a job's, or was: prefix, owner, number, and which one of it. A
-/// unit may be called `onejob-something`, too.
-pub(super) fn is_a_jobs(name: &[u8]) -> bool {
-    let Some((owner, number)) =
-        name.strip_prefix(PREFIX.as_bytes()).and_then(|rest| rest.split_at_checked(OWNER))
-    else {
-        return false;
-    };
-    let Some(number) = number.strip_prefix(b"-") else { return false };
-    let has_digit = number.first().is_some_and(u8::is_ascii_digit);
-    let is_number = number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-    owner.iter().all(u8::is_ascii_hexdigit) && has_digit && is_number
-}
-
-/// How long the owner's part of a name is.
-const OWNER: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_cgroups_of_jobs_are_taken_for_such() {
-        for name in ["onejob-0123456789abcdef-1", "onejob-0123456789abcdef-12.3"] {
-            assert!(is_a_jobs(name.as_bytes()), "{name}");
-        }
-        for name in [
-            "onejob-tests.service",
-            "onejob-0123456789abcdef.scope",
-            "onejob-0123456789abcdef-1.service",
-            "onejob-0123456789abcdef-",
-            "onejob-0123456789abcdeg-1",
-            "onejob-1",
-            "user.slice",
-            "",
-        ] {
-            assert!(!is_a_jobs(name.as_bytes()), "{name}");
-        }
-    }
 }

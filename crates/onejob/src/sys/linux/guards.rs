@@ -325,6 +325,11 @@ impl Guards {
         let _ = self.say(&request, &[]);
     }
 
+    /// Has what dead owners have abandoned below the base ended.
+    pub(super) fn end_abandoned(&self) {
+        let _ = self.say(&Message::new(message::SWEEP), &[]);
+    }
+
     /// Lets them go, whoever they are, and does not wait.
     pub(super) fn release(&self) {
         let _ = self.say(&Message::new(message::RELEASE), &[]);

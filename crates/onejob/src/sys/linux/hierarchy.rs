@@ -23,8 +23,9 @@ use rustix::{
 use super::{
     floor::exec::Limit,
     floor::{
+        abandoned,
         call::{self, Errno, POLLIN, PollFd},
-        cgroup::{self as floor_cgroup},
+        cgroup::{self as floor_cgroup, State},
         cgroup_walk,
         proc::entries,
     },
@@ -35,9 +36,10 @@ use super::{
     place::Place,
     registry,
     rights::Rights,
+    stuck,
     token::ProcessToken,
 };
-use crate::{Error, Leftover, LeftoverKind, Resources, Result, job::Around};
+use crate::{Error, Leftover, LeftoverKind, Process, Resources, Result, job::Around};
 
 /// What every cgroup of ours is called: this, the owner's own part, and numbers.
 pub(super) const PREFIX: &str = "onejob-";
@@ -87,7 +89,8 @@ impl Base {
             Ok(own) if own.suffices(wanted) => Base::on(own, place, owner, &bases)?,
             own => Base::elsewhere(own, place, owner, wanted, around, &bases)?,
         };
-        sweep(base.dir(), &base.prefix);
+        let has_own_guards = !bases.iter().any(|other| other.prefix == base.prefix);
+        base.end_abandoned(has_own_guards);
         let base = Arc::new(base);
         bases.push(base.clone());
         Ok(base)
@@ -102,6 +105,19 @@ impl Base {
         };
         let needs = wanted.without(Resources::CPU_TIME);
         self.place == *place && is_there && (needs.is_empty() || self.limits().contains(needs))
+    }
+
+    /// Has what dead owners have left below this base ended, without waiting for any of it: kills and
+    /// removes what can be at once, and leaves the rest to the guards, or to the next job made here.
+    fn end_abandoned(&self, has_own_guards: bool) {
+        // In microseconds.
+        const LONGEST: u64 = 1000;
+        let until = call::now() + LONGEST;
+        let dir = self.dir().as_raw_fd();
+        let swept = abandoned::sweep(dir, self.prefix.as_bytes(), false, until);
+        if has_own_guards && swept.is_ok_and(|swept| swept.left) {
+            self.guards().end_abandoned();
+        }
     }
 
     fn on(
@@ -264,15 +280,23 @@ impl Base {
         format!("{}{job}", self.prefix.strip_prefix(PREFIX).unwrap_or_default())
     }
 
+    /// Has a guard end a cgroup, however long that takes.
+    pub(super) fn leave_to_guards(&self, cgroup: &Cgroup) {
+        self.guards().end_cgroup(cgroup.job, cgroup.number);
+    }
+
     /// Has a guard end a cgroup, and waits for that: needs no descriptor.
     pub(super) fn have_ended(&self, cgroup: &Cgroup, patience: Duration) {
-        self.guards().end_cgroup(cgroup.job, cgroup.number);
+        self.leave_to_guards(cgroup);
         let start = Instant::now();
+        // Without a descriptor there is no event to wait for.
+        let mut pause = Duration::from_millis(1);
         while start.elapsed() < patience {
             match rustix::fs::unlinkat(self.dir(), &cgroup.name, AtFlags::REMOVEDIR) {
-                Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),
+                Err(rustix::io::Errno::BUSY) => std::thread::sleep(pause),
                 _ => return,
             }
+            pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
 
@@ -508,20 +532,9 @@ impl Cgroup {
     }
 }
 
-/// Takes down what owners and guards that were all killed have left below a base: whoever holds no
-/// lock on its cgroup any more has abandoned it. Proof is the lock and never a number, so that it
-/// also holds between PID namespaces.
-fn sweep(base: BorrowedFd<'_>, own_prefix: &str) {
-    for (name, _locked) in abandoned(base) {
-        if !name.as_bytes().starts_with(own_prefix.as_bytes()) {
-            let _ = floor_cgroup::end(base.as_raw_fd(), &name, 2_000);
-        }
-    }
-}
-
 /// What is left below a base, each locked by us.
-fn abandoned(base: BorrowedFd<'_>) -> Vec<(CString, OwnedFd)> {
-    let mut cgroups = ours(base, &ground::is_a_jobs);
+fn abandoned_below(base: BorrowedFd<'_>) -> Vec<(CString, OwnedFd)> {
+    let mut cgroups = ours(base, &abandoned::is_a_jobs);
     cgroups.retain(|(_, dir)| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok());
     cgroups
 }
@@ -530,15 +543,16 @@ fn abandoned(base: BorrowedFd<'_>) -> Vec<(CString, OwnedFd)> {
 pub(super) fn leftovers() -> Vec<Leftover> {
     let Ok(path) = Place::current().and_then(|place| place.path()) else { return Vec::new() };
     let Ok(base) = open_base(&path) else { return Vec::new() };
-    let describe = |(name, dir): (CString, OwnedFd)| Leftover {
-        place: path.join(OsStr::from_bytes(name.as_bytes())),
-        processes: Members(vec![dir.as_fd()]).pids().len(),
-        kind: match call::has_xattr(dir.as_raw_fd(), floor_cgroup::RELEASED) {
-            true => LeftoverKind::Released,
-            false => LeftoverKind::Abandoned,
-        },
+    let describe = |(name, dir): (CString, OwnedFd)| {
+        let members = Members(vec![dir.as_fd()]).list();
+        let (kind, stuck) = match call::has_xattr(dir.as_raw_fd(), floor_cgroup::RELEASED) {
+            true => (LeftoverKind::Released, None),
+            false => (LeftoverKind::Abandoned, stuck::why(&members)),
+        };
+        let place = path.join(OsStr::from_bytes(name.as_bytes()));
+        Leftover { place, processes: members.len(), kind, stuck }
     };
-    abandoned(base.as_fd()).into_iter().map(describe).collect()
+    abandoned_below(base.as_fd()).into_iter().map(describe).collect()
 }
 
 /// This user's cgroups below a base whose names fit.
@@ -563,15 +577,38 @@ fn our_own(base: BorrowedFd<'_>, name: CString) -> Option<(CString, OwnedFd)> {
     mine.then_some((name, dir))
 }
 
-/// Ends what is left of a job whose owner and guards are dead. Proof is the lock here, too.
-pub(super) fn end_abandoned(base: &Path, id: &str) {
-    let Ok(base) = open_base(base) else { return };
-    for (name, dir) in cgroups_of(base.as_fd(), id) {
-        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = floor_cgroup::end(base.as_raw_fd(), &name, 2_000);
-        }
-    }
+/// Ends what is left of a job whose owner and guards are dead, and waits for that up to a deadline. Proof
+/// is the lock here, too. Whether nothing is left.
+pub(super) fn end_abandoned(base: &Path, id: &str, deadline: Instant) -> bool {
+    let Ok(base) = open_base(base) else { return true };
+    let cgroups = cgroups_of(base.as_fd(), id);
+    // All are killed before the first is waited for.
+    let mut held: Vec<_> = cgroups
+        .iter()
+        .filter(|(_, dir)| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok())
+        .collect();
+    let others = cgroups.len() - held.len();
+    let until = call::now() + ONE_LOOK;
+    held.retain(|(name, _)| match floor_cgroup::end_now(base.as_raw_fd(), name, false, until) {
+        Ok(State::Gone | State::Released) => false,
+        Ok(_) | Err(_) => true,
+    });
+    let ended = |(name, _): &&(CString, OwnedFd)| {
+        let patience = super::milliseconds_until(Some(deadline));
+        floor_cgroup::end(base.as_raw_fd(), name, patience) == Ok(true)
+    };
+    others == 0 && held.iter().all(ended)
 }
+
+/// The members of the job with this id.
+pub(super) fn members(base: &Path, id: &str) -> Vec<Process> {
+    let Ok(base) = open_base(base) else { return Vec::new() };
+    let cgroups = cgroups_of(base.as_fd(), id);
+    Members(cgroups.iter().map(|(_, dir)| dir.as_fd()).collect()).list()
+}
+
+/// How long one look at an abandoned cgroup takes at most, in microseconds.
+const ONE_LOOK: u64 = 20_000;
 
 /// The directory below which the cgroups of jobs lie, if it is a cgroup.
 pub(super) fn open_base(path: &Path) -> io::Result<OwnedFd> {
@@ -612,7 +649,8 @@ fn sweep_scopes(own: &Path) {
     };
     for (_, dir) in ours(slice.as_fd(), &is_scope) {
         if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            sweep(dir.as_fd(), "none of ours");
+            // The rest is left to the next scope that is made.
+            let _ = abandoned::sweep(dir.as_raw_fd(), b"", false, call::now() + ONE_LOOK);
         }
     }
 }

@@ -30,6 +30,7 @@ mod rights;
 #[cfg(feature = "systemd")]
 mod scope;
 mod spawn;
+mod stuck;
 mod subreaper;
 mod survey;
 mod token;

@@ -325,7 +325,7 @@ impl Subreaper {
             Some(asked) => asked.kill()?,
             None => Tree::new(owner)?.kill()?,
         }
-        self.record.as_ref().map(Record::is_held_or_cleared);
+        self.record.as_ref().map(|record| record.is_held_or_cleared(Duration::ZERO));
         Ok(())
     }
 }

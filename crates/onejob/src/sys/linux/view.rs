@@ -188,6 +188,12 @@ impl Stoppable for View {
             return self.kill_others();
         }
         let start = Instant::now();
+        if let [_, _, ..] = cgroups[..] {
+            // One with a member that cannot die keeps no other alive.
+            for (_, dir) in &cgroups {
+                let _ = floor::kill(dir.as_raw_fd());
+            }
+        }
         for (name, dir) in &cgroups {
             let emptied = floor::empty(dir.as_raw_fd(), PATIENCE.as_millis() as i32)
                 .map_err(|e| Error::os(format!("end the cgroup {name:?}"), e))?;

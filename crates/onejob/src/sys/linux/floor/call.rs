@@ -224,6 +224,13 @@ pub(crate) fn flock_exclusive(file: i32) -> Result<()> {
     again(|| unsafe { syscall(nr::FLOCK, [fd(file), LOCK_EX, 0, 0, 0, 0]) }).map(drop)
 }
 
+/// Takes the exclusive lock if no other open file has one.
+pub(crate) fn flock_exclusive_now(file: i32) -> Result<()> {
+    const LOCK_EX_NB: usize = 2 | 4;
+    // SAFETY: no pointer is passed.
+    again(|| unsafe { syscall(nr::FLOCK, [fd(file), LOCK_EX_NB, 0, 0, 0, 0]) }).map(drop)
+}
+
 /// Whether an open file belongs to the user we act as.
 pub(crate) fn is_own(file: i32) -> bool {
     const STATX_UID: usize = 0x8;

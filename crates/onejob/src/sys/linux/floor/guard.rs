@@ -21,6 +21,7 @@ use super::{
     proc::{Proc, number},
     raw::{nr, syscall},
     records, scope,
+    unfinished::Unfinished,
     walk::{Coverage, Frame, Walk},
 };
 
@@ -80,6 +81,7 @@ pub(crate) struct Memory {
     children: Children,
     births: Births,
     budgets: Budgets,
+    unfinished: Unfinished,
 }
 
 impl Memory {
@@ -91,6 +93,7 @@ impl Memory {
         children: Children::NONE,
         births: Births::NONE,
         budgets: Budgets::NONE,
+        unfinished: Unfinished::NONE,
     };
 }
 
@@ -227,9 +230,12 @@ impl<'a> Guard<'a> {
                 PollFd::new(OWNER, POLLIN),
                 PollFd::new(SOCKET, POLLIN),
                 PollFd::new(self.listener.as_ref().map_or(-1, Fd::raw), POLLIN),
+                PollFd::new(-1, 0),
             ];
-            let next = self.memory.budgets.look();
-            poll(&mut fds, next);
+            let next =
+                [self.memory.budgets.look(), self.memory.unfinished.look(BASE, self.task.prefix)];
+            fds[4] = self.memory.unfinished.poll_fd();
+            poll(&mut fds, next.into_iter().filter(|next| *next >= 0).min().unwrap_or(-1));
             if fds[0].fired() {
                 self.reap();
             }
@@ -241,6 +247,9 @@ impl<'a> Guard<'a> {
             }
             if fds[3].fired() {
                 self.answer_others();
+            }
+            if fds[4].fired() {
+                self.memory.unfinished.wake();
             }
         }
     }
@@ -299,9 +308,11 @@ impl<'a> Guard<'a> {
             message::RELEASE => exit(RELEASED),
             message::END => self.finish(),
             message::END_CGROUP if !self.task.prefix.is_empty() => {
-                let [job, number] = request.numbers.map(|number| number as i32);
-                let name = cgroup::name_of(self.task.prefix, job, number);
-                let _ = cgroup::end(BASE, name.as_c_str(), -1);
+                let cgroup = request.numbers.map(|number| number as i32);
+                self.memory.unfinished.end(BASE, self.task.prefix, cgroup);
+            }
+            message::SWEEP if !self.task.prefix.is_empty() => {
+                self.memory.unfinished.end_abandoned();
             }
             message::LISTEN => {
                 if let Some(socket) = fds.first_mut() {

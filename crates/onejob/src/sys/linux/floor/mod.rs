@@ -8,6 +8,7 @@
 
 #![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
 
+pub(crate) mod abandoned;
 pub(crate) mod attributes;
 pub(crate) mod birth;
 pub(crate) mod budget;
@@ -25,4 +26,5 @@ pub(crate) mod raw;
 pub(crate) mod records;
 pub(crate) mod request;
 pub(crate) mod scope;
+pub(crate) mod unfinished;
 pub(crate) mod walk;

@@ -12,20 +12,26 @@ mod dir;
 mod record;
 mod watch;
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     fs::{AtFlags, symlinkat, unlinkat},
     io::Errno,
 };
 
-use super::{PATIENCE, hierarchy};
+use super::{PATIENCE, hierarchy, stuck};
 use crate::{Error, JobEntry, Leftover, LeftoverKind, Result, name::Name};
 pub(super) use card::Card;
 pub(super) use dir::place;
 use dir::{Registry, link_of};
 pub(crate) use record::Record;
 pub(super) use watch::Watch;
+
+/// How long a look for jobs waits for the end of what dead owners have left.
+const LISTING: Duration = Duration::from_millis(200);
 
 /// How the ids of a new owner's jobs begin: nobody else's do.
 pub(super) fn fresh_owner() -> Result<String> {
@@ -61,7 +67,11 @@ fn claim(registry: &Registry, name: &Name, id: &str) -> Result<()> {
         match registry.record(&holder)? {
             Some(record) if record.is_held() => return Err(taken()),
             Some(record) if record.clear(PATIENCE) => {}
-            Some(_) => return Err(taken().hint("its owner is dead, and its guards are ending it")),
+            Some(_) => {
+                return Err(
+                    taken().hint("its owner is dead, and its last processes are being ended")
+                );
+            }
             // Its owner was killed just before it could take the name back.
             None => registry.locked(|| {
                 let same = registry.id_of(name).is_ok_and(|now| now.as_ref() == Some(&holder));
@@ -86,7 +96,8 @@ pub(super) fn find(job: &Name) -> Result<Record> {
         };
         let fits = |id: &String| by_name.is_some() || id.starts_with(job.as_str());
         for id in ids.into_iter().filter(fits) {
-            let living = registry.record(&id)?.filter(Record::is_held_or_cleared);
+            let living = registry.record(&id)?;
+            let living = living.filter(|record| record.is_held_or_cleared(LISTING));
             // A name is one job's, whatever other ids begin with.
             match living {
                 Some(record) if by_name.is_some() => return Ok(record),
@@ -107,14 +118,16 @@ pub(super) fn find(job: &Name) -> Result<Record> {
 
 pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
     let mut entries = Vec::new();
+    let deadline = Instant::now() + LISTING;
     for registry in Registry::all()? {
         let files = registry.files()?;
         registry.sweep(&files);
         for id in files.into_iter().filter(|file| is_id(file.as_bytes())) {
             // One that is not ours to believe hides no other.
             let Ok(Some(mut record)) = registry.record_of_any_format(&id) else { continue };
+            let left = deadline.saturating_duration_since(Instant::now());
             let is_living = match record.card.format {
-                card::FORMAT => record.is_held_or_cleared(),
+                card::FORMAT => record.is_held_or_cleared(left),
                 _ => record.is_held(),
             };
             if !is_living {
@@ -138,8 +151,10 @@ pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
             if let Ok(Some(record)) = registry.record(&id)
                 && !record.is_held()
             {
+                let members = record.members();
                 let (place, kind) = (registry.path.join(id), LeftoverKind::Abandoned);
-                leftovers.push(Leftover { place, processes: 0, kind });
+                let stuck = stuck::why(&members);
+                leftovers.push(Leftover { place, processes: members.len(), kind, stuck });
             }
         }
     }

@@ -29,7 +29,7 @@ use super::{
     dir::{Registry, draft, draft_of, link_of, locked},
     watch::path_of,
 };
-use crate::{Error, Mechanism, ProcessId, Result, name::Name};
+use crate::{Error, Mechanism, Process, ProcessId, Result, name::Name};
 
 /// How large a record becomes at most, in bytes.
 const MOST: u64 = 1 << 20;
@@ -160,15 +160,29 @@ impl Record {
             return Err(Error::unsupported("a job is not over as long as its owner holds it")
                 .hint("wait is for the members"));
         }
+        // How long the end of what dead owners have left is waited for at once.
+        const ROUND: Duration = Duration::from_secs(60);
         let watch = Watch::new(self)?;
+        let mut pause = Duration::from_millis(10);
         loop {
-            if self.is_over() || watch.finish_if_abandoned(self) {
+            let is_abandoned = watch.is_abandoned(self);
+            let round = Instant::now() + ROUND;
+            let round = deadline.map_or(round, |deadline| deadline.min(round));
+            let left = round.saturating_duration_since(Instant::now());
+            if self.is_over() || is_abandoned && self.clear(left) {
                 return Ok(true);
             }
             if is_past(deadline) {
                 return Ok(false);
             }
-            watch.wait(Vec::new(), deadline);
+            if is_abandoned {
+                // Another process is ending it, which does not show by any event.
+                let soon = Instant::now() + pause;
+                pause = (pause * 2).min(ROUND);
+                watch.wait(Vec::new(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
+            } else {
+                watch.wait(Vec::new(), deadline);
+            }
         }
     }
 
@@ -231,7 +245,8 @@ impl Record {
     /// The owner is dead: takes down what the guards, if they live, have not taken down yet.
     /// Whether it is done.
     pub(super) fn clear(&self, patience: Duration) -> bool {
-        let deadline = Some(Instant::now() + patience);
+        let until = Instant::now() + patience;
+        let deadline = Some(until);
         for guard in self.guards() {
             while !call::is_dead(guard.as_raw_fd()) {
                 if is_past(deadline) {
@@ -240,11 +255,18 @@ impl Record {
                 wait_for(&mut [PollFd::new(guard.as_raw_fd(), POLLIN)], deadline);
             }
         }
-        if let Some(base) = &self.card.base {
-            hierarchy::end_abandoned(base, &self.card.id);
+        if let Some(base) = &self.card.base
+            && !hierarchy::end_abandoned(base, &self.card.id, until)
+        {
+            return false;
         }
         self.remove();
         true
+    }
+
+    /// The members of a job in cgroups.
+    pub(super) fn members(&self) -> Vec<Process> {
+        self.card.base.as_deref().map_or(Vec::new(), |base| hierarchy::members(base, self.id()))
     }
 
     /// A socket where other processes of the user can ask the guards of this job.
@@ -319,10 +341,10 @@ impl Record {
 impl Record {
     /// Whether its owner lives. If not, what is left of the job goes, unless its guards are still
     /// at it.
-    pub(crate) fn is_held_or_cleared(&self) -> bool {
+    pub(crate) fn is_held_or_cleared(&self, patience: Duration) -> bool {
         let held = self.is_held();
         if !held {
-            self.clear(Duration::ZERO);
+            self.clear(patience);
         }
         held
     }

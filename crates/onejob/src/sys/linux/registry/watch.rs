@@ -50,10 +50,15 @@ impl Watch {
         Ok(self)
     }
 
-    /// Owner and guards are dead, and so it is ours to take down what is left. Whether we did.
-    pub(crate) fn finish_if_abandoned(&self, record: &Record) -> bool {
+    /// Whether owner and guards are dead, so that any process that finds the job ends what is left.
+    pub(super) fn is_abandoned(&self, record: &Record) -> bool {
         let dead = |keeper: &OwnedFd| call::is_dead(keeper.as_raw_fd());
-        self.keepers.iter().all(dead) && !record.is_held() && record.clear(Duration::ZERO)
+        self.keepers.iter().all(dead) && !record.is_held()
+    }
+
+    /// Does so, as far as that takes no waiting. Whether nothing is left.
+    pub(crate) fn finish_if_abandoned(&self, record: &Record) -> bool {
+        self.is_abandoned(record) && record.clear(Duration::ZERO)
     }
 
     /// Waits until one of `fds`, the record or one of the job's keepers has something to tell.
