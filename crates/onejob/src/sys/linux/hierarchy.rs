@@ -111,7 +111,7 @@ impl Base {
     /// removes what can be at once, and leaves the rest to the guards, or to the next job made here.
     fn end_abandoned(&self, has_own_guards: bool) {
         // In microseconds.
-        const LONGEST: u64 = 1000;
+        const LONGEST: u64 = 500;
         let until = call::now() + LONGEST;
         let dir = self.dir().as_raw_fd();
         let swept = abandoned::sweep(dir, self.prefix.as_bytes(), false, until);

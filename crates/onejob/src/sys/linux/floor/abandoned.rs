@@ -50,6 +50,9 @@ pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sw
     let dir = openat(base, c".", O_DIRECTORY)?;
     entries(&dir, &mut |name: &CStr, is_dir| {
         let text = name.to_bytes();
+        if is_late && sweep.left {
+            return;
+        }
         if !is_dir || !is_a_jobs(text) || (!own.is_empty() && text.starts_with(own)) {
             return;
         }
