@@ -61,6 +61,11 @@ fn the_environment_directory_and_umask_are_passed_on() {
 #[test]
 fn limits_priority_and_the_rest_of_the_status_are_passed_on() {
     same("ulimit -n 512; ulimit -c 0; ulimit -s 4096; $RUN cat /proc/self/limits");
+    // A guard raises those that are too small for it: its own, not CMD's.
+    same(
+        "ulimit -Ss 2048; ulimit -Sf 8; ulimit -Sd 50000; ulimit -Sv 60000; ulimit -St 100; ulimit \
+         -Sn 300; $RUN cat /proc/self/limits",
+    );
     same("nice -n 5 $RUN nice");
     same(
         "$RUN grep -E '^(SigPnd|ShdPnd|Uid|Gid|Groups|NoNewPrivs|Seccomp|Cap)' \

@@ -37,7 +37,9 @@ enum Kind {
 
 impl Error {
     fn with(kind: Kind, what: String, source: Option<io::Error>) -> Self {
-        Error(Box::new(Inner { kind, what, hint: None, source }))
+        let errno = source.as_ref().and_then(io::Error::raw_os_error);
+        let hint = errno.and_then(crate::sys::limit_hint);
+        Error(Box::new(Inner { kind, what, hint, source }))
     }
 
     /// The system refused: "failed to {what}: {source}".

@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     fs, io,
+    os::fd::AsRawFd as _,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process,
@@ -154,6 +155,50 @@ fn with_any_number_of_free_descriptors_it_works_or_fails_clearly_and_leaves_noth
             let text = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
             text.trim().is_empty().then_some(())
         });
+    });
+}
+
+/// A descriptor that was opened before the hard limit was lowered is passed on, or the error names it and
+/// the limit.
+#[test]
+fn a_descriptor_above_the_hard_limit() {
+    const NAME: &str = "a_descriptor_above_the_hard_limit";
+    if !alone(NAME, |_| {}) {
+        return;
+    }
+    let null = fs::File::open("/dev/null").expect("a file");
+    let limit = libc::rlimit { rlim_cur: 400, rlim_max: 400 };
+    // One for each mechanism, since no more can be made once the limit is set.
+    let next = std::cell::Cell::new(500);
+    // SAFETY: makes descriptors that nobody else uses, and sets a limit of this process.
+    unsafe {
+        assert_eq!(libc::dup2(null.as_raw_fd(), 500), 500);
+        assert_eq!(libc::dup2(null.as_raw_fd(), 501), 501);
+        libc::fcntl(501, libc::F_SETFD, libc::FD_CLOEXEC);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+    for_each_mechanism(|mechanism| {
+        let number = next.replace(next.get() + 1);
+        // SAFETY: changes a flag of a descriptor of this test's.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+        let job = Job::builder().mechanism(mechanism).build().expect("a job");
+        let look =
+            || job.spawn(Command::new("test").args(["-e", &format!("/proc/self/fd/{number}")]));
+        match look() {
+            Ok(mut child) => assert!(child.wait().expect("our child").success(), "{mechanism}"),
+            Err(error) => {
+                assert_eq!(mechanism, Mechanism::Subreaper, "{error}");
+                let text = error.to_string();
+                assert!(
+                    text.contains(&format!(" {number} ")) && text.contains("RLIMIT_NOFILE"),
+                    "{text}"
+                );
+            }
+        }
+        // SAFETY: closes a descriptor that nobody else uses.
+        unsafe { libc::close(number) };
+        let mut child = look().expect("nothing is in the way");
+        assert!(!child.wait().expect("our child").success(), "{mechanism}: it is closed");
     });
 }
 

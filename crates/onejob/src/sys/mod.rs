@@ -16,6 +16,7 @@
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) behind a number |
 //! | `survey()` | every mechanism probed for real |
 //! | `leftovers()`, `runtime_dir()` | what is left of jobs that nobody holds, and where records are |
+//! | `limit_hint(errno)` | the remedy where a limit of this process may be why a call failed |
 //! | `ProcessToken` | tells the process that made a job from its forked copies |
 //!
 //! Operating systems are named here and below, and nowhere else. A mechanism is one file below its
@@ -144,8 +145,8 @@ mod linux;
 pub use linux::fuzz;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, open,
-    promise, runtime_dir, survey, tree,
+    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, limit_hint,
+    open, promise, runtime_dir, survey, tree,
 };
 
 #[cfg(all(windows, not(onejob_unsupported)))]
@@ -163,6 +164,12 @@ pub(crate) use unsupported::{
     Child, Job, LADDER, Record, descendants, identify, jobs, leftovers, open, promise, runtime_dir,
     survey, tree,
 };
+
+/// No limit of this process is known here.
+#[cfg(not(onejob_linux))]
+pub(crate) fn limit_hint(_: i32) -> Option<String> {
+    None
+}
 
 #[cfg(not(onejob_linux))]
 mod token;

@@ -7,6 +7,9 @@ use std::{
     sync::OnceLock,
 };
 
+/// The status of an internal failure, before anything can be reported.
+const INTERNAL_ERROR: c_int = 125;
+
 static ARGS: OnceLock<Vec<&OsStr>> = OnceLock::new();
 
 /// The argument vector, with the program's name first.
@@ -29,6 +32,7 @@ pub(super) fn odd_entries() -> impl Iterator<Item = &'static OsStr> {
 /// To be called once, before any other thread exists, with the argument vector of the process.
 #[cfg_attr(test, allow(dead_code, reason = "the test harness has its own entry point"))]
 pub(crate) unsafe fn init_process(argc: c_int, argv: *const *const c_char) {
+    check_stack();
     super::signals::save_inherited();
     open_closed_streams();
     let args = (0..argc as usize).map(|at| {
@@ -63,11 +67,27 @@ unsafe fn find_odd_entries() -> Vec<&'static OsStr> {
     odd
 }
 
+/// With a smaller stack the kernel would end this process without a message.
+fn check_stack() {
+    const MIN_STACK: libc::rlim_t = if cfg!(debug_assertions) { 1 << 20 } else { 96 << 10 };
+    const MESSAGE: &[u8] =
+        b"onejob: failed to start: the stack limit (RLIMIT_STACK) is too small\n\
+        hint: raise it: ulimit -s 1024\n";
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the call fills in a live structure.
+    unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
+    if limit.rlim_cur < MIN_STACK {
+        // SAFETY: the bytes are static.
+        unsafe {
+            libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len());
+            libc::_exit(INTERNAL_ERROR);
+        }
+    }
+}
+
 /// Opens `/dev/null` for each closed standard stream, so that no other file gets its number. It is
 /// closed on exec: CMD finds the stream closed.
 fn open_closed_streams() {
-    /// The status of an internal failure. No message can be printed yet.
-    const INTERNAL_ERROR: c_int = 125;
     for stream in 0..3 {
         // SAFETY: F_GETFD changes nothing. `open` returns the lowest free number, which is `stream`:
         // the lower ones are open by now, and no other thread can take it.

@@ -214,10 +214,14 @@ impl Guards {
     }
 
     /// The pair of another process, which can be asked through this socket.
-    pub(super) fn of_another(ids: [ProcessId; 2], socket: OwnedFd) -> Guards {
-        let [inner, outer] =
-            ids.map(|id| Process { pid: id.pid as i32, pidfd: identity::reopen(&id).ok() });
-        Guards { pair: OnceLock::from(Ok(Pair { inner, outer })), ..Guards::new(socket, None) }
+    pub(super) fn of_another(ids: [ProcessId; 2], socket: OwnedFd) -> Result<Guards> {
+        let find = |id: &ProcessId| {
+            let pidfd = identity::find(id)?;
+            Ok(Process { pid: id.pid as i32, pidfd })
+        };
+        let [inner, outer] = &ids;
+        let pair = Pair { inner: find(inner)?, outer: find(outer)? };
+        Ok(Guards { pair: OnceLock::from(Ok(pair)), ..Guards::new(socket, None) })
     }
 
     /// Who they are: the inner one first.

@@ -41,8 +41,19 @@ pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
     };
     if now == *id {
         Ok(pidfd)
+    } else if now.boot == 0 && id.boot != 0 {
+        // Unknown is not another one.
+        boot().and(Err(gone()))
     } else {
         Err(gone().hint("its number belongs to another process now"))
+    }
+}
+
+/// The same; `None` if it is gone, and an error if that cannot be found out.
+pub(super) fn find(id: &ProcessId) -> Result<Option<OwnedFd>> {
+    match reopen(id) {
+        Err(error) if error.is_stale() => Ok(None),
+        found => found.map(Some),
     }
 }
 
@@ -93,12 +104,13 @@ fn with_start(pid: u32, pidfd: BorrowedFd<'_>, stat: Option<&Stat>) -> ProcessId
     // time read may be a stranger's.
     let still = || call::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH);
     let start = stat.filter(|_| still()).map_or(0, |stat| stat.start);
-    ProcessId { pid, start, boot: boot(), inode: inode(pidfd) }
+    ProcessId { pid, start, boot: boot().unwrap_or(0), inode: inode(pidfd) }
 }
 
 fn inode(pidfd: BorrowedFd<'_>) -> u64 {
     static HAS_INODES: OnceLock<bool> = OnceLock::new();
     let has = *HAS_INODES.get_or_init(|| {
+        // Needs no descriptor but this one, so it fails for good or not at all.
         rustix::fs::fstatfs(pidfd).is_ok_and(|fs| fs.f_type as u64 == PID_FS_MAGIC)
     });
     if !has {
@@ -107,12 +119,16 @@ fn inode(pidfd: BorrowedFd<'_>) -> u64 {
     rustix::fs::fstat(pidfd).map_or(0, |stat| stat.st_ino)
 }
 
-fn boot() -> u128 {
+/// Which boot this is. A failure is not remembered: descriptors may be there again the next time.
+fn boot() -> Result<u128> {
+    const FILE: &str = "/proc/sys/kernel/random/boot_id";
     static BOOT: OnceLock<u128> = OnceLock::new();
-    *BOOT.get_or_init(|| {
-        let text = read_proc("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
-    })
+    if let Some(boot) = BOOT.get() {
+        return Ok(*boot);
+    }
+    let text = read_proc(FILE).map_err(|e| Error::os(format!("read {FILE}"), e))?;
+    let boot = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0);
+    Ok(*BOOT.get_or_init(|| boot))
 }
 
 /// A member as it is listed.

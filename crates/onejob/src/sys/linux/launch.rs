@@ -28,6 +28,7 @@ use super::{
         call::{self, CLONE_CHILD_CLEARTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, SIGCHLD},
         guard::{self, Memory, Task},
         raw::{self, nr},
+        rlimit,
     },
     token::ProcessToken,
 };
@@ -103,9 +104,10 @@ impl Drop for Launch {
     }
 }
 
-/// No memory files, or none that may be executed (vm.memfd_noexec, a security module).
+/// No memory files, or none that may be executed (vm.memfd_noexec, a security module) or written
+/// (RLIMIT_FSIZE).
 fn is_refusal(errno: Errno) -> bool {
-    matches!(errno, Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC)
+    matches!(errno, Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC | Errno::FBIG)
 }
 
 impl Road {
@@ -169,7 +171,8 @@ unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
 unsafe extern "C" fn become_program(data: *mut u8) -> ! {
     // SAFETY: a `Road` that is there until we have left this memory.
     let road = unsafe { &*data.cast::<Road>() };
-    let executed = place(&road.fds).and_then(|()| program_file()).and_then(|program| {
+    let executed = place(&road.fds).and_then(|()| rlimit::raise());
+    let executed = executed.and_then(|()| program_file()).and_then(|program| {
         let [prefix, records, registry, bus, group] =
             road.words.each_ref().map(|word| word.as_ptr());
         let (argv, envp) = (
@@ -201,7 +204,7 @@ fn program_file() -> std::result::Result<i32, Errno> {
 
 /// Puts the descriptors at 0, 1, ….
 fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
-    const CLEAR: i32 = 10;
+    const CLEAR: i32 = 3;
     let mut moved = [-1; 3];
     for (slot, fd) in moved.iter_mut().zip(fds) {
         *slot = call::dup_above(fd.as_raw_fd(), CLEAR)?;
@@ -215,20 +218,19 @@ fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
 /// Without an executable memory file: the guards are forked copies of this process that run the
 /// same code. They pin the memory this process has now.
 fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
-    static mut MEMORY: Memory = Memory::NEW;
-    let memory = &raw mut MEMORY;
     let all_blocked = Blocked::new();
-    // SAFETY: no memory is shared, and the children go on in the floor only; each has a copy of
-    // MEMORY of its own, which this process itself never uses.
+    // SAFETY: no memory is shared, and the children go on in the floor only, in the memory that the
+    // intermediate one has mapped for its child.
     let (pid, pidfd) = unsafe {
         let Some(intermediate) = call::fork(0)? else {
             step_aside();
-            match place(&road.fds).and_then(|()| call::fork(SIGCHLD)) {
-                Ok(None) => {
+            let ready = place(&road.fds).and_then(|()| rlimit::raise());
+            match ready.and_then(|()| Memory::map()).and_then(|at| Ok((at, call::fork(SIGCHLD)?))) {
+                Ok((memory, None)) => {
                     let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
                     guard::run(Task::new(words), &mut *memory)
                 }
-                Ok(Some(_)) => call::exit(0),
+                Ok((_, Some(_))) => call::exit(0),
                 Err(errno) => call::exit(errno.0),
             }
         };
@@ -268,5 +270,20 @@ impl Stack {
     /// The end of its first `size` bytes, where a stack of that size begins.
     pub(super) fn top(&mut self, size: usize) -> *mut u8 {
         self.0.as_mut_ptr().cast::<u8>().wrapping_add(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guard that is a forked copy begins with fresh pages instead of [`Memory::NEW`].
+    #[test]
+    fn a_guards_memory_begins_as_zeroes() {
+        static NEW: Memory = Memory::NEW;
+        let at = (&raw const NEW).cast::<u8>();
+        // SAFETY: static memory, of which each byte is set: what is not a field's is zeroed.
+        let bytes = unsafe { std::slice::from_raw_parts(at, size_of::<Memory>()) };
+        assert!(bytes.iter().all(|byte| *byte == 0));
     }
 }

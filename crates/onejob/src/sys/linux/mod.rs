@@ -10,6 +10,7 @@ mod accounting;
 mod attributes;
 mod below;
 mod budget;
+mod caller_limits;
 mod cgroup;
 mod child;
 mod floor;
@@ -38,6 +39,7 @@ mod tree;
 mod version;
 mod view;
 
+pub(crate) use caller_limits::limit_hint;
 pub(crate) use child::Child;
 pub(crate) use identity::identify;
 pub(crate) use registry::{Record, jobs, leftovers, runtime_dir};

@@ -12,6 +12,7 @@ use rustix::{
 
 use super::{
     attributes::Changed,
+    caller_limits::{allows_descriptor, check_file_size},
     child::{Child, reap_unwaited},
     floor::{
         birth,
@@ -23,7 +24,7 @@ use super::{
         message::{self, MAX_FDS, Message},
         proc,
         raw::{self, nr},
-        request,
+        request, rlimit,
     },
     guards::{self, Guards},
     launch::{Blocked, Stack},
@@ -343,8 +344,8 @@ fn remote_once(
     own.push(cwd.as_raw_fd());
     let numbered = inherited.iter().enumerate();
     let mut limits = limits();
-    // The guard has raised its own limit of descriptors.
-    limits.retain(|limit| limit.resource == NOFILE || !guards_limits.contains(limit));
+    // The guard has raised its own, where it needs more.
+    limits.retain(|limit| rlimit::is_raised(limit) || !guards_limits.contains(limit));
     let setting = Setting {
         descriptors: numbered.map(|(i, m)| Mapping { from: i as i32, to: m.to }).collect(),
         limits,
@@ -415,7 +416,11 @@ fn remote_once(
         (stage, errno) => {
             // Gone when we return: a failed spawn leaves nobody behind.
             let _ = guards.receive(&reply);
-            Err(failure(command, stage, errno))
+            let too_high = inherited.iter().map(|m| m.to).find(|to| !allows_descriptor(*to));
+            match too_high.filter(|_| stage == Stage::Descriptors as u32) {
+                Some(number) => Err(failed_above_limit(command, number)),
+                None => Err(failure(command, stage, errno)),
+            }
         }
     }
 }
@@ -435,6 +440,13 @@ fn packed(fds: &[RawFd]) -> io::Result<OwnedFd> {
             .map_err(|errno| if errno == Errno::AGAIN { too_many() } else { errno.into() })?;
     }
     Ok(theirs)
+}
+
+fn failed_above_limit(command: &Command, number: RawFd) -> Error {
+    Error::os(
+        format!("pass descriptor {number} on to {:?}", command.program),
+        io::Error::from(Errno::MFILE),
+    )
 }
 
 /// What a child of ours would inherit: the standard streams as wired, and every descriptor that is
@@ -457,9 +469,6 @@ fn inherited(wiring: &Wiring) -> io::Result<Vec<Mapping>> {
     Ok(all)
 }
 
-/// The number of the limit of descriptors (`getrlimit(2)`).
-const NOFILE: u64 = 7;
-
 /// This process' own limits.
 pub(super) fn limits() -> Vec<Limit> {
     limits_of(0)
@@ -467,12 +476,9 @@ pub(super) fn limits() -> Vec<Limit> {
 
 /// The limits of a process, 0 being this one; those that can be read.
 pub(super) fn limits_of(pid: i32) -> Vec<Limit> {
-    let read = |resource: usize| {
-        let mut values = [0_u64; 2];
-        let at = values.as_mut_ptr() as usize;
-        // SAFETY: the kernel writes one rlimit pair.
-        let read = unsafe { raw::syscall(nr::PRLIMIT64, [pid as usize, resource, 0, at, 0, 0]) };
-        read.is_ok().then_some(Limit { resource: resource as u64, values })
+    let read = |resource| {
+        let values = rlimit::get(pid, resource).ok()?;
+        Some(Limit { resource, values })
     };
     (0..16).filter_map(read).collect()
 }
@@ -486,6 +492,7 @@ fn ignored_signals() -> u64 {
 fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     let file = memfd_create(c"onejob-plan", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| memfd_create(c"onejob-plan", MemfdFlags::CLOEXEC))?;
+    check_file_size(bytes.len() as u64)?;
     call::write_all(file.as_raw_fd(), bytes)?;
     Ok(file)
 }

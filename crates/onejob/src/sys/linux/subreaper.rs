@@ -388,8 +388,7 @@ impl Stoppable for Subreaper {
             Some(owner) => self.kill_with_owner(owner)?,
             None => below::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?,
         }
-        self.thaw_all();
-        Ok(())
+        self.thaw_all()
     }
 }
 
@@ -530,8 +529,7 @@ impl Mechanism for Subreaper {
     }
 
     fn thaw(&self) -> Result<()> {
-        self.thaw_all();
-        Ok(())
+        self.thaw_all()
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -595,16 +593,19 @@ impl Mechanism for Subreaper {
 
 impl Subreaper {
     /// Lets those go that a freeze has stopped.
-    fn thaw_all(&self) {
+    fn thaw_all(&self) -> Result<()> {
         match &self.record {
             Some(record) => record.thaw(|ids| {
-                let open = |id: &ProcessId| identity::reopen(id).ok();
-                let stopped: Vec<_> = ids.iter().filter_map(open).collect();
-                below::thaw(stopped.iter().map(OwnedFd::as_fd));
+                ids.iter().try_for_each(|id| {
+                    let stopped = identity::find(id)?;
+                    below::thaw(stopped.iter().map(OwnedFd::as_fd));
+                    Ok(())
+                })
             }),
             None => {
                 let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
                 below::thaw(std::mem::take(&mut *frozen).iter().map(OwnedFd::as_fd));
+                Ok(())
             }
         }
     }

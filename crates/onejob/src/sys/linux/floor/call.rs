@@ -18,6 +18,7 @@ impl Errno {
     pub(crate) const INVAL: Errno = Errno(22);    pub(crate) const NFILE: Errno = Errno(23);
     pub(crate) const MFILE: Errno = Errno(24);    pub(crate) const CANCELED: Errno = Errno(125);
     pub(crate) const NOSYS: Errno = Errno(38);
+    pub(crate) const FBIG: Errno = Errno(27);
     pub(crate) const TIMEDOUT: Errno = Errno(110); pub(crate) const STALE: Errno = Errno(116);
     pub(crate) const OPNOTSUPP: Errno = Errno(95); pub(crate) const CONNRESET: Errno = Errno(104);
     pub(crate) const TOOBIG: Errno = Errno(7);     pub(crate) const BADMSG: Errno = Errno(74);
@@ -592,6 +593,8 @@ pub(crate) fn dup_above(from: i32, least: i32) -> Result<i32> {
     // SAFETY: makes a new descriptor.
     unsafe { syscall(nr::FCNTL, [fd(from), F_DUPFD_CLOEXEC, least as usize, 0, 0, 0]) }
         .map(|raw| raw as i32)
+        // Said of a number that the limit of descriptors does not allow.
+        .map_err(|errno| if errno == Errno::INVAL { Errno::MFILE } else { errno })
 }
 
 pub(crate) fn set_cloexec(raw: i32, on: bool) -> Result<()> {
@@ -623,18 +626,4 @@ pub(crate) fn is_release(major: u32, minor: u32) -> bool {
         digits.iter().fold(0, digit)
     });
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
-}
-
-pub(crate) fn raise_descriptor_limit() {
-    const RLIMIT_NOFILE: usize = 7;
-    let mut limit = [0_u64; 2];
-    let at = limit.as_mut_ptr() as usize;
-    // SAFETY: the kernel writes one rlimit pair.
-    if unsafe { syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, 0, at, 0, 0]) }.is_ok() {
-        let raised = [limit[1]; 2];
-        // SAFETY: the kernel reads one rlimit pair.
-        let _ = unsafe {
-            syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, raised.as_ptr() as usize, 0, 0, 0])
-        };
-    }
 }

@@ -13,7 +13,7 @@ use super::{
         set_dispositions, set_mask,
     },
     raw::{nr, syscall},
-    request,
+    request, rlimit,
 };
 
 /// How far a child came. What is reported last is where it failed.
@@ -369,9 +369,7 @@ impl Plan {
         // SAFETY: the record holds `len` limits there.
         let limits = unsafe { core::slice::from_raw_parts(at as *const Limit, len as usize) };
         for limit in limits {
-            let (resource, values) = (limit.resource as usize, &raw const limit.values as usize);
-            // SAFETY: the kernel reads one rlimit pair.
-            unsafe { syscall(nr::PRLIMIT64, [0, resource, values, 0, 0, 0]) }?;
+            rlimit::set(limit.resource, limit.values)?;
         }
         if self.umask >= 0 {
             // SAFETY: sets a number of this process.

@@ -25,6 +25,7 @@ pub(crate) mod proc;
 pub(crate) mod raw;
 pub(crate) mod records;
 pub(crate) mod request;
+pub(crate) mod rlimit;
 pub(crate) mod scope;
 pub(crate) mod unfinished;
 pub(crate) mod walk;

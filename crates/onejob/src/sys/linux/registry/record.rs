@@ -18,6 +18,7 @@ use rustix::{
 };
 
 use super::super::{
+    caller_limits::check_file_size,
     floor::call::{self, POLLIN, PollFd},
     guards::Guards,
     hierarchy, identity, is_past, wait_for,
@@ -134,6 +135,7 @@ impl Record {
         if size + lines.len() as u64 > most {
             return Err(Errno::FBIG);
         }
+        check_file_size(size + lines.len() as u64)?;
         let mut rest = lines.as_bytes();
         while !rest.is_empty() {
             match rustix::io::write(&self.file, rest) {
@@ -228,12 +230,14 @@ impl Record {
     pub(crate) fn is_guarded(&self) -> bool {
         let is_yet_to_say =
             self.card.mechanism == Mechanism::Cgroup && self.named_guards().is_none();
-        is_yet_to_say || self.guards().iter().any(|guard| !call::is_dead(guard.as_raw_fd()))
+        let is_alive = |guard: &OwnedFd| !call::is_dead(guard.as_raw_fd());
+        is_yet_to_say || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
     }
 
-    pub(super) fn guards(&self) -> Vec<OwnedFd> {
+    /// Those of the guards that are there.
+    pub(super) fn guards(&self) -> Result<Vec<OwnedFd>> {
         let ids = self.named_guards().filter(|_| self.is_of_our_namespace());
-        ids.iter().flatten().filter_map(|id| identity::reopen(id).ok()).collect()
+        ids.iter().flatten().filter_map(|id| identity::find(id).transpose()).collect()
     }
 
     /// Those that it names, or has come to name since it was read.
@@ -247,7 +251,9 @@ impl Record {
     pub(super) fn clear(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let deadline = Some(until);
-        for guard in self.guards() {
+        // Guards that cannot be looked for may be there.
+        let Ok(guards) = self.guards() else { return false };
+        for guard in guards {
             while !call::is_dead(guard.as_raw_fd()) {
                 if is_past(deadline) {
                     return false;
@@ -295,7 +301,7 @@ impl Record {
             Ok(()) | Err(Errno::NOENT | Errno::CONNREFUSED) => {}
             Err(e) => return Err(failed(e)),
         }
-        Ok(Guards::of_another(ids, socket))
+        Guards::of_another(ids, socket)
     }
 
     pub(super) fn socket(&self) -> String {
@@ -323,18 +329,22 @@ impl Record {
 
     /// Hands everybody whom a freeze has stopped to `thaw`, and forgets them then: killed in
     /// between, we leave the list to the next one.
-    pub(crate) fn thaw(&self, thaw: impl Fn(&[ProcessId])) {
+    pub(crate) fn thaw(&self, thaw: impl Fn(&[ProcessId]) -> Result<()>) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(list) = openat(&self.dir, self.frozen_file(), flags, Mode::empty()) else { return };
-        let listed = || {
-            let text = read(list.as_fd()).unwrap_or_default();
-            text.lines().filter_map(process_of).collect::<Vec<_>>()
+        let failed = |e: io::Error| Error::os("read who is frozen", e);
+        let list = match openat(&self.dir, self.frozen_file(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            list => list.map_err(|e| failed(e.into()))?,
         };
-        let before = listed();
-        thaw(&before);
+        let listed = || -> Result<Vec<_>> {
+            let text = read(list.as_fd()).map_err(failed)?;
+            Ok(text.lines().filter_map(process_of).collect())
+        };
+        let before = listed()?;
+        thaw(&before)?;
         let _ = unlinkat(&self.dir, self.frozen_file(), AtFlags::empty());
         // What a freeze has added meanwhile.
-        thaw(listed().get(before.len()..).unwrap_or(&[]));
+        thaw(listed()?.get(before.len()..).unwrap_or(&[]))
     }
 }
 
@@ -358,6 +368,7 @@ impl Freezing {
     /// listed never.
     pub(crate) fn add(&self, process: &ProcessId) -> io::Result<()> {
         let line = text_of(process) + "\n";
+        check_file_size(fstat(&self.0)?.st_size as u64 + line.len() as u64)?;
         match rustix::io::write(&self.0, line.as_bytes())? {
             len if len == line.len() => Ok(()),
             _ => Err(io::ErrorKind::StorageFull.into()),

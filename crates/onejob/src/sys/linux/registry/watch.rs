@@ -36,8 +36,8 @@ impl Watch {
             | inotify::WatchFlags::DELETE_SELF;
         inotify::add_watch(&changes, path_of(record.file.as_fd()), wanted).map_err(failed)?;
         let owner = record.is_of_our_namespace().then_some(&record.card.owner);
-        let owner = owner.and_then(|id| identity::reopen(id).ok());
-        let keepers = owner.into_iter().chain(record.guards()).collect();
+        let owner = owner.map_or(Ok(None), identity::find)?;
+        let keepers = owner.into_iter().chain(record.guards()?).collect();
         Ok(Watch { changes, keepers })
     }
 
