@@ -34,7 +34,7 @@ struct Cli {
     subcommand: Subcommand,
 }
 
-/// The same with one subcommand: building the definitions of all takes most of the start-up time.
+/// The same with one subcommand: `run` does not build the definitions of the others.
 #[derive(Parser)]
 #[command(name = "onejob", version, disable_help_subcommand = true)]
 enum RunOnly {
