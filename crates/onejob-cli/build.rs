@@ -1,5 +1,5 @@
-//! Links the unwinder into the program. As the shared library that Rust takes it from on glibc, it is
-//! another file to find, map and initialise at each start, which takes a tenth of it.
+//! Links the unwinder statically. On glibc, Rust links the shared library: to find, map and initialise
+//! another file at each start takes a tenth of the start-up time.
 
 use std::{env, path::Path, process::Command};
 
@@ -17,7 +17,7 @@ fn main() {
     let mut cc = Command::new(linker.unwrap_or_else(|| "cc".to_owned()));
     let Ok(found) = cc.arg("-print-file-name=libgcc_eh.a").output() else { return };
     let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-    // A compiler without it answers with the bare name: then it stays a shared library.
+    // A compiler without it prints the bare name: then the shared library is used.
     if let Some(dir) = Path::new(&found).parent().filter(|dir| dir.is_absolute()) {
         println!("cargo::rustc-link-search=native={}", dir.display());
         println!("cargo::rustc-link-lib=static:-bundle,+whole-archive=gcc_eh");

@@ -1,4 +1,4 @@
-//! `onejob doctor` tells the truth, and programs can read it.
+//! `onejob doctor`: its JSON, its text, and the truth of both.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -13,8 +13,9 @@ fn report() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The JSON has the promised keys, and each unavailable mechanism has a remedy.
 #[test]
-fn the_json_has_the_promised_keys() {
+fn json_keys() {
     let report = report();
     assert_eq!(report["schema"], 1);
     let mechanisms = report["mechanisms"].as_array().unwrap();
@@ -25,7 +26,7 @@ fn the_json_has_the_promised_keys() {
         assert!(mechanism["remedy"].is_null() || mechanism["remedy"].is_string());
         let guarantees = &mechanism["guarantees"];
         assert_eq!(mechanism["available"] == true, guarantees.is_object(), "{mechanism}");
-        // Who does not get a mechanism is told what to do about it.
+        // Each unavailable mechanism has a remedy.
         assert!(mechanism["available"] == true || mechanism["remedy"].is_string(), "{mechanism}");
         if let Some(guarantees) = guarantees.as_object() {
             let keys: Vec<_> = guarantees.keys().map(String::as_str).collect();
@@ -46,8 +47,10 @@ fn the_json_has_the_promised_keys() {
     }
 }
 
+/// `run --require` accepts each mechanism with the guarantees that the report names, and refuses
+/// the others.
 #[test]
-fn what_it_calls_available_works_and_gives_what_it_says() {
+fn available_mechanism_keeps_its_guarantees() {
     let report = report();
     for mechanism in report["mechanisms"].as_array().unwrap() {
         let name = mechanism["mechanism"].as_str().unwrap();
@@ -66,13 +69,15 @@ fn what_it_calls_available_works_and_gives_what_it_says() {
     }
 }
 
+/// `run_uses` is the first available mechanism.
 #[test]
-fn run_uses_the_first_that_is_available() {
+fn run_uses_the_first_available_mechanism() {
     assert_eq!(report()["run_uses"].as_str(), Some(&*mechanisms()[0]));
 }
 
+/// The text names each mechanism, and the one that `onejob run` uses.
 #[test]
-fn the_prose_names_every_mechanism_and_the_one_in_use() {
+fn text_names_every_mechanism() {
     let output = outcome(&mut onejob(&["doctor"]));
     assert!(output.status.success());
     let prose = text(&output.stdout);
@@ -82,8 +87,9 @@ fn the_prose_names_every_mechanism_and_the_one_in_use() {
     assert!(prose.contains(&format!("onejob run uses {}.", mechanisms()[0])), "{prose}");
 }
 
+/// The probes leave no process behind.
 #[test]
-fn looking_leaves_nothing_behind() {
+fn probes_leave_no_process() {
     let scratch = Scratch::new();
     outcome(onejob(&["doctor"]).marked(&scratch));
     scratch.marked_are_gone();

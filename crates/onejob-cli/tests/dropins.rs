@@ -1,47 +1,28 @@
-//! Called tini, dumb-init or timeout: the same table for the originals, where they are installed,
-//! and for us.
+//! onejob called tini, dumb-init or timeout: the same table for the originals, where they are installed,
+//! and for onejob.
 #![cfg(target_os = "linux")]
 
 mod common;
 
 use std::{
-    os::unix::process::ExitStatusExt as _,
     path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Output},
+    time::Instant,
 };
 
 use common::{
     Marked as _, Scratch,
     actor::Actors,
-    eventually,
-    inits::{original, stand_in},
-    kill, line, lives, outcome,
-    pty::Pty,
-    skip, state, text, wait, with_signals,
+    inits::{
+        Ends,
+        Ends::{By, With},
+        original, stand_in,
+    },
+    outcome, skip, text, wait, with_signals,
 };
 
-/// How a command ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    With(i32),
-    By(i32),
-}
-
-impl From<ExitStatus> for Ends {
-    fn from(status: ExitStatus) -> Ends {
-        match status.signal() {
-            Some(signal) => Ends::By(signal),
-            None => Ends::With(status.code().unwrap()),
-        }
-    }
-}
-
-use Ends::{By, With};
-
-/// Variables, the command line, how it ends, and how each line on stderr begins (none: nothing is
-/// said; `?` in front: whatever it says, it is to be something).
+/// Environment variables, the command line, the exit status, and the beginning of each line on standard
+/// error (empty: no output; with `?` in front: any output).
 struct Case(&'static str, &'static str, Ends, &'static str);
 
 /// Runs one line of a table.
@@ -64,11 +45,11 @@ fn check(program: &Path, case: &Case, output: &Output) {
     assert_eq!(Ends::from(output.status), *ends, "{what}");
     let says = says.strip_prefix('?').unwrap_or(says);
     assert_eq!(stderr.is_empty(), says.is_empty() && !case.3.starts_with('?'), "{what}");
-    // Its own number is in it.
+    // A message contains the pid.
     assert!(stderr.lines().all(|line| line.starts_with(says)) || case.3.starts_with('?'), "{what}");
 }
 
-/// Whether each line holds for us, and for the original but for those that it is too old for.
+/// Checks each case with onejob, and with the original unless it is too old for the case.
 fn holds(name: &str, table: &[Case], is_too_old: impl Fn(&Case, &Output) -> bool) {
     let scratch = Scratch::new();
     let ours = stand_in(&scratch, name);
@@ -83,7 +64,7 @@ fn holds(name: &str, table: &[Case], is_too_old: impl Fn(&Case, &Output) -> bool
             continue;
         }
         check(theirs, case, &facts);
-        // Help and versions are of the form, but in our own words.
+        // Help and version texts differ.
         if !["-h", "--help", "--version", "-V", "-l"].contains(&case.1) {
             assert_eq!(text(&output.stdout), text(&facts.stdout), "{name} {}", case.1);
         }
@@ -178,9 +159,10 @@ const TIMEOUT: &[Case] = &[
     Case("", "--version", With(0), ""),
 ];
 
+/// Exit statuses, output and message formats are those of GNU timeout.
 #[test]
-fn timeout_has_the_statuses_and_messages_of_the_original() {
-    // -f and -p are younger than some originals, which say that they do not know them.
+fn timeout_statuses_and_messages() {
+    // Older originals do not know -f and -p.
     holds("timeout", TIMEOUT, |case, facts| {
         ["-f ", "-p ", "-fp "].iter().any(|option| case.1.starts_with(option))
             && text(&facts.stderr).contains("invalid option")
@@ -223,8 +205,9 @@ const TINI: &[Case] = &[
     Case("", "-l", With(0), ""),
 ];
 
+/// Exit statuses, output and message formats are those of tini.
 #[test]
-fn tini_has_the_statuses_and_messages_of_the_original() {
+fn tini_statuses_and_messages() {
     holds("tini", TINI, |_, _| false);
     holds("tini-static", TINI, |_, _| false);
 }
@@ -263,218 +246,31 @@ const DUMB_INIT: &[Case] = &[
     Case("", "--version", With(0), "?"),
 ];
 
+/// Exit statuses, output and message formats are those of dumb-init.
 #[test]
-fn dumb_init_has_the_statuses_and_messages_of_the_original() {
+fn dumb_init_statuses_and_messages() {
     holds("dumb-init", DUMB_INIT, |_, _| false);
 }
 
-/// Ours, and the original if it is there.
-fn timeouts(scratch: &Scratch) -> Vec<(std::path::PathBuf, bool)> {
-    let ours = Some((stand_in(scratch, "timeout"), true));
-    let theirs = original("timeout").map(|path| (path, false));
-    [ours, theirs].into_iter().flatten().collect()
-}
-
-fn timeout(program: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(args);
-    with_signals(&mut command, &[], &[]);
-    command
-}
-
+/// A copy works like a link; any other name is onejob itself.
 #[test]
-fn timeout_passes_on_a_signal_that_asks_for_an_end_and_kills_after_it_if_told() {
-    let outer = Scratch::new();
-    for (program, _) in timeouts(&outer) {
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-            let scratch = Scratch::new();
-            let mut process =
-                timeout(&program, &["1000", "sleep", "1000"]).marked(&scratch).spawn().unwrap();
-            eventually("CMD sleeps", || scratch.marked().iter().any(|pid| is_sleep(*pid)));
-            is_waiting(&process);
-            kill(process.id(), signal);
-            assert_eq!(wait(&mut process).signal(), Some(signal), "{program:?}");
-            scratch.marked_are_gone();
-        }
-        let scratch = Scratch::new();
-        let deaf = "trap '' TERM; echo >ready; while :; do sleep .05; done";
-        let mut command = timeout(&program, &["-k", ".2", "1000", "sh", "-c", deaf]);
-        let mut process = command.current_dir(scratch.path()).marked(&scratch).spawn().unwrap();
-        line(&scratch.file("ready"));
-        is_waiting(&process);
-        kill(process.id(), libc::SIGTERM);
-        assert_eq!(wait(&mut process).signal(), Some(libc::SIGKILL), "{program:?}");
-        // An alarm is a time-out.
-        let mut process =
-            timeout(&program, &["1000", "sleep", "1000"]).marked(&scratch).spawn().unwrap();
-        eventually("CMD sleeps", || scratch.marked().iter().any(|pid| is_sleep(*pid)));
-        is_waiting(&process);
-        kill(process.id(), libc::SIGALRM);
-        assert_eq!(wait(&mut process).code(), Some(124), "{program:?}");
-    }
-}
-
-/// CMD can be there before the original knows that it is, and a signal then ends the original alone.
-fn is_waiting(process: &Child) {
-    eventually("it waits", || {
-        // Where in the kernel it sleeps; 0 where that is not told.
-        let place = common::read(format!("/proc/{}/wchan", process.id()));
-        let is_known = ["sigsuspend", "poll"].iter().any(|name| place.contains(name));
-        state(process.id()) == Some('S') && (is_known || ["", "0"].contains(&place.trim()))
-    });
-}
-
-fn is_sleep(pid: u32) -> bool {
-    common::read(format!("/proc/{pid}/comm")) == "sleep\n"
-}
-
-#[test]
-fn timeout_gives_cmd_each_signal_once_and_its_group_too_unless_in_the_foreground() {
-    let outer = Scratch::new();
-    for (program, ours) in timeouts(&outer) {
-        for foreground in [false, true] {
-            let scratch = Scratch::new();
-            let actors = Actors::new(&scratch);
-            let tree = "\"$ACTOR\" & echo $! >second; exec \"$ACTOR\"";
-            let options: &[&str] = if foreground { &["--foreground"] } else { &[] };
-            let mut command = timeout(&program, &[options, &["1000", "sh", "-c", tree]].concat());
-            command.current_dir(scratch.path()).marked(&scratch);
-            let mut process = actors.below(&mut command).spawn().unwrap();
-            let pids = actors.ready(2);
-            let second: u32 = line(&scratch.file("second")).parse().unwrap();
-            let cmd = pids.into_iter().find(|pid| *pid != second).unwrap();
-            is_waiting(&process);
-            kill(process.id(), libc::SIGHUP);
-            actors.gets(cmd, libc::SIGHUP, 1);
-            if !foreground {
-                actors.gets(second, libc::SIGHUP, 1);
-                actors.gets(cmd, libc::SIGCONT, 1);
-            }
-            // What came twice to CMD came before this.
-            kill(cmd, libc::SIGUSR1);
-            actors.gets(cmd, libc::SIGUSR1, 1);
-            let count = |pid| actors.got(pid).iter().filter(|one| **one == libc::SIGHUP).count();
-            assert_eq!(count(second), usize::from(!foreground), "{program:?}");
-            // The original may reach CMD twice, by its number and with its group.
-            assert!(count(cmd) == 1 || !ours, "{program:?}");
-            actors.end();
-            assert_eq!(wait(&mut process).code(), Some(0), "{program:?}");
-        }
-    }
-}
-
-#[test]
-fn timeout_leaves_background_children_of_a_normal_end_alone() {
-    let outer = Scratch::new();
-    for (program, _) in timeouts(&outer) {
-        let scratch = Scratch::new();
-        let tree = "setsid sleep 1000 & sleep 1000 & echo >ready; exit 3";
-        let mut command = timeout(&program, &["1000", "sh", "-c", tree]);
-        let mut process = command
-            .current_dir(scratch.path())
-            .marked(&scratch)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        assert_eq!(wait(&mut process).code(), Some(3), "{program:?}");
-        let sleeping = || scratch.marked().into_iter().filter(|pid| is_sleep(*pid)).count();
-        eventually("both live", || sleeping() == 2);
-        thread::sleep(Duration::from_millis(300));
-        assert_eq!(sleeping(), 2, "{program:?}");
-    }
-}
-
-#[test]
-fn our_timeout_takes_the_whole_tree_down_on_a_time_out() {
-    let scratch = Scratch::new();
-    let program = stand_in(&scratch, "timeout");
-    for (options, ends) in [
-        (&[][..], With(124)),
-        (&["--foreground"], With(124)),
-        (&["-k", ".2"], With(124)),
-        (&["-s", "KILL"], By(9)),
-        (&["--preserve-status"], With(143)),
-    ] {
-        let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        // One that lives in a session of its own, and is deaf.
-        let tree = "(setsid \"$ACTOR\" &) ; (setsid sleep 1000 &); exec sleep 1000";
-        let args = [options, &["1", "sh", "-c", tree]].concat();
-        let mut command = timeout(&program, &args);
-        let mut process = actors.below(command.marked(&scratch)).spawn().unwrap();
-        assert_eq!(Ends::from(wait(&mut process)), ends, "{options:?}");
-        scratch.marked_are_gone();
-    }
-}
-
-#[test]
-fn our_timeout_waits_for_a_deaf_cmd_as_long_as_the_original() {
-    let outer = Scratch::new();
-    for (program, _) in timeouts(&outer) {
-        let scratch = Scratch::new();
-        let deaf = "trap '' TERM; until [ -e go ]; do sleep .05; done; exit 5";
-        let mut command = timeout(&program, &[".2", "sh", "-c", deaf]);
-        let mut process = command.current_dir(scratch.path()).marked(&scratch).spawn().unwrap();
-        thread::sleep(Duration::from_secs(1));
-        assert!(lives(process.id()), "{program:?}: nobody told it to kill");
-        std::fs::write(scratch.file("go"), "").unwrap();
-        assert_eq!(wait(&mut process).code(), Some(124), "{program:?}");
-    }
-}
-
-#[test]
-fn timeout_and_the_terminal() {
-    let outer = Scratch::new();
-    for (program, _) in timeouts(&outer) {
-        let scratch = Scratch::new();
-        let path = program.to_str().unwrap();
-        // Below a script CMD is in the background, and stopped for reading, until its time is over.
-        let script = format!(
-            "{path} 1 head -1; echo status=$?; {path} --foreground 1000 head -1; echo status=$?"
-        );
-        let mut command = Command::new("bash");
-        command.args(["--norc", "--noprofile", "-c", &script]).marked(&scratch);
-        let mut pty = Pty::start(&mut command);
-        pty.expect("status=124");
-        pty.send("hello\n");
-        pty.expect("hello");
-        pty.expect("hello");
-        pty.expect("status=0");
-        wait(&mut pty.leader);
-        // At a prompt it leads the foreground job itself, and Ctrl-C is CMD's, too.
-        let mut pty = Pty::bash(&scratch);
-        pty.send(&format!("{path} 1000 cat\n"));
-        eventually("cat runs", || {
-            scratch.marked().is_empty()
-                && state(pty.foreground()) == Some('S')
-                && pty.foreground() != pty.leader.id()
-        });
-        pty.send("echoed\n");
-        pty.expect("echoed");
-        pty.expect("echoed");
-        pty.send("\x03");
-        pty.expect("READY> ");
-        pty.send("echo status=$?\n");
-        pty.expect("status=130");
-        pty.send("exit\n");
-        wait(&mut pty.leader);
-    }
-}
-
-#[test]
-fn a_copy_is_as_good_as_a_link_and_other_names_are_ours() {
+fn copy_instead_of_a_link() {
     let scratch = Scratch::new();
     for (name, code) in [("timeout", 124), ("another-name", 125)] {
         let copy = scratch.file(name);
-        // By a program of its own: what is open here for writing, others' children would hold.
+        // By cp: a file that this process writes would be held open by children of other threads.
         assert!(Command::new("cp").arg(common::ONEJOB).arg(&copy).status().unwrap().success());
-        let output = outcome(&mut timeout(&copy, &[".1", "sleep", "1000"]));
+        let mut command = Command::new(&copy);
+        command.args([".1", "sleep", "1000"]);
+        with_signals(&mut command, &[], &[]);
+        let output = outcome(&mut command);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
     }
 }
 
+/// Nested drop-ins return the innermost exit status and print nothing.
 #[test]
-fn nested_timeouts_and_inits_are_transparent() {
+fn nested_timeouts_and_inits() {
     let scratch = Scratch::new();
     let [timeout, tini, dumb_init] =
         ["timeout", "tini", "dumb-init"].map(|name| stand_in(&scratch, name));
@@ -485,7 +281,7 @@ fn nested_timeouts_and_inits_are_transparent() {
     assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
     scratch.marked_are_gone();
-    // The innermost time limit counts first, and the outer ones say nothing of it.
+    // The innermost time limit expires first, and the outer ones print nothing.
     let line = "\"$T\" 1000 \"$T\" .2 sleep 1000";
     let start = Instant::now();
     let mut command = Command::new("bash");
@@ -494,8 +290,9 @@ fn nested_timeouts_and_inits_are_transparent() {
     assert!(start.elapsed() < common::HANG);
 }
 
+/// `tini -p SIGNAL` receives the signal when its parent exits.
 #[test]
-fn tini_ends_with_its_parent_if_told() {
+fn tini_parent_death_signal() {
     let scratch = Scratch::new();
     let tini = stand_in(&scratch, "tini");
     let actors = Actors::new(&scratch);

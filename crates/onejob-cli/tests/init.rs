@@ -1,5 +1,4 @@
-//! `onejob init`, and its stand-ins for tini and dumb-init beside the originals: as PID 1 of a PID
-//! namespace, and below another init.
+//! `onejob init`, tini and dumb-init, as PID 1 of a PID namespace and below another init.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -16,33 +15,14 @@ use common::{
     Marked as _, ONEJOB, Scratch,
     actor::{Actors, actor},
     eventually,
-    inits::{Container, Program, can_contain, children, original},
-    kill, line, lives, mechanisms, outcome,
-    pty::Pty,
-    read, skip, state, text, wait,
+    inits::{
+        Container, Program, can_contain, children, needs_containers, needs_originals, original,
+    },
+    kill, line, lives, mechanisms, outcome, read, skip, state, text, wait,
 };
 
-/// The last signal of a test: whatever came twice came before it.
+/// The last signal of a test: a signal that is delivered twice arrives before it.
 const FENCE: i32 = 64;
-
-macro_rules! needs_containers {
-    () => {
-        if !can_contain() {
-            skip!("no PID namespace can be made here (unshare)");
-        }
-    };
-}
-
-/// Leaves the test for good if an original is missing that it was to be compared with.
-macro_rules! needs_originals {
-    ($($name:literal),+) => {
-        for name in [$($name),+] {
-            if original(name).is_none() {
-                skip!("{name} is not installed: ours was not compared with it");
-            }
-        }
-    };
-}
 
 /// Every init, with the options that make it pass signals on to CMD alone.
 fn inits(scratch: &Scratch) -> Vec<Program> {
@@ -78,8 +58,9 @@ const FORWARDED: [i32; 15] = [
     libc::SIGVTALRM,
 ];
 
+/// As PID 1, each signal reaches CMD once.
 #[test]
-fn pid_1_passes_every_signal_on_to_cmd_once() {
+fn pid_1_forwards_each_signal_once() {
     needs_containers!();
     let scratch = Scratch::new();
     for (index, init) in inits(&scratch).into_iter().enumerate() {
@@ -104,8 +85,10 @@ fn pid_1_passes_every_signal_on_to_cmd_once() {
     needs_originals!("tini", "dumb-init");
 }
 
+/// With `-g`, the other members of CMD's process group receive the signal too; without, they do
+/// not.
 #[test]
-fn with_a_group_its_other_members_get_the_signal_too_and_without_they_do_not() {
+fn signals_to_the_process_group() {
     needs_containers!();
     let outer = Scratch::new();
     let all = inits(&outer).into_iter().map(|init| (init, false));
@@ -136,8 +119,9 @@ fn with_a_group_its_other_members_get_the_signal_too_and_without_they_do_not() {
     needs_originals!("tini", "dumb-init");
 }
 
+/// `-r FROM:TO` forwards FROM as TO, or not at all.
 #[test]
-fn signals_are_rewritten_and_left_out_as_told() {
+fn rewritten_signals() {
     needs_containers!();
     let outer = Scratch::new();
     let options = ["-r", "15:3", "--rewrite", "1:0", "-r10:12"];
@@ -174,7 +158,7 @@ fn zombies(parent: u32) -> usize {
     children(parent).into_iter().filter(|pid| state(*pid) == Some('Z')).count()
 }
 
-/// What an init holds: memory in KiB and descriptors.
+/// Resident memory in KiB and the number of descriptors.
 fn held(pid: u32) -> (u64, usize) {
     let status = read(format!("/proc/{pid}/status"));
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -183,7 +167,7 @@ fn held(pid: u32) -> (u64, usize) {
     (memory.unwrap_or(0), descriptors)
 }
 
-/// Leaves many orphans, and says so when there have been `early` and when there have been all.
+/// Leaves many orphans; writes a file after the first `early` and after all.
 fn orphans(early: u32, all: u32) -> String {
     format!(
         "i=0; while [ $i -lt {all} ]; do (true &); i=$((i+1)); \
@@ -192,8 +176,9 @@ fn orphans(early: u32, all: u32) -> String {
     )
 }
 
+/// 10,000 orphans are reaped while CMD runs, and neither memory nor descriptors grow.
 #[test]
-fn ten_thousand_orphans_are_reaped_while_cmd_runs_and_nothing_grows() {
+fn ten_thousand_orphans() {
     needs_containers!();
     let scratch = Scratch::new();
     let mut command = Program::init(&[]).contained(&["sh", "-c", &orphans(500, 10_000)]);
@@ -217,8 +202,9 @@ fn line_in(scratch: &Scratch, name: &str) {
     eventually(&format!("there is {name}"), || scratch.file(name).exists());
 }
 
+/// Orphans are reaped also below another init.
 #[test]
-fn below_another_init_orphans_are_reaped_too() {
+fn orphans_below_another_init() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut command = common::onejob(&["init", "--mechanism", &mechanism, "--", "sh", "-c"]);
@@ -226,7 +212,7 @@ fn below_another_init_orphans_are_reaped_too() {
         fs::write(scratch.file("go"), "").unwrap();
         let mut onejob = command.spawn().unwrap();
         line_in(&scratch, "all");
-        // Whose children they are depends on the mechanism.
+        // Their parent depends on the mechanism.
         let left = || {
             let family: Vec<u32> = children(onejob.id()).into_iter().chain([onejob.id()]).collect();
             family.into_iter().map(zombies).sum::<usize>()
@@ -237,8 +223,9 @@ fn below_another_init_orphans_are_reaped_too() {
     }
 }
 
+/// The processes that CMD leaves behind get SIGTERM, and SIGKILL after the grace period.
 #[test]
-fn what_cmd_leaves_behind_is_asked_and_then_killed() {
+fn leftovers_get_term_then_kill() {
     needs_containers!();
     let outer = Scratch::new();
     let ours = [
@@ -265,8 +252,9 @@ fn what_cmd_leaves_behind_is_asked_and_then_killed() {
     }
 }
 
+/// A CMD that ignores SIGTERM is killed after the time of `-k`; without `-k` it lives on.
 #[test]
-fn a_cmd_that_ignores_term_is_killed_if_a_time_was_given_and_else_left_alone() {
+fn cmd_ignoring_term() {
     needs_containers!();
     let deaf = "trap '' TERM; echo >ready; while :; do sleep .05; done";
     for contained in [true, false] {
@@ -297,8 +285,9 @@ fn a_cmd_that_ignores_term_is_killed_if_a_time_was_given_and_else_left_alone() {
     assert!(lives(container.first), "nobody has said how long it may take");
 }
 
+/// The exit status is CMD's, 128+n after signal n.
 #[test]
-fn the_status_is_cmds_and_128_and_the_signal() {
+fn exit_status_of_cmd() {
     needs_containers!();
     let outer = Scratch::new();
     for init in inits(&outer).into_iter().chain(group_inits(&outer)) {
@@ -325,8 +314,9 @@ fn the_status_is_cmds_and_128_and_the_signal() {
     needs_originals!("tini", "dumb-init");
 }
 
+/// `-e CODE` turns CMD's status CODE into 0.
 #[test]
-fn chosen_statuses_become_a_success() {
+fn success_statuses() {
     needs_containers!();
     let outer = Scratch::new();
     let mut all = vec![Program::init(&["-e", "143", "-e", "7"])];
@@ -340,8 +330,9 @@ fn chosen_statuses_become_a_success() {
     needs_originals!("tini");
 }
 
+/// A missing program gives 127, one that cannot be executed 126.
 #[test]
-fn a_missing_program_and_one_that_cannot_be_executed_have_their_statuses() {
+fn missing_or_not_executable_program() {
     needs_containers!();
     for contained in [true, false] {
         for (program, code) in [("no-such-program", 127), ("/etc/passwd", 126), ("/", 126)] {
@@ -367,8 +358,9 @@ fn places(init: &Program) -> (bool, bool) {
     (Some(fields[2]) == pid, Some(fields[3]) == pid)
 }
 
+/// CMD leads a process group or a session as under the originals.
 #[test]
-fn cmd_leads_a_group_or_a_session_as_with_the_originals() {
+fn process_group_and_session_of_cmd() {
     needs_containers!();
     let outer = Scratch::new();
     let mut all = vec![(Program::init(&[]), (true, false))];
@@ -385,133 +377,9 @@ fn cmd_leads_a_group_or_a_session_as_with_the_originals() {
     needs_originals!("tini", "dumb-init");
 }
 
-const SHELL: [&str; 5] = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
-
-/// A shell below `init` has job control on this terminal.
-fn has_job_control(init: &Program, mut pty: Pty) {
-    pty.expect("inner> ");
-    assert!(!pty.has_seen("no job control"), "{init:?}");
-    pty.send("cat\n");
-    eventually("cat has the foreground", || comm(pty.foreground()) == "cat\n");
-    pty.send("\x03");
-    pty.expect("inner> ");
-    pty.send("sleep 1000\n");
-    eventually("sleep has the foreground", || comm(pty.foreground()) == "sleep\n");
-    pty.send("\x1a");
-    pty.expect("Stopped");
-    pty.expect("inner> ");
-    pty.send("kill -9 %1; exit 7\n");
-    pty.send("exit 7\n");
-    assert_eq!(wait(&mut pty.leader).code(), Some(7), "{init:?}");
-}
-
+/// When the init is killed, the whole tree ends.
 #[test]
-fn a_shell_in_a_container_has_the_terminal_and_job_control() {
-    needs_containers!();
-    let outer = Scratch::new();
-    let mut all = vec![Program::init(&[]), Program::init(&["--setsid"])];
-    all.extend(Program::both(&outer, "tini", &["--"]));
-    all.extend(Program::both(&outer, "dumb-init", &["--"]));
-    for init in all {
-        // The first process of a container leads the session that has the terminal.
-        let path = init.path.to_str().unwrap().to_owned();
-        let leader =
-            Program { path: "setsid".into(), args: vec!["-c", path.leak()], ..init.clone() };
-        let mut command = leader.contained(&[&init.args[..], &SHELL].concat());
-        command.env("PS1", "inner> ").env("HISTFILE", "/dev/null");
-        has_job_control(&init, Pty::offer(&mut command));
-    }
-    needs_originals!("tini", "dumb-init");
-}
-
-#[test]
-fn a_shell_in_a_pid_namespace_made_from_a_terminal_has_it_and_job_control() {
-    needs_containers!();
-    let outer = Scratch::new();
-    let mut all = vec![Program::init(&[])];
-    all.extend(Program::both(&outer, "tini", &["--"]));
-    for init in all {
-        let mut command = init.contained(&SHELL);
-        command.env("PS1", "inner> ").env("HISTFILE", "/dev/null");
-        has_job_control(&init, Pty::start(&mut command));
-    }
-    needs_originals!("tini");
-}
-
-fn comm(pid: u32) -> String {
-    read(format!("/proc/{pid}/comm"))
-}
-
-#[test]
-fn below_a_shell_the_terminal_comes_back_and_none_is_taken_away() {
-    for mechanism in mechanisms() {
-        for options in ["", "--setsid"] {
-            let scratch = Scratch::new();
-            let init = format!("{ONEJOB} init {options} --mechanism {mechanism}");
-            let mut command = Command::new("bash");
-            let script = format!("{init} -- sh -c 'read x; echo got=$x'; echo status=$?; read y");
-            let script = if options.is_empty() {
-                script
-            } else {
-                format!("{init} -- sh -c 'exit 0'; echo status=$?; read y")
-            };
-            command.args(["--norc", "--noprofile", "-c", &script]).marked(&scratch);
-            let mut pty = Pty::start(&mut command);
-            let (shell, modes) = (pty.leader.id(), pty.first_modes());
-            if options.is_empty() {
-                pty.send("hello\n");
-                pty.expect("got=hello");
-            }
-            pty.expect("status=0");
-            assert_eq!(pty.foreground(), shell, "{mechanism}");
-            assert_eq!(pty.modes(), modes);
-            // In the background it takes nothing.
-            pty.send("\n");
-            wait(&mut pty.leader);
-            let mut pty = Pty::bash(&scratch);
-            let shell = pty.leader.id();
-            pty.send(&format!("{init} -- sleep 1000 & echo sta''rted\n"));
-            pty.expect("started");
-            pty.expect("READY> ");
-            thread::sleep(Duration::from_millis(200));
-            assert_eq!(pty.foreground(), shell, "{mechanism}");
-            pty.send("kill %1; wait; exit\n");
-            wait(&mut pty.leader);
-        }
-    }
-}
-
-#[test]
-fn a_stop_signal_stops_cmd_and_us_and_both_go_on() {
-    let outer = Scratch::new();
-    let mut all = vec![Program::init(&[]), Program::init(&["--setsid"])];
-    all.extend(Program::both(&outer, "dumb-init", &["--"]));
-    for init in all {
-        for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-            let scratch = Scratch::new();
-            let mut command = init.command(&["sleep", "1000"]);
-            let mut process = command.marked(&scratch).spawn().unwrap();
-            let sleeps = || scratch.marked().into_iter().find(|pid| comm(*pid) == "sleep\n");
-            eventually("CMD runs", || sleeps().is_some());
-            let cmd = sleeps().unwrap();
-            kill(process.id(), signal);
-            for pid in [cmd, process.id()] {
-                eventually("it is stopped", || state(pid) == Some('T'));
-            }
-            kill(process.id(), libc::SIGCONT);
-            for pid in [cmd, process.id()] {
-                eventually("it goes on", || state(pid) == Some('S'));
-            }
-            kill(process.id(), libc::SIGTERM);
-            wait(&mut process);
-            scratch.marked_are_gone();
-        }
-    }
-    needs_originals!("dumb-init");
-}
-
-#[test]
-fn an_init_that_is_killed_takes_everything_along() {
+fn killed_init() {
     let outer = Scratch::new();
     let tree = "setsid sleep 1000 & echo >ready; exec sleep 1000";
     let mut all: Vec<_> = mechanisms()
@@ -534,8 +402,9 @@ fn an_init_that_is_killed_takes_everything_along() {
     }
 }
 
+/// When an init that is PID 1 is killed, the whole tree ends.
 #[test]
-fn a_pid_1_that_is_killed_takes_everything_along() {
+fn killed_pid_1() {
     needs_containers!();
     let scratch = Scratch::new();
     let tree = "setsid sleep 1000 & echo >ready; exec sleep 1000";
@@ -547,8 +416,9 @@ fn a_pid_1_that_is_killed_takes_everything_along() {
     scratch.marked_are_gone();
 }
 
+/// PID 1 works without a /proc of its namespace if it may mount one, and with existing children.
 #[test]
-fn pid_1_needs_no_proc_of_its_own_if_it_may_mount_one_and_may_have_had_children() {
+fn pid_1_without_its_own_proc() {
     if !common::is_root() {
         skip!("only root may make a PID namespace without a user namespace");
     }
@@ -568,8 +438,9 @@ fn pid_1_needs_no_proc_of_its_own_if_it_may_mount_one_and_may_have_had_children(
     scratch.marked_are_gone();
 }
 
+/// `-w` prints a warning if onejob is not PID 1.
 #[test]
-fn it_warns_if_asked_that_it_is_not_pid_1() {
+fn warning_if_not_pid_1() {
     needs_containers!();
     let init = Program::init(&["-w"]);
     let below = outcome(&mut init.command(&["true"]));
@@ -580,8 +451,9 @@ fn it_warns_if_asked_that_it_is_not_pid_1() {
     assert!(first.status.success());
 }
 
+/// CMD inherits the same attributes as without an init.
 #[test]
-fn cmd_finds_everything_as_if_there_were_no_init() {
+fn attributes_cmd_inherits() {
     needs_containers!();
     let script = "grep -E '^(Sig(Blk|Ign)|Uid|Gid|Groups|Cap)' /proc/self/status; umask; pwd; \
                   ulimit -a; ls /proc/self/fd; env | sort | grep -v ^_=; echo $PPID";

@@ -1,4 +1,4 @@
-//! `onejob kill`: the tree below a pid, and nobody else.
+//! `onejob kill`: the tree below a pid, and no other process.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -41,8 +41,9 @@ fn says(args: &[&str], code: i32) -> String {
     stderr
 }
 
+/// The tree below a pid ends, and no other process.
 #[test]
-fn the_tree_below_a_pid_is_stopped_and_nobody_else() {
+fn tree_below_a_pid() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut bystander = Command::new("sleep").arg("1000").marked(&other).spawn().unwrap();
     let mut root = tree(&scratch, "ready");
@@ -54,8 +55,9 @@ fn the_tree_below_a_pid_is_stopped_and_nobody_else() {
     bystander.wait().unwrap();
 }
 
+/// Several trees are stopped in parallel.
 #[test]
-fn several_trees_are_stopped_at_once() {
+fn several_trees_in_parallel() {
     let scratch = Scratch::new();
     let actors = Actors::new(&scratch);
     let mut trees: Vec<Child> = (0..3)
@@ -83,8 +85,9 @@ impl Each for Vec<String> {
     }
 }
 
+/// `--now` sends no other signal than SIGKILL.
 #[test]
-fn now_kills_without_asking() {
+fn now_sends_sigkill_only() {
     let scratch = Scratch::new();
     let actors = Actors::new(&scratch);
     let mut root = actors.below(Command::new(actor()).marked(&scratch)).spawn().unwrap();
@@ -94,16 +97,18 @@ fn now_kills_without_asking() {
     assert_eq!(actors.got(root.id()), [] as [i32; 0]);
 }
 
+/// `-s` chooses the first signal.
 #[test]
-fn the_signal_to_ask_with_can_be_chosen() {
+fn first_signal() {
     let scratch = Scratch::new();
     let mut root = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
     assert_eq!(says(&["kill", "-s", "USR1", &root.id().to_string()], 0), "");
     assert_eq!(wait(&mut root).signal(), Some(libc::SIGUSR1));
 }
 
+/// An invalid argument gives 125 and one error, and nothing is signalled.
 #[test]
-fn what_makes_no_sense_is_125_and_nothing_is_signalled() {
+fn invalid_arguments() {
     let scratch = Scratch::new();
     let mut good = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
     let pid = good.id().to_string();
@@ -120,16 +125,18 @@ fn what_makes_no_sense_is_125_and_nothing_is_signalled() {
     wait(&mut good);
 }
 
+/// onejob refuses its own pid.
 #[test]
-fn its_own_number_is_refused() {
+fn own_pid() {
     let sh = ["-c", "exec \"$0\" kill $$", common::ONEJOB];
     let output = outcome(Command::new("sh").args(sh));
     assert_eq!(output.status.code(), Some(125), "{}", output.status);
     assert!(text(&output.stderr).contains("itself"));
 }
 
+/// The parent of onejob can be ended.
 #[test]
-fn its_parent_can_be_named_and_it_survives_to_tell() {
+fn parent_pid() {
     let scratch = Scratch::new();
     let script = "sleep 1000 & \"$0\" kill --now $$ & wait; echo survived";
     let mut sh = Command::new("sh");
@@ -139,8 +146,9 @@ fn its_parent_can_be_named_and_it_survives_to_tell() {
     scratch.marked_are_gone();
 }
 
+/// A process that has exited gives 1, and the other targets are stopped.
 #[test]
-fn who_is_gone_is_1_and_the_others_are_stopped() {
+fn exited_process() {
     let scratch = Scratch::new();
     let mut gone = Command::new("true").spawn().unwrap();
     gone.wait().unwrap();
@@ -150,8 +158,9 @@ fn who_is_gone_is_1_and_the_others_are_stopped() {
     assert_eq!(wait(&mut root).signal(), Some(libc::SIGTERM));
 }
 
+/// A kernel thread is refused.
 #[test]
-fn a_kernel_thread_is_refused() {
+fn kernel_thread() {
     let is_kernel_thread = |pid: &u32| common::stat(*pid, 1).as_deref() == Some("2");
     let Some(thread) = common::pids().into_iter().find(is_kernel_thread) else {
         skip!("no kernel thread is visible here");
@@ -161,8 +170,9 @@ fn a_kernel_thread_is_refused() {
     assert!(lives(thread));
 }
 
+/// A process of another user is refused.
 #[test]
-fn another_users_process_is_refused() {
+fn process_of_another_user() {
     let scratch = Scratch::new();
     // The path to the build may be closed to others; the descriptor is not.
     let program = std::fs::File::open(common::ONEJOB).unwrap();

@@ -22,8 +22,8 @@ use common::{
 const TREE: &str = "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep .05; done' & \
                     echo >ready; exec sleep 1000";
 
-/// The status of a cut lifeline.
-const CUT: i32 = 129;
+/// The exit status after a lost lifeline.
+const LOST: i32 = 129;
 
 /// `onejob run` and `onejob init` with the tree and this standard input as their lifeline.
 fn started(verb: &[&str], scratch: &Scratch, stdin: impl Into<Stdio>) -> Child {
@@ -57,21 +57,23 @@ fn dies_with(stdin: impl Fn() -> (OwnedFd, Box<dyn FnOnce()>)) {
         std::thread::sleep(Duration::from_millis(200));
         assert!(lives(process.id()), "{verb:?}: it ended before the lifeline was cut");
         cut();
-        assert_eq!(wait(&mut process).code(), Some(CUT), "{verb:?}");
+        assert_eq!(wait(&mut process).code(), Some(LOST), "{verb:?}");
         scratch.marked_are_gone();
     }
 }
 
+/// The tree ends when the other end of a pipe is closed.
 #[test]
-fn the_tree_dies_with_a_pipe_that_is_closed() {
+fn closed_pipe() {
     dies_with(|| {
         let (reader, writer) = std::io::pipe().unwrap();
         (reader.into(), Box::new(|| drop(writer)))
     });
 }
 
+/// Unread data does not hide that a pipe was closed.
 #[test]
-fn unread_data_does_not_hide_the_end_of_a_pipe() {
+fn closed_pipe_with_unread_data() {
     dies_with(|| {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"nobody reads this").unwrap();
@@ -79,8 +81,9 @@ fn unread_data_does_not_hide_the_end_of_a_pipe() {
     });
 }
 
+/// The tree ends when a socket is closed, and not when its peer only shuts down writing.
 #[test]
-fn the_tree_dies_with_a_socket_that_is_closed_and_not_with_one_that_says_no_more() {
+fn closed_socket() {
     dies_with(|| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"nobody reads this").unwrap();
@@ -89,8 +92,9 @@ fn the_tree_dies_with_a_socket_that_is_closed_and_not_with_one_that_says_no_more
     });
 }
 
+/// The tree ends when the peer closes a TCP connection.
 #[test]
-fn the_tree_dies_with_a_connection_whose_far_end_is_closed() {
+fn closed_tcp_connection() {
     dies_with(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -99,12 +103,13 @@ fn the_tree_dies_with_a_connection_whose_far_end_is_closed() {
     });
 }
 
+/// The tree ends when its terminal hangs up, also if SIGHUP is ignored.
 #[test]
-fn the_tree_dies_with_a_terminal_that_hangs_up() {
+fn terminal_hangup() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut command = Command::new("bash");
-        // The shell ignores the hang-up that the kernel tells it of, and so does everybody below.
+        // The shell ignores SIGHUP, and every process below inherits that.
         let line = format!(
             "trap '' HUP; {ONEJOB} run --mechanism {mechanism} --lifeline 0 -k .3 -- sh -c '{}'; \
              echo $? >status",
@@ -114,13 +119,14 @@ fn the_tree_dies_with_a_terminal_that_hangs_up() {
         let mut pty = Pty::start(&mut command);
         line_in(&scratch, "ready");
         pty.close();
-        assert_eq!(common::line(&scratch.file("status")), CUT.to_string(), "{mechanism}");
+        assert_eq!(common::line(&scratch.file("status")), LOST.to_string(), "{mechanism}");
         scratch.marked_are_gone();
     }
 }
 
+/// CMD can read a standard input that is the lifeline.
 #[test]
-fn standard_input_stays_cmds_to_read() {
+fn standard_input_is_readable_by_cmd() {
     for mechanism in mechanisms() {
         let args =
             ["--lifeline", "0", "--", "sh", "-c", "read x; echo \"got $x\"; read y; echo $y"];
@@ -136,8 +142,9 @@ fn standard_input_stays_cmds_to_read() {
     }
 }
 
+/// A descriptor above 2 is watched, and CMD does not inherit it.
 #[test]
-fn another_descriptor_is_watched_and_not_passed_on() {
+fn other_descriptor_is_not_inherited() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let line = format!(
@@ -152,14 +159,15 @@ fn another_descriptor_is_watched_and_not_passed_on() {
         line_in(&scratch, "ready");
         assert!(!read(scratch.file("fds")).lines().any(|number| number == "7"));
         drop(writer);
-        assert_eq!(common::line(&scratch.file("status")), CUT.to_string(), "{mechanism}");
+        assert_eq!(common::line(&scratch.file("status")), LOST.to_string(), "{mechanism}");
         wait(&mut shell);
         scratch.marked_are_gone();
     }
 }
 
+/// Standard output can be the lifeline.
 #[test]
-fn standard_output_can_be_the_lifeline() {
+fn standard_output() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let line = format!(
@@ -170,13 +178,14 @@ fn standard_output_can_be_the_lifeline() {
             Command::new("bash").args(["-c", &line]).current_dir(scratch.path()).marked(&scratch),
         );
         assert_eq!(text(&output.stdout), "here\n");
-        assert_eq!(common::line(&scratch.file("status")), CUT.to_string(), "{mechanism}");
+        assert_eq!(common::line(&scratch.file("status")), LOST.to_string(), "{mechanism}");
         scratch.marked_are_gone();
     }
 }
 
+/// CMD's own status is returned when it exits first; `--wait-all` ends with the lifeline.
 #[test]
-fn a_cmd_that_ends_by_itself_has_its_own_status_and_wait_all_ends_with_the_lifeline() {
+fn status_of_cmd_and_wait_all() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let (reader, writer) = std::io::pipe().unwrap();
@@ -191,20 +200,21 @@ fn a_cmd_that_ends_by_itself_has_its_own_status_and_wait_all_ends_with_the_lifel
         let mut process = command.spawn().unwrap();
         line_in(&scratch, "ready");
         drop(writer);
-        assert_eq!(wait(&mut process).code(), Some(CUT), "{mechanism}");
+        assert_eq!(wait(&mut process).code(), Some(LOST), "{mechanism}");
         scratch.marked_are_gone();
     }
 }
 
+/// Nothing is started if the other end is closed already.
 #[test]
-fn nothing_is_started_when_the_other_end_is_closed_already() {
+fn already_closed() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(writer);
         let mut command = run(&mechanism, &["--lifeline", "0", "touch", "started"]);
         let output = command.stdin(reader).current_dir(scratch.path()).output().unwrap();
-        assert_eq!(output.status.code(), Some(CUT), "{mechanism}");
+        assert_eq!(output.status.code(), Some(LOST), "{mechanism}");
         assert!(
             text(&output.stderr).starts_with("onejob: the other end of the lifeline is closed")
         );
@@ -212,8 +222,9 @@ fn nothing_is_started_when_the_other_end_is_closed_already() {
     }
 }
 
+/// A descriptor without another end is refused.
 #[test]
-fn what_has_no_other_end_is_refused() {
+fn descriptor_without_other_end() {
     let scratch = Scratch::new();
     let refused = |redirections: &str, fd: &str, says: &str| {
         for verb in ["run", "init"] {
@@ -244,8 +255,9 @@ fn what_has_no_other_end_is_refused() {
     assert!(text(&output.stderr).contains("--keep"));
 }
 
+/// Waiting for a lifeline causes no wake-ups.
 #[test]
-fn waiting_for_a_lifeline_wakes_nobody() {
+fn waiting_causes_no_wakeups() {
     let scratch = Scratch::new();
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"nobody reads this").unwrap();
@@ -260,10 +272,10 @@ fn waiting_for_a_lifeline_wakes_nobody() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(switches(), before);
     drop(writer);
-    assert_eq!(wait(&mut process).code(), Some(CUT));
+    assert_eq!(wait(&mut process).code(), Some(LOST));
 }
 
-/// An OpenSSH server of the current user's, on a free port of loopback.
+/// An OpenSSH server of the current user on a free port of the loopback interface.
 struct Sshd {
     server: Child,
     folder: PathBuf,
@@ -290,7 +302,7 @@ impl Sshd {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut server = Sshd::serve(&sshd, &folder, port);
             let deadline = Instant::now() + HANG;
-            // Somebody else may have got the port in between, and would answer there.
+            // Another process may have bound the port in between.
             let listens = format!("Server listening on 127.0.0.1 port {port}.");
             while server.try_wait().unwrap().is_none() {
                 if log(&folder).contains(&listens) {
@@ -355,8 +367,9 @@ impl Drop for Sshd {
     }
 }
 
+/// The remote tree ends within two seconds after an ssh connection broke.
 #[test]
-fn over_ssh_the_remote_tree_is_gone_two_seconds_after_the_connection() {
+fn broken_ssh_connection() {
     let scratch = Scratch::new();
     let Some(sshd) = Sshd::start(&scratch) else {
         skip!("OpenSSH is not installed");
@@ -377,7 +390,7 @@ fn over_ssh_the_remote_tree_is_gone_two_seconds_after_the_connection() {
 fn cut_off(sshd: &Sshd, mechanism: &str, options: &str) -> Duration {
     let scratch = Scratch::new();
     let tree = TREE.replace('\'', "'\\''");
-    // Without input, what the client gets is as good.
+    // Without input, the output serves as well.
     let fd = if options == "-n" { 1 } else { 0 };
     let line = format!(
         "cd {}; {} exec {ONEJOB} run --mechanism {mechanism} --lifeline {fd} -k .5 -- sh -c \
@@ -401,8 +414,9 @@ fn cut_off(sshd: &Sshd, mechanism: &str, options: &str) -> Duration {
     start.elapsed()
 }
 
+/// A detached job outlives its ssh connection, and the next connection finds it.
 #[test]
-fn over_ssh_a_detached_job_survives_its_connection_and_the_next_one_finds_it() {
+fn detached_job_over_ssh() {
     let scratch = Scratch::new();
     let Some(sshd) = Sshd::start(&scratch) else {
         skip!("OpenSSH is not installed");
@@ -417,7 +431,7 @@ fn over_ssh_a_detached_job_survives_its_connection_and_the_next_one_finds_it() {
         };
         let run = format!("{ONEJOB} run --mechanism {mechanism}");
         let daemon = "setsid sleep 300 & echo $! > daemon; exec sleep 300";
-        // One that goes with the connection tells that the server has noticed its end.
+        // A process tied to the connection ends when the server has noticed its end.
         let tied = "echo $$ > tied; exec sleep 300";
         let mut client = far(&format!(
             "{run} -d -n far -- sh -c '{daemon}'; exec {run} --lifeline 1 -- sh -c '{tied}'"

@@ -1,4 +1,4 @@
-//! The reference in the documents, the completions and the manual pages are what the command says.
+//! The reference, the completions, the manual pages and the documented JSON match the command.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -26,8 +26,9 @@ fn verbs() -> Vec<String> {
     verbs.into_iter().map(str::to_owned).collect()
 }
 
+/// docs/reference.md equals the help of each subcommand.
 #[test]
-fn the_reference_is_what_the_command_says() {
+fn reference_equals_help() {
     let mut reference =
         "# Reference\n\nThe output of `onejob --help` and `onejob SUBCOMMAND --help`.\n".to_owned();
     let section =
@@ -48,8 +49,9 @@ fn the_reference_is_what_the_command_says() {
     );
 }
 
+/// The completion script of each shell contains each subcommand.
 #[test]
-fn every_shell_gets_completions_for_every_verb() {
+fn completions_for_every_shell() {
     let scratch = Scratch::new();
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let output = outcome(&mut onejob(&["completions", shell]));
@@ -72,8 +74,9 @@ fn every_shell_gets_completions_for_every_verb() {
     assert_eq!(refused.status.code(), Some(125));
 }
 
+/// Each subcommand has a manual page.
 #[test]
-fn every_verb_gets_a_manual_page() {
+fn manual_pages() {
     let scratch = Scratch::new();
     let output = outcome(&mut onejob(&["man", scratch.str()]));
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -101,8 +104,9 @@ fn keys(value: &serde_json::Value, all: &mut Vec<String>) {
     }
 }
 
+/// The JSON has the keys of docs/json.md and no others.
 #[test]
-fn the_json_has_the_documented_keys_and_no_others() {
+fn json_keys_equal_the_documented_ones() {
     let scratch = Scratch::new();
     let ask = |args: &[&str]| {
         let mut command = onejob(args);
@@ -122,7 +126,7 @@ fn the_json_has_the_documented_keys_and_no_others() {
         let words = row.split('`').skip(1).step_by(2).map(str::to_owned);
         words.collect::<Vec<_>>()
     };
-    let used = row("… what was used");
+    let used = row("… usage");
     let questions: [(&str, &[&str]); 5] = [
         ("`ls`", &["ls", "--json"]),
         ("`tree`", &["tree", "shown", "--json"]),
@@ -146,7 +150,7 @@ fn the_json_has_the_documented_keys_and_no_others() {
         }
         let unknown: Vec<_> = found.iter().filter(|key| !documented.contains(key)).collect();
         assert!(unknown.is_empty(), "{verb}: not documented: {unknown:?}");
-        // The first word is the verb's own; nothing is left over of this test's jobs.
+        // The first word is the subcommand itself; this test leaves no abandoned jobs.
         let left = ["leftovers", "place", "processes", "kind", "stuck"];
         let missing = documented.iter().skip(1).filter(|key| !found.contains(key));
         let missing: Vec<_> = missing.filter(|key| !left.contains(&key.as_str())).collect();
@@ -156,14 +160,15 @@ fn the_json_has_the_documented_keys_and_no_others() {
     common::wait(&mut job);
 }
 
+/// README and cookbook name only options that exist.
 #[test]
-fn the_documents_name_only_options_and_verbs_that_exist() {
+fn documents_name_existing_options() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let reference = fs::read_to_string(root.join("docs/reference.md")).unwrap();
     for document in ["README.md", "docs/cookbook.md"] {
         let text = fs::read_to_string(root.join(document)).unwrap();
         for call in text.split("onejob ").skip(1) {
-            // The options of ours: up to the command that is run, the end of the line or of a cell.
+            // The options of onejob: up to CMD, the end of the line or of a table cell.
             let call = call.lines().next().unwrap_or_default();
             let ours = call.split(" -- ").next().and_then(|ours| ours.split(" | ").next());
             let ours = ours.unwrap_or_default();

@@ -17,11 +17,12 @@ use common::{
     eventually, kill, line, lives, mechanisms, outcome, run, text, wait, with_signals,
 };
 
-/// The last signal of a test: whatever came twice came before it.
+/// The last signal of a test: a signal that is delivered twice arrives before it.
 const FENCE: i32 = 64;
 
+/// A signal that a process sends to onejob reaches CMD exactly once.
 #[test]
-fn a_signal_from_a_process_reaches_cmd_exactly_once() {
+fn signal_from_a_process() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -55,8 +56,9 @@ fn a_signal_from_a_process_reaches_cmd_exactly_once() {
     }
 }
 
+/// Each real-time signal of a burst is forwarded.
 #[test]
-fn every_real_time_signal_of_a_burst_is_passed_on() {
+fn burst_of_real_time_signals() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -73,8 +75,9 @@ fn every_real_time_signal_of_a_burst_is_passed_on() {
     }
 }
 
+/// A forwarded signal that ends CMD ends the whole tree and onejob.
 #[test]
-fn a_signal_that_ends_cmd_ends_us_with_the_whole_tree() {
+fn terminating_signal() {
     for mechanism in mechanisms() {
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1] {
             let scratch = Scratch::new();
@@ -96,8 +99,9 @@ fn line_or_empty(scratch: &Scratch) {
     eventually("the tree is ready", || scratch.file("ready").exists());
 }
 
+/// A signal from a member to its own process group is not forwarded again.
 #[test]
-fn a_member_that_signals_its_own_group_is_not_echoed() {
+fn member_signals_its_own_group() {
     for mechanism in mechanisms() {
         let cmd_itself = ["--", "sh", "-c", "exec \"$ACTOR\""];
         let grandchild = ["--", "sh", "-c", "\"$ACTOR\" & ONEJOB_ACTS= exec \"$ACTOR\""];
@@ -120,8 +124,9 @@ fn a_member_that_signals_its_own_group_is_not_echoed() {
     }
 }
 
+/// `kill -9 0` by a member leaves no process behind.
 #[test]
-fn kill_9_0_leaves_nothing_behind() {
+fn kill_9_0() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let tree = "setsid sleep 1000 & sleep 1000 & kill -9 0";
@@ -132,8 +137,9 @@ fn kill_9_0_leaves_nothing_behind() {
     }
 }
 
+/// An alarm(2) that was set before the exec reaches CMD.
 #[test]
-fn an_alarm_that_was_set_for_cmd_reaches_it() {
+fn inherited_alarm() {
     for mechanism in mechanisms() {
         let mut command = run(&mechanism, &["--", "sleep", "1000"]);
         // SAFETY: alarm is async-signal-safe.
@@ -147,7 +153,7 @@ fn an_alarm_that_was_set_for_cmd_reaches_it() {
     }
 }
 
-/// What a program sees of its signal settings when it is started like this.
+/// The signal settings of a program that is started like this.
 fn settings(
     mut command: Command,
     blocked: &'static [i32],
@@ -155,7 +161,7 @@ fn settings(
 ) -> (String, String) {
     with_signals(&mut command, blocked, ignored);
     let output = outcome(&mut command);
-    // A C library keeps signals 32 and 33 to itself, and ignores them at will in what it spawns.
+    // A C library reserves signals 32 and 33, and may ignore them in its children.
     let without_its_own = |line: &str| {
         let (name, set) = line.split_once('\t')?;
         let set = u64::from_str_radix(set, 16).ok()? & !(0b11 << 31);
@@ -165,8 +171,9 @@ fn settings(
     (settings, text(&output.stderr))
 }
 
+/// CMD inherits the blocked and ignored signals that onejob was started with.
 #[test]
-fn blocked_and_ignored_signals_are_passed_on_as_they_were() {
+fn inherited_signal_settings() {
     const CASES: [(&[i32], &[i32]); 5] = [
         (&[], &[]),
         (&[], &[libc::SIGPIPE]),
@@ -187,8 +194,9 @@ fn blocked_and_ignored_signals_are_passed_on_as_they_were() {
     }
 }
 
+/// CMD's status is returned also if SIGCHLD was ignored.
 #[test]
-fn an_ignored_sigchld_does_not_lose_the_status() {
+fn ignored_sigchld() {
     for mechanism in mechanisms() {
         let mut command = run(&mechanism, &["--", "sh", "-c", "exit 7"]);
         with_signals(&mut command, &[], &[libc::SIGCHLD]);
@@ -197,8 +205,9 @@ fn an_ignored_sigchld_does_not_lose_the_status() {
     }
 }
 
+/// A closed pipe ends CMD and onejob by SIGPIPE, without a message.
 #[test]
-fn a_closed_pipe_ends_cmd_and_us_without_a_word() {
+fn closed_pipe() {
     for mechanism in mechanisms() {
         let script = format!(
             "{ONEJOB} run --mechanism {mechanism} -- yes | head -1; echo ${{PIPESTATUS[0]}}"
@@ -210,12 +219,13 @@ fn a_closed_pipe_ends_cmd_and_us_without_a_word() {
     }
 }
 
-/// A leftover that shrugs off every signal it can, and is ready to.
+/// Leaves a process behind that handles every signal it can.
 const LEAVES_ONE: &str =
     "\"$ACTOR\" & until test -s \"$ONEJOB_ACTOR/$!\"; do sleep .01; done; exit 3";
 
+/// A terminating signal while the leftovers are being stopped kills them.
 #[test]
-fn a_further_signal_while_the_rest_is_stopped_is_the_last_rung() {
+fn second_signal_kills_leftovers() {
     for mechanism in mechanisms() {
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
             let scratch = Scratch::new();
@@ -231,8 +241,9 @@ fn a_further_signal_while_the_rest_is_stopped_is_the_last_rung() {
     }
 }
 
+/// A terminating signal while the time limit is being enforced kills the tree.
 #[test]
-fn a_signal_while_the_time_limit_is_enforced_is_the_last_rung() {
+fn signal_during_the_time_limit_kills() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -245,8 +256,9 @@ fn a_signal_while_the_time_limit_is_enforced_is_the_last_rung() {
     }
 }
 
+/// An ignored SIGHUP does not shorten the grace period.
 #[test]
-fn nohup_means_that_a_hangup_does_not_hurry_us() {
+fn nohup() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -264,8 +276,9 @@ fn nohup_means_that_a_hangup_does_not_hurry_us() {
     }
 }
 
+/// `--wait-all` waits for the last member.
 #[test]
-fn wait_all_waits_for_the_last_one() {
+fn wait_all() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -281,20 +294,21 @@ fn wait_all_waits_for_the_last_one() {
     }
 }
 
+/// During `--wait-all`, the first terminating signal stops the leftovers and the second kills them.
 #[test]
-fn a_signal_while_waiting_for_all_stops_them_and_another_kills_them() {
+fn signals_during_wait_all() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
         let leaves = ["--wait-all", "-k", "1d", "--", "sh", "-c", LEAVES_ONE];
         let mut command = run(&mechanism, &leaves);
-        // CMD's end is known when it is nobody's any more.
+        // CMD has been reaped when it is not listed any more.
         command.stdout(Stdio::null());
         let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
         let pid = actors.ready(1)[0];
         eventually("CMD has ended", || scratch.marked().len() == 2);
-        // One that comes before onejob has seen CMD's end is CMD's. The next must not come while the
-        // stop by an earlier one is only slow: it would kill.
+        // A signal that arrives before onejob has noticed CMD's exit is forwarded to CMD. The next
+        // one must not arrive while an earlier one has started a slow stop: it would kill.
         eventually("the first signal stops", || {
             kill(onejob.id(), libc::SIGINT);
             let patience = Instant::now() + Duration::from_secs(5);
@@ -310,8 +324,9 @@ fn a_signal_while_waiting_for_all_stops_them_and_another_kills_them() {
     }
 }
 
+/// `--keep` lets the leftovers run on.
 #[test]
-fn keep_leaves_running_what_cmd_left() {
+fn keep() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -326,8 +341,9 @@ fn keep_leaves_running_what_cmd_left() {
     }
 }
 
+/// When onejob is killed, the whole tree ends.
 #[test]
-fn the_owner_killed_takes_the_tree_along() {
+fn killed_owner() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let tree = "setsid sleep 1000 & echo $! >ready; exec sleep 1000";
@@ -340,8 +356,9 @@ fn the_owner_killed_takes_the_tree_along() {
     }
 }
 
+/// A waiting run has one thread and no wake-ups.
 #[test]
-fn waiting_wakes_nobody_and_needs_one_thread() {
+fn waiting_needs_one_thread_and_no_wakeups() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);

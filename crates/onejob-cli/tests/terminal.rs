@@ -23,8 +23,7 @@ const CTRL_D: &str = "\x04";
 const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 
-/// A session whose leader is a shell without job control: whatever happens to the terminal is
-/// onejob's doing, and not repaired by the shell.
+/// A session led by a shell without job control: the shell does not repair the terminal.
 fn script(scratch: &Scratch, mechanism: &str, text: &str) -> Pty {
     Pty::start(&mut shell(scratch, mechanism, text))
 }
@@ -45,8 +44,9 @@ fn stopped(pid: u32) -> bool {
     state(pid) == Some('T')
 }
 
+/// Each process receives one SIGINT per Ctrl-C.
 #[test]
-fn every_actor_gets_one_sigint_per_ctrl_c() {
+fn ctrl_c_reaches_each_process_once() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -65,7 +65,7 @@ fn every_actor_gets_one_sigint_per_ctrl_c() {
         pids.iter().for_each(|pid| actors.gets(*pid, libc::SIGQUIT, 1));
         pty.resize(77);
         pids.iter().for_each(|pid| actors.gets(*pid, libc::SIGWINCH, 1));
-        // What came twice to CMD came before this.
+        // A signal that is delivered twice arrives before this.
         kill(pid_in(&scratch, "run"), libc::SIGUSR1);
         let fenced = || pids.iter().any(|pid| actors.got(*pid).contains(&libc::SIGUSR1));
         eventually("CMD gets the last signal", fenced);
@@ -81,8 +81,9 @@ fn every_actor_gets_one_sigint_per_ctrl_c() {
     }
 }
 
+/// An interactive shell survives Ctrl-C, and the terminal is restored at its end.
 #[test]
-fn an_interactive_shell_survives_any_number_of_ctrl_c_and_the_terminal_comes_back() {
+fn interactive_shell_survives_ctrl_c() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let run = "PS1='inner> ' $RUN -- bash --norc --noprofile --noediting -i";
@@ -116,8 +117,9 @@ fn an_interactive_shell_survives_any_number_of_ctrl_c_and_the_terminal_comes_bac
     }
 }
 
+/// The foreground is taken back from an interactive shell that was killed.
 #[test]
-fn an_interactive_shell_that_was_killed_leaves_us_the_foreground() {
+fn killed_interactive_shell() {
     for mechanism in mechanisms() {
         for inner in ["sleep 1000", "read x"] {
             let scratch = Scratch::new();
@@ -140,8 +142,9 @@ fn an_interactive_shell_that_was_killed_leaves_us_the_foreground() {
     }
 }
 
+/// The foreground is taken back from a process group that was killed with its shell.
 #[test]
-fn a_foreground_group_that_died_with_its_shell_leaves_us_the_foreground() {
+fn killed_foreground_group() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let run = "PS1='inner> ' $RUN -- bash --norc --noprofile -i";
@@ -161,8 +164,9 @@ fn a_foreground_group_that_died_with_its_shell_leaves_us_the_foreground() {
     }
 }
 
+/// A REPL survives Ctrl-C.
 #[test]
-fn a_repl_survives_any_number_of_ctrl_c() {
+fn repl_survives_ctrl_c() {
     let available = Command::new("python3").arg("--version").output();
     if !available.is_ok_and(|output| output.status.success()) {
         skip!("python3 is not installed");
@@ -191,8 +195,9 @@ fn a_repl_survives_any_number_of_ctrl_c() {
     }
 }
 
+/// Ctrl-Z stops the tree, and `fg` continues it.
 #[test]
-fn ctrl_z_stops_the_tree_and_fg_resumes_it() {
+fn ctrl_z_and_fg() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut pty = Pty::bash(&scratch);
@@ -229,8 +234,9 @@ fn ctrl_z_stops_the_tree_and_fg_resumes_it() {
     }
 }
 
+/// After Ctrl-Z and `bg`, the foreground is not taken back.
 #[test]
-fn ctrl_z_then_bg_never_takes_the_foreground_back() {
+fn ctrl_z_and_bg() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut pty = Pty::bash(&scratch);
@@ -254,8 +260,9 @@ fn ctrl_z_then_bg_never_takes_the_foreground_back() {
     }
 }
 
+/// Ctrl-Z without a shell above has no effect.
 #[test]
-fn ctrl_z_does_no_harm_without_a_shell_above() {
+fn ctrl_z_without_a_shell() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut command = run(&mechanism, &["--", "cat"]);
@@ -272,8 +279,9 @@ fn ctrl_z_does_no_harm_without_a_shell_above() {
     }
 }
 
+/// A program that stops its own process group continues without a shell above.
 #[test]
-fn a_program_that_suspends_its_group_goes_on_without_a_shell_above() {
+fn self_suspension_without_a_shell() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut command = run(&mechanism, &["--", "sh", "-c", "kill -TSTP 0; echo al''ive"]);
@@ -283,8 +291,9 @@ fn a_program_that_suspends_its_group_goes_on_without_a_shell_above() {
     }
 }
 
+/// The terminal modes are restored after a kill, and kept after a normal exit.
 #[test]
-fn the_modes_come_back_after_a_killed_program_but_are_its_own_otherwise() {
+fn terminal_modes_after_a_kill() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -305,8 +314,9 @@ fn the_modes_come_back_after_a_killed_program_but_are_its_own_otherwise() {
     }
 }
 
+/// The terminal modes are restored after a time limit.
 #[test]
-fn the_modes_come_back_after_a_time_limit() {
+fn terminal_modes_after_a_time_limit() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -320,8 +330,9 @@ fn the_modes_come_back_after_a_time_limit() {
     }
 }
 
+/// Ctrl-C stops a shell script that runs onejob.
 #[test]
-fn a_script_stops_on_ctrl_c_as_it_would_without_us() {
+fn ctrl_c_stops_a_script() {
     for mechanism in mechanisms() {
         for prefix in ["", "$RUN --"] {
             let scratch = Scratch::new();
@@ -337,8 +348,9 @@ fn a_script_stops_on_ctrl_c_as_it_would_without_us() {
     }
 }
 
+/// The Ctrl-C that ends CMD leaves its leftovers the grace period; the next one kills them.
 #[test]
-fn a_ctrl_c_that_ends_cmd_leaves_the_rest_its_grace_and_the_next_does_not() {
+fn second_ctrl_c_ends_the_grace_period() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -357,8 +369,9 @@ fn a_ctrl_c_that_ends_cmd_leaves_the_rest_its_grace_and_the_next_does_not() {
     }
 }
 
+/// `kill 0` and `kill -9 0` by a member leave no process behind and restore the terminal.
 #[test]
-fn kill_0_and_kill_9_0_leave_nothing_behind() {
+fn kill_0_and_kill_9_0() {
     for mechanism in mechanisms() {
         for signal in ["TERM", "KILL"] {
             let scratch = Scratch::new();
@@ -376,8 +389,9 @@ fn kill_0_and_kill_9_0_leave_nothing_behind() {
     }
 }
 
+/// A time limit that expires while the tree is stopped is enforced when it continues.
 #[test]
-fn a_time_limit_that_passes_while_stopped_holds_at_the_latest_on_continuing() {
+fn time_limit_while_stopped() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut pty = Pty::bash(&scratch);
@@ -397,8 +411,9 @@ fn a_time_limit_that_passes_while_stopped_holds_at_the_latest_on_continuing() {
     }
 }
 
+/// A hang-up that only onejob receives, as session leader, is forwarded.
 #[test]
-fn a_hangup_is_passed_on_when_only_we_are_told() {
+fn hangup_of_a_session_leader() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let actors = Actors::new(&scratch);
@@ -413,8 +428,9 @@ fn a_hangup_is_passed_on_when_only_we_are_told() {
     }
 }
 
+/// A hang-up ends the tree.
 #[test]
-fn a_hangup_ends_an_ordinary_tree() {
+fn hangup_ends_the_tree() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let tree = "setsid sleep 1000 & echo $$ >ready; exec sleep 1000";
@@ -428,16 +444,18 @@ fn a_hangup_ends_an_ordinary_tree() {
     }
 }
 
+/// `stty tostop` does not stop onejob for a message.
 #[test]
-fn a_message_from_the_background_does_not_stop_us() {
+fn message_from_the_background() {
     let scratch = Scratch::new();
     let mut pty = Pty::bash(&scratch);
     pty.send("stty tostop; \"$ONEJOB\" run ./missing & wait $!; echo sta''tus=$?\n");
     pty.expect("status=127");
 }
 
+/// A background program that reads is stopped together with onejob, and `fg` continues both.
 #[test]
-fn a_background_program_that_reads_is_stopped_with_us_and_fg_resumes_both() {
+fn background_read_and_fg() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
         let mut pty = Pty::bash(&scratch);

@@ -1,4 +1,4 @@
-//! The command on Windows, judged by what a user would see: a batch file that goes on writing.
+//! The command on Windows. A batch file that goes on writing shows whether its tree is alive.
 #![cfg(windows)]
 
 use std::{
@@ -65,8 +65,9 @@ fn assert_still(file: &PathBuf) {
     assert_eq!(size(file), before, "SURVIVED: somebody still writes");
 }
 
+/// The exit status is CMD's, or onejob's own for its failures.
 #[test]
-fn the_exit_status_is_the_commands_own_or_ours() {
+fn exit_status() {
     for code in ["0", "7", "256", "-1"] {
         let expected: i32 = code.parse().expect("a number");
         let (status, ..) = outcome(&["run", "--", "cmd", "/d", "/c", "exit", code]);
@@ -84,8 +85,9 @@ fn the_exit_status_is_the_commands_own_or_ours() {
     assert!(status == Some(125) && said.contains("containment=tracked") || said.contains("lacks"));
 }
 
+/// A time limit ends the whole tree.
 #[test]
-fn a_time_limit_ends_the_whole_tree() {
+fn time_limit() {
     let (script, ticks) = ticker("limit");
     let (status, ..) = outcome(&["run", "-t", "2", "--", script.to_str().expect("text")]);
     assert_eq!(status, Some(124));
@@ -94,8 +96,9 @@ fn a_time_limit_ends_the_whole_tree() {
     let _ = (fs::remove_file(script), fs::remove_file(ticks));
 }
 
+/// When onejob is terminated, the whole tree ends.
 #[test]
-fn a_terminated_onejob_run_leaves_nothing() {
+fn terminated_run() {
     let (script, ticks) = ticker("owner");
     let mut run = onejob(&["run", "--", script.to_str().expect("text")]).spawn().expect("started");
     awaits_growth(&ticks);
@@ -105,8 +108,9 @@ fn a_terminated_onejob_run_leaves_nothing() {
     let _ = (fs::remove_file(script), fs::remove_file(ticks));
 }
 
+/// `kill PID` ends the tree below a process, and reports a process that does not exist.
 #[test]
-fn kill_ends_the_tree_below_a_pid_and_says_what_it_cannot_find() {
+fn kill_of_a_pid() {
     let (script, ticks) = ticker("kill");
     let mut root = Command::new(&script).stdin(Stdio::null()).spawn().expect("started");
     awaits_growth(&ticks);
@@ -123,8 +127,9 @@ fn kill_ends_the_tree_below_a_pid_and_says_what_it_cannot_find() {
     let _ = (fs::remove_file(script), fs::remove_file(ticks));
 }
 
+/// `doctor` prints the mechanism and its guarantees.
 #[test]
-fn doctor_tells_the_mechanism_and_its_guarantees() {
+fn doctor() {
     let (status, said, _) = outcome(&["doctor"]);
     assert_eq!(status, Some(0));
     assert!(said.contains("job-object: available") && said.contains("kill           atomic"));
@@ -145,8 +150,9 @@ impl Drop for Running {
     }
 }
 
+/// A named job can be listed, frozen, joined, waited for and killed.
 #[test]
-fn a_named_job_is_found_looked_at_frozen_joined_and_killed() {
+fn named_job() {
     let (script, ticks) = ticker("named");
     let name = format!("named{}", std::process::id());
     let args = ["run", "-n", &name, "--", script.to_str().expect("text")];
@@ -190,7 +196,7 @@ fn a_named_job_is_found_looked_at_frozen_joined_and_killed() {
     assert_still(&ticks);
     let killed = run.0.wait().expect("a status").code();
     let waited = waiting.wait_with_output().expect("a status");
-    // A waiter that was started too slowly has found nobody: that says nothing.
+    // A waiter that was started too late has found no job: that proves nothing.
     if !String::from_utf8_lossy(&waited.stderr).contains("there is no job") {
         assert_eq!(waited.status.code(), killed);
     }
@@ -199,8 +205,9 @@ fn a_named_job_is_found_looked_at_frozen_joined_and_killed() {
     let _ = (fs::remove_file(script), fs::remove_file(ticks));
 }
 
+/// A detached job writes a log, and `wait` returns its status.
 #[test]
-fn a_detached_job_writes_a_log_and_leaves_its_status() {
+fn detached_job() {
     let name = format!("detached{}", std::process::id());
     let script = std::env::temp_dir().join(format!("{name}.bat"));
     let go = std::env::temp_dir().join(format!("{name}.go"));
@@ -228,7 +235,7 @@ fn a_detached_job_writes_a_log_and_leaves_its_status() {
         let waited = waiting.wait_with_output().expect("a status");
         let followed = follower.wait_with_output().expect("it ends with the job").stdout;
         assert_eq!(String::from_utf8_lossy(&followed).replace('\r', ""), "begun\nover\n");
-        // A waiter that was started too slowly has found nobody: that says nothing.
+        // A waiter that was started too late has found no job: that proves nothing.
         if !String::from_utf8_lossy(&waited.stderr).contains("there is no job") {
             assert_eq!(waited.status.code(), Some(3));
             break log;

@@ -1,4 +1,4 @@
-//! A process that counts its signals exactly: this test binary itself, before its main.
+//! A process that counts its signals exactly: this test binary, before its main.
 //!
 //! With `ONEJOB_ACTOR=FOLDER` in its environment it appends every signal that it gets as one byte
 //! to `FOLDER/PID`, beginning with a 0 when it is ready, until `FOLDER/end` exists. `ONEJOB_ACTS`
@@ -104,7 +104,7 @@ impl Actors {
         Actors(folder)
     }
 
-    /// Makes every start of [`actor`] below `command` one of ours.
+    /// Makes each [`actor`] that is started below `command` write into this directory.
     pub(crate) fn below<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("ONEJOB_ACTOR", &self.0).env("ACTOR", actor())
     }
@@ -138,12 +138,12 @@ impl Actors {
         });
     }
 
-    /// Lets them do what they are told to do.
+    /// Lets the actors act (`ONEJOB_ACTS`).
     pub(crate) fn go(&self) {
         fs::write(self.0.join("go"), "").unwrap();
     }
 
-    /// Lets them all end by themselves.
+    /// Makes all actors exit.
     pub(crate) fn end(&self) {
         fs::write(self.0.join("end"), "").unwrap();
     }

@@ -1,4 +1,4 @@
-//! PID namespaces with an init of ours or of somebody else's as their first process.
+//! PID namespaces with onejob, or an original init, as PID 1.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +16,7 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<&'static str>,
-    /// Whether it is somebody else's: a fact to compare with.
+    /// Whether it is the original, to compare with.
     pub(crate) is_original: bool,
 }
 
@@ -31,7 +31,7 @@ impl Program {
         Program { name: "init", path: ONEJOB.into(), args, is_original: false }
     }
 
-    /// Ours by this name, and the original if it is installed.
+    /// onejob by this name, and the original if it is installed.
     pub(crate) fn both(
         scratch: &Scratch,
         name: &'static str,
@@ -78,7 +78,7 @@ pub(crate) fn can_contain() -> bool {
     })
 }
 
-/// A link to ours by the name of another program.
+/// A link to onejob with the name of another program.
 pub(crate) fn stand_in(scratch: &Scratch, name: &str) -> PathBuf {
     let folder = scratch.file("as");
     let _ = std::fs::create_dir(&folder);
@@ -97,7 +97,7 @@ pub(crate) fn original(name: &str) -> Option<PathBuf> {
 /// A running PID namespace.
 pub(crate) struct Container {
     unshare: Child,
-    /// The number here of its first process.
+    /// The pid of its first process, outside the namespace.
     pub(crate) first: u32,
 }
 
@@ -131,3 +131,39 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     let text = read(format!("/proc/{pid}/task/{pid}/children"));
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    With(i32),
+    By(i32),
+}
+
+impl From<ExitStatus> for Ends {
+    fn from(status: ExitStatus) -> Ends {
+        match std::os::unix::process::ExitStatusExt::signal(&status) {
+            Some(signal) => Ends::By(signal),
+            None => Ends::With(status.code().unwrap()),
+        }
+    }
+}
+
+macro_rules! needs_containers {
+    () => {
+        if !can_contain() {
+            skip!("no PID namespace can be made here (unshare)");
+        }
+    };
+}
+
+/// Skips the rest of the test if an original is not installed.
+macro_rules! needs_originals {
+    ($($name:literal),+) => {
+        for name in [$($name),+] {
+            if original(name).is_none() {
+                skip!("{name} is not installed: ours was not compared with it");
+            }
+        }
+    };
+}
+pub(crate) use {needs_containers, needs_originals};

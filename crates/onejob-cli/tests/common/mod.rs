@@ -1,4 +1,5 @@
-//! What the tests of the command share. The judge of who is alive is /proc, never the library.
+//! Common to the tests of the command. Whether a process is alive is read from /proc, never from the
+//! library.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
 pub(crate) mod actor;
@@ -20,7 +21,7 @@ pub(crate) const HANG: Duration = Duration::from_secs(180);
 
 pub(crate) const ONEJOB: &str = env!("CARGO_BIN_EXE_onejob");
 
-/// Leaves the test because this host cannot run it, unless a skip counts as a failure.
+/// Skips the rest of the test; a failure if skips are not allowed.
 macro_rules! skip {
     ($($why:tt)*) => {{
         eprintln!("SKIPPED: {}", format_args!($($why)*));
@@ -44,7 +45,7 @@ pub(crate) fn run(mechanism: &str, args: &[&str]) -> Command {
     command
 }
 
-/// The mechanisms that this host gives, as the command itself says.
+/// The available mechanisms of this host, by `onejob doctor`.
 pub(crate) fn mechanisms() -> Vec<String> {
     let report = onejob(&["doctor", "--json"]).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
@@ -63,7 +64,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A folder of its own for one test.
+/// A directory for one test.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -87,7 +88,7 @@ impl Scratch {
         self.0.to_str().unwrap()
     }
 
-    /// A word that no other test's processes carry.
+    /// An environment variable that only the processes of this test have.
     pub(crate) fn mark(&self) -> String {
         format!("ONEJOB_TEST_MARK={}", self.str())
     }
@@ -100,7 +101,7 @@ impl Scratch {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Those that live and carry our mark in their environment.
+    /// The living processes with the mark in their environment.
     pub(crate) fn marked(&self) -> Vec<u32> {
         let mark = self.mark().into_bytes();
         let carries = |pid: &u32| {
@@ -111,7 +112,7 @@ impl Scratch {
     }
 
     pub(crate) fn marked_are_gone(&self) {
-        eventually("everybody with the mark is gone", || self.marked().is_empty());
+        eventually("every process with the mark is gone", || self.marked().is_empty());
     }
 }
 
@@ -179,7 +180,7 @@ pub(crate) fn wait(child: &mut Child) -> std::process::ExitStatus {
     status.unwrap()
 }
 
-/// Everything a command says, and how it ends; standard input is empty.
+/// The output and the exit status of a command; standard input is empty.
 pub(crate) fn outcome(command: &mut Command) -> Output {
     let child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -199,8 +200,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Sets the signals a command starts with, whatever this test was started with: a shell's
-/// background job ignores SIGINT.
+/// Sets the signal settings of a command, whatever this test has inherited: a background job of a shell
+/// ignores SIGINT.
 pub(crate) fn with_signals(
     command: &mut Command,
     blocked: &'static [i32],

@@ -1,4 +1,4 @@
-//! A real terminal: a session on the far end of a pseudo-terminal.
+//! A session on a pseudo-terminal.
 
 use std::{
     fs::OpenOptions,
@@ -19,7 +19,7 @@ use rustix::{
 
 use super::{HANG, Scratch, text};
 
-/// A session leader with a terminal of its own.
+/// A session leader on a new terminal.
 pub(crate) struct Pty {
     master: Option<Arc<OwnedFd>>,
     seen: Arc<(Mutex<Vec<u8>>, Condvar)>,
@@ -33,7 +33,7 @@ impl Pty {
         Pty::connect(command, true)
     }
 
-    /// The terminal is there, but nobody's: whoever leads a session may take it.
+    /// The terminal belongs to no session yet: a session leader may acquire it.
     pub(crate) fn offer(command: &mut Command) -> Pty {
         Pty::connect(command, false)
     }
@@ -115,7 +115,7 @@ impl Pty {
         }
     }
 
-    /// Waits for this text after what was expected before; returns what came in between.
+    /// Waits for this text after the previously expected one. Returns the output in between.
     pub(crate) fn expect(&mut self, wanted: &str) -> String {
         let deadline = Instant::now() + HANG;
         let (seen, changed) = &*self.seen;
@@ -145,7 +145,7 @@ impl Pty {
         tcgetpgrp(self.master()).unwrap().as_raw_nonzero().get().cast_unsigned()
     }
 
-    /// As they were before the leader was started.
+    /// The modes before the leader was started.
     pub(crate) fn first_modes(&self) -> Modes {
         Modes::of(&self.first_modes)
     }

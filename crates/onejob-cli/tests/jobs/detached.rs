@@ -4,48 +4,51 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use crate::{
     common::{eventually, is_error, lives, mechanisms, outcome, text, wait},
-    place::Place,
+    fixture::Fixture,
 };
 
 /// Starts a detached job; the path of its log.
 #[track_caller]
-fn detach(place: &Place, mechanism: &str, args: &[&str]) -> (String, String) {
-    let said = place.data(&[&["run", "-d", "--mechanism", mechanism][..], args].concat());
+fn detach(fixture: &Fixture, mechanism: &str, args: &[&str]) -> (String, String) {
+    let said = fixture.stdout_of(&[&["run", "-d", "--mechanism", mechanism][..], args].concat());
     let [name, log] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said:?}") };
     (name.to_owned(), log.to_owned())
 }
 
+/// `run -d` prints name and log file; the log is private, kept after the end, and the previous one
+/// is renamed.
 #[test]
-fn a_detached_job_says_where_it_is_and_its_log_is_the_users_alone() {
+fn log_file() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let (name, log) =
-            detach(&place, &mechanism, &["-n", "dev", "sh", "-c", "echo one; echo two >&2"]);
+            detach(&fixture, &mechanism, &["-n", "dev", "sh", "-c", "echo one; echo two >&2"]);
         assert_eq!(name, "dev");
-        assert!(log.starts_with(place.scratch.file("state").to_str().unwrap()), "{log}");
-        place.is_deserted();
+        assert!(log.starts_with(fixture.scratch.file("state").to_str().unwrap()), "{log}");
+        fixture.assert_empty();
         assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(place.data(&["logs", "dev"]), "one\ntwo\n", "{mechanism}: after its end");
+        assert_eq!(fixture.stdout_of(&["logs", "dev"]), "one\ntwo\n", "{mechanism}: after its end");
         // The next of that name keeps the log of the one before.
-        detach(&place, &mechanism, &["-n", "dev", "echo", "three"]);
-        place.is_deserted();
-        assert_eq!(place.data(&["logs", "dev"]), "three\n");
+        detach(&fixture, &mechanism, &["-n", "dev", "echo", "three"]);
+        fixture.assert_empty();
+        assert_eq!(fixture.stdout_of(&["logs", "dev"]), "three\n");
         assert_eq!(fs::read_to_string(format!("{log}.1")).unwrap(), "one\ntwo\n");
         // Without a name it is found by its id.
-        let (id, log) = detach(&place, &mechanism, &["sh", "-c", "echo x; exec sleep 1000"]);
+        let (id, log) = detach(&fixture, &mechanism, &["sh", "-c", "echo x; exec sleep 1000"]);
         eventually("it has written", || fs::read_to_string(&log).unwrap() == "x\n");
-        assert_eq!(place.data(&["logs", &id]), "x\n");
-        place.ends(&["kill", &id[..12]], 0);
-        assert_eq!(place.data(&["logs", &id]), "x\n");
-        place.is_deserted();
+        assert_eq!(fixture.stdout_of(&["logs", &id]), "x\n");
+        fixture.expect_status(&["kill", &id[..12]], 0);
+        assert_eq!(fixture.stdout_of(&["logs", &id]), "x\n");
+        fixture.assert_empty();
     }
 }
 
+/// A detached job outlives its terminal, and `logs -f` prints its output until its end.
 #[test]
-fn a_detached_job_outlives_its_terminal_and_its_log_is_followed_to_its_end() {
+fn closed_terminal_and_logs_follow() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        let mut pty = place.terminal();
+        let fixture = Fixture::new();
+        let mut pty = fixture.terminal();
         let script =
             "echo $$ >pid; echo begun; while ! test -e go; do sleep 0.02; done; echo done; exit 9";
         pty.send(&format!(
@@ -53,80 +56,82 @@ fn a_detached_job_outlives_its_terminal_and_its_log_is_followed_to_its_end() {
         ));
         pty.expect("dev.log");
         pty.expect("READY> ");
-        let pid: u32 = crate::common::line(&place.scratch.file("pid")).parse().unwrap();
+        let pid: u32 = crate::common::line(&fixture.scratch.file("pid")).parse().unwrap();
         pty.close();
         wait(&mut pty.leader);
         assert!(lives(pid), "{mechanism}: it died with its terminal");
-        let mut follower = place.onejob(&["logs", "-f", "dev"]);
+        let mut follower = fixture.onejob(&["logs", "-f", "dev"]);
         let follower = follower.stdout(Stdio::piped()).spawn().unwrap();
-        let mut waiter = place.onejob(&["wait", "dev"]).spawn().unwrap();
-        // Whoever has seen enough ends, although the job goes on.
+        let mut waiter = fixture.onejob(&["wait", "dev"]).spawn().unwrap();
+        // A reader that closes the pipe ends `logs -f` while the job runs on.
         let mut head = std::process::Command::new("sh");
         head.args(["-c", "\"$0\" logs -f dev | head -n 1", crate::common::ONEJOB]);
-        assert_eq!(text(&outcome(place.put(&mut head)).stdout), "begun\n");
-        fs::write(place.scratch.file("go"), "").unwrap();
+        assert_eq!(text(&outcome(fixture.apply_to(&mut head)).stdout), "begun\n");
+        fs::write(fixture.scratch.file("go"), "").unwrap();
         let followed = follower.wait_with_output().unwrap();
         assert_eq!(text(&followed.stdout), "begun\ndone\n", "{mechanism}");
         assert!(followed.status.success());
         let status = wait(&mut waiter).code();
         assert!(status == Some(9) || status == Some(125), "{mechanism}: {status:?}");
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// A failed start is reported by the foreground process and leaves no job.
 #[test]
-fn what_cannot_be_started_is_said_in_front_and_leaves_no_job() {
+fn failed_start() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        fs::write(place.scratch.file("data"), "no program").unwrap();
+        let fixture = Fixture::new();
+        fs::write(fixture.scratch.file("data"), "no program").unwrap();
         for (program, code) in [("./missing", 127), ("./data", 126)] {
             let words = ["run", "-d", "-n", "dev", "--mechanism", &mechanism, program];
-            let (stdout, stderr) = place.ends(&words, code);
+            let (stdout, stderr) = fixture.expect_status(&words, code);
             assert_eq!(stdout, "");
             assert!(is_error(&stderr), "{stderr}");
-            place.is_deserted();
+            fixture.assert_empty();
         }
-        // Nowhere to write: nothing runs unseen.
+        // Without a directory for the log, nothing is started.
         let mut command =
-            place.onejob(&["run", "-d", "--mechanism", &mechanism, "touch", "started"]);
+            fixture.onejob(&["run", "-d", "--mechanism", &mechanism, "touch", "started"]);
         let output = outcome(command.env_remove("HOME").env_remove("XDG_STATE_HOME"));
         assert_eq!(output.status.code(), Some(125));
         assert!(text(&output.stderr).contains("HOME"), "{}", text(&output.stderr));
-        place.is_deserted();
-        assert!(!place.scratch.file("started").exists());
+        fixture.assert_empty();
+        assert!(!fixture.scratch.file("started").exists());
     }
 }
 
+/// `--keep`, `--wait-all` and `-t` work with `-d`.
 #[test]
-fn keep_wait_all_and_the_time_limit_hold_in_the_background() {
+fn keep_wait_all_and_time_limit() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let tree = "setsid sh -c \"echo \\$\\$ >left; while ! test -e go; do sleep 0.02; done\" & \
                     while ! test -s left; do sleep 0.01; done";
-        detach(&place, &mechanism, &["-n", "dev", "--wait-all", "sh", "-c", tree]);
-        let left = || crate::common::line(&place.scratch.file("left")).parse::<u32>().unwrap();
+        detach(&fixture, &mechanism, &["-n", "dev", "--wait-all", "sh", "-c", tree]);
+        let left = || crate::common::line(&fixture.scratch.file("left")).parse::<u32>().unwrap();
         let waiting = left();
-        let mut waiter = place.onejob(&["wait", "dev"]).spawn().unwrap();
+        let mut waiter = fixture.onejob(&["wait", "dev"]).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert!(lives(waiting) && waiter.try_wait().unwrap().is_none(), "{mechanism}: --wait-all");
-        fs::write(place.scratch.file("go"), "").unwrap();
+        fs::write(fixture.scratch.file("go"), "").unwrap();
         assert_eq!(wait(&mut waiter).code(), Some(0), "{mechanism}");
-        place.is_deserted();
-        fs::remove_file(place.scratch.file("go")).unwrap();
-        fs::remove_file(place.scratch.file("left")).unwrap();
+        fixture.assert_empty();
+        fs::remove_file(fixture.scratch.file("go")).unwrap();
+        fs::remove_file(fixture.scratch.file("left")).unwrap();
 
-        detach(&place, &mechanism, &["-n", "dev", "--keep", "sh", "-c", tree]);
+        detach(&fixture, &mechanism, &["-n", "dev", "--keep", "sh", "-c", tree]);
         let kept = left();
-        eventually("the job is over", || place.files().is_empty());
+        eventually("the job is over", || fixture.files().is_empty());
         assert!(lives(kept), "{mechanism}: --keep");
-        place.ends(&["wait", "dev"], 125);
-        fs::write(place.scratch.file("go"), "").unwrap();
-        place.is_deserted();
+        fixture.expect_status(&["wait", "dev"], 125);
+        fs::write(fixture.scratch.file("go"), "").unwrap();
+        fixture.assert_empty();
 
         eventually("a waiter comes before a time limit", || {
-            detach(&place, &mechanism, &["-n", "dev", "-t", "0.5", "sleep", "1000"]);
-            let status = place.says(&["wait", "dev"]).status.code();
-            place.is_deserted();
+            detach(&fixture, &mechanism, &["-n", "dev", "-t", "0.5", "sleep", "1000"]);
+            let status = fixture.output_of(&["wait", "dev"]).status.code();
+            fixture.assert_empty();
             // On a busy machine the job may have ended before.
             assert!(matches!(status, Some(124 | 125)), "{mechanism}: -t: {status:?}");
             status == Some(124)

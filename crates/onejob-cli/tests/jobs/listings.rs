@@ -1,10 +1,10 @@
-//! What the listings show, to programs and to people.
+//! The listings as JSON and on a terminal.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
 use crate::{
     common::{ONEJOB, eventually, is_error, kill, mechanisms, outcome, pty::Pty, text, wait},
-    place::Place,
+    fixture::Fixture,
 };
 
 #[track_caller]
@@ -13,13 +13,14 @@ fn has(value: &serde_json::Value, keys: &[&str]) {
     keys.iter().for_each(|key| assert!(object.contains_key(*key), "{key} is missing: {value}"));
 }
 
+/// The JSON of `ls`, `tree` and `stats` has the promised keys.
 #[test]
-fn the_json_has_the_keys_that_are_promised() {
+fn json_keys() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        assert_eq!(place.json(&["ls", "--json"])["jobs"], serde_json::json!([]));
-        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
-        let ls = place.json(&["ls", "--json"]);
+        let fixture = Fixture::new();
+        assert_eq!(fixture.json(&["ls", "--json"])["jobs"], serde_json::json!([]));
+        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
+        let ls = fixture.json(&["ls", "--json"]);
         assert_eq!(ls["schema"], 1);
         let job = &ls["jobs"][0];
         has(job, &["id", "name", "mechanism", "containment", "owner_pid", "members"]);
@@ -27,34 +28,35 @@ fn the_json_has_the_keys_that_are_promised() {
         assert_eq!((&job["name"], &job["mechanism"]), (&"dev".into(), &(*mechanism).into()));
         assert_eq!((&job["owner_pid"], &job["members"]), (&owner.id().into(), &1.into()));
         assert_eq!((&job["command"], &job["log"]), (&"sleep 1000".into(), &().into()));
-        let tree = place.json(&["tree", "--json", "dev"]);
+        let tree = fixture.json(&["tree", "--json", "dev"]);
         assert_eq!(tree["schema"], 1);
         has(&tree["trees"][0], &["job", "id", "pid", "processes"]);
         let process = &tree["trees"][0]["processes"][0];
         has(process, &["pid", "parent_pid", "name", "orphan", "user", "cpu_seconds"]);
         has(process, &["memory_bytes", "age_seconds", "command", "children"]);
         assert_eq!((&process["name"], &process["orphan"]), (&"sleep".into(), &false.into()));
-        let stats = place.json(&["stats", "--json", "dev"]);
+        let stats = fixture.json(&["stats", "--json", "dev"]);
         assert_eq!((&stats["schema"], &stats["members"]), (&1.into(), &1.into()));
         has(&stats, &["id", "name", "user_seconds", "system_seconds"]);
         has(&stats, &["memory_bytes", "memory_peak_bytes", "io_read_bytes", "io_written_bytes"]);
         has(&stats, &["processes_peak", "processes_total", "processes_refused", "oom_kills"]);
-        place.ends(&["kill", "dev"], 0);
+        fixture.expect_status(&["kill", "dev"], 0);
         wait(&mut owner);
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// `tree` marks exactly the members without a living parent as orphans.
 #[test]
-fn a_member_that_has_lost_its_parent_is_marked_and_no_other() {
+fn orphans_are_marked() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let script = "(sleep 1001 &); (setsid sleep 1002 &); sleep 1003 & exec sleep 1004";
-        let mut owner = place.running(&mechanism, "dev", &["sh", "-c", script]);
+        let mut owner = fixture.start(&mechanism, "dev", &["sh", "-c", script]);
         let mut drawn = String::new();
         eventually("all four are drawn", || {
-            drawn = text(&place.says(&["tree", "dev"]).stdout);
-            // Not in a command line of the shell's.
+            drawn = text(&fixture.output_of(&["tree", "dev"]).stdout);
+            // Not in the command line of the shell.
             (1001..=1004).all(|number| {
                 let is_it = |line: &&str| line.ends_with(&format!(" sleep {number}"));
                 drawn.lines().filter(is_it).any(|line| !line.contains("sh -c"))
@@ -66,16 +68,17 @@ fn a_member_that_has_lost_its_parent_is_marked_and_no_other() {
         }
         let child = drawn.lines().find(|line| line.contains("sleep 1003")).unwrap();
         assert!(child.contains("└─ sleep 1003"), "{drawn}");
-        place.ends(&["kill", "dev"], 0);
+        fixture.expect_status(&["kill", "dev"], 0);
         wait(&mut owner);
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// Names with control characters neither move the cursor nor exceed the width of the terminal.
 #[test]
-fn nothing_a_process_calls_itself_moves_the_cursor_or_leaves_the_screen() {
+fn control_characters_in_names() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let names: [&[u8]; 4] = [
             b"\x1b[2J\x07evil\r\n\t",
             b"\xff\xfe not UTF-8 \x9b31m",
@@ -85,7 +88,7 @@ fn nothing_a_process_calls_itself_moves_the_cursor_or_leaves_the_screen() {
         let mut owners: Vec<_> = (0..)
             .zip(names)
             .map(|(number, name)| {
-                let mut command = place.onejob(&["run", "--mechanism", &mechanism, "-n"]);
+                let mut command = fixture.onejob(&["run", "--mechanism", &mechanism, "-n"]);
                 command.arg(format!("job-{number}"));
                 command
                     .args(["sh", "-c", "sleep 1000; :"])
@@ -94,14 +97,15 @@ fn nothing_a_process_calls_itself_moves_the_cursor_or_leaves_the_screen() {
                     .unwrap()
             })
             .collect();
-        (0..4).for_each(|number| place.awaits(&format!("job-{number}")));
+        (0..4).for_each(|number| fixture.wait_for_job(&format!("job-{number}")));
         for verb in ["ls", "tree"] {
-            let said = place.says(&[verb]);
+            let said = fixture.output_of(&[verb]);
             let plain = text(&said.stdout);
             assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{plain:?}");
             assert!(!plain.contains('\u{202e}') && !plain.contains('\u{2066}'), "{plain:?}");
-            serde_json::from_str::<serde_json::Value>(&place.data(&[verb, "--json"])).unwrap();
-            let mut pty = Pty::start(&mut place.onejob(&[
+            serde_json::from_str::<serde_json::Value>(&fixture.stdout_of(&[verb, "--json"]))
+                .unwrap();
+            let mut pty = Pty::start(&mut fixture.onejob(&[
                 "run",
                 "--mechanism",
                 &mechanism,
@@ -126,23 +130,24 @@ fn nothing_a_process_calls_itself_moves_the_cursor_or_leaves_the_screen() {
                 assert!(width <= 40, "{width} columns: {line:?}");
             }
         }
-        place.ends(&["kill", "--now", "job-0", "job-1", "job-2", "job-3"], 0);
+        fixture.expect_status(&["kill", "--now", "job-0", "job-1", "job-2", "job-3"], 0);
         for owner in &mut owners {
             wait(owner);
         }
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// Escape sequences are printed only on terminals that support them, and not with NO_COLOR.
 #[test]
-fn escape_sequences_are_for_terminals_that_want_them() {
-    let place = Place::new();
+fn escape_sequences_on_terminals_only() {
+    let fixture = Fixture::new();
     let mechanism = &mechanisms()[0];
-    let mut owner = place.running(mechanism, "dev", &["sleep", "1000"]);
+    let mut owner = fixture.start(mechanism, "dev", &["sleep", "1000"]);
     let draw = |settings: &str, verb: &str| {
         let mut sh = Command::new("sh");
         sh.args(["-c", &format!("{settings} \"$0\" {verb}; echo e''nd; read x"), ONEJOB]);
-        Pty::start(place.put(&mut sh)).expect("end")
+        Pty::start(fixture.apply_to(&mut sh)).expect("end")
     };
     for verb in ["ls", "tree"] {
         assert!(draw("TERM=xterm", verb).contains("\x1b[1m"));
@@ -150,31 +155,32 @@ fn escape_sequences_are_for_terminals_that_want_them() {
             let drawn = draw(settings, verb);
             assert!(drawn.contains("dev") && !drawn.contains('\x1b'), "{settings}: {drawn:?}");
         }
-        assert!(!place.data(&[verb]).contains('\x1b'));
+        assert!(!fixture.stdout_of(&[verb]).contains('\x1b'));
     }
-    place.ends(&["kill", "dev"], 0);
+    fixture.expect_status(&["kill", "dev"], 0);
     wait(&mut owner);
 }
 
+/// `--watch` repeats a listing on a terminal and fails elsewhere; a closed pipe is not an error.
 #[test]
-fn a_listing_is_repeated_on_a_terminal_alone_and_a_reader_may_leave() {
-    let place = Place::new();
-    let mut owner = place.running(&mechanisms()[0], "dev", &["sleep", "1000"]);
+fn watch_needs_a_terminal() {
+    let fixture = Fixture::new();
+    let mut owner = fixture.start(&mechanisms()[0], "dev", &["sleep", "1000"]);
     for verb in ["ls", "tree"] {
-        let (stdout, stderr) = place.ends(&[verb, "--watch"], 125);
+        let (stdout, stderr) = fixture.expect_status(&[verb, "--watch"], 125);
         assert!(stdout.is_empty() && is_error(&stderr), "{stdout}{stderr}");
-        let mut pty = place.terminal();
+        let mut pty = fixture.terminal();
         pty.send(&format!("\"$ONEJOB\" {verb} --watch=0.05\n"));
         (0..3).for_each(|_| drop(pty.expect("sleep 1000")));
         pty.send("\x03");
         pty.expect("READY> ");
         let mut sh = Command::new("bash");
         sh.args(["-o", "pipefail", "-c", &format!("\"$0\" {verb} | head -n 1 | cat"), ONEJOB]);
-        let output = outcome(place.put(&mut sh));
+        let output = outcome(fixture.apply_to(&mut sh));
         assert_eq!((text(&output.stderr), output.status.code()), (String::new(), Some(0)));
         assert_eq!(text(&output.stdout).lines().count(), 1);
     }
     kill(owner.id(), libc::SIGTERM);
     wait(&mut owner);
-    place.is_deserted();
+    fixture.assert_empty();
 }

@@ -1,13 +1,14 @@
-//! The verbs on named jobs: two terminals, detached jobs, listings, names, crowds, and sudden deaths.
+//! The subcommands on named jobs: other terminals, detached jobs, listings, names, many jobs, and killed
+//! processes.
 #![cfg(target_os = "linux")]
 
 #[path = "../common/mod.rs"]
 mod common;
 
-mod crowds;
-mod deaths;
 mod detached;
+mod fixture;
 mod listings;
 mod names;
-mod place;
-mod terminals;
+mod other_terminals;
+mod scale;
+mod sudden_death;

@@ -1,10 +1,10 @@
-//! Names that are none, names in use, and folders that are not to be trusted.
+//! Invalid names, names in use, and untrusted runtime directories.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use crate::{
     common::{is_error, mechanisms, wait},
-    place::Place,
+    fixture::Fixture,
 };
 
 #[track_caller]
@@ -14,70 +14,73 @@ fn is_one_line(said: &str) {
     assert!(is_error(said) && has_remedy, "{said}");
 }
 
+/// An invalid name gives one error; nothing is started and no file is created.
 #[test]
-fn what_is_no_name_is_refused_in_one_line_and_nothing_is_started_or_made() {
-    let place = Place::new();
+fn invalid_names() {
+    let fixture = Fixture::new();
     let long = "x".repeat(65);
     let bad = ["../x", "/etc", "", &long, "a\nb", "-x", ".x", "a b", "a/b", "ä", "=x", "x\x1b[2J"];
     for name in bad {
         let option = format!("--name={name}");
         for verb in [&["run", &*option][..], &["run", "-d", &*option]] {
             let words = [verb, &["--", "touch", "started"]].concat();
-            let (stdout, stderr) = place.ends(&words, 125);
+            let (stdout, stderr) = fixture.expect_status(&words, 125);
             assert_eq!(stdout, "");
             is_one_line(&stderr);
             assert!(!stderr.contains('\x1b'), "{stderr:?}");
         }
         for verb in ["wait", "stats", "freeze", "thaw", "logs"] {
-            let (stdout, stderr) = place.ends(&[verb, "--", name], 125);
+            let (stdout, stderr) = fixture.expect_status(&[verb, "--", name], 125);
             assert_eq!(stdout, "");
             is_one_line(&stderr);
         }
     }
-    let made: Vec<_> = fs::read_dir(place.scratch.path()).unwrap().flatten().collect();
+    let made: Vec<_> = fs::read_dir(fixture.scratch.path()).unwrap().flatten().collect();
     assert!(made.is_empty(), "{made:?}");
 }
 
+/// A name in use is refused, and free again when its job has ended.
 #[test]
-fn a_name_in_use_is_refused_and_free_again_when_its_job_has_ended() {
+fn name_in_use() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
+        let fixture = Fixture::new();
+        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
         for detached in [&["run"][..], &["run", "-d"]] {
             let words = [detached, &["-n", "dev", "--", "touch", "started"]].concat();
-            let (stdout, stderr) = place.ends(&words, 125);
+            let (stdout, stderr) = fixture.expect_status(&words, 125);
             assert_eq!(stdout, "");
             is_one_line(&stderr);
             assert!(stderr.contains("dev is running already"), "{stderr}");
         }
-        assert!(!place.scratch.file("started").exists());
-        place.ends(&["kill", "dev"], 0);
+        assert!(!fixture.scratch.file("started").exists());
+        fixture.expect_status(&["kill", "dev"], 0);
         wait(&mut owner);
-        place.ends(&["run", "-n", "dev", "--mechanism", &mechanism, "true"], 0);
-        let (stdout, stderr) = place.ends(&["stats", "dev"], 125);
+        fixture.expect_status(&["run", "-n", "dev", "--mechanism", &mechanism, "true"], 0);
+        let (stdout, stderr) = fixture.expect_status(&["stats", "dev"], 125);
         assert_eq!(stdout, "");
         is_one_line(&stderr);
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// Without a private runtime directory `run` works, and a name is refused.
 #[test]
-fn without_a_runtime_directory_that_can_be_trusted_only_a_name_is_refused() {
+fn untrusted_runtime_directory() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        fs::create_dir(place.runtime()).unwrap();
-        fs::set_permissions(place.runtime(), fs::Permissions::from_mode(0o755)).unwrap();
+        let fixture = Fixture::new();
+        fs::create_dir(fixture.runtime()).unwrap();
+        fs::set_permissions(fixture.runtime(), fs::Permissions::from_mode(0o755)).unwrap();
         let run = ["run", "--mechanism", &mechanism];
-        place.data(&[&run[..], &["true"]].concat());
+        fixture.stdout_of(&[&run[..], &["true"]].concat());
         for args in [&["run", "-n", "dev", "touch", "started"][..], &["ls"], &["wait", "dev"]] {
-            let (_, stderr) = place.ends(args, 125);
+            let (_, stderr) = fixture.expect_status(args, 125);
             is_one_line(&stderr);
             assert!(stderr.contains("ONEJOB_RUNTIME_DIR"), "{stderr}");
         }
-        // Nobody could find it again.
-        let (_, stderr) = place.ends(&["run", "-d", "touch", "started"], 125);
+        // No process could find it again.
+        let (_, stderr) = fixture.expect_status(&["run", "-d", "touch", "started"], 125);
         assert!(is_error(&stderr), "{stderr}");
-        assert!(!place.scratch.file("started").exists());
-        assert!(place.files().is_empty());
+        assert!(!fixture.scratch.file("started").exists());
+        assert!(fixture.files().is_empty());
     }
 }

@@ -54,7 +54,7 @@ fn median(row: &Value, who: &Value) -> String {
     cell["median"].as_f64().map_or("–".to_owned(), |median| amount(median, text(&row["unit"])))
 }
 
-/// What a line of the table must say of a goal, but for the ratio.
+/// The expected cells of a goal, without the ratio.
 fn cells(row: &Value, goal: &Value) -> Vec<String> {
     let [work, who, against, wanted] =
         [&row["work"], &goal["who"], &goal["against"], &goal["goal"]].map(|v| text(v).to_owned());
@@ -62,8 +62,9 @@ fn cells(row: &Value, goal: &Value) -> Vec<String> {
     vec![work, who, ours, against, theirs, wanted]
 }
 
+/// The table has each goal with the measured figures.
 #[test]
-fn the_readme_has_every_goal_and_what_was_measured() {
+fn every_goal_is_in_the_readme() {
     let results = results();
     let lines = table();
     let goals = list(&results["rows"])
@@ -92,8 +93,9 @@ fn the_readme_has_every_goal_and_what_was_measured() {
     }
 }
 
+/// The ratios are those of the results.
 #[test]
-fn the_ratios_are_those_of_the_results() {
+fn ratios() {
     let (results, lines) = (results(), table());
     let goals = list(&results["rows"]).iter().flat_map(|row| list(&row["goals"]));
     for (line, goal) in lines[3..].iter().zip(goals) {

@@ -1,4 +1,4 @@
-//! Many jobs, and many who want one name.
+//! Many jobs, and many runs with one name.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use onejob::{Job, Mechanism};
 
 use crate::{
     common::{eventually, is_error, mechanisms, outcome, skip, text, wait},
-    place::Place,
+    fixture::Fixture,
 };
 
 const HOLD: &str = "ONEJOB_TEST_HOLD";
 
-/// Not a test by itself: holds as many jobs as the environment says, until its input ends.
+/// Not a test by itself: holds the number of jobs in its environment until the end of its input.
 #[test]
 fn holder() {
     let Some(count) = std::env::var(HOLD).ok().and_then(|count| count.parse::<usize>().ok()) else {
@@ -27,32 +27,33 @@ fn holder() {
     let _ = std::io::stdin().lines().count();
 }
 
-fn hold(place: &Place, count: usize) -> Child {
+fn hold(fixture: &Fixture, count: usize) -> Child {
     let mut holder = Command::new(std::env::current_exe().unwrap());
-    holder.args(["crowds::holder", "--exact", "--nocapture"]).env(HOLD, count.to_string());
-    place.put(&mut holder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    holder.args(["scale::holder", "--exact", "--nocapture"]).env(HOLD, count.to_string());
+    fixture.apply_to(&mut holder).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = holder.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().ends_with("held")));
-    // Or its last words would end it.
+    // A closed pipe would end it at its last line.
     std::thread::spawn(move || lines.count());
     child
 }
 
-/// The system calls of an `onejob ls`, and how much it read of directories.
-fn price(place: &Place) -> (usize, usize) {
-    let log = place.scratch.file("strace");
+/// The number of system calls of `onejob ls`, and the bytes it read from directories.
+fn price(fixture: &Fixture) -> (usize, usize) {
+    let log = fixture.scratch.file("strace");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o"]).arg(&log).arg(crate::common::ONEJOB).arg("ls");
-    assert!(outcome(place.put(&mut strace)).status.success());
+    assert!(outcome(fixture.apply_to(&mut strace)).status.success());
     let log = fs::read_to_string(log).unwrap();
     let bytes = |line: &str| line.rsplit_once("= ")?.1.parse::<usize>().ok();
     let listed = log.lines().filter(|line| line.contains("getdents64(")).filter_map(bytes);
     (log.lines().count(), listed.sum())
 }
 
+/// The cost of `ls` grows with the number of jobs, and not with unrelated processes.
 #[test]
-fn five_hundred_jobs_are_listed_at_a_price_that_grows_with_them_and_with_nothing_else() {
+fn ls_of_five_hundred_jobs() {
     if !mechanisms().iter().any(|mechanism| mechanism == "cgroup") {
         skip!("the cgroup mechanism is not to be had here");
     }
@@ -61,14 +62,14 @@ fn five_hundred_jobs_are_listed_at_a_price_that_grows_with_them_and_with_nothing
     }
     let prices: Vec<_> = [100, 500]
         .map(|count| {
-            let place = Place::new();
-            let mut holder = hold(&place, count);
-            let listed = place.json(&["ls", "--json"]);
+            let fixture = Fixture::new();
+            let mut holder = hold(&fixture, count);
+            let listed = fixture.json(&["ls", "--json"]);
             assert_eq!(listed["jobs"].as_array().unwrap().len(), count);
-            let alone = price(&place);
+            let alone = price(&fixture);
             let mut others: Vec<_> =
                 (0..200).map(|_| Command::new("sleep").arg("1000").spawn().unwrap()).collect();
-            let beside = price(&place);
+            let beside = price(&fixture);
             others.iter_mut().for_each(|other| {
                 other.kill().unwrap();
                 other.wait().unwrap();
@@ -78,7 +79,7 @@ fn five_hundred_jobs_are_listed_at_a_price_that_grows_with_them_and_with_nothing
             assert!(beside.1 < alone.1 + alone.1 / 10, "{count}: {alone:?}, {beside:?}");
             drop(holder.stdin.take());
             wait(&mut holder);
-            place.is_deserted();
+            fixture.assert_empty();
             alone
         })
         .into();
@@ -88,14 +89,15 @@ fn five_hundred_jobs_are_listed_at_a_price_that_grows_with_them_and_with_nothing
     assert!(many.0 < 500 * 130, "{many:?}: system calls for one job");
 }
 
+/// Of 100 runs with the same name exactly one starts; the others fail with one error.
 #[test]
-fn of_a_hundred_that_want_a_name_exactly_one_gets_it() {
+fn hundred_runs_with_one_name() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let run = ["run", "-n", "same", "--mechanism", &mechanism, "--", "sh", "-c"];
         let words = [&run[..], &["echo x >>won; exec sleep 1000"]].concat();
         let start = || {
-            let mut command = place.onejob(&words);
+            let mut command = fixture.onejob(&words);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
             command.spawn().unwrap()
         };
@@ -104,9 +106,9 @@ fn of_a_hundred_that_want_a_name_exactly_one_gets_it() {
             let living = all.iter_mut().map(|one| one.try_wait().unwrap().is_none());
             living.filter(|lives| *lives).count() == 1
         });
-        place.awaits("same");
-        assert_eq!(fs::read_to_string(place.scratch.file("won")).unwrap(), "x\n", "{mechanism}");
-        place.ends(&["kill", "same"], 0);
+        fixture.wait_for_job("same");
+        assert_eq!(fs::read_to_string(fixture.scratch.file("won")).unwrap(), "x\n", "{mechanism}");
+        fixture.expect_status(&["kill", "same"], 0);
         let mut losers = 0;
         for one in all {
             let output = one.wait_with_output().unwrap();
@@ -118,6 +120,6 @@ fn of_a_hundred_that_want_a_name_exactly_one_gets_it() {
             }
         }
         assert_eq!(losers, 99, "{mechanism}");
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }

@@ -15,8 +15,8 @@ use common::{
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// `onejob run` with these arguments ends with this status, says nothing on stdout, and on stderr
-/// one line of ours or nothing at all.
+/// `onejob run` with these arguments exits with this status, prints nothing to standard output, and at
+/// most one error to standard error.
 #[track_caller]
 fn ends(mechanism: &str, scratch: &Scratch, args: &[&str], code: i32, says: &str) {
     let mut command = run(mechanism, args);
@@ -40,8 +40,9 @@ fn check(output: &Output, code: i32, says: &str, args: &[&str]) {
     }
 }
 
+/// CMD's exit code is returned.
 #[test]
-fn an_exit_code_is_passed_on() {
+fn exit_code_of_cmd() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         for code in [0, 1, 7, 124, 125, 126, 127, 128, 130, 255] {
@@ -52,8 +53,9 @@ fn an_exit_code_is_passed_on() {
     }
 }
 
+/// The signal that ended CMD ends onejob, without a core dump.
 #[test]
-fn a_signal_that_ended_cmd_ends_us_without_a_core() {
+fn signal_of_cmd_without_core_dump() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         for signal in [1, 2, 4, 6, 8, 9, 10, 11, 13, 14, 15, 31, 34, 50, 64] {
@@ -76,8 +78,9 @@ fn a_signal_that_ended_cmd_ends_us_without_a_core() {
     }
 }
 
+/// The status is 129 after the lifeline was lost.
 #[test]
-fn status_129_when_the_lifeline_is_cut() {
+fn status_129_lost_lifeline() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         for verb in ["run", "init"] {
@@ -93,8 +96,9 @@ fn status_129_when_the_lifeline_is_cut() {
     }
 }
 
+/// As PID 1, the exit code is 128 plus the number of the signal that ended CMD.
 #[test]
-fn pid_1_ends_with_128_and_the_signal() {
+fn pid_1_exits_with_128_plus_signal() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
     if !unshare.arg("true").output().is_ok_and(|output| output.status.success()) {
@@ -112,13 +116,14 @@ fn pid_1_ends_with_128_and_the_signal() {
     }
 }
 
+/// The status is 124 after the time limit, however CMD reacts.
 #[test]
-fn status_124_when_the_time_is_over() {
+fn status_124_time_limit() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         ends(&mechanism, &scratch, &["-t", "0.2", "sleep", "1000"], 124, "");
         ends(&mechanism, &scratch, &["-t200ms", "-s", "INT", "sleep", "1000"], 124, "");
-        // Nor does it matter how CMD answers, or whether it does.
+        // CMD's reaction to the signal does not matter.
         let ends_well = "trap 'exit 0' TERM; sleep 1000 & wait";
         ends(&mechanism, &scratch, &["-t", ".2", "sh", "-c", ends_well], 124, "");
         let deaf = "trap '' TERM; setsid sleep 1000 & sleep 1000";
@@ -131,8 +136,9 @@ fn status_124_when_the_time_is_over() {
     }
 }
 
+/// A time limit that is not reached, or 0, does not change the status.
 #[test]
-fn a_time_limit_that_is_not_reached_or_zero_changes_nothing() {
+fn unreached_time_limit() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         ends(&mechanism, &scratch, &["-t", "1000", "sh", "-c", "exit 3"], 3, "");
@@ -140,8 +146,9 @@ fn a_time_limit_that_is_not_reached_or_zero_changes_nothing() {
     }
 }
 
+/// Invalid usage gives 125 and one error, and starts nothing.
 #[test]
-fn status_125_for_what_makes_no_sense() {
+fn status_125_invalid_usage() {
     let scratch = Scratch::new();
     let ours = |args: &[&str], says: &str| {
         let output = outcome(onejob(args).marked(&scratch));
@@ -181,8 +188,9 @@ fn status_125_for_what_makes_no_sense() {
     ours(&["init", "-s", "FOO", "true"], "unknown signal");
 }
 
+/// An unavailable guarantee gives 125, and nothing is started.
 #[test]
-fn status_125_and_nothing_started_for_a_guarantee_that_is_not_to_be_had() {
+fn status_125_unavailable_guarantee() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         let args = ["--require", "sealed", "sh", "-c", "touch started"];
@@ -193,8 +201,9 @@ fn status_125_and_nothing_started_for_a_guarantee_that_is_not_to_be_had() {
     }
 }
 
+/// A file that cannot be executed gives 126.
 #[test]
-fn status_126_for_what_is_found_and_cannot_be_executed() {
+fn status_126_not_executable() {
     let scratch = Scratch::new();
     std::fs::write(scratch.file("plain"), "exit 3\n").unwrap();
     for mechanism in mechanisms() {
@@ -204,8 +213,9 @@ fn status_126_for_what_is_found_and_cannot_be_executed() {
     }
 }
 
+/// A missing program gives 127.
 #[test]
-fn status_127_for_what_is_not_found() {
+fn status_127_not_found() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         ends(&mechanism, &scratch, &["no-such-program-here"], 127, "no-such-program-here");
@@ -214,8 +224,9 @@ fn status_127_for_what_is_not_found() {
     }
 }
 
+/// A script without a `#!` line is run by `/bin/sh`.
 #[test]
-fn a_script_without_an_interpreter_line_is_a_shell_script() {
+fn script_without_interpreter_line() {
     let scratch = Scratch::new();
     scratch.script("script", "test \"$1,$2\" = 'a,b c' && exit 9\n");
     for mechanism in mechanisms() {
@@ -227,8 +238,9 @@ fn a_script_without_an_interpreter_line_is_a_shell_script() {
     }
 }
 
+/// Help and version go to standard output, usage errors to standard error.
 #[test]
-fn stdout_is_what_was_asked_for() {
+fn help_and_version_go_to_stdout() {
     let version = outcome(&mut onejob(&["--version"]));
     assert_eq!(text(&version.stdout), format!("onejob {}\n", env!("CARGO_PKG_VERSION")));
     for args in [
@@ -247,16 +259,18 @@ fn stdout_is_what_was_asked_for() {
     assert!(bare.stdout.is_empty() && text(&bare.stderr).contains("Usage: onejob"));
 }
 
+/// A reader that closes standard output early is not an error.
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn closed_stdout_is_a_success() {
     let pipe = format!("set -o pipefail; {ONEJOB} run --help | true && {ONEJOB} --help | head -1");
     let output = outcome(Command::new("bash").args(["-c", &pipe]));
     assert_eq!(text(&output.stderr), "");
     assert!(output.status.success(), "{}", output.status);
 }
 
+/// A closed standard error does not change the status.
 #[test]
-fn nobody_listening_on_stderr_changes_no_status() {
+fn closed_stderr_keeps_the_status() {
     let scratch = Scratch::new();
     for mechanism in mechanisms() {
         let script = format!(
@@ -270,6 +284,7 @@ fn nobody_listening_on_stderr_changes_no_status() {
     }
 }
 
+/// `--stats` prints one line to standard error.
 #[test]
 fn stats_are_one_line_on_stderr() {
     for mechanism in mechanisms() {

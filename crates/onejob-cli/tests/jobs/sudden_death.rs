@@ -1,4 +1,4 @@
-//! Whoever is killed, at whatever moment: no tree is lost, no name is stale, nobody is stuck.
+//! After a SIGKILL of any process at any moment, no member, name or waiter is left.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     common::{eventually, kill, mechanisms, pids, read, wait},
-    place::Place,
+    fixture::Fixture,
 };
 
 const ROUNDS: u64 = 200;
@@ -25,8 +25,9 @@ fn guards(owner: u32) -> Vec<u32> {
     pids().into_iter().filter(named).filter(watches).collect()
 }
 
+/// Whichever process is killed at a random moment, no member, record or waiter is left.
 #[test]
-fn at_two_hundred_random_moments_a_death_leaves_nothing() {
+fn two_hundred_random_kills() {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let mechanisms = mechanisms();
     const SIDE_BY_SIDE: u64 = 4;
@@ -34,7 +35,7 @@ fn at_two_hundred_random_moments_a_death_leaves_nothing() {
         for number in 0..SIDE_BY_SIDE {
             let mechanisms = &mechanisms;
             scope.spawn(move || {
-                let place = Place::new();
+                let fixture = Fixture::new();
                 let mut random = (seed + number) | 1;
                 for round in 0..ROUNDS / SIDE_BY_SIDE {
                     let mechanism = &mechanisms[(round % mechanisms.len() as u64) as usize];
@@ -42,26 +43,27 @@ fn at_two_hundred_random_moments_a_death_leaves_nothing() {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
-                    play(&place, mechanism, random >> 16);
+                    play(&fixture, mechanism, random >> 16);
                 }
             });
         }
     });
 }
 
-/// One job with a waiter and somebody who joins; one of them dies.
-fn play(place: &Place, mechanism: &str, random: u64) {
+/// A job with a waiter and a process started by `exec`; one of the processes is killed.
+fn play(fixture: &Fixture, mechanism: &str, random: u64) {
     let (victim, moment) = (random % 5, Duration::from_micros(random / 5 % 40_000));
     let began = Instant::now();
-    let mut owner = place.run(mechanism, "dev", &["sh", "-c", "setsid sleep 1000 & sleep 1000; :"]);
-    // Early deaths meet the owner before there is a job.
+    let mut owner =
+        fixture.run(mechanism, "dev", &["sh", "-c", "setsid sleep 1000 & sleep 1000; :"]);
+    // An early kill hits the owner before it has created the job.
     if victim != 0 || (random / 7).is_multiple_of(2) {
         eventually("the job", || {
-            owner.try_wait().unwrap().is_some() || place.files().contains(&"=dev".to_owned())
+            owner.try_wait().unwrap().is_some() || fixture.files().contains(&"=dev".to_owned())
         });
     }
     let start = |args: &[&str]| {
-        let mut command = place.onejob(args);
+        let mut command = fixture.onejob(args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
     };
@@ -80,8 +82,8 @@ fn play(place: &Place, mechanism: &str, random: u64) {
     if victim == 0 {
         wait(&mut owner);
     } else {
-        // It may have gone with its guard.
-        let code = place.says(&["kill", "--now", "dev"]).status.code();
+        // The job may have ended with its guard.
+        let code = fixture.output_of(&["kill", "--now", "dev"]).status.code();
         assert!(matches!(code, Some(0 | 125)), "{mechanism} {victim}: {code:?}");
     }
     let all: [(&str, &mut Child); 3] =
@@ -90,7 +92,7 @@ fn play(place: &Place, mechanism: &str, random: u64) {
         let what = format!("{mechanism}, victim {victim} after {moment:?}: the end of the {who}");
         eventually(&what, || child.try_wait().unwrap().is_some());
     }
-    place.is_deserted();
+    fixture.assert_empty();
     if began.elapsed() > Duration::from_secs(20) {
         eprintln!("{mechanism}, victim {victim} after {moment:?} took {:?}", began.elapsed());
     }

@@ -1,4 +1,4 @@
-//! CMD finds everything as if onejob had not been there.
+//! CMD inherits everything as without onejob.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -34,23 +34,26 @@ fn same(line: &str) {
 /// Lists the descriptors it has, but not the one that it lists them with.
 const LIST: &str = "bash -c 'for f in /proc/self/fd/*; do test -e $f && echo ${f##*/}; done; true'";
 
+/// CMD inherits the caller's descriptors and none of onejob's.
 #[test]
-fn descriptors_are_passed_on_and_none_of_ours() {
+fn descriptors() {
     same(&format!("$RUN {LIST}"));
     same(&format!("$RUN {LIST} 7</dev/null 8>&1 100</"));
     same("$RUN cat <(echo substituted)");
     same("$RUN sh -c 'echo to 9 >&9' 9>&1");
 }
 
+/// A closed standard stream stays closed for CMD.
 #[test]
-fn closed_standard_streams_stay_closed() {
+fn closed_standard_streams() {
     same(&format!("$RUN {LIST} <&-"));
     same("{ $RUN bash -c 'exec 3>&2; { : >&2; } 2>&3; echo $? >&9' 2>&-; } 9>&1");
     same("$RUN bash -c 'echo x 2>&9 >&1; echo $? >&9' 9>&1 >&-");
 }
 
+/// CMD inherits environment, working directory and umask.
 #[test]
-fn the_environment_directory_and_umask_are_passed_on() {
+fn environment_directory_and_umask() {
     same("$RUN env | grep -v '^_=' | sort");
     same("export A='b c' D=; unset HOME; $RUN env | grep -v '^_=' | sort");
     same("env -i A=1 $RUN /usr/bin/env");
@@ -58,8 +61,9 @@ fn the_environment_directory_and_umask_are_passed_on() {
     same("umask 027; $RUN sh -c umask; $RUN grep -i umask /proc/self/status");
 }
 
+/// CMD inherits resource limits, nice value, credentials and capabilities.
 #[test]
-fn limits_priority_and_the_rest_of_the_status_are_passed_on() {
+fn rlimits_nice_and_credentials() {
     same("ulimit -n 512; ulimit -c 0; ulimit -s 4096; $RUN cat /proc/self/limits");
     // A guard raises those that are too small for it: its own, not CMD's.
     same(
@@ -74,8 +78,9 @@ fn limits_priority_and_the_rest_of_the_status_are_passed_on() {
     same("$RUN sh -c 'ulimit -a'");
 }
 
+/// CMD is in the process group and session of onejob.
 #[test]
-fn cmd_stays_in_our_process_group_and_session() {
+fn process_group_and_session() {
     for mechanism in mechanisms() {
         let mut command = run(&mechanism, &["--", "cat", "/proc/self/stat"]);
         let stat = text(&outcome(command.process_group(0)).stdout);
@@ -83,26 +88,29 @@ fn cmd_stays_in_our_process_group_and_session() {
         let [_, _, group, session, ..] = fields.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{stat}")
         };
-        // std has made onejob the leader of a new group, whose number is its own.
+        // std has made onejob the leader of a new group.
         assert_ne!(Some(group), common::stat(std::process::id(), 2).as_deref());
         assert_ne!(stat.split(' ').next(), Some(group), "{mechanism}: CMD has a group of its own");
         assert_eq!(Some(session), common::stat(std::process::id(), 3).as_deref(), "{mechanism}");
     }
 }
 
+/// Arguments reach CMD byte by byte.
 #[test]
-fn arguments_arrive_as_they_are() {
+fn arguments() {
     same("$RUN printf '<%s>' a 'b c' '' '*' -- -t --help $'\\xff\\n'");
 }
 
+/// onejob reads nothing from standard input.
 #[test]
-fn standard_input_is_cmds() {
+fn standard_input() {
     same("echo hello | $RUN cat");
     same("printf 'a\\nb\\n' | { $RUN head -c 0; $RUN sh -c 'read x; echo $x'; cat; }");
 }
 
+/// The jobserver of make works through `onejob run`.
 #[test]
-fn makes_jobserver_works_through_us() {
+fn make_jobserver() {
     if Command::new("make").arg("--version").output().is_err() {
         skip!("make is not installed");
     }
@@ -117,13 +125,14 @@ fn makes_jobserver_works_through_us() {
         let output = outcome(command.current_dir(scratch.path()));
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_eq!(text(&output.stdout), "sub\nsub\n");
-        // "jobserver unavailable" is what it says when the descriptors got lost.
+        // Without the descriptors make prints "jobserver unavailable".
         assert_eq!(text(&output.stderr), "", "{mechanism}");
     }
 }
 
+/// Nested runs end together, with the innermost status and without a message.
 #[test]
-fn a_run_inside_a_run_ends_as_one() {
+fn nested_runs() {
     let scratch = Scratch::new();
     for outer in mechanisms() {
         for inner in mechanisms() {
@@ -140,8 +149,7 @@ fn a_run_inside_a_run_ends_as_one() {
     }
 }
 
-/// Kilobytes of what a process has mapped of its own program and does not write to, and how many of
-/// them are in memory.
+/// The mapped and the resident kilobytes of a program's read-only segments.
 fn program_of(pid: u32) -> Option<[u64; 2]> {
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
@@ -160,22 +168,23 @@ fn program_of(pid: u32) -> Option<[u64; 2]> {
     Some(sizes)
 }
 
+/// A waiting run keeps less than half of its program resident.
 #[test]
-fn a_run_that_waits_holds_little_of_its_program_in_memory() {
+fn resident_memory_of_a_waiting_run() {
     for mechanism in mechanisms() {
         let mut command = run(&mechanism, &["--", "sleep", "1000"]);
         let mut waiting = command.spawn().unwrap();
         let deadline = std::time::Instant::now() + common::HANG;
         let is_small =
             |sizes: Option<[u64; 2]>| sizes.is_some_and(|[all, held]| 0 < held && 2 * held < all);
-        // It is small when it begins, too: for good it is only if it still is a while later.
+        // It is small at the start too, so it has to be small twice.
         let (mut sizes, mut times) = (None, 0);
         while times < 2 && std::time::Instant::now() < deadline {
             std::thread::sleep(std::time::Duration::from_millis(100));
             sizes = program_of(waiting.id());
             times = if is_small(sizes) { times + 1 } else { 0 };
         }
-        // It reads what it needs again: a signal is heard and passed on.
+        // It still works: a signal is forwarded.
         let pid = rustix::process::Pid::from_child(&waiting);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = waiting.wait().unwrap();

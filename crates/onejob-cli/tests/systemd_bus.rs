@@ -1,4 +1,4 @@
-//! A service manager that cannot be asked for a scope is no hindrance.
+//! A service manager that creates no scope does not prevent a job.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -17,10 +17,10 @@ use common::{ONEJOB, Scratch, onejob, outcome, text};
 /// An ordinary user, without a service manager.
 const USER: u32 = 54_324;
 
-/// Lets a client in.
+/// Accepts a client.
 const OK: &[u8] = b"OK 1\r\n";
 
-/// Lets a client in, and sends a signal of 60,000 bytes.
+/// Accepts a client, and sends a signal of 60,000 bytes.
 fn endless() -> Vec<u8> {
     const LEN: u32 = 60_000;
     let (mut sent, len) = (OK.to_vec(), LEN.to_le_bytes());
@@ -32,7 +32,7 @@ fn endless() -> Vec<u8> {
     sent
 }
 
-/// What `onejob doctor` says of cgroups to an ordinary user whose runtime directory is this one.
+/// The report of `onejob doctor` for an ordinary user with this runtime directory.
 fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
     let mut doctor = onejob(&["doctor", "--json"]);
     if rustix::process::geteuid().is_root() {
@@ -56,8 +56,10 @@ fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
     report
 }
 
+/// A bus that is missing, hangs, refuses, floods or sends invalid data is reported in time, and the
+/// next mechanism is used.
 #[test]
-fn a_bus_that_is_absent_hangs_refuses_or_talks_nonsense_is_told_and_passed_over_in_time() {
+fn unusable_bus() {
     let scratch = Scratch::new();
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // Where that user may execute it.

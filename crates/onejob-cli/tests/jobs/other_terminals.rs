@@ -1,4 +1,4 @@
-//! Start in one terminal; look, freeze, join, wait and kill in another.
+//! A job that is started on one terminal and listed, frozen, joined, waited for and killed on another.
 
 use std::{
     fs::File,
@@ -16,22 +16,23 @@ use crate::{
         eventually, is_error, is_root, kill, line, lives, mechanisms, outcome, read, skip, state,
         text, wait,
     },
-    place::Place,
+    fixture::Fixture,
 };
 
+/// A job is listed, frozen, joined, waited for and killed from another terminal.
 #[test]
-fn what_is_started_in_one_terminal_is_seen_held_joined_and_ended_in_another() {
+fn job_controlled_from_another_terminal() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let (mut first, mut second, mut third) =
-            (place.terminal(), place.terminal(), place.terminal());
+            (fixture.terminal(), fixture.terminal(), fixture.terminal());
         let tree = "sh -c 'setsid sleep 1001 & while :; do echo x >>beat; sleep 0.01; done'";
         first.send(&format!(
             "\"$ONEJOB\" run -n dev --mechanism {mechanism} -- {tree}; echo sta''tus=$?\n"
         ));
-        place.awaits("dev");
+        fixture.wait_for_job("dev");
         eventually("the daemon runs", || {
-            text(&place.says(&["tree", "dev"]).stdout).contains("sleep 1001")
+            text(&fixture.output_of(&["tree", "dev"]).stdout).contains("sleep 1001")
         });
         third.send("\"$ONEJOB\" wait dev; echo wai''ted=$?\n");
 
@@ -45,7 +46,7 @@ fn what_is_started_in_one_terminal_is_seen_held_joined_and_ended_in_another() {
         assert!(says("tree dev", "end=0").contains("sleep 1001"), "{mechanism}");
         says("stats dev", "end=0");
         says("freeze dev", "end=0");
-        let beat = || place.scratch.file("beat").metadata().map_or(0, |file| file.len());
+        let beat = || fixture.scratch.file("beat").metadata().map_or(0, |file| file.len());
         let before = beat();
         thread::sleep(Duration::from_millis(100));
         assert_eq!(beat(), before, "{mechanism}: a frozen job ran");
@@ -57,40 +58,42 @@ fn what_is_started_in_one_terminal_is_seen_held_joined_and_ended_in_another() {
         says("exec dev -- tty", "/dev/pts/");
         says("exec dev -- sh -c 'echo $PPID >by; sleep 1002' & sleep 0", "end=0");
         eventually("the new member is listed", || {
-            text(&place.says(&["tree", "dev"]).stdout).contains("sleep 1002")
+            text(&fixture.output_of(&["tree", "dev"]).stdout).contains("sleep 1002")
         });
         says("kill dev", "end=0");
         first.expect("status=143");
         third.expect("waited=143");
         drop((first, second, third));
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// Ctrl-C ends a program started by `exec`, and the job goes on.
 #[test]
-fn ctrl_c_reaches_a_program_that_joined() {
+fn ctrl_c_reaches_exec() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
-        let mut pty = place.terminal();
+        let fixture = Fixture::new();
+        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
+        let mut pty = fixture.terminal();
         pty.send("\"$ONEJOB\" exec dev -- sh -c 'echo $$ >ready; exec sleep 1000'\n");
-        let member: u32 = line(&place.scratch.file("ready")).parse().unwrap();
+        let member: u32 = line(&fixture.scratch.file("ready")).parse().unwrap();
         pty.send("\x03");
         eventually("it ends", || !lives(member));
         pty.expect("READY> ");
         pty.send("echo sta''tus=$?\n");
         pty.expect("status=130");
         assert!(owner.try_wait().unwrap().is_none(), "{mechanism}: the job goes on");
-        place.ends(&["kill", "--now", "dev"], 0);
+        fixture.expect_status(&["kill", "--now", "dev"], 0);
         assert_eq!(wait(&mut owner).signal(), Some(libc::SIGKILL));
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// Each `wait` returns CMD's exit status.
 #[test]
-fn every_waiter_hears_how_the_command_ended() {
+fn wait_returns_the_status() {
     for mechanism in mechanisms() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let cases: [(&[&str], &str, i32); 4] = [
             (&["--", "sh", "-c", "read x <go; exit 3"], "", 3),
             (&["--", "sh", "-c", "read x <go; kill -QUIT $$"], "", 131),
@@ -100,27 +103,27 @@ fn every_waiter_hears_how_the_command_ended() {
         for (args, end, status) in cases {
             rustix::fs::mknodat(
                 rustix::fs::CWD,
-                place.scratch.file("go"),
+                fixture.scratch.file("go"),
                 rustix::fs::FileType::Fifo,
                 rustix::fs::Mode::RWXU,
                 0,
             )
             .unwrap();
-            let mut owner = place.running(&mechanism, "dev", args);
-            let mut other = place.running(&mechanism, "other", &["sleep", "1000"]);
+            let mut owner = fixture.start(&mechanism, "dev", args);
+            let mut other = fixture.start(&mechanism, "other", &["sleep", "1000"]);
             let mut waiters: Vec<_> =
-                (0..2).map(|_| place.onejob(&["wait", "dev"]).spawn().unwrap()).collect();
-            let mut of_several = place.onejob(&["wait", "other", "dev"]).spawn().unwrap();
+                (0..2).map(|_| fixture.onejob(&["wait", "dev"]).spawn().unwrap()).collect();
+            let mut of_several = fixture.onejob(&["wait", "other", "dev"]).spawn().unwrap();
             eventually("all wait", || {
                 let waits = |pid: u32| read(format!("/proc/{pid}/wchan")).contains("poll");
                 let ids = waiters.iter().chain([&of_several]).map(|waiter| waiter.id());
                 ids.into_iter().all(|pid| waits(pid) || !lives(pid) || state(pid) == Some('S'))
             });
             if args.iter().any(|word| word.contains("read x")) {
-                std::fs::write(place.scratch.file("go"), "x\n").unwrap();
+                std::fs::write(fixture.scratch.file("go"), "x\n").unwrap();
             }
             if !end.is_empty() {
-                place.ends(&[end, "dev"], 0);
+                fixture.expect_status(&[end, "dev"], 0);
             }
             let code = |status: std::process::ExitStatus| {
                 status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
@@ -129,21 +132,22 @@ fn every_waiter_hears_how_the_command_ended() {
             for waiter in &mut waiters {
                 assert_eq!(wait(waiter).code(), Some(status), "{mechanism}: {args:?}");
             }
-            place.ends(&["kill", "other"], 0);
+            fixture.expect_status(&["kill", "other"], 0);
             assert_eq!(wait(&mut of_several).code(), Some(status), "{mechanism}: {args:?}");
             wait(&mut other);
-            std::fs::remove_file(place.scratch.file("go")).unwrap();
-            place.is_deserted();
+            std::fs::remove_file(fixture.scratch.file("go")).unwrap();
+            fixture.assert_empty();
         }
     }
 }
 
+/// `wait` reports that the status is unknown when the owner was killed.
 #[test]
-fn a_waiter_whose_owner_was_killed_says_so() {
+fn wait_after_the_owner_was_killed() {
     for mechanism in mechanisms() {
-        let place = Place::new();
-        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
-        let waiter = place.onejob(&["wait", "dev"]).stderr(Stdio::piped()).spawn().unwrap();
+        let fixture = Fixture::new();
+        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
+        let waiter = fixture.onejob(&["wait", "dev"]).stderr(Stdio::piped()).spawn().unwrap();
         eventually("it waits", || state(waiter.id()) == Some('S'));
         thread::sleep(Duration::from_millis(50));
         kill(owner.id(), libc::SIGKILL);
@@ -152,7 +156,7 @@ fn a_waiter_whose_owner_was_killed_says_so() {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(125), "{mechanism}: {said}");
         assert!(said.starts_with("onejob: dev: ") && said.lines().count() == 1, "{said}");
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
@@ -164,36 +168,37 @@ fn exec_passes_on_what_its_caller_is() {
     const CHANGED: &str = "echo 0x73 >/proc/self/coredump_filter; echo 77 >/proc/self/oom_score_adj; \
         exec nice -n 7 taskset 1 ionice -c 2 -n 6 \"$@\"";
     for mechanism in mechanisms() {
-        let place = Place::new();
-        let mut owner = place.running(&mechanism, "dev", &["sleep", "1000"]);
+        let fixture = Fixture::new();
+        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
         let seen = |words: &[&str]| {
             let mut command = std::process::Command::new("sh");
             command.args(["-c", CHANGED, "sh"]).args(words).args(["sh", "-c", LOOK]);
-            let output = outcome(place.put(&mut command));
+            let output = outcome(fixture.apply_to(&mut command));
             assert!(output.status.success(), "{mechanism}: {}", text(&output.stderr));
             text(&output.stdout)
         };
         let expected = seen(&["env"]);
         assert_eq!(expected.lines().next(), Some("7"), "{expected}");
         assert_eq!(seen(&[crate::common::ONEJOB, "exec", "dev", "--"]), expected, "{mechanism}");
-        place.ends(&["kill", "dev"], 0);
+        fixture.expect_status(&["kill", "dev"], 0);
         wait(&mut owner);
-        place.is_deserted();
+        fixture.assert_empty();
     }
 }
 
+/// Another user can neither list nor change a job.
 #[test]
-fn another_user_sees_and_reaches_nothing() {
+fn another_user() {
     if !is_root() {
         skip!("only root can play two users");
     }
-    let place = Place::new();
-    let mut owner = place.running("subreaper", "dev", &["sleep", "1000"]);
-    let id = place.json(&["ls", "--json"])["jobs"][0]["id"].as_str().unwrap().to_owned();
-    let theirs = Place::new();
+    let fixture = Fixture::new();
+    let mut owner = fixture.start("subreaper", "dev", &["sleep", "1000"]);
+    let id = fixture.json(&["ls", "--json"])["jobs"][0]["id"].as_str().unwrap().to_owned();
+    let theirs = Fixture::new();
     std::os::unix::fs::chown(theirs.scratch.path(), Some(54_321), Some(54_321)).unwrap();
-    for runtime in [place.runtime(), theirs.runtime()] {
-        let is_ours = runtime == place.runtime();
+    for runtime in [fixture.runtime(), theirs.runtime()] {
+        let is_ours = runtime == fixture.runtime();
         let as_stranger = |args: &[&str]| {
             // The path to the build may be closed to others; the descriptor is not.
             let fd = File::open(crate::common::ONEJOB).unwrap();
@@ -201,7 +206,7 @@ fn another_user_sees_and_reaches_nothing() {
                 std::process::Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd()));
             // Kept through the exec.
             rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
-            theirs.put(&mut command).env("ONEJOB_RUNTIME_DIR", &runtime).current_dir("/");
+            theirs.apply_to(&mut command).env("ONEJOB_RUNTIME_DIR", &runtime).current_dir("/");
             let output = outcome(command.args(args).uid(54_321).gid(54_321));
             (output.status.code(), text(&output.stdout), text(&output.stderr))
         };
@@ -227,7 +232,7 @@ fn another_user_sees_and_reaches_nothing() {
         }
     }
     assert!(owner.try_wait().unwrap().is_none());
-    place.ends(&["kill", "dev"], 0);
+    fixture.expect_status(&["kill", "dev"], 0);
     wait(&mut owner);
-    place.is_deserted();
+    fixture.assert_empty();
 }

@@ -1,11 +1,11 @@
-//! Limits on a whole tree, and what it has used.
+//! The limits of a job, and its statistics.
 #![cfg(target_os = "linux")]
 
 mod common;
 
 use common::{Scratch, onejob, outcome, run, text};
 
-/// The mechanism that has limits, if it is to be had here.
+/// Whether the mechanism with limits is available on this host.
 fn has_cgroups() -> bool {
     let has = common::mechanisms().iter().any(|mechanism| mechanism == "cgroup");
     if !has {
@@ -15,8 +15,9 @@ fn has_cgroups() -> bool {
     has
 }
 
+/// An invalid limit gives 125 and one error, and nothing is started.
 #[test]
-fn a_limit_that_makes_no_sense_is_an_error_and_nothing_is_started() {
+fn invalid_limits() {
     let scratch = Scratch::new();
     let file = scratch.path().join("started");
     let touch = ["--", "touch", file.to_str().unwrap()];
@@ -50,8 +51,9 @@ fn a_limit_that_makes_no_sense_is_an_error_and_nothing_is_started() {
     }
 }
 
+/// A limit that the mechanism cannot enforce is an error, and nothing is started.
 #[test]
-fn a_limit_on_a_job_that_cannot_have_it_is_an_error_and_nothing_is_started() {
+fn limits_without_cgroups() {
     let scratch = Scratch::new();
     let file = scratch.path().join("started");
     for limit in ["--memory=1G", "--cpus=1", "--processes=9", "--cpu-time=9", "--swap=0"] {
@@ -64,8 +66,9 @@ fn a_limit_on_a_job_that_cannot_have_it_is_an_error_and_nothing_is_started() {
     }
 }
 
+/// A job that has used up its CPU time is killed, and the status is 124.
 #[test]
-fn a_tree_out_of_cpu_time_is_killed_and_the_status_is_124() {
+fn cpu_time_limit() {
     if !has_cgroups() {
         return;
     }
@@ -85,8 +88,9 @@ fn a_tree_out_of_cpu_time_is_killed_and_the_status_is_124() {
     assert!((0.45..=0.55).contains(&used), "{used}");
 }
 
+/// The JSON of `run --stats=json` has the promised keys.
 #[test]
-fn the_json_of_the_statistics_has_the_promised_keys() {
+fn json_keys_of_stats() {
     for mechanism in common::mechanisms() {
         let output =
             outcome(&mut run(&mechanism, &["--stats=json", "-t", "50ms", "--", "sleep", "300"]));

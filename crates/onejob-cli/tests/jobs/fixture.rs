@@ -1,4 +1,4 @@
-//! A runtime directory and a folder for logs that are a test's own.
+//! A runtime directory and a log directory for one test.
 
 use std::{
     fs,
@@ -8,21 +8,21 @@ use std::{
 
 use crate::common::{Marked as _, ONEJOB, Scratch, eventually, onejob, outcome, pty::Pty, text};
 
-pub(crate) struct Place {
+pub(crate) struct Fixture {
     pub(crate) scratch: Scratch,
 }
 
-impl Place {
-    pub(crate) fn new() -> Place {
-        Place { scratch: Scratch::new() }
+impl Fixture {
+    pub(crate) fn new() -> Fixture {
+        Fixture { scratch: Scratch::new() }
     }
 
     pub(crate) fn runtime(&self) -> PathBuf {
         self.scratch.file("runtime")
     }
 
-    /// Makes a command find the jobs of this place, and no others.
-    pub(crate) fn put<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// Makes a command find the jobs of this fixture, and no others.
+    pub(crate) fn apply_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("ONEJOB_RUNTIME_DIR", self.runtime()).env("HOME", self.scratch.path());
         command.env("XDG_STATE_HOME", self.scratch.file("state"));
         command.current_dir(self.scratch.path()).marked(&self.scratch)
@@ -30,61 +30,61 @@ impl Place {
 
     pub(crate) fn onejob(&self, args: &[&str]) -> Command {
         let mut command = onejob(args);
-        self.put(&mut command);
+        self.apply_to(&mut command);
         command
     }
 
-    /// `onejob run --mechanism M -n NAME …`, started.
+    /// Starts `onejob run --mechanism M -n NAME …`.
     pub(crate) fn run(&self, mechanism: &str, name: &str, args: &[&str]) -> Child {
         let words = [&["run", "--mechanism", mechanism, "-n", name][..], args].concat();
         let mut command = self.onejob(&words);
         command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
     }
 
-    /// The same, with its job to be found.
-    pub(crate) fn running(&self, mechanism: &str, name: &str, args: &[&str]) -> Child {
+    /// The same; returns when the job is listed.
+    pub(crate) fn start(&self, mechanism: &str, name: &str, args: &[&str]) -> Child {
         let child = self.run(mechanism, name, args);
-        self.awaits(name);
+        self.wait_for_job(name);
         child
     }
 
     /// Waits until the job's command runs.
-    pub(crate) fn awaits(&self, name: &str) {
+    pub(crate) fn wait_for_job(&self, name: &str) {
         eventually(&format!("the job {name}"), || {
-            let said = self.says(&["tree", "--json", &format!("={name}")]);
+            let said = self.output_of(&["tree", "--json", &format!("={name}")]);
             said.status.success()
                 && text(&said.stdout).contains("\"pid\"")
                 && text(&said.stdout).contains("\"command\"")
         });
     }
 
-    pub(crate) fn says(&self, args: &[&str]) -> Output {
+    pub(crate) fn output_of(&self, args: &[&str]) -> Output {
         outcome(&mut self.onejob(args))
     }
 
-    /// A verb that must end so; what it writes on the two streams.
+    /// Runs a subcommand that must exit with this status. Returns standard output and error.
     #[track_caller]
-    pub(crate) fn ends(&self, args: &[&str], code: i32) -> (String, String) {
-        let output = self.says(args);
+    pub(crate) fn expect_status(&self, args: &[&str], code: i32) -> (String, String) {
+        let output = self.output_of(args);
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout} {stderr}");
         (stdout, stderr)
     }
 
-    /// What a verb writes that must succeed without a word of talk.
+    /// Runs a subcommand that must succeed without a message. Returns standard output.
     #[track_caller]
-    pub(crate) fn data(&self, args: &[&str]) -> String {
-        let (stdout, stderr) = self.ends(args, 0);
+    pub(crate) fn stdout_of(&self, args: &[&str]) -> String {
+        let (stdout, stderr) = self.expect_status(args, 0);
         assert_eq!(stderr, "", "{args:?}");
         stdout
     }
 
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
-        serde_json::from_str(&self.data(args)).unwrap()
+        serde_json::from_str(&self.stdout_of(args)).unwrap()
     }
 
-    /// A shell in a terminal of its own.
+    /// A shell on a new terminal.
     pub(crate) fn terminal(&self) -> Pty {
         let mut pty = Pty::bash(&self.scratch);
         let state = "XDG_STATE_HOME=\"$DIR/state\" HOME=\"$DIR\"";
@@ -103,8 +103,8 @@ impl Place {
         entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
     }
 
-    /// Waits until there are neither processes nor files of any job.
-    pub(crate) fn is_deserted(&self) {
+    /// Waits until the jobs have left neither processes nor files.
+    pub(crate) fn assert_empty(&self) {
         self.scratch.marked_are_gone();
         let mut left = Vec::new();
         eventually("the runtime directory is empty", || {

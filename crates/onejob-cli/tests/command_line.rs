@@ -1,4 +1,4 @@
-//! What a shell's users are used to.
+//! The command line: options, help, messages, pipes.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -17,7 +17,7 @@ use common::{
     run, text, wait,
 };
 
-/// A line of bash in which `$RUN` is a way to run a command.
+/// Runs a line of bash; `$RUN` runs a command through onejob.
 fn bash(scratch: &Scratch, run: &str, line: &str) -> std::process::Output {
     let mut bash = Command::new("bash");
     bash.args(["-c", line]).env("RUN", run).current_dir(scratch.path()).marked(scratch);
@@ -25,7 +25,7 @@ fn bash(scratch: &Scratch, run: &str, line: &str) -> std::process::Output {
     outcome(&mut bash)
 }
 
-/// Every way to run a command through us.
+/// Every way to run a command through onejob.
 fn ways(scratch: &Scratch) -> Vec<String> {
     let path = |name| stand_in(scratch, name).to_str().unwrap().to_owned();
     let mut ways = vec![
@@ -44,8 +44,9 @@ fn ways(scratch: &Scratch) -> Vec<String> {
     ways
 }
 
+/// When the reader of CMD's output exits, the tree ends without a message.
 #[test]
-fn a_pipe_whose_reader_has_seen_enough_ends_everything_without_a_message() {
+fn closed_pipe_ends_the_tree_silently() {
     let scratch = Scratch::new();
     for way in ways(&scratch) {
         let output = bash(&scratch, &way, "$RUN yes | head -1");
@@ -64,8 +65,9 @@ fn a_pipe_whose_reader_has_seen_enough_ends_everything_without_a_message() {
     }
 }
 
+/// Program names and arguments that are not UTF-8 reach CMD unchanged, and error messages.
 #[test]
-fn names_that_are_no_text_are_passed_on_and_told_of() {
+fn names_that_are_not_utf8() {
     let scratch = Scratch::new();
     let odd = OsStr::from_bytes(b"odd-\xff-name");
     let program = scratch.script("program", "#!/bin/sh\nprintf %s \"$1\"; exit 6\n");
@@ -89,7 +91,7 @@ fn names_that_are_no_text_are_passed_on_and_told_of() {
     }
 }
 
-/// What of the environment is no variable reaches CMD as through `env`.
+/// Environment entries that are not variables reach CMD as through `env`.
 #[test]
 fn odd_environment_entries() {
     let scratch = Scratch::new();
@@ -132,8 +134,9 @@ fn odd_environment_entries() {
     }
 }
 
+/// `--`, or the first word that is not an option, ends the options of onejob.
 #[test]
-fn two_dashes_end_our_options_everywhere_and_without_them_the_first_word_does() {
+fn end_of_options() {
     let scratch = Scratch::new();
     for verb in ["run", "init"] {
         for line in [
@@ -151,8 +154,9 @@ fn two_dashes_end_our_options_everywhere_and_without_them_the_first_word_does() 
     }
 }
 
+/// Help on a terminal has no escape sequences.
 #[test]
-fn help_goes_to_stdout_and_has_no_colours_on_any_terminal() {
+fn help_on_a_terminal_has_no_colours() {
     for (variables, columns) in
         [(&[][..], 40), (&[("NO_COLOR", "1")], 40), (&[("TERM", "dumb")], 40), (&[], 500)]
     {
@@ -170,8 +174,9 @@ fn help_goes_to_stdout_and_has_no_colours_on_any_terminal() {
     }
 }
 
+/// An error on a terminal is one line and a hint, without escape sequences.
 #[test]
-fn a_message_on_a_terminal_is_one_line_without_colours() {
+fn message_on_a_terminal_has_no_colours() {
     for variables in [&[("TERM", "xterm-256color")][..], &[("NO_COLOR", "1")], &[("TERM", "dumb")]]
     {
         let mut command = Command::new("bash");
@@ -191,8 +196,9 @@ fn a_message_on_a_terminal_is_one_line_without_colours() {
     }
 }
 
+/// A mistyped subcommand is answered with the most similar one.
 #[test]
-fn a_mistyped_verb_is_answered_with_the_nearest() {
+fn mistyped_subcommand() {
     for (typed, nearest) in
         [("rum", "run"), ("inti", "init"), ("initt", "init"), ("kil", "kill"), ("docter", "doctor")]
     {
@@ -203,8 +209,9 @@ fn a_mistyped_verb_is_answered_with_the_nearest() {
     }
 }
 
+/// onejob writes nothing to standard output of `run` and `init`.
 #[test]
-fn nothing_of_ours_is_on_stdout_whatever_happens() {
+fn stdout_belongs_to_cmd() {
     let scratch = Scratch::new();
     for verb in ["run", "init"] {
         for args in [
