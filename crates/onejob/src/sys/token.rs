@@ -3,6 +3,7 @@
 
 use crate::Result;
 
+#[derive(Clone, Copy)]
 pub(crate) struct ProcessToken;
 
 impl ProcessToken {

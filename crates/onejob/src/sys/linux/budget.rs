@@ -43,9 +43,8 @@ impl Budget {
     pub(super) fn is_spent(&self) -> bool {
         let socket = self.reply.0.as_fd().as_raw_fd();
         if call::poll(&mut [PollFd::new(socket, POLLIN)], 0) == 1 {
-            let mut fds = [-1; message::MAX_FDS];
-            let said = message::receive(socket, &mut fds);
-            if matches!(said, Ok(Some((Message { kind: message::SPENT, .. }, _)))) {
+            let said = message::receive_bare(socket);
+            if matches!(said, Ok(Some(Message { kind: message::SPENT, .. }))) {
                 self.spent.store(true, Ordering::Relaxed);
             }
         }

@@ -14,7 +14,7 @@ use std::{
 use super::{
     floor::{
         call::{self, Errno, POLLIN, PollFd},
-        message::{self, MAX_FDS},
+        message,
         proc::Proc,
     },
     identity, wait_for,
@@ -166,15 +166,14 @@ fn stolen() -> io::Error {
 
 /// The status as the guard tells it.
 fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
-    let mut fds = [-1; MAX_FDS];
     let told = loop {
-        match message::receive(socket.as_raw_fd(), &mut fds) {
+        match message::receive_bare(socket.as_raw_fd()) {
             Err(Errno::INTR) => {}
             told => break told?,
         }
     };
     match told {
-        Some((ended, _)) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
+        Some(ended) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
         _ => Err(io::Error::other("the guard that was its parent was killed")),
     }
 }

@@ -2,9 +2,11 @@
 //! if it has used what it should have refused.
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only a fuzzer is outside"))]
 
+use std::ops::Range;
+
 use super::{
     floor::{
-        exec::Plan,
+        exec::{List, Mapping, Plan},
         message::{self, Message},
         request,
     },
@@ -43,10 +45,57 @@ pub fn spawn_request(bytes: &[u8]) {
     match Plan::relocate_received(&mut words, 1000, &OWN) {
         Ok(plan) => {
             assert!(passed);
-            plan.is_inside(start..end, &|fd| fd == -1 || OWN.contains(&fd));
+            assert_inside(plan, start..end, |fd| fd == -1 || OWN.contains(&fd));
         }
         Err(_) => assert!(!passed),
     }
+}
+
+/// Panics unless all that it refers to is in this memory, and all its descriptors satisfy `is_own`.
+fn assert_inside(plan: &Plan, memory: Range<u64>, is_own: impl Fn(i32) -> bool) {
+    let is_in = |at: u64, bytes: u64| {
+        at >= memory.start && at.checked_add(bytes).is_some_and(|end| end <= memory.end)
+    };
+    let is_text = |at: u64| {
+        // SAFETY: as far as it is in the memory, which is initialised.
+        (at..)
+            .find(|at| !is_in(*at, 1) || unsafe { *(*at as *const u8) } == 0)
+            .is_some_and(|end| is_in(end, 1))
+    };
+    for mut at in [plan.argv, plan.envp, plan.paths.at] {
+        loop {
+            assert!(is_in(at, 8) && at % 8 == 0, "a list goes on outside");
+            // SAFETY: as just said.
+            let text = unsafe { *(at as *const u64) };
+            if text == 0 {
+                break;
+            }
+            assert!(is_text(text), "a text goes on outside");
+            at += 8;
+        }
+    }
+    assert!(plan.cwd == 0 || is_text(plan.cwd), "the directory");
+    let lists = [
+        (plan.paths, 8),
+        (plan.descriptors, 8),
+        (plan.limits, 24),
+        (plan.groups, 4),
+        (plan.attributes, 16),
+        (plan.cpus, 8),
+        (plan.scheduling, 8),
+    ];
+    for (list, size) in lists {
+        let bytes = list.len.checked_mul(size).expect("a list of that size");
+        assert!(is_in(list.at, bytes) && list.at % 8 == 0, "a list");
+    }
+    // SAFETY: a list that lies in the memory.
+    let mappings = unsafe {
+        let List { at, len } = plan.descriptors;
+        std::slice::from_raw_parts(at as *const Mapping, len as usize)
+    };
+    assert!(mappings.iter().all(|mapping| is_own(mapping.from)), "a descriptor");
+    assert!(is_own(plan.cwd_fd) && is_own(plan.join), "a descriptor");
+    assert_eq!((plan.hook, plan.hook_data), (0, 0));
 }
 
 #[cfg(test)]
@@ -58,7 +107,7 @@ mod tests {
             attributes::Changed,
             floor::{
                 attributes::{Attribute, OOM_SCORE_ADJ},
-                exec::{Limit, Mapping},
+                exec::Limit,
             },
             plan::{Record, Setting},
         },

@@ -185,54 +185,6 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Panics unless all that it refers to is in this memory, and all its descriptors satisfy `is_own`.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn is_inside(&self, memory: core::ops::Range<u64>, is_own: &dyn Fn(i32) -> bool) {
-        let is_in = |at: u64, bytes: u64| {
-            at >= memory.start && at.checked_add(bytes).is_some_and(|end| end <= memory.end)
-        };
-        let is_text = |at: u64| {
-            // SAFETY: as far as it is in the memory, which is initialised.
-            (at..)
-                .find(|at| !is_in(*at, 1) || unsafe { *(*at as *const u8) } == 0)
-                .is_some_and(|end| is_in(end, 1))
-        };
-        for mut at in [self.argv, self.envp, self.paths.at] {
-            loop {
-                assert!(is_in(at, 8) && at % 8 == 0, "a list goes on outside");
-                // SAFETY: as just said.
-                let text = unsafe { *(at as *const u64) };
-                if text == 0 {
-                    break;
-                }
-                assert!(is_text(text), "a text goes on outside");
-                at += 8;
-            }
-        }
-        assert!(self.cwd == 0 || is_text(self.cwd), "the directory");
-        let lists = [
-            (self.paths, 8),
-            (self.descriptors, 8),
-            (self.limits, 24),
-            (self.groups, 4),
-            (self.attributes, 16),
-            (self.cpus, 8),
-            (self.scheduling, 8),
-        ];
-        for (list, size) in lists {
-            let bytes = list.len.checked_mul(size).expect("a list of that size");
-            assert!(is_in(list.at, bytes) && list.at % 8 == 0, "a list");
-        }
-        // SAFETY: a list that lies in the memory.
-        let mappings = unsafe {
-            let List { at, len } = self.descriptors;
-            core::slice::from_raw_parts(at as *const Mapping, len as usize)
-        };
-        assert!(mappings.iter().all(|mapping| is_own(mapping.from)), "a descriptor");
-        assert!(is_own(self.cwd_fd) && is_own(self.join), "a descriptor");
-        assert_eq!((self.hook, self.hook_data), (0, 0));
-    }
-
     pub(crate) fn keeps_credentials(&self) -> bool {
         self.uid < 0 && self.gid < 0 && self.set_groups == 0
     }

@@ -193,7 +193,16 @@ pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(M
     received.map(|it| it.sound(fds, |_, _| {})).transpose()
 }
 
-/// The same of what is there already: never waits.
+/// Receives a message of a kind that carries no descriptors: closes what has come with it all the same.
+pub(crate) fn receive_bare(socket: i32) -> Result<Option<Message>> {
+    let mut fds = [-1; MAX_FDS];
+    Ok(receive(socket, &mut fds)?.map(|(message, count)| {
+        close_all(fds.get(..count).unwrap_or(&[]));
+        message
+    }))
+}
+
+/// [`receive`] of what is there already: never waits.
 pub(crate) fn receive_now(
     socket: i32,
     fds: &mut [i32; MAX_FDS],
