@@ -1,6 +1,7 @@
 //! What a cgroup has used and what its limits have done, as the kernel's files say.
 
 use std::{
+    io,
     os::fd::{AsRawFd, BorrowedFd},
     time::Duration,
 };
@@ -10,38 +11,35 @@ use super::{
     hierarchy::read_text,
     identity, read_proc,
 };
-use crate::{ProcessId, Stats, StopReason};
+use crate::{Error, ProcessId, Result, Stats, StopReason};
 
-/// What the files of a cgroup say; those of a controller that it does not have are not there.
-pub(super) fn usage(cgroup: BorrowedFd<'_>) -> Stats {
-    let file = |name: &str| read_text(cgroup, name).unwrap_or_default();
-    let cpu = file("cpu.stat");
-    let io = read_text(cgroup, "io.stat").ok();
-    Stats {
-        cpu_user: value(&cpu, "user_usec").map(Duration::from_micros),
-        cpu_system: value(&cpu, "system_usec").map(Duration::from_micros),
-        memory: number(&file("memory.current")),
-        memory_peak: number(&file("memory.peak")),
-        io_read: io.as_ref().map(|text| sum_of(text, "rbytes=")),
-        io_written: io.as_ref().map(|text| sum_of(text, "wbytes=")),
-        processes: 0,
-        processes_peak: number(&file("pids.peak")),
-        processes_total: None,
-        stalled_on_cpu: stalled(&file("cpu.pressure")),
-        stalled_on_memory: stalled(&file("memory.pressure")),
-        stalled_on_io: stalled(&file("io.pressure")),
-        ..events(cgroup)
+/// What a file of a cgroup says. One of a controller that the cgroup does not have is not there, and of a
+/// cgroup that is gone there is nothing to read; pressure can be switched off (`OPNOTSUPP`).
+fn file(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
+    match read_text(cgroup, name) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) => match e.raw_os_error().map(Errno) {
+            Some(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
+            _ => Err(Error::os(format!("read {name} of the job"), e)),
+        },
     }
 }
 
-/// Microseconds of user and system time of exactly this process and of the children it has waited for;
-/// nothing once it was reaped.
-pub(super) fn times(process: &ProcessId) -> [u64; 2] {
-    let Ok(pidfd) = identity::reopen(process) else { return [0; 2] };
-    let text = read_proc(&format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-    // It had its number until now, or what was read may be another process'.
+/// Microseconds of user and system time of a process and of the children it has waited for. Nothing of one
+/// that is gone: its parent has waited for it, or will.
+pub(super) fn times(process: &ProcessId) -> io::Result<[u64; 2]> {
+    let pid = process.pid;
+    let Some(pidfd) = identity::find(process).map_err(io::Error::other)? else {
+        return Ok([0; 2]);
+    };
+    let text = match read_proc(&format!("/proc/{pid}/stat")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok([0; 2]),
+        Err(e) if e.raw_os_error() == Some(Errno::SRCH.0) => return Ok([0; 2]),
+        text => text?,
+    };
+    // The number was its own until now.
     if call::pidfd_send_signal(pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
-        return [0; 2];
+        return Ok([0; 2]);
     }
     let fields: Vec<u64> = text
         .rsplit_once(')')
@@ -50,20 +48,42 @@ pub(super) fn times(process: &ProcessId) -> [u64; 2] {
     match fields[..] {
         [user, system, children_user, children_system] => {
             let tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
-            [(user + children_user) * tick, (system + children_system) * tick]
+            Ok([(user + children_user) * tick, (system + children_system) * tick])
         }
-        _ => [0; 2],
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
+/// What the files of a cgroup say.
+pub(super) fn usage(cgroup: BorrowedFd<'_>) -> Result<Stats> {
+    let file = |name: &str| Ok::<_, Error>(file(cgroup, name)?.unwrap_or_default());
+    let cpu = file("cpu.stat")?;
+    let io = self::file(cgroup, "io.stat")?;
+    Ok(Stats {
+        cpu_user: value(&cpu, "user_usec").map(Duration::from_micros),
+        cpu_system: value(&cpu, "system_usec").map(Duration::from_micros),
+        memory: number(&file("memory.current")?),
+        memory_peak: number(&file("memory.peak")?),
+        io_read: io.as_ref().map(|text| sum_of(text, "rbytes=")),
+        io_written: io.as_ref().map(|text| sum_of(text, "wbytes=")),
+        processes: 0,
+        processes_peak: number(&file("pids.peak")?),
+        processes_total: None,
+        stalled_on_cpu: stalled(&file("cpu.pressure")?),
+        stalled_on_memory: stalled(&file("memory.pressure")?),
+        stalled_on_io: stalled(&file("io.pressure")?),
+        ..events(cgroup)?
+    })
+}
+
 /// What its limits have done, alone.
-pub(super) fn events(cgroup: BorrowedFd<'_>) -> Stats {
-    let file = |name: &str| read_text(cgroup, name).unwrap_or_default();
-    Stats {
-        oom_kills: value(&file("memory.events"), "oom_kill"),
-        processes_refused: value(&file("pids.events"), "max"),
+pub(super) fn events(cgroup: BorrowedFd<'_>) -> Result<Stats> {
+    let file = |name: &str| Ok::<_, Error>(file(cgroup, name)?.unwrap_or_default());
+    Ok(Stats {
+        oom_kills: value(&file("memory.events")?, "oom_kill"),
+        processes_refused: value(&file("pids.events")?, "max"),
         ..Stats::default()
-    }
+    })
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -143,11 +163,11 @@ mod tests {
     fn times_of_another_process_with_the_number() {
         let us = identity::identify(std::process::id()).unwrap();
         let start = std::time::Instant::now();
-        while times(&us) == [0; 2] {
+        while times(&us).expect("readable") == [0; 2] {
             assert!(start.elapsed() < Duration::from_secs(60), "we use time");
         }
         let before = ProcessId { inode: us.inode.wrapping_add(1), start: us.start + 1, ..us };
-        assert_eq!(times(&before), [0; 2]);
+        assert_eq!(times(&before).expect("gone"), [0; 2]);
     }
 
     #[test]

@@ -185,7 +185,10 @@ impl Cgroup {
     fn look_at_limits(&self, cgroup: &hierarchy::Cgroup) {
         if self.record.is_some() {
             let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-            *limits = files::standing(cgroup.dir.as_fd(), &limits);
+            // Those that cannot be read stand as they were set.
+            if let Ok(standing) = files::standing(cgroup.dir.as_fd(), &limits) {
+                *limits = standing;
+            }
         }
     }
 
@@ -240,7 +243,7 @@ impl Cgroup {
     fn can_be_joined(&self, current: &hierarchy::Cgroup) -> Result<()> {
         match self.base.remote {
             // It would freeze before it executes its program, and whoever starts it waits for that.
-            None if self.is_frozen(current) => Err(members::frozen()),
+            None if self.is_frozen(current)? => Err(members::frozen()),
             None => Ok(()),
             Some(_) => Err(Error::unsupported(
                 "the job is in a scope of systemd's, where nobody can be moved to from here",
@@ -325,7 +328,9 @@ impl Cgroup {
             if !cgroup.is_killed() || floor::is_empty(dir) == Ok(false) {
                 return true;
             }
-            let used = accounting::past(accounting::usage(cgroup.dir.as_fd()));
+            // As long as that cannot be read the cgroup stays: it is counted once it is gone.
+            let Ok(used) = accounting::usage(cgroup.dir.as_fd()) else { return true };
+            let used = accounting::past(used);
             self.look_at_limits(cgroup);
             if floor::remove(self.base.dir().as_raw_fd(), &cgroup.name).is_err() {
                 return true;
@@ -384,15 +389,15 @@ impl Cgroup {
             reap_unwaited();
             let cgroups = self.all();
             let members = members_of(&cgroups);
-            let others = members.others();
+            let others = members.others()?;
             if others.is_empty() {
                 return Ok(true);
             }
-            let first = others.iter().find_map(|pid| members.held(&[*pid]).pop());
+            let first = members.first_held(&others)?;
             if is_past(deadline) {
-                return Ok(first.is_none() && members.others().is_empty());
+                return Ok(first.is_none() && members.others()?.is_empty());
             }
-            if let Some((_, pidfd)) = first {
+            if let Some(pidfd) = first {
                 wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
             }
         }
@@ -401,16 +406,19 @@ impl Cgroup {
 
 impl Cgroup {
     /// Others can freeze and thaw a job that they can find.
-    fn is_frozen(&self, current: &hierarchy::Cgroup) -> bool {
+    fn is_frozen(&self, current: &hierarchy::Cgroup) -> Result<bool> {
         match self.record {
             Some(_) => Members(vec![current.dir.as_fd()]).are_frozen(),
-            None => self.frozen.load(Ordering::Relaxed),
+            None => Ok(self.frozen.load(Ordering::Relaxed)),
         }
     }
 }
 
 fn still_alive(cgroup: &hierarchy::Cgroup, start: Instant) -> Error {
-    Error::still_alive(Members(vec![cgroup.dir.as_fd()]).list(), start.elapsed())
+    match Members(vec![cgroup.dir.as_fd()]).list() {
+        Ok(survivors) => Error::still_alive(survivors, start.elapsed()),
+        Err(error) => error,
+    }
 }
 
 fn spent() -> Error {
@@ -520,7 +528,7 @@ impl Mechanism for Cgroup {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        if self.is_frozen(&*self.current()?) {
+        if self.is_frozen(&*self.current()?)? {
             return Err(members::frozen());
         }
         const TRIES: usize = 8;
@@ -562,11 +570,11 @@ impl Mechanism for Cgroup {
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
-        Ok(members_of(&self.all()).list())
+        members_of(&self.all()).list()
     }
 
     fn pids(&self) -> Result<Vec<u32>> {
-        Ok(members_of(&self.all()).pids())
+        members_of(&self.all()).pids()
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
@@ -633,8 +641,8 @@ impl Mechanism for Cgroup {
     fn stats(&self) -> Result<Stats> {
         let cgroups = self.all();
         let members = members_of(&cgroups);
-        let used = accounting::sum(self.past(), members.usage());
-        Ok(Stats { processes: members.pids().len(), ..used })
+        let used = accounting::sum(self.past(), members.usage()?);
+        Ok(Stats { processes: members.pids()?.len(), ..used })
     }
 
     fn release(&mut self) -> Result<()> {

@@ -389,13 +389,15 @@ impl Base {
                     let is_killed = AtomicBool::new(false);
                     return Ok(Cgroup { job, number, name, dir, is_killed, ended });
                 }
-                Err(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
+                // Taken by a sweeper, or looked at by one that only looks for leftovers.
+                Err(
+                    rustix::io::Errno::AGAIN | rustix::io::Errno::NOENT | rustix::io::Errno::NODEV,
+                ) => {
+                    let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
+                }
+                Err(e) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                     return Err(failed(e));
-                }
-                // Whoever only looks for leftovers takes none away.
-                Err(_) => {
-                    let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
                 }
             }
         }
@@ -533,55 +535,90 @@ impl Cgroup {
 }
 
 /// What is left below a base, each locked by us.
-fn abandoned_below(base: BorrowedFd<'_>) -> Vec<(CString, OwnedFd)> {
-    let mut cgroups = ours(base, &abandoned::is_a_jobs);
+fn abandoned_below(base: BorrowedFd<'_>) -> io::Result<Vec<(CString, OwnedFd)>> {
+    let mut cgroups = ours(base, &abandoned::is_a_jobs)?;
     cgroups.retain(|(_, dir)| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok());
-    cgroups
+    Ok(cgroups)
 }
 
 /// What is left of jobs below our cgroup.
-pub(super) fn leftovers() -> Vec<Leftover> {
-    let Ok(path) = Place::current().and_then(|place| place.path()) else { return Vec::new() };
-    let Ok(base) = open_base(&path) else { return Vec::new() };
+pub(super) fn leftovers() -> Result<Vec<Leftover>> {
+    let path = match Place::current().and_then(|place| place.path()) {
+        // No cgroups here, hence none that are left.
+        Err(error) if error.is_unsupported() => return Ok(Vec::new()),
+        path => path?,
+    };
+    let failed = |e: io::Error| Error::os(format!("look for cgroups below {}", path.display()), e);
+    let base = match open_base(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error().is_none() => {
+            return Ok(Vec::new());
+        }
+        base => base.map_err(failed)?,
+    };
     let describe = |(name, dir): (CString, OwnedFd)| {
-        let members = Members(vec![dir.as_fd()]).list();
-        let (kind, stuck) = match call::has_xattr(dir.as_raw_fd(), floor_cgroup::RELEASED) {
+        let members = Members(vec![dir.as_fd()]).list()?;
+        let (kind, stuck) = match has_mark(dir.as_fd(), floor_cgroup::RELEASED).map_err(failed)? {
             true => (LeftoverKind::Released, None),
             false => (LeftoverKind::Abandoned, stuck::why(&members)),
         };
         let place = path.join(OsStr::from_bytes(name.as_bytes()));
-        Leftover { place, processes: members.len(), kind, stuck }
+        Ok(Leftover { place, processes: members.len(), kind, stuck })
     };
-    abandoned_below(base.as_fd()).into_iter().map(describe).collect()
+    abandoned_below(base.as_fd()).map_err(failed)?.into_iter().map(describe).collect()
+}
+
+/// Whether a cgroup has an extended attribute.
+fn has_mark(cgroup: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    match rustix::fs::fgetxattr(cgroup, name, &mut [0_u8; 0]) {
+        Ok(_) | Err(rustix::io::Errno::RANGE) => Ok(true),
+        // The latter before Linux 5.7, where nothing can have been marked.
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// This user's cgroups below a base whose names fit.
-fn ours(base: BorrowedFd<'_>, fits: &dyn Fn(&[u8]) -> bool) -> Vec<(CString, OwnedFd)> {
+fn ours(base: BorrowedFd<'_>, fits: &dyn Fn(&[u8]) -> bool) -> io::Result<Vec<(CString, OwnedFd)>> {
     let mut names = Vec::new();
-    if let Ok(listing) = call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) {
-        let _ = entries(&listing, &mut |name, is_dir| {
-            if is_dir && fits(name.to_bytes()) {
-                names.push(name.to_owned());
-            }
-        });
-    }
-    names.into_iter().filter_map(|name| our_own(base, name)).collect()
+    let listing = match call::openat(base.as_raw_fd(), c".", call::O_DIRECTORY) {
+        Err(errno) if is_gone(errno) => return Ok(Vec::new()),
+        listing => listing?,
+    };
+    entries(&listing, &mut |name, is_dir| {
+        if is_dir && fits(name.to_bytes()) {
+            names.push(name.to_owned());
+        }
+    })?;
+    names.into_iter().filter_map(|name| our_own(base, name).transpose()).collect()
 }
 
 /// A cgroup below a base if it is this user's.
-fn our_own(base: BorrowedFd<'_>, name: CString) -> Option<(CString, OwnedFd)> {
+fn our_own(base: BorrowedFd<'_>, name: CString) -> io::Result<Option<(CString, OwnedFd)>> {
+    use rustix::io::Errno as E;
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(base, &name, flags, Mode::empty()).ok()?;
     let me = rustix::process::geteuid().as_raw();
-    let mine = rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_uid == me);
-    mine.then_some((name, dir))
+    let dir = match rustix::fs::openat(base, &name, flags, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(E::NOENT | E::NODEV | E::NOTDIR | E::LOOP) => return Ok(None),
+        // Another user's, most likely.
+        Err(e @ E::ACCESS) => {
+            let stat = rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            return if stat.st_uid == me { Err(e.into()) } else { Ok(None) };
+        }
+        Err(e) => return Err(e.into()),
+    };
+    Ok((rustix::fs::fstat(&dir)?.st_uid == me).then_some((name, dir)))
 }
 
 /// Ends what is left of a job whose owner and guards are dead, and waits for that up to a deadline. Proof
 /// is the lock here, too. Whether nothing is left.
 pub(super) fn end_abandoned(base: &Path, id: &str, deadline: Instant) -> bool {
-    let Ok(base) = open_base(base) else { return true };
-    let cgroups = cgroups_of(base.as_fd(), id);
+    let base = match open_base(base) {
+        Ok(base) => base,
+        // Nothing is there, or something that is no cgroup. After any other error that is not known.
+        Err(e) => return e.kind() == io::ErrorKind::NotFound || e.raw_os_error().is_none(),
+    };
+    let Ok(cgroups) = cgroups_of(base.as_fd(), id) else { return false };
     // All are killed before the first is waited for.
     let mut held: Vec<_> = cgroups
         .iter()
@@ -601,9 +638,15 @@ pub(super) fn end_abandoned(base: &Path, id: &str, deadline: Instant) -> bool {
 }
 
 /// The members of the job with this id.
-pub(super) fn members(base: &Path, id: &str) -> Vec<Process> {
-    let Ok(base) = open_base(base) else { return Vec::new() };
-    let cgroups = cgroups_of(base.as_fd(), id);
+pub(super) fn members(base: &Path, id: &str) -> Result<Vec<Process>> {
+    let failed = |e: io::Error| Error::os(format!("find the cgroups of job {id}"), e);
+    let base = match open_base(base) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error().is_none() => {
+            return Ok(Vec::new());
+        }
+        base => base.map_err(failed)?,
+    };
+    let cgroups = cgroups_of(base.as_fd(), id).map_err(failed)?;
     Members(cgroups.iter().map(|(_, dir)| dir.as_fd()).collect()).list()
 }
 
@@ -622,20 +665,21 @@ pub(super) fn open_base(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// The cgroups of the job with this id that are ours, the latest last.
-pub(super) fn cgroups_of(base: BorrowedFd<'_>, id: &str) -> Vec<(CString, OwnedFd)> {
+pub(super) fn cgroups_of(base: BorrowedFd<'_>, id: &str) -> io::Result<Vec<(CString, OwnedFd)>> {
     let first = format!("{PREFIX}{id}");
     // Most jobs have but one, which costs nothing to find however many jobs there are.
-    let only = CString::new(&*first).ok().and_then(|first| our_own(base, first));
-    let only = only.filter(|(_, dir)| !call::has_xattr(dir.as_raw_fd(), FOLLOWED));
-    if only.is_some() {
-        return only.into_iter().collect();
+    let only = CString::new(&*first).map_or(Ok(None), |first| our_own(base, first))?;
+    if let Some((name, dir)) = only
+        && !has_mark(dir.as_fd(), FOLLOWED)?
+    {
+        return Ok(vec![(name, dir)]);
     }
     let mut cgroups = ours(base, &|name| {
         let rest = name.strip_prefix(first.as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
-    });
+    })?;
     cgroups.sort_by_key(|(name, _)| (name.as_bytes().len(), name.clone()));
-    cgroups
+    Ok(cgroups)
 }
 
 /// The same in the scopes beside ours: their owners and guards were killed together.
@@ -647,7 +691,7 @@ fn sweep_scopes(own: &Path) {
             && name.ends_with(b".scope")
             && !own.ends_with(OsStr::from_bytes(name))
     };
-    for (_, dir) in ours(slice.as_fd(), &is_scope) {
+    for (_, dir) in ours(slice.as_fd(), &is_scope).unwrap_or_default() {
         if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // The rest is left to the next scope that is made.
             let _ = abandoned::sweep(dir.as_raw_fd(), b"", false, call::now() + ONE_LOOK);
@@ -689,7 +733,11 @@ pub(super) fn usable(path: &Path) -> Result<OwnedFd> {
             }
         }
     }
-    let kind = read_text(dir.as_fd(), "cgroup.type").unwrap_or_default();
+    let kind = match read_text(dir.as_fd(), "cgroup.type") {
+        // The root has no such file.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        kind => kind.map_err(|e| Error::os(format!("read the type of our cgroup {shown}"), e))?,
+    };
     if !matches!(kind.trim(), "" | "domain" | "domain threaded") || kind.trim() == "domain threaded"
     {
         return lacking("is threaded and cannot hold processes of its own", "use another cgroup");

@@ -1,6 +1,7 @@
 //! Who a process is, beyond its number.
 
 use std::{
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::OnceLock,
 };
@@ -44,6 +45,9 @@ pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
     } else if now.boot == 0 && id.boot != 0 {
         // Unknown is not another one.
         boot().and(Err(gone()))
+    } else if !can_be_compared(&now, id) {
+        let unknown = io::Error::other("neither its inode nor its start time can be read");
+        Err(Error::os(format!("identify process {}", id.pid), unknown))
     } else {
         Err(gone().hint("its number belongs to another process now"))
     }
@@ -55,6 +59,12 @@ pub(super) fn find(id: &ProcessId) -> Result<Option<OwnedFd>> {
         Err(error) if error.is_stale() => Ok(None),
         found => found.map(Some),
     }
+}
+
+/// Whether enough is known of both to tell that they are two processes.
+fn can_be_compared(now: &ProcessId, id: &ProcessId) -> bool {
+    let both = |of: fn(&ProcessId) -> u64| of(now) != 0 && of(id) != 0;
+    now.boot != 0 && (both(|id| id.inode) || both(|id| id.start))
 }
 
 /// This process, held by a pidfd: no job does without.
@@ -84,6 +94,16 @@ pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// The process that has this number, held by a pidfd; `None` if there is none.
+pub(super) fn held(pid: u32) -> std::result::Result<Option<OwnedFd>, Errno> {
+    match pidfd_open(pid) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        // A number that is a thread's by now is `INVAL` or `NOENT`.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// As much of the identity of the process behind a pidfd as [`reopen`] needs: an inode is one process'
 /// alone for the whole boot.
 pub(super) fn to_reopen(pid: u32, pidfd: BorrowedFd<'_>) -> ProcessId {
@@ -109,11 +129,11 @@ fn with_start(pid: u32, pidfd: BorrowedFd<'_>, stat: Option<&Stat>) -> ProcessId
 
 fn inode(pidfd: BorrowedFd<'_>) -> u64 {
     static HAS_INODES: OnceLock<bool> = OnceLock::new();
-    let has = *HAS_INODES.get_or_init(|| {
-        // Needs no descriptor but this one, so it fails for good or not at all.
-        rustix::fs::fstatfs(pidfd).is_ok_and(|fs| fs.f_type as u64 == PID_FS_MAGIC)
+    let has = HAS_INODES.get().copied().or_else(|| {
+        let has = rustix::fs::fstatfs(pidfd).ok()?.f_type as u64 == PID_FS_MAGIC;
+        Some(*HAS_INODES.get_or_init(|| has))
     });
-    if !has {
+    if has != Some(true) {
         return 0;
     }
     rustix::fs::fstat(pidfd).map_or(0, |stat| stat.st_ino)

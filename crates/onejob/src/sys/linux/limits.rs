@@ -178,41 +178,48 @@ fn mebibytes(bytes: u64) -> String {
 
 /// How a child is to be born into a cgroup.
 pub(super) fn memory_of_a_child(cgroup: BorrowedFd<'_>) -> Memory {
-    match read_text(cgroup, "memory.oom.group").is_ok_and(|text| text.trim() == "1") {
-        true => Memory::Copied,
-        false => Memory::Shared,
+    match read_text(cgroup, "memory.oom.group") {
+        Ok(text) if text.trim() != "1" => Memory::Shared,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Memory::Shared,
+        // Where it cannot be read, the slower way is the safe one.
+        _ => Memory::Copied,
     }
 }
 
 /// The limits of a cgroup that was given `set`, and perhaps others since, by somebody else.
-pub(super) fn standing(dir: BorrowedFd<'_>, set: &Limits) -> Limits {
-    let read = Limits { cpu_time_max: set.cpu_time_max, ..read(dir) };
+pub(super) fn standing(dir: BorrowedFd<'_>, set: &Limits) -> Result<Limits> {
+    let read = Limits { cpu_time_max: set.cpu_time_max, ..read(dir)? };
     // The kernel rounds: what was set and still stands is told as it was set.
-    if changes(set, &read).is_empty() { *set } else { read }
+    Ok(if changes(set, &read).is_empty() { *set } else { read })
 }
 
 /// The limits that stand in the files of a cgroup, whoever wrote them: for a second view of a job.
 /// That of CPU time is not among them.
-pub(super) fn read(dir: BorrowedFd<'_>) -> Limits {
-    let file = |name: &str| read_text(dir, name).unwrap_or_default();
-    let number = |name: &str| file(name).trim().parse::<u64>().ok();
+pub(super) fn read(dir: BorrowedFd<'_>) -> Result<Limits> {
+    let file = |name: &str| match read_text(dir, name) {
+        Ok(text) => Ok(text),
+        // Of a controller that the cgroup does not have.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Error::os(format!("read {name} of the job"), e)),
+    };
+    let number = |name: &str| Ok::<_, Error>(file(name)?.trim().parse::<u64>().ok());
     let weight = |text: &str| {
         let last = text.split_whitespace().find_map(|word| word.parse().ok());
         last.filter(|weight| *weight != 100)
     };
-    let memory_max = number("memory.max");
-    let one = memory_max.is_some() && file("memory.oom.group").trim() == "0";
-    Limits {
+    let memory_max = number("memory.max")?;
+    let one = memory_max.is_some() && file("memory.oom.group")?.trim() == "0";
+    Ok(Limits {
         affinity: None,
         memory_max,
-        swap_max: number("memory.swap.max"),
+        swap_max: number("memory.swap.max")?,
         on_oom: if one { OnOom::KillOne } else { OnOom::KillAll },
-        cpu_max: cpus(&file("cpu.max")),
-        cpu_weight: weight(&file("cpu.weight")),
-        io_weight: weight(&file("io.weight")),
-        processes_max: number("pids.max").and_then(|count| u32::try_from(count).ok()),
+        cpu_max: cpus(&file("cpu.max")?),
+        cpu_weight: weight(&file("cpu.weight")?),
+        io_weight: weight(&file("io.weight")?),
+        processes_max: number("pids.max")?.and_then(|count| u32::try_from(count).ok()),
         cpu_time_max: None,
-    }
+    })
 }
 
 fn cpus(text: &str) -> Option<f64> {

@@ -27,47 +27,63 @@ use crate::{Error, Process, ProcessId, Result, Signal, Stats, StopReason};
 pub(super) struct Members<'a>(pub(super) Vec<BorrowedFd<'a>>);
 
 impl Members<'_> {
-    /// Everybody, the calling process too if it is one.
-    pub(super) fn pids(&self) -> Vec<u32> {
+    /// All of them, with the calling process if it is one. A listing that cannot be read as a whole is an
+    /// error.
+    pub(super) fn pids(&self) -> Result<Vec<u32>> {
         let mut members = Vec::new();
         for cgroup in &self.0 {
             // Numbers that are none here (members from outside our PID namespace) are left out.
-            let _ = floor::each_member(cgroup.as_raw_fd(), &mut |pid| {
+            floor::each_member(cgroup.as_raw_fd(), &mut |pid| {
                 members.extend(u32::try_from(pid).ok().filter(|pid| *pid != 0));
-            });
+            })
+            .map_err(cannot_list)?;
         }
-        members
+        Ok(members)
     }
 
-    pub(super) fn others(&self) -> Vec<u32> {
+    pub(super) fn others(&self) -> Result<Vec<u32>> {
         let me = std::process::id();
-        self.pids().into_iter().filter(|pid| *pid != me).collect()
+        Ok(self.pids()?.into_iter().filter(|pid| *pid != me).collect())
     }
 
     /// Opens pidfds of the others and keeps those who are still listed afterwards: whoever has such
     /// a number now is a member, and a pidfd of somebody before it reaches nobody.
-    pub(super) fn held(&self, pids: &[u32]) -> Vec<(u32, OwnedFd)> {
-        let open = |pid: &u32| Some((*pid, identity::pidfd_open(*pid).ok()?));
-        let mut held: Vec<_> = pids.iter().filter_map(open).collect();
-        let mut listed = self.others();
+    pub(super) fn held(&self, pids: &[u32]) -> Result<Vec<(u32, OwnedFd)>> {
+        let open = |pid: &u32| identity::held(*pid).map(|pidfd| Some((*pid, pidfd?)));
+        let held: std::result::Result<Vec<_>, _> =
+            pids.iter().filter_map(|pid| open(pid).transpose()).collect();
+        let mut held = held.map_err(cannot_list)?;
+        let mut listed = self.others()?;
         listed.sort_unstable();
         held.retain(|(pid, _)| listed.binary_search(pid).is_ok());
-        held
+        Ok(held)
     }
 
-    pub(super) fn list(&self) -> Vec<Process> {
+    /// The first of these that can be held.
+    pub(super) fn first_held(&self, pids: &[u32]) -> Result<Option<OwnedFd>> {
+        for pid in pids {
+            if let Some((_, pidfd)) = self.held(&[*pid])?.pop() {
+                return Ok(Some(pidfd));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Process>> {
+        // Without it there are fewer details.
         let proc = Proc::open().ok();
         let describe = |pid: u32| {
-            let pidfd = identity::pidfd_open(pid).ok()?;
-            Some(identity::describe(pid, pidfd.as_fd(), proc.as_ref()))
+            let pidfd = identity::held(pid).map_err(cannot_list)?;
+            Ok(pidfd.map(|pidfd| identity::describe(pid, pidfd.as_fd(), proc.as_ref())))
         };
-        let mut listed: Vec<_> = self.pids().into_iter().filter_map(describe).collect();
+        let described = self.pids()?.into_iter().filter_map(|pid| describe(pid).transpose());
+        let mut listed = described.collect::<Result<Vec<_>>>()?;
         // A number read there may have been a stranger's by the time it was opened: only who has
         // one that is listed afterwards, too, is shown.
-        let mut members = self.pids();
+        let mut members = self.pids()?;
         members.sort_unstable();
         listed.retain(|process| members.binary_search(&process.pid()).is_ok());
-        listed
+        Ok(listed)
     }
 
     /// Sends a signal to everybody else, until a listing shows nobody new.
@@ -77,13 +93,13 @@ impl Members<'_> {
         const ROUNDS: usize = 16;
         let mut reached = Reached::new(signal);
         for _ in 0..ROUNDS {
-            let mut others = self.others();
+            let mut others = self.others()?;
             others.retain(|pid| !reached.known.contains(&(*pid as i32)));
             if others.is_empty() {
                 break;
             }
             for some in others.chunks(AT_ONCE) {
-                for (pid, pidfd) in self.held(some) {
+                for (pid, pidfd) in self.held(some)? {
                     reached.send(pid as i32, pidfd.as_raw_fd());
                 }
             }
@@ -104,25 +120,32 @@ impl Members<'_> {
         })
     }
 
-    /// Whether any of them is to be.
-    pub(super) fn are_frozen(&self) -> bool {
-        let frozen = |cgroup: &BorrowedFd<'_>| read_job_text(*cgroup, c"cgroup.freeze");
-        self.0.iter().any(|cgroup| frozen(cgroup).is_ok_and(|word| word.trim() == "1"))
+    /// Whether any of them is to be. One that has been removed is not.
+    pub(super) fn are_frozen(&self) -> Result<bool> {
+        for cgroup in &self.0 {
+            match read_job_text(*cgroup, c"cgroup.freeze") {
+                Ok(word) if word.trim() == "1" => return Ok(true),
+                Ok(_) => {}
+                Err(e) if e.raw_os_error().is_some_and(|raw| is_removed(Errno(raw))) => {}
+                Err(e) => return Err(Error::os("read whether the job is frozen", e)),
+            }
+        }
+        Ok(false)
     }
 
     /// What they and the dead before them have used.
-    pub(super) fn usage(&self) -> Stats {
-        self.total(accounting::usage)
+    pub(super) fn usage(&self) -> Result<Stats> {
+        let mut total = Stats::default();
+        for cgroup in &self.0 {
+            total = accounting::sum(total, accounting::usage(*cgroup)?);
+        }
+        Ok(total)
     }
 
     /// What limits have done to them.
     pub(super) fn reason(&self, before: Stats) -> StopReason {
-        accounting::reason(&accounting::sum(before, self.total(accounting::events)))
-    }
-
-    fn total(&self, of: fn(BorrowedFd<'_>) -> Stats) -> Stats {
-        let each = self.0.iter().map(|cgroup| of(*cgroup));
-        each.fold(Stats::default(), accounting::sum)
+        let events = self.0.iter().map(|cgroup| accounting::events(*cgroup).unwrap_or_default());
+        accounting::reason(&events.fold(before, accounting::sum))
     }
 }
 
@@ -149,6 +172,16 @@ impl Hasty {
         let soon = Instant::now() + Duration::from_millis(1);
         let until = if somebody.is_some() { self.0 } else { soon };
         (somebody, Some(deadline.map_or(until, |deadline| deadline.min(until))))
+    }
+}
+
+fn cannot_list(errno: Errno) -> Error {
+    let error = Error::os("list the members of the job", errno);
+    match errno {
+        Errno::ACCES | Errno::PERM => {
+            error.hint("this process may no longer do what it could when the job was made")
+        }
+        _ => error,
     }
 }
 
@@ -210,7 +243,7 @@ pub(super) fn adopt(cgroup: BorrowedFd<'_>, process: &ProcessId) -> Result<()> {
 /// Somebody took the number over just before the move: it goes back to where its parent is, which
 /// is where it was born.
 fn give_back(pid: u32, from: BorrowedFd<'_>) {
-    let moved = Members(vec![from]).pids().contains(&pid);
+    let moved = Members(vec![from]).pids().is_ok_and(|pids| pids.contains(&pid));
     let proc = Proc::open().ok().filter(|_| moved);
     let parent = proc.and_then(|proc| proc.stat(pid as i32).ok()).map(|stat| stat.parent);
     let home = parent.and_then(|parent| place::cgroup_of(parent).ok());

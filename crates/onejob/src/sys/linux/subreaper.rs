@@ -165,7 +165,7 @@ impl Subreaper {
             Parent::Guards { guards, .. } => match guards.root() {
                 Some((pid, pidfd)) => Ok(Some(Root { pid, pidfd })),
                 None if self.have_finished(guards) => Ok(None),
-                None => Err(lost()),
+                None => Err(guards.silence(lost())),
             },
         }
     }
@@ -181,7 +181,7 @@ impl Subreaper {
                 result => return result,
             }
         }
-        Ok(nobody)
+        Err(lost())
     }
 
     /// What the guard bequeaths, which never changes.
@@ -219,10 +219,10 @@ impl Subreaper {
     }
 
     /// Whether a freeze stands, whoever has made it.
-    fn is_frozen(&self) -> bool {
+    fn is_frozen(&self) -> Result<bool> {
         match &self.record {
             Some(record) => record.is_frozen(),
-            None => !self.frozen.lock().unwrap_or_else(PoisonError::into_inner).is_empty(),
+            None => Ok(!self.frozen.lock().unwrap_or_else(PoisonError::into_inner).is_empty()),
         }
     }
 
@@ -388,7 +388,9 @@ impl Stoppable for Subreaper {
             Some(owner) => self.kill_with_owner(owner)?,
             None => below::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?,
         }
-        self.thaw_all()
+        // What is left of a freeze concerns the dead.
+        let _ = self.thaw_all();
+        Ok(())
     }
 }
 
@@ -434,7 +436,7 @@ impl Mechanism for Subreaper {
                         "the guard of the job was killed, the job ends",
                     ));
                 }
-                if self.is_frozen() {
+                if self.is_frozen()? {
                     return Err(members::frozen());
                 }
                 let Bequest { rights, limits } = self.inherit(guards, bequest)?;
@@ -521,9 +523,17 @@ impl Mechanism for Subreaper {
             list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
         };
         let stopped = freeze(&mut note)?;
-        if !list.stands() {
-            // Somebody has thawed the job meanwhile, without these.
-            below::thaw(stopped.iter().map(OwnedFd::as_fd));
+        match list.stands() {
+            Ok(true) => {}
+            // Another process has thawed the job meanwhile, without these.
+            Ok(false) => {
+                below::thaw(stopped.iter().map(OwnedFd::as_fd))
+                    .map_err(|e| Error::os("thaw the job", e))?;
+            }
+            Err(e) => {
+                let _ = below::thaw(stopped.iter().map(OwnedFd::as_fd));
+                return Err(Error::os("freeze the job", e));
+            }
         }
         Ok(())
     }
@@ -541,11 +551,11 @@ impl Mechanism for Subreaper {
             _ => [0; 2],
         };
         let members = self.processes()?;
-        let living = members.iter().filter(|member| !member.is_caller);
-        let [user, system] = living.fold(dead, |[user, system], member| {
-            let [more_user, more_system] = accounting::times(&member.id);
-            [user + more_user, system + more_system]
-        });
+        let [mut user, mut system] = dead;
+        for member in members.iter().filter(|member| !member.is_caller) {
+            let [more_user, more_system] = accounting::times(&member.id).map_err(failed)?;
+            (user, system) = (user + more_user, system + more_system);
+        }
         Ok(Stats {
             cpu_user: Some(Duration::from_micros(user)),
             cpu_system: Some(Duration::from_micros(system)),
@@ -594,17 +604,17 @@ impl Mechanism for Subreaper {
 impl Subreaper {
     /// Lets those go that a freeze has stopped.
     fn thaw_all(&self) -> Result<()> {
+        let failed = |e: io::Error| Error::os("thaw the job", e);
         match &self.record {
             Some(record) => record.thaw(|ids| {
-                ids.iter().try_for_each(|id| {
-                    let stopped = identity::find(id)?;
-                    below::thaw(stopped.iter().map(OwnedFd::as_fd));
-                    Ok(())
-                })
+                let held = ids.iter().filter_map(|id| identity::find(id).transpose());
+                let stopped = held.collect::<Result<Vec<_>>>()?;
+                below::thaw(stopped.iter().map(OwnedFd::as_fd)).map_err(failed)
             }),
             None => {
                 let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-                below::thaw(std::mem::take(&mut *frozen).iter().map(OwnedFd::as_fd));
+                below::thaw(frozen.iter().map(OwnedFd::as_fd)).map_err(failed)?;
+                frozen.clear();
                 Ok(())
             }
         }

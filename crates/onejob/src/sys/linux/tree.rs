@@ -100,16 +100,18 @@ impl Tree {
         let before = met.len();
         let mut known: HashSet<u64> = HashSet::new();
         const ROUNDS: usize = 16;
+        let mut failure = None;
         for _ in 0..ROUNDS {
+            failure = None;
             let mut grown = Vec::new();
             let mut coverage = Coverage::Whole;
             for top in met.iter().filter(|met| !call::is_dead(met.pidfd.as_raw_fd())) {
                 let _ = call::pidfd_send_signal(top.pidfd.as_raw_fd(), SIGSTOP);
                 let root = Root { pid: top.pid as i32, pidfd: top.pidfd.as_fd() };
                 let mut holder = Holder { known: &mut known, met: &mut grown };
-                if below::visit(&self.proc, root, &mut holder).map_err(failed)? == Coverage::Partial
-                {
-                    coverage = Coverage::Partial;
+                let of_it = below::visit(&self.proc, root, &mut holder).map_err(failed)?;
+                if of_it != Coverage::Whole {
+                    coverage = of_it;
                 }
             }
             let anew = grown.len();
@@ -117,6 +119,10 @@ impl Tree {
             if anew == 0 && coverage == Coverage::Whole {
                 break;
             }
+            failure = below::failure(coverage);
+        }
+        if let Some(errno) = failure {
+            return Err(failed(errno.into()));
         }
         Ok(met.len() - before)
     }

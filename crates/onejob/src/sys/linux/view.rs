@@ -42,8 +42,9 @@ impl View {
     }
 
     /// The cgroups of the job, as they are now.
-    fn cgroups(&self) -> Vec<(CString, OwnedFd)> {
+    fn cgroups(&self) -> Result<Vec<(CString, OwnedFd)>> {
         hierarchy::cgroups_of(self.base.as_fd(), self.record.id())
+            .map_err(|e| Error::os(format!("find the cgroups of job {}", self.record.id()), e))
     }
 
     /// Those of a job that is not over.
@@ -51,7 +52,7 @@ impl View {
         if self.record.is_over() {
             return Err(Error::stale(format!("the job {} has ended", self.record.id())));
         }
-        Ok(self.cgroups())
+        self.cgroups()
     }
 
     /// The one that takes new members.
@@ -66,7 +67,7 @@ impl View {
     /// The same, unless it is frozen.
     fn thawed(&self) -> Result<OwnedFd> {
         let current = self.current()?;
-        match Members(vec![current.as_fd()]).are_frozen() {
+        match Members(vec![current.as_fd()]).are_frozen()? {
             true => Err(members::frozen()),
             false => Ok(current),
         }
@@ -74,15 +75,15 @@ impl View {
 
     /// Somebody besides us, to be waited for.
     fn somebody(&self) -> Result<Option<Somebody>> {
-        let cgroups = self.cgroups();
-        if !holds_us(&cgroups) {
+        let cgroups = self.cgroups()?;
+        if !holds_us(&cgroups)? {
             return populated(&cgroups).map(|events| events.map(Somebody::In));
         }
         let members = members_of(&cgroups);
         loop {
-            let others = members.others();
-            match others.iter().find_map(|pid| members.held(&[*pid]).pop()) {
-                Some((_, pidfd)) => return Ok(Some(Somebody::Is(pidfd))),
+            let others = members.others()?;
+            match members.first_held(&others)? {
+                Some(pidfd) => return Ok(Some(Somebody::Is(pidfd))),
                 None if others.is_empty() => return Ok(None),
                 None => {}
             }
@@ -93,19 +94,19 @@ impl View {
     fn kill_others(&self) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            let cgroups = self.cgroups();
+            let cgroups = self.cgroups()?;
             let members = members_of(&cgroups);
-            let others = members.others();
+            let others = members.others()?;
             if others.is_empty() {
                 return Ok(());
             }
             members.signal(Signal::KILL)?;
-            if let Some((_, pidfd)) = members.held(&others[..1]).pop() {
+            if let Some((_, pidfd)) = members.held(&others[..1])?.pop() {
                 let soon = Instant::now() + Duration::from_millis(50);
                 wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], Some(soon));
             }
         }
-        let mut survivors = members_of(&self.cgroups()).list();
+        let mut survivors = members_of(&self.cgroups()?).list()?;
         survivors.retain(|process| !process.is_caller);
         Err(Error::still_alive(survivors, start.elapsed()))
     }
@@ -131,8 +132,8 @@ fn members_of(cgroups: &[(CString, OwnedFd)]) -> Members<'_> {
 }
 
 /// Whether the calling process is a member.
-fn holds_us(cgroups: &[(CString, OwnedFd)]) -> bool {
-    members_of(cgroups).pids().contains(&std::process::id())
+fn holds_us(cgroups: &[(CString, OwnedFd)]) -> Result<bool> {
+    Ok(members_of(cgroups).pids()?.contains(&std::process::id()))
 }
 
 /// What tells of a change in the first cgroup with members.
@@ -152,7 +153,7 @@ fn populated(cgroups: &[(CString, OwnedFd)]) -> Result<Option<Events>> {
 /// A cgroup that has gone meanwhile needs no thaw.
 fn thaw_empty(cgroup: BorrowedFd<'_>) {
     let members = Members(vec![cgroup]);
-    if members.are_frozen() {
+    if members.are_frozen().unwrap_or(true) {
         let _ = members.set_frozen(false);
     }
 }
@@ -164,7 +165,7 @@ impl Stoppable for View {
             answer => answer?,
         };
         let _ = self.signal(Signal::CONT);
-        members_of(&self.cgroups()).set_frozen(false)?;
+        members_of(&self.cgroups()?).set_frozen(false)?;
         Ok(asked)
     }
 
@@ -183,8 +184,8 @@ impl Stoppable for View {
     }
 
     fn kill(&self) -> Result<()> {
-        let cgroups = self.cgroups();
-        if holds_us(&cgroups) {
+        let cgroups = self.cgroups()?;
+        if holds_us(&cgroups)? {
             return self.kill_others();
         }
         let start = Instant::now();
@@ -198,7 +199,7 @@ impl Stoppable for View {
             let emptied = floor::empty(dir.as_raw_fd(), PATIENCE.as_millis() as i32)
                 .map_err(|e| Error::os(format!("end the cgroup {name:?}"), e))?;
             if !emptied {
-                let survivors = Members(vec![dir.as_fd()]).list();
+                let survivors = Members(vec![dir.as_fd()]).list()?;
                 return Err(Error::still_alive(survivors, start.elapsed()));
             }
             // It takes new members from now on, also if those before were killed frozen.
@@ -208,7 +209,8 @@ impl Stoppable for View {
     }
 
     fn reason(&self) -> StopReason {
-        members_of(&self.cgroups()).reason(Stats::default())
+        let cgroups = self.cgroups().unwrap_or_default();
+        members_of(&cgroups).reason(Stats::default())
     }
 }
 
@@ -216,7 +218,7 @@ impl Mechanism for View {
     fn guarantees(&self) -> Guarantees {
         let around = self.record.card.around;
         let mut promised = super::survey::promise_without_limits(crate::Mechanism::Cgroup, around);
-        if holds_us(&self.cgroups()) {
+        if !self.cgroups().and_then(|cgroups| holds_us(&cgroups)).is_ok_and(|holds| !holds) {
             // One by one, then, and only if they may be signalled.
             promised.kill = Kill::Converging;
             promised.crosses_setuid = privilege::crosses_users();
@@ -262,15 +264,15 @@ impl Mechanism for View {
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
-        Ok(members_of(&self.cgroups()).list())
+        members_of(&self.cgroups()?).list()
     }
 
     fn pids(&self) -> Result<Vec<u32>> {
-        Ok(members_of(&self.cgroups()).pids())
+        members_of(&self.cgroups()?).pids()
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
-        members_of(&self.cgroups()).signal(signal)
+        members_of(&self.cgroups()?).signal(signal)
     }
 
     fn record(&self) -> Option<&Record> {
@@ -279,7 +281,7 @@ impl Mechanism for View {
 
     /// But for the one of CPU time, which the kernel does not know.
     fn limits(&self) -> Result<Limits> {
-        Ok(limits::read(self.current()?.as_fd()))
+        limits::read(self.current()?.as_fd())
     }
 
     /// The owner reads them where they are written, and gives them to the next cgroup.
@@ -292,12 +294,12 @@ impl Mechanism for View {
             ))
             .hint("what its owner cannot have is not to be had, and CPU time is its own to set"));
         }
-        limits::write(current.as_fd(), &limits::read(current.as_fd()), limits)
+        limits::write(current.as_fd(), &limits::read(current.as_fd())?, limits)
     }
 
     fn freeze(&self) -> Result<()> {
         let cgroups = self.living()?;
-        if holds_us(&cgroups) {
+        if holds_us(&cgroups)? {
             return Err(members::would_freeze_us());
         }
         members_of(&cgroups).set_frozen(true)
@@ -308,9 +310,9 @@ impl Mechanism for View {
     }
 
     fn stats(&self) -> Result<Stats> {
-        let cgroups = self.cgroups();
+        let cgroups = self.cgroups()?;
         let members = members_of(&cgroups);
-        Ok(Stats { processes: members.pids().len(), ..members.usage() })
+        Ok(Stats { processes: members.pids()?.len(), ..members.usage()? })
     }
 
     fn release(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use super::{Each, ROUNDS, Root, pidfd_of, visit};
+use super::{Each, ROUNDS, Root, failure, pidfd_of, visit};
 use crate::{
     Error, Result,
     sys::linux::floor::{
@@ -29,8 +29,16 @@ pub(in crate::sys::linux) fn freeze(
     let mut known = HashSet::new();
     let mut error = None;
     let mut stop = |pid: i32, pidfd: BorrowedFd<'_>| {
-        if !known.insert(pid) || is_stopped(proc, pid) {
+        if !known.insert(pid) {
             return known.len();
+        }
+        match is_stopped(proc, pid) {
+            Ok(false) => {}
+            Ok(true) => return known.len(),
+            Err(errno) => {
+                error = Some(errno.into());
+                return known.len();
+            }
         }
         let kept = pidfd.try_clone_to_owned().and_then(|kept| note(pid, pidfd).map(|()| kept));
         match kept {
@@ -44,29 +52,49 @@ pub(in crate::sys::linux) fn freeze(
         known.len()
     };
     let mut met = also.map_or(0, |also| stop(also.pid, also.pidfd));
+    let mut coverage = Coverage::Partial;
     for _ in 0..ROUNDS {
         let before = met;
         let mut visitor = Each(|found: &Found| met = stop(found.pid, pidfd_of(found)));
-        let coverage = visit(proc, root, &mut visitor).map_err(failed)?;
+        coverage = match visit(proc, root, &mut visitor) {
+            Ok(coverage) => coverage,
+            Err(e) => {
+                error = error.or(Some(e));
+                break;
+            }
+        };
         if met == before && coverage == Coverage::Whole {
             break;
         }
     }
-    match error {
+    match error.or(failure(coverage).map(Into::into)) {
         Some(error) => {
-            thaw(stopped.iter().map(OwnedFd::as_fd));
+            let _ = thaw(stopped.iter().map(OwnedFd::as_fd));
             Err(failed(error))
         }
         None => Ok(stopped),
     }
 }
 
-fn is_stopped(proc: &Proc, pid: i32) -> bool {
-    proc.stat(pid).is_ok_and(|stat| matches!(stat.state, b'T' | b't'))
+fn is_stopped(proc: &Proc, pid: i32) -> std::result::Result<bool, Errno> {
+    match proc.stat(pid) {
+        Ok(stat) => Ok(matches!(stat.state, b'T' | b't')),
+        // Gone, or hidden from us (hidepid).
+        Err(Errno::NOENT | Errno::SRCH | Errno::PERM) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
-pub(in crate::sys::linux) fn thaw<'a>(stopped: impl Iterator<Item = BorrowedFd<'a>>) {
+/// Lets these processes go on: all of them, also after an error, which is the answer then.
+pub(in crate::sys::linux) fn thaw<'a>(
+    stopped: impl Iterator<Item = BorrowedFd<'a>>,
+) -> io::Result<()> {
+    let mut thawed = Ok(());
     for pidfd in stopped {
-        let _ = call::pidfd_send_signal(pidfd.as_raw_fd(), SIGCONT);
+        match call::pidfd_send_signal(pidfd.as_raw_fd(), SIGCONT) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => thawed = Err(errno.into()),
+        }
     }
+    thawed
 }

@@ -70,17 +70,27 @@ pub(super) fn pidfd_of(found: &Found) -> BorrowedFd<'_> {
 /// Meets everybody alive below the root once.
 fn meet(proc: &Proc, root: Root<'_>, mut each: impl FnMut(&Found)) -> io::Result<()> {
     let mut known = HashSet::new();
+    let mut coverage = Coverage::Partial;
     for _ in 0..ROUNDS {
         let mut visitor = Each(|found: &Found| {
             if known.insert(found.pid) {
                 each(found);
             }
         });
-        if visit(proc, root, &mut visitor)? == Coverage::Whole {
+        coverage = visit(proc, root, &mut visitor)?;
+        if coverage == Coverage::Whole {
             break;
         }
     }
-    Ok(())
+    failure(coverage).map_or(Ok(()), |errno| Err(errno.into()))
+}
+
+/// Why the last of several walks may not have seen all, if it was not the members' moving.
+pub(super) fn failure(coverage: Coverage) -> Option<Errno> {
+    match coverage {
+        Coverage::Failed(errno) => Some(errno),
+        Coverage::Whole | Coverage::Partial => None,
+    }
 }
 
 /// Everybody alive below the root.
@@ -120,7 +130,7 @@ fn children(proc: &Proc, root: Root<'_>) -> io::Result<Children> {
     let me = std::process::id() as i32;
     for pid in &pids {
         // A number that is somebody else's by now is only waited for, and looked at again then.
-        let Ok(pidfd) = identity::pidfd_open(*pid as u32) else { continue };
+        let Some(pidfd) = identity::held(*pid as u32)? else { continue };
         // Hidden from us (hidepid) does not mean gone.
         let is_child = || proc.stat(*pid).map_or(true, |stat| stat.parent == root.pid);
         if *pid != me && !call::is_dead(pidfd.as_raw_fd()) && is_child() {

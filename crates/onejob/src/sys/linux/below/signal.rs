@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, os::fd::AsRawFd};
 
-use super::{Each, ROUNDS, Root, visit};
+use super::{Each, ROUNDS, Root, failure, visit};
 use crate::{
     Error, Result, Signal,
     sys::linux::floor::{
@@ -23,16 +23,20 @@ pub(in crate::sys::linux) fn signal(
     if let Some(also) = also {
         reached.send(also.pid, also.pidfd.as_raw_fd());
     }
+    let mut coverage = Coverage::Partial;
     for _ in 0..ROUNDS {
         let before = reached.known.len();
-        let coverage =
+        coverage =
             visit(proc, root, &mut Each(|found: &Found| reached.send(found.pid, found.pidfd)))
                 .map_err(|e| Error::os("list the members of the job", e))?;
         if reached.known.len() == before && coverage == Coverage::Whole {
             break;
         }
     }
-    reached.count()
+    match failure(coverage) {
+        Some(errno) => Err(Error::os("list the members of the job", errno)),
+        None => reached.count(),
+    }
 }
 
 /// Who has been sent a signal, and how that went.

@@ -462,7 +462,7 @@ impl<'a> Guard<'a> {
                     if let Some(last) = &round.last {
                         poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);
                     }
-                    round.seen > 0 || round.coverage == Coverage::Partial
+                    round.seen > 0 || round.coverage != Coverage::Whole
                 }
                 Err(_) => true,
             };

@@ -296,7 +296,7 @@ impl TopDownKill<'_, '_> {
         if held.as_ref().is_some_and(|held| is_dead(held.raw())) {
             return None;
         }
-        let held = held.filter(|held| self.walk.has_parent(pid, held.raw(), parent));
+        let held = held.filter(|held| self.walk.has_parent(pid, held.raw(), parent) == Ok(true));
         if held.is_none() {
             self.round.coverage = Coverage::Partial;
         }

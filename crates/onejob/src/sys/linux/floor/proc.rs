@@ -95,7 +95,10 @@ impl Proc {
         match self.has_children_files.load(Ordering::Relaxed) {
             UNKNOWN => {
                 let own = Word::new().text(b"self/task/").number(getpid()).text(b"/children");
-                let has = openat(self.dir.raw(), own.as_c_str(), 0).is_ok();
+                let has = match openat(self.dir.raw(), own.as_c_str(), 0) {
+                    Err(errno) if is_short(errno) => return true,
+                    opened => opened.is_ok(),
+                };
                 self.has_children_files.store(if has { YES } else { NO }, Ordering::Relaxed);
                 has
             }
@@ -119,22 +122,29 @@ impl Proc {
             return read_numbers(&openat(self.dir.raw(), file.as_c_str(), 0)?, each);
         }
         let tasks = openat(self.dir.raw(), tasks.as_c_str(), O_DIRECTORY)?;
+        let mut read = Ok(());
         numbers_in(&tasks, &mut |thread| {
             let file = Word::new().number(thread).text(b"/children");
-            if let Ok(file) = openat(tasks.raw(), file.as_c_str(), 0) {
-                let _ = read_numbers(&file, each);
+            let file = openat(tasks.raw(), file.as_c_str(), 0);
+            match file.and_then(|file| read_numbers(&file, each)) {
+                // The thread has ended.
+                Err(Errno::NOENT | Errno::SRCH) => {}
+                of_thread => read = read.and(of_thread),
             }
-        })
+        })?;
+        read
     }
 
     /// Where the kernel was built without `children` files: everybody whose parent is `pid`.
     fn children_by_scan(&self, pid: i32, each: &mut dyn FnMut(i32)) -> Result<()> {
         let all = openat(self.dir.raw(), c".", O_DIRECTORY)?;
-        numbers_in(&all, &mut |candidate| {
-            if self.stat(candidate).is_ok_and(|stat| stat.parent == pid) {
-                each(candidate);
-            }
-        })
+        let mut read = Ok(());
+        numbers_in(&all, &mut |candidate| match self.stat(candidate) {
+            Ok(stat) if stat.parent == pid => each(candidate),
+            Err(errno) if is_short(errno) => read = Err(errno),
+            _ => {}
+        })?;
+        read
     }
 
     /// How many tasks the whole system has, and the latest number given to one (`proc_loadavg(5)`).
@@ -154,6 +164,11 @@ impl Proc {
         let len = read(file.raw(), &mut text)?;
         parse_stat(text.get(..len).unwrap_or(&[])).ok_or(Errno::SRCH)
     }
+}
+
+/// Whether an error means that this process has run out of something, and nothing about the file.
+fn is_short(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
 /// The name may hold spaces and parentheses, so the fields are counted from the last `)`.

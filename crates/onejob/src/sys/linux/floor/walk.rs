@@ -61,6 +61,25 @@ pub(crate) enum Coverage {
     Whole,
     /// Something moved or ran out of room: another walk will see more.
     Partial,
+    /// The kernel refused to say something, so that processes may live that were not seen.
+    Failed(Errno),
+}
+
+impl Coverage {
+    /// After an error with which a process could not be looked at. One that says that it is gone means
+    /// that it has moved.
+    fn worsen(&mut self, errno: Errno) {
+        match errno {
+            // A number that is a thread's by now is `INVAL` or `NOENT`, a process that `/proc` hides from
+            // us (hidepid) `PERM` or `NOENT`.
+            Errno::SRCH | Errno::NOENT | Errno::INVAL | Errno::PERM => {
+                if *self == Coverage::Whole {
+                    *self = Coverage::Partial;
+                }
+            }
+            errno => *self = Coverage::Failed(errno),
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -106,15 +125,19 @@ impl Walk<'_> {
         if pid <= 0 || pid == self.exclude {
             return false;
         }
-        let Ok(pidfd) = pidfd_open(pid) else {
-            *coverage = Coverage::Partial;
-            return false;
+        let pidfd = match pidfd_open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(errno) => {
+                coverage.worsen(errno);
+                return false;
+            }
         };
         if is_dead(pidfd.raw()) {
             return false;
         }
-        if !self.is_child(pid, pidfd.raw(), parent) {
-            *coverage = Coverage::Partial;
+        let is_child = self.is_child(pid, pidfd.raw(), parent);
+        if is_child != Ok(true) {
+            coverage.worsen(is_child.err().unwrap_or(Errno::SRCH));
             return false;
         }
         let found = Found { pid, pidfd: pidfd.raw(), parent: parent.pid };
@@ -128,8 +151,8 @@ impl Walk<'_> {
                 pidfd.into_raw();
                 true
             }
-            _ => {
-                *coverage = Coverage::Partial;
+            (listed, _) => {
+                coverage.worsen(listed.err().unwrap_or(Errno::SRCH));
                 visitor.leave(&found);
                 false
             }
@@ -151,27 +174,27 @@ impl Walk<'_> {
     }
 
     /// Whether the process behind `pidfd`, number `pid`, is a child of `parent`. See the proof above.
-    fn is_child(&self, pid: i32, pidfd: i32, parent: &Frame) -> bool {
+    fn is_child(&self, pid: i32, pidfd: i32, parent: &Frame) -> Result<bool> {
         // The signal 0 fails only for a parent that was reaped, whose number may be another's now.
-        self.has_parent(pid, pidfd, parent.pid)
-            && pidfd_send_signal(parent.pidfd, 0) != Err(Errno::SRCH)
+        Ok(self.has_parent(pid, pidfd, parent.pid)?
+            && pidfd_send_signal(parent.pidfd, 0) != Err(Errno::SRCH))
     }
 
     /// Half of the proof: that its parent has this number. The other half is that the parent is still
     /// there afterwards.
-    pub(crate) fn has_parent(&self, pid: i32, pidfd: i32, parent: i32) -> bool {
+    pub(crate) fn has_parent(&self, pid: i32, pidfd: i32, parent: i32) -> Result<bool> {
         match parent_of(pidfd) {
-            Ok(number) => return number == parent,
-            Err(Errno::SRCH) => return false,
+            Ok(number) => return Ok(number == parent),
+            Err(Errno::SRCH) => return Ok(false),
             Err(_) => {}
         }
         match self.proc.stat(pid) {
-            Ok(stat) => stat.parent == parent,
+            Ok(stat) => Ok(stat.parent == parent),
             // Hidden from us (hidepid) does not mean gone: ask the parent once more.
             Err(_) => {
                 let mut listed = false;
-                let asked = self.proc.children(parent, &mut |child| listed |= child == pid);
-                asked.is_ok() && listed
+                self.proc.children(parent, &mut |child| listed |= child == pid)?;
+                Ok(listed)
             }
         }
     }

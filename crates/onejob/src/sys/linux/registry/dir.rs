@@ -1,7 +1,7 @@
 //! Where records are, and whose.
 
 use std::{
-    env,
+    env, io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -56,7 +56,12 @@ impl Registry {
     pub(super) fn all() -> Result<Vec<Registry>> {
         let ours = place();
         let opened = places().into_iter().map(|path| match Registry::open(&path) {
-            Err(error) if error.is_not_found() || path != ours => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error)
+                if path != ours && (error.is_unsupported() || error.is_permission_denied()) =>
+            {
+                Ok(None)
+            }
             opened => opened.map(Some),
         });
         opened.filter_map(Result::transpose).collect()
@@ -175,12 +180,25 @@ impl Registry {
             Err(Errno::LOOP | Errno::NXIO) => return Err(self.hostile(id)),
             Err(e) => return Err(Error::os(format!("open the record of job {id}"), e)),
         };
-        let is_ours = fstat(&file).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && stat.st_uid == rustix::process::geteuid().as_raw()
-        });
-        let text = if is_ours { read(file.as_fd()) } else { return Err(self.hostile(id)) };
-        let text = text.unwrap_or_default();
+        let failed = |e: io::Error| Error::os(format!("read the record of job {id}"), e);
+        let stat = fstat(&file).map_err(|e| failed(e.into()))?;
+        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid == rustix::process::geteuid().as_raw();
+        if !is_ours {
+            return Err(self.hostile(id));
+        }
+        let text = match read(file.as_fd()) {
+            // It is no text, or longer than any record.
+            Err(e)
+                if matches!(
+                    e.raw_os_error().map(Errno::from_raw_os_error),
+                    None | Some(Errno::FBIG)
+                ) =>
+            {
+                String::new()
+            }
+            text => text.map_err(failed)?,
+        };
         let Some(card) = Card::parse(id, &text) else {
             let other = Card::format_of(&text).filter(|format| *format != FORMAT);
             let is_of_another = |format| other_record(&self.path.join(id), format, FORMAT);

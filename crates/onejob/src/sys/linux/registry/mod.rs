@@ -124,7 +124,11 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
         registry.sweep(&files);
         for id in files.into_iter().filter(|file| is_id(file.as_bytes())) {
             // One that is not ours to believe hides no other.
-            let Ok(Some(mut record)) = registry.record_of_any_format(&id) else { continue };
+            let mut record = match registry.record_of_any_format(&id) {
+                Err(error) if !error.is_unsupported() => return Err(error),
+                Ok(Some(record)) => record,
+                _ => continue,
+            };
             let left = deadline.saturating_duration_since(Instant::now());
             let is_living = match record.card.format {
                 card::FORMAT => record.is_held_or_cleared(left),
@@ -133,9 +137,12 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
             if !is_living {
                 continue;
             }
-            let leads_here =
-                |name: &Name| registry.id_of(name).is_ok_and(|found| found.as_ref() == Some(&id));
-            record.card.name = record.card.name.filter(leads_here);
+            let leads_to = record.card.name.as_ref().map(|name| registry.id_of(name)).transpose();
+            match leads_to {
+                Err(error) if !error.is_unsupported() => return Err(error),
+                Ok(Some(Some(found))) if found == id => {}
+                _ => record.card.name = None,
+            }
             entries.push(record.card.entry());
         }
     }
@@ -145,13 +152,15 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
 
 /// What is left of jobs: in cgroups, and of those that have records.
 pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
-    let mut leftovers = hierarchy::leftovers();
+    let mut leftovers = hierarchy::leftovers()?;
     for registry in Registry::all()? {
         for id in registry.ids()? {
-            if let Ok(Some(record)) = registry.record(&id)
-                && !record.is_held()
-            {
-                let members = record.members();
+            let record = match registry.record(&id) {
+                Err(error) if !error.is_unsupported() => return Err(error),
+                record => record.ok().flatten(),
+            };
+            if let Some(record) = record.filter(|record| !record.is_held()) {
+                let members = record.members()?;
                 let (place, kind) = (registry.path.join(id), LeftoverKind::Abandoned);
                 let stuck = stuck::why(&members);
                 leftovers.push(Leftover { place, processes: members.len(), kind, stuck });

@@ -152,7 +152,7 @@ impl Record {
 
     /// Whether the owner holds the job no more.
     pub(crate) fn is_over(&self) -> bool {
-        fstat(&self.file).map_or(true, |stat| stat.st_nlink == 0)
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Waits until the owner has let go of the job, or the guards have ended it; whether that came
@@ -261,6 +261,7 @@ impl Record {
                 wait_for(&mut [PollFd::new(guard.as_raw_fd(), POLLIN)], deadline);
             }
         }
+        // The record stays if its cgroups could not be looked for: it is all that leads to them.
         if let Some(base) = &self.card.base
             && !hierarchy::end_abandoned(base, &self.card.id, until)
         {
@@ -271,8 +272,9 @@ impl Record {
     }
 
     /// The members of a job in cgroups.
-    pub(super) fn members(&self) -> Vec<Process> {
-        self.card.base.as_deref().map_or(Vec::new(), |base| hierarchy::members(base, self.id()))
+    pub(super) fn members(&self) -> Result<Vec<Process>> {
+        let base = self.card.base.as_deref();
+        base.map_or(Ok(Vec::new()), |base| hierarchy::members(base, self.id()))
     }
 
     /// A socket where other processes of the user can ask the guards of this job.
@@ -322,9 +324,13 @@ impl Record {
     }
 
     /// Whether a freeze is written down.
-    pub(crate) fn is_frozen(&self) -> bool {
-        rustix::fs::accessat(&self.dir, self.frozen_file(), Access::EXISTS, AtFlags::empty())
-            .is_ok()
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        let list = self.frozen_file();
+        match rustix::fs::accessat(&self.dir, list, Access::EXISTS, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(Error::os("read whether the job is frozen", e)),
+        }
     }
 
     /// Hands everybody whom a freeze has stopped to `thaw`, and forgets them then: killed in
@@ -336,13 +342,16 @@ impl Record {
             Err(Errno::NOENT) => return Ok(()),
             list => list.map_err(|e| failed(e.into()))?,
         };
-        let listed = || -> Result<Vec<_>> {
+        let listed = || {
             let text = read(list.as_fd()).map_err(failed)?;
-            Ok(text.lines().filter_map(process_of).collect())
+            Ok::<_, Error>(text.lines().filter_map(process_of).collect::<Vec<_>>())
         };
         let before = listed()?;
         thaw(&before)?;
-        let _ = unlinkat(&self.dir, self.frozen_file(), AtFlags::empty());
+        match unlinkat(&self.dir, self.frozen_file(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::os("remove the list of frozen processes", e)),
+        }
         // What a freeze has added meanwhile.
         thaw(listed()?.get(before.len()..).unwrap_or(&[]))
     }
@@ -376,8 +385,8 @@ impl Freezing {
     }
 
     /// Whether nobody has thawed the job meanwhile.
-    pub(crate) fn stands(&self) -> bool {
-        fstat(&self.0).is_ok_and(|stat| stat.st_nlink > 0)
+    pub(crate) fn stands(&self) -> io::Result<bool> {
+        Ok(fstat(&self.0)?.st_nlink > 0)
     }
 }
 
