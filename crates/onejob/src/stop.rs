@@ -59,7 +59,14 @@ pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Resu
     let asked = if grace.is_zero() { 0 } else { job.ask(signal)? };
     // Whom nobody could ask nobody waits for.
     let patience = if asked == 0 { Duration::ZERO } else { grace };
-    let emptied = !grace.is_zero() && job.wait(start.checked_add(patience))?;
+    let emptied = match grace.is_zero() {
+        true => false,
+        false => match job.wait(start.checked_add(patience)) {
+            // What may not be looked at can perhaps be killed all the same.
+            Err(error) if error.is_permission_denied() => false,
+            waited => waited?,
+        },
+    };
     // Also after a polite end: the kill proves the emptiness and costs nothing then.
     job.kill()?;
     Ok(StopReport { asked, killed: !emptied, took: start.elapsed(), reason: job.reason() })

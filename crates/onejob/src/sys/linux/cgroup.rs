@@ -35,8 +35,8 @@ use super::{
     wait_for,
 };
 use crate::{
-    Accounting, Command, Error, Guarantees, Limits, OwnerDeath, Process, ProcessId, Resources,
-    Result, Signal, Stats, StopReason,
+    Accounting, Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
+    Resources, Result, Signal, Stats, StopReason,
     job::{Around, Spec},
     stop::Stoppable,
     sys::Mechanism,
@@ -320,6 +320,19 @@ impl Cgroup {
         Ok(())
     }
 
+    /// What this process may no longer do, since it has given up its privileges, a guard still may.
+    fn take_down_or_have_ended(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
+        match self.take_down(cgroup) {
+            Err(error)
+                if error.is_permission_denied() && self.base.have_ended(cgroup, PATIENCE) =>
+            {
+                cgroup.has_ended();
+                Ok(())
+            }
+            taken_down => taken_down,
+        }
+    }
+
     /// Removes those that were killed, and remembers what their members had used. One that somebody
     /// was put into since then stays.
     fn retire(&self, cgroups: &mut Vec<Arc<hierarchy::Cgroup>>) {
@@ -414,6 +427,17 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// Whether this process has given up what it takes to use the cgroups of the job.
+    fn is_out_of_reach(&self) -> bool {
+        let current = self.lock().last().cloned();
+        current.is_some_and(|current| {
+            let opened = call::openat(current.dir.as_raw_fd(), c"cgroup.kill", call::O_WRONLY);
+            matches!(opened, Err(Errno::ACCES | Errno::PERM))
+        })
+    }
+}
+
 fn still_alive(cgroup: &hierarchy::Cgroup, start: Instant) -> Error {
     match Members(vec![cgroup.dir.as_fd()]).list() {
         Ok(survivors) => Error::still_alive(survivors, start.elapsed()),
@@ -468,7 +492,11 @@ impl Stoppable for Cgroup {
             answer => answer?,
         };
         let _ = self.signal(Signal::CONT);
-        self.thaw()?;
+        match self.thaw() {
+            // The kill reaches frozen members as well.
+            Err(error) if error.is_permission_denied() => {}
+            thawed => thawed?,
+        }
         Ok(asked)
     }
 
@@ -485,7 +513,8 @@ impl Stoppable for Cgroup {
             Around::Caller => self.step_out()?,
         };
         // One with a member that cannot die keeps no other alive.
-        let ended: Vec<_> = cgroups.iter().map(|cgroup| self.take_down(cgroup)).collect();
+        let ended: Vec<_> =
+            cgroups.iter().map(|cgroup| self.take_down_or_have_ended(cgroup)).collect();
         ended.into_iter().collect::<Result<()>>()?;
         // What stays behind empty goes with the job, or by the guards.
         if self.around == Around::Caller || !self.base.guards().stand() {
@@ -521,8 +550,20 @@ impl Mechanism for Cgroup {
         if self.base.accounts("io") {
             promised.io_accounting = Accounting::Everyone;
         }
-        if !self.base.guards().answer() {
+        let guards_answer = self.base.guards().answer();
+        if !guards_answer {
             promised.limits = promised.limits.without(Resources::CPU_TIME);
+        }
+        if self.is_out_of_reach() {
+            promised.freeze = Freeze::None;
+            promised.limits = Resources::NONE;
+            promised.cpu_accounting = Accounting::None;
+            promised.memory_accounting = Accounting::None;
+            promised.io_accounting = Accounting::None;
+            if !guards_answer {
+                promised.kill = Kill::BestEffort;
+                promised.crosses_setuid = false;
+            }
         }
         promised
     }
@@ -679,7 +720,10 @@ impl Mechanism for Cgroup {
                 self.lock().iter().for_each(|cgroup| self.base.leave_to_guards(cgroup));
             }
             // Out of descriptors, most likely; the guards have their own.
-            Err(_) => cgroups.iter().for_each(|cgroup| self.base.have_ended(cgroup, PATIENCE)),
+            // Or without the permission, which they still have.
+            Err(_) => cgroups.iter().for_each(|cgroup| {
+                self.base.have_ended(cgroup, PATIENCE);
+            }),
         }
         // Last: a job is over when its record is gone.
         self.record.take().inspect(Record::remove);

@@ -285,19 +285,23 @@ impl Base {
         self.guards().end_cgroup(cgroup.job, cgroup.number);
     }
 
-    /// Has a guard end a cgroup, and waits for that: needs no descriptor.
-    pub(super) fn have_ended(&self, cgroup: &Cgroup, patience: Duration) {
+    /// Has a guard end a cgroup, and waits for that: needs no descriptor, and no permission that this
+    /// process has given up. Whether it is gone.
+    pub(super) fn have_ended(&self, cgroup: &Cgroup, patience: Duration) -> bool {
         self.leave_to_guards(cgroup);
         let start = Instant::now();
         // Without a descriptor there is no event to wait for.
         let mut pause = Duration::from_millis(1);
         while start.elapsed() < patience {
             match rustix::fs::unlinkat(self.dir(), &cgroup.name, AtFlags::REMOVEDIR) {
-                Err(rustix::io::Errno::BUSY) => std::thread::sleep(pause),
-                _ => return,
+                Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => return true,
+                Err(_) if is_missing(self.dir(), &cgroup.name) => return true,
+                Err(_) if !self.guards().answer() => return false,
+                Err(_) => std::thread::sleep(pause),
             }
             pause = (pause * 2).min(Duration::from_millis(100));
         }
+        false
     }
 
     pub(super) fn guards(&self) -> Arc<Guards> {
@@ -781,6 +785,12 @@ fn open_job_file(cgroup: BorrowedFd<'_>, name: &CStr, flags: i32) -> io::Result<
     let file = cgroup_walk::open_file(cgroup.as_raw_fd(), name, flags)?.into_raw();
     // SAFETY: just opened, and given up by its owner.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// Whether there is nothing of this name.
+fn is_missing(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    let looked = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    matches!(looked, Err(rustix::io::Errno::NOENT))
 }
 
 /// Whether the kernel says that the cgroup behind a descriptor has been removed.
