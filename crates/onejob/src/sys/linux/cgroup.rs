@@ -28,7 +28,7 @@ use super::{
     },
     hierarchy::{self, Base, Remote, is_gone, write_text},
     is_past, limits as files,
-    members::{self, Hasty, Members},
+    members::{self, Hasty, Members, Pauses},
     milliseconds_until,
     registry::{Card, Record},
     spawn::{self, Memory},
@@ -398,6 +398,7 @@ impl Cgroup {
 
     /// The caller is in there: wait for one of the others after the other.
     fn wait_others(&self, deadline: Option<Instant>) -> Result<bool> {
+        let mut pauses = Pauses::new();
         loop {
             reap_unwaited();
             let cgroups = self.all();
@@ -410,8 +411,12 @@ impl Cgroup {
             if is_past(deadline) {
                 return Ok(first.is_none() && members.others()?.is_empty());
             }
-            if let Some(pidfd) = first {
-                wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
+            match first {
+                Some(pidfd) => {
+                    wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
+                }
+                // Gone since.
+                None => wait_for(&mut [], pauses.next(deadline)),
             }
         }
     }

@@ -366,7 +366,10 @@ impl Base {
                 _ => error,
             }
         };
-        loop {
+        // More often it is not taken away by processes that look for abandoned ones.
+        const TRIES: usize = 100;
+        let mut last = rustix::io::Errno::EXIST;
+        for _ in 0..TRIES {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number > 0 {
                 self.mark_followed(job).map_err(failed)?;
@@ -395,9 +398,12 @@ impl Base {
                 }
                 // Taken by a sweeper, or looked at by one that only looks for leftovers.
                 Err(
-                    rustix::io::Errno::AGAIN | rustix::io::Errno::NOENT | rustix::io::Errno::NODEV,
+                    e @ (rustix::io::Errno::AGAIN
+                    | rustix::io::Errno::NOENT
+                    | rustix::io::Errno::NODEV),
                 ) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
+                    last = e;
                 }
                 Err(e) => {
                     let _ = rustix::fs::unlinkat(self.dir(), &name, AtFlags::REMOVEDIR);
@@ -405,6 +411,7 @@ impl Base {
                 }
             }
         }
+        Err(failed(last))
     }
 }
 

@@ -175,6 +175,22 @@ impl Hasty {
     }
 }
 
+/// The pauses of a loop that has no event to wait for: each is twice the one before.
+pub(super) struct Pauses(Duration);
+
+impl Pauses {
+    pub(super) fn new() -> Pauses {
+        Pauses(Duration::from_millis(1))
+    }
+
+    /// The end of the next pause, at the deadline at the latest.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Instant> {
+        let end = Instant::now() + self.0;
+        self.0 = (self.0 * 2).min(Duration::from_secs(1));
+        Some(deadline.map_or(end, |deadline| deadline.min(end)))
+    }
+}
+
 fn cannot_list(errno: Errno) -> Error {
     let error = Error::os("list the members of the job", errno);
     match errno {

@@ -17,7 +17,7 @@ use super::{
     },
     hierarchy::{self, is_gone},
     is_past, limits,
-    members::{self, Members},
+    members::{self, Members, Pauses},
     privilege,
     registry::{Record, Watch},
     spawn, wait_for,
@@ -80,13 +80,11 @@ impl View {
             return populated(&cgroups).map(|events| events.map(Somebody::In));
         }
         let members = members_of(&cgroups);
-        loop {
-            let others = members.others()?;
-            match members.first_held(&others)? {
-                Some(pidfd) => return Ok(Some(Somebody::Is(pidfd))),
-                None if others.is_empty() => return Ok(None),
-                None => {}
-            }
+        let others = members.others()?;
+        match members.first_held(&others)? {
+            Some(pidfd) => Ok(Some(Somebody::Is(pidfd))),
+            None if others.is_empty() => Ok(None),
+            None => Ok(Some(Somebody::NotHeld)),
         }
     }
 
@@ -101,10 +99,10 @@ impl View {
                 return Ok(());
             }
             members.signal(Signal::KILL)?;
-            if let Some((_, pidfd)) = members.held(&others[..1])?.pop() {
-                let soon = Instant::now() + Duration::from_millis(50);
-                wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], Some(soon));
-            }
+            let first = members.held(&others[..1])?.pop();
+            let first = first.as_ref().map_or(-1, |(_, pidfd)| pidfd.as_raw_fd());
+            let soon = Instant::now() + Duration::from_millis(50);
+            wait_for(&mut [PollFd::new(first, POLLIN)], Some(soon));
         }
         let mut survivors = members_of(&self.cgroups()?).list()?;
         survivors.retain(|process| !process.is_caller);
@@ -116,6 +114,8 @@ impl View {
 enum Somebody {
     In(Events),
     Is(OwnedFd),
+    /// A process that has ended since, or that could not be opened.
+    NotHeld,
 }
 
 impl Somebody {
@@ -123,6 +123,7 @@ impl Somebody {
         match self {
             Somebody::In(events) => events.poll_fd(),
             Somebody::Is(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
+            Somebody::NotHeld => PollFd::new(-1, 0),
         }
     }
 }
@@ -171,6 +172,7 @@ impl Stoppable for View {
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         let watch = Watch::new(&self.record)?.also(self.base.as_fd())?;
+        let mut pauses = Pauses::new();
         loop {
             if self.record.is_over() || watch.finish_if_abandoned(&self.record) {
                 return Ok(true);
@@ -179,7 +181,11 @@ impl Stoppable for View {
             if is_past(deadline) {
                 return Ok(false);
             }
-            watch.wait(vec![somebody.poll_fd()], deadline);
+            let until = match somebody {
+                Somebody::NotHeld => pauses.next(deadline),
+                _ => deadline,
+            };
+            watch.wait(vec![somebody.poll_fd()], until);
         }
     }
 

@@ -8,6 +8,7 @@
 use super::{
     call::{self, CStr, Errno, POLLIN, PollFd, Result, close},
     cgroup::{self, Events},
+    cgroup_walk::is_gone,
     message::{self, Message},
     proc::number,
 };
@@ -15,8 +16,13 @@ use super::{
 /// How many cgroups can have a budget at once.
 const MOST: usize = 512;
 
-/// Milliseconds between two looks at members that are being killed.
-const KILLING: u64 = 50;
+/// Microseconds between the first two looks at members that are being killed, and the longest pause: one
+/// can be stuck in the kernel. Each pause is twice the one before.
+const FIRST_PAUSE: u64 = 50_000;
+const LONGEST_PAUSE: u64 = 60_000_000;
+
+/// Microseconds until a failed look is repeated.
+const AFTER_ERROR: u64 = 1_000_000;
 
 #[derive(Clone, Copy)]
 struct Budget {
@@ -31,6 +37,8 @@ struct Budget {
     /// When to look next, in microseconds.
     due: u64,
     over: bool,
+    /// The pause after the next look at members that are being killed, in microseconds.
+    pause: u64,
 }
 
 pub(crate) struct Budgets {
@@ -40,7 +48,15 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     pub(crate) const NONE: Budgets = Budgets {
-        all: [Budget { cgroup: 0, owner: 0, most: 0, cpus: 0, due: 0, over: false }; MOST],
+        all: [Budget {
+            cgroup: 0,
+            owner: 0,
+            most: 0,
+            cpus: 0,
+            due: 0,
+            over: false,
+            pause: FIRST_PAUSE,
+        }; MOST],
         count: 0,
     };
 
@@ -50,7 +66,15 @@ impl Budgets {
             self.forget(|budget| budget.is_forsaken());
         }
         let slot = self.all.get_mut(self.count).ok_or(Errno::AGAIN)?;
-        *slot = Budget { cgroup, owner, most, cpus: cpus.max(1), due: 0, over: false };
+        *slot = Budget {
+            cgroup,
+            owner,
+            most,
+            cpus: cpus.max(1),
+            due: 0,
+            over: false,
+            pause: FIRST_PAUSE,
+        };
         self.count += 1;
         Ok(())
     }
@@ -99,7 +123,9 @@ impl Budget {
             }
             Ok(_) => self.end(now),
             // Removed.
-            Err(_) => u64::MAX,
+            Err(errno) if is_gone(errno) => u64::MAX,
+            // Without a descriptor, say: the limit holds all the same.
+            Err(_) => now.saturating_add(AFTER_ERROR),
         };
     }
 
@@ -111,11 +137,16 @@ impl Budget {
             // Whom the first kill has overlooked.
             cgroup::kill_listed(self.cgroup);
         }
-        let killed = cgroup::kill(self.cgroup);
-        let empty = Events::open(self.cgroup).and_then(|events| events.is(b"populated 0"));
-        match (killed, empty) {
-            (Ok(()), Ok(false)) => now.saturating_add(KILLING * 1000),
-            _ => u64::MAX,
+        // Whether that has succeeded shows by its being empty.
+        let _ = cgroup::kill(self.cgroup);
+        match Events::open(self.cgroup).and_then(|events| events.is(b"populated 0")) {
+            Ok(true) => u64::MAX,
+            Err(errno) if is_gone(errno) => u64::MAX,
+            Ok(false) | Err(_) => {
+                let pause = self.pause;
+                self.pause = (pause * 2).min(LONGEST_PAUSE);
+                now.saturating_add(pause)
+            }
         }
     }
 
