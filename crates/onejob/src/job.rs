@@ -18,7 +18,9 @@ use crate::{
 /// A set of processes managed as one unit. Membership is inherited by everything a member starts.
 ///
 /// Dropping a `Job` kills it, unless it was [released](Job::release); dropping it in a forked copy
-/// of the process that made it does nothing. No method ever acts on the process that calls it: on
+/// of the process that made it does nothing, and starting or adopting a process there is an error: the
+/// job belongs to the process that made it, and ends with it. A program that forks itself into the
+/// background (`daemon(3)`) makes its jobs afterwards. No method ever acts on the process that calls it: on
 /// an [enclosed](JobBuilder::enclose) job `processes` and `tree` show the caller, marked, and every
 /// other method is about the others.
 ///
@@ -26,6 +28,8 @@ use crate::{
 pub struct Job {
     sys: sys::Job,
     made_by: sys::ProcessToken,
+    /// Whether it ends with us; not a view of another job.
+    is_owned: bool,
 }
 
 impl Job {
@@ -53,7 +57,7 @@ impl Job {
     /// ids; [`is_permission_denied`](Error::is_permission_denied) if it is another user's.
     pub fn open(job: &str) -> Result<Job> {
         let made_by = sys::ProcessToken::current()?;
-        Ok(Job { sys: sys::open(&Name::new(job)?)?, made_by })
+        Ok(Job { sys: sys::open(&Name::new(job)?)?, made_by, is_owned: false })
     }
 
     /// Starts a process as a member: it is in the job before its first instruction.
@@ -65,6 +69,7 @@ impl Job {
     pub fn spawn(&self, mut command: impl BorrowMut<Command>) -> Result<Child> {
         let command = command.borrow_mut();
         command.check()?;
+        self.is_not_a_copy()?;
         self.sys.spawn(command)
     }
 
@@ -80,6 +85,7 @@ impl Job {
     /// enclosed: its members must be started by the guard. The same under
     /// [`Mechanism::JobObject`], which std's command cannot be told of.
     pub fn spawn_std(&self, command: &mut std::process::Command) -> Result<std::process::Child> {
+        self.is_not_a_copy()?;
         self.sys.join_on_exec(command)?;
         let program = command.get_program().to_os_string();
         command.spawn().map_err(|e| Error::exec(format!("start {program:?} into the job"), e))
@@ -97,7 +103,20 @@ impl Job {
             return Err(Error::invalid("a process cannot adopt itself")
                 .hint("JobBuilder::enclose makes a job around the calling process"));
         }
+        self.is_not_a_copy()?;
         self.sys.adopt(process)
+    }
+
+    /// Where the owner has forked, its guards take the copy for no owner: what that started would end
+    /// with the process that made the job.
+    fn is_not_a_copy(&self) -> Result<()> {
+        if !self.is_owned || self.made_by.is_current() {
+            return Ok(());
+        }
+        Err(Error::unsupported(
+            "this process is a forked copy of the one that made the job, which ends with that",
+        )
+        .hint("make the job after the fork, also after daemon(3)"))
     }
 
     /// Its living members.
@@ -458,7 +477,7 @@ impl JobBuilder {
             }
             match sys::Job::new(mechanism, &spec) {
                 Ok(sys) => {
-                    let job = Job { sys, made_by };
+                    let job = Job { sys, made_by, is_owned: true };
                     match self.broken(&job) {
                         unmet if unmet.is_empty() => return Ok(job),
                         unmet => refusals.push(format!("{mechanism} lacks {}", unmet.join(", "))),

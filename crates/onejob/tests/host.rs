@@ -99,3 +99,23 @@ fn run_does_what_the_doctor_says() {
         }
     }
 }
+
+/// An owner in a threaded cgroup, where no job can be made, stays below its own limits: its members are
+/// not moved to another place in the hierarchy.
+#[test]
+fn a_threaded_owner_keeps_its_members_where_it_is() {
+    if !can_change_hosts() {
+        return;
+    }
+    let place = Place::new();
+    let threaded = place.0.join("threaded");
+    fs::create_dir(&threaded).expect("a cgroup");
+    fs::write(threaded.join("cgroup.type"), "threaded").expect("a threaded cgroup");
+    // A domain for its threads, with the shell in it first.
+    let (domain, below) = (place.0.display(), threaded.display());
+    let enter = format!("echo 0 >{domain}/cgroup.procs; echo 0 >{below}/cgroup.threads");
+    let run = on_a_host(&enter, &["run", "--", "cat", "/proc/self/cgroup"]);
+    let said = text(&run.stdout);
+    let its = said.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    assert!(its.ends_with("/threaded"), "{its}: {}", text(&run.stderr));
+}

@@ -59,3 +59,29 @@ fn a_spawn_during_a_view_s_kill_starts_a_process() {
         spawns_while(&job, || assert!(view.kill().is_ok()));
     });
 }
+
+/// A forked copy of the owner, as `daemon(3)` makes it, is told that the job is not its own: the same
+/// error under every mechanism.
+#[test]
+fn a_forked_copy_starts_nothing() {
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        // SAFETY: the copy tries to start a process, and ends without running anything else.
+        let copy = unsafe { libc::fork() };
+        assert!(copy >= 0, "forked");
+        if copy == 0 {
+            let refused = job.spawn(Command::new("true")).err();
+            let is_clear = refused.is_some_and(|error| {
+                error.is_unsupported() && error.to_string().contains("forked copy")
+            });
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(i32::from(!is_clear)) };
+        }
+        let mut status = -1;
+        // SAFETY: the status is a local.
+        assert_eq!(unsafe { libc::waitpid(copy, &mut status, 0) }, copy);
+        assert_eq!(status, 0, "{mechanism}: the copy is told so");
+        let mut child = job.spawn(Command::new("true")).expect("the owner's own");
+        assert!(child.wait().expect("a status").success());
+    });
+}

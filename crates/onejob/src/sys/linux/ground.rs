@@ -69,7 +69,8 @@ impl Ground {
         let guards: Vec<_> = guards.iter().flat_map(|guards| guards.living()).collect();
         let is_ours =
             |pid: u32| pid == std::process::id() || guards.iter().any(|guard| guard.pid == pid);
-        let listed = procs(self.dir.as_fd());
+        let listed = read_text(self.dir.as_fd(), "cgroup.procs")
+            .map_err(|e| Error::os(format!("list the members of our cgroup {shown}"), e))?;
         let listed: Vec<u32> =
             listed.split_whitespace().map(|pid| pid.parse().unwrap_or(0)).collect();
         if !listed.iter().all(|pid| is_ours(*pid)) {
@@ -111,13 +112,15 @@ fn is_delegated(dir: BorrowedFd<'_>, path: &Path) -> bool {
         let mut value = [0_u8; 8];
         rustix::fs::fgetxattr(dir, name, &mut value).is_ok_and(|len| value[..len] == *b"1")
     };
-    let is_top = path.parent().is_none_or(|above| !above.join("cgroup.procs").exists());
+    let is_cgroup = |above: &Path| above.join("cgroup.procs").try_exists();
+    let is_top = path.parent().is_none_or(|above| matches!(is_cgroup(above), Ok(false)));
     is_top || said("user.delegate") || said("trusted.delegate")
 }
 
 /// The root of the whole hierarchy.
 fn is_root(dir: BorrowedFd<'_>) -> bool {
-    !has(dir, "cgroup.type")
+    let looked = rustix::fs::accessat(dir, "cgroup.type", Access::EXISTS, AtFlags::empty());
+    matches!(looked, Err(rustix::io::Errno::NOENT))
 }
 
 /// Whether cgroups here can be killed as one, without which no kill of a job in a cgroup would be
@@ -159,14 +162,18 @@ pub(super) fn lacks_kill(place: &Place) -> bool {
     own.is_some_and(|own| !has_kill(own.as_fd()))
 }
 
+/// Whether our own cgroup holds threads of processes that are accounted above it: no other cgroup is
+/// below the same limits.
+pub(super) fn is_threaded(place: &Place) -> bool {
+    let own = place.path().ok().and_then(|path| hierarchy::open_base(&path).ok());
+    let kind = own.and_then(|own| read_text(own.as_fd(), "cgroup.type").ok());
+    kind.is_some_and(|kind| kind.contains("threaded"))
+}
+
 /// Whether controllers can be handed down from here. With members the kernel lets `cpu` and `pids` be
 /// enabled all the same, which makes the cgroup a threaded one, below which there can be no jobs.
 pub(super) fn is_free(dir: BorrowedFd<'_>) -> bool {
-    is_root(dir) || procs(dir).trim().is_empty()
-}
-
-fn procs(dir: BorrowedFd<'_>) -> String {
-    read_text(dir, "cgroup.procs").unwrap_or_default()
+    is_root(dir) || read_text(dir, "cgroup.procs").is_ok_and(|procs| procs.trim().is_empty())
 }
 
 /// See [`Ground::limits`].
@@ -180,5 +187,6 @@ pub(super) fn limits_below(dir: BorrowedFd<'_>) -> Resources {
 
 /// Whether we are a member of somebody's job: who is may not leave it, not even by way of systemd.
 pub(super) fn is_in_a_job(place: &Place) -> bool {
-    place.name().is_ok_and(|name| name.split('/').any(|part| is_a_jobs(part.as_bytes())))
+    // Where that cannot be read, nothing is left.
+    place.name().map_or(true, |name| name.split('/').any(|part| is_a_jobs(part.as_bytes())))
 }

@@ -168,6 +168,8 @@ impl Base {
             Err(error) if !error.is_unsupported() => return Err(error),
             // A scope would be a cgroup of the same kernel.
             Err(error) if ground::lacks_kill(&place) => return Err(error),
+            // What limits our threads would not limit the job.
+            Err(error) if ground::is_threaded(&place) => return Err(error),
             Err(error) => error,
             Ok(own) => {
                 let lacking = wanted.without(own.limits());
