@@ -11,6 +11,7 @@
 mod bins;
 mod bystanders;
 mod eventually;
+pub mod fuzz;
 mod owner;
 mod random;
 mod report;

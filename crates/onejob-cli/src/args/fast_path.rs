@@ -137,4 +137,28 @@ mod tests {
             assert!(run.is_some_and(|run| !run.command.is_empty()), "{line}");
         }
     }
+
+    /// The same for random lines.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn random_lines_agree_with_clap() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let lines = [
+            "-t\n5m\n--\nmake\n-j8",
+            "-n\ndev\n-k\n1.5\n-s\nSIGINT\nserver",
+            "--name\n-\n--timeout\n0\n--kill-after\n10ms\n--signal\nRTMIN+1\n--mechanism\nsubreaper\nx",
+            "--\n-t\n--help",
+        ];
+        let seeds: Vec<_> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+        testkit::fuzz::torture(&seeds, |bytes| {
+            let words = bytes.split(|byte| *byte == b'\n');
+            let words: Vec<_> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
+            let Some(fast) = run(words.iter().cloned()) else { return };
+            let line = ["onejob", "run"].map(OsString::from).into_iter().chain(words);
+            match RunOnly::try_parse_from(line) {
+                Ok(RunOnly::Run(clap)) => assert_eq!(format!("{fast:?}"), format!("{clap:?}")),
+                Err(error) => panic!("clap refuses it: {error}"),
+            }
+        });
+    }
 }

@@ -274,4 +274,50 @@ mod tests {
             assert!(duration(text).unwrap_err().starts_with("duration too long"), "{text:?}");
         }
     }
+
+    /// No text makes a parser panic; a value that is accepted can be given again.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn any_text_is_read_or_refused() {
+        let texts = [
+            "1.5",
+            "500ms",
+            "1h",
+            "18446744073709551615d",
+            "0.000000000000000000001",
+            "512M",
+            "8388607T",
+            "10000",
+            "=7",
+            "-1",
+            ".5",
+            "99999999999999999999.9m",
+            "\u{e9}s",
+        ];
+        let seeds: Vec<_> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        testkit::fuzz::torture(&seeds, |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            if let Ok(time) = duration(text) {
+                let nanos = format!("{}.{:09}", time.as_secs(), time.subsec_nanos());
+                assert_eq!(duration(&nanos), Ok(time));
+                let is_zero = !text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+                assert_eq!(time.is_zero(), is_zero, "a positive duration never becomes zero");
+            }
+            if let Ok(bytes) = size_or_zero(text) {
+                assert_eq!(size_or_zero(&bytes.to_string()), Ok(bytes));
+            }
+            if let Ok(number) = weight(text) {
+                assert!((1..=10_000).contains(&number));
+            }
+            if let Ok(number) = cpus(text) {
+                assert!(number > 0.0 && number.is_finite());
+            }
+            let _ = (count(text), interval(text));
+            for target in [target(text), kill_target(text)].into_iter().flatten() {
+                if let Target::Pid(pid) = target {
+                    assert!(pid > 0 && i32::try_from(pid).is_ok());
+                }
+            }
+        });
+    }
 }

@@ -143,4 +143,24 @@ mod tests {
             assert_eq!(parsed(line).unwrap_err(), message, "{line}");
         }
     }
+
+    /// Any line gives options that exist, and the words after them are the last of the line.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn any_line_is_read_or_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let lines =
+            ["-vpk5\n1", "--kill-after=5\n--kill\n6\n--kill=\n--\n-v", "-s\n\u{e9}\n-", "--ver"];
+        let seeds: Vec<_> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+        testkit::fuzz::torture(&seeds, |bytes| {
+            let words = bytes.split(|byte| *byte == b'\n');
+            let words: Vec<_> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
+            let Ok(line) = parse(words.clone(), &SPECS) else { return };
+            assert!(words.ends_with(&line.words));
+            for (letter, value) in line.options {
+                let spec = SPECS.iter().find(|spec| spec.0 == letter).expect("an option");
+                assert_eq!(value.is_some(), spec.2, "-{letter}");
+            }
+        });
+    }
 }

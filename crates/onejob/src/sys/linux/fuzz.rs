@@ -2,14 +2,15 @@
 //! if it has used what it should have refused.
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only a fuzzer is outside"))]
 
-use std::ops::Range;
+use std::{ops::Range, path::Path};
 
 use super::{
     floor::{
         exec::{List, Mapping, Plan},
         message::{self, Message},
-        request,
+        proc, request,
     },
+    place,
     registry::Card,
 };
 
@@ -98,8 +99,34 @@ fn assert_inside(plan: &Plan, memory: Range<u64>, is_own: impl Fn(i32) -> bool) 
     assert_eq!((plan.hook, plan.hook_data), (0, 0));
 }
 
+/// What a bus sends: a message is whole, and no longer than what came.
+#[cfg(feature = "systemd")]
+pub fn bus(bytes: &[u8]) {
+    super::scope::fuzz(bytes);
+}
+
+/// `/proc/PID/stat`. A name is a part of the text.
+pub fn stat(bytes: &[u8]) {
+    if let Some(stat) = proc::parse_stat(bytes) {
+        let name = &stat.name[..stat.name_len];
+        assert!(name.is_empty() || bytes.windows(name.len()).any(|part| part == name));
+    }
+}
+
+/// The list of mounts. The directory of a cgroup ends with what is below the root of its mount.
+pub fn mounts(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for own in ["/", "/a", "/a/b c"] {
+        if let Some(path) = place::locate(Path::new(own), text) {
+            assert!(path.as_os_str().len() <= text.len() + own.len() + 1, "{path:?}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use testkit::fuzz::torture;
+
     use super::*;
     use crate::{
         Command,
@@ -112,58 +139,6 @@ mod tests {
             plan::{Record, Setting},
         },
     };
-
-    /// xorshift64*: the same numbers each time.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn below(&mut self, end: usize) -> usize {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % end.max(1)
-        }
-
-        /// Changes one to four things in these bytes.
-        fn mutate(&mut self, bytes: &mut Vec<u8>) {
-            for _ in 0..=self.below(4) {
-                let (at, len) = (self.below(bytes.len()), bytes.len());
-                let word = at / 8 * 8;
-                let number = match self.below(6) {
-                    0 => 0,
-                    1 => u64::MAX,
-                    2 => len as u64,
-                    3 => 8 * self.below(len / 8 + 2) as u64,
-                    4 => u64::MAX / (1 + self.below(30) as u64),
-                    _ => 1 << self.below(64),
-                };
-                match self.below(8) {
-                    0 if len > 0 => bytes[at] ^= 1 << self.below(8),
-                    1 if len > 0 => bytes[at] = self.below(256) as u8,
-                    2 => bytes.truncate(at),
-                    3 => bytes.truncate(word),
-                    4 => bytes.extend(std::iter::repeat_n(self.below(3) as u8, self.below(40))),
-                    5 if word + 8 <= len => {
-                        let other = self.below(len / 8) * 8;
-                        bytes.copy_within(other..other + 8, word);
-                    }
-                    _ if word + 8 <= len => {
-                        bytes[word..word + 8].copy_from_slice(&number.to_ne_bytes());
-                    }
-                    _ => {}
-                }
-            }
-        }
-
-        fn torture(&mut self, seeds: &[Vec<u8>], rounds: usize, decode: fn(&[u8])) {
-            seeds.iter().for_each(|seed| decode(seed));
-            for _ in 0..rounds {
-                let mut bytes = seeds[self.below(seeds.len())].clone();
-                self.mutate(&mut bytes);
-                decode(&bytes);
-            }
-        }
-    }
 
     fn requests() -> Vec<Vec<u8>> {
         let mut all = Vec::new();
@@ -208,7 +183,7 @@ mod tests {
 
     #[test]
     fn no_spawn_request_reads_outside_itself() {
-        Numbers(1).torture(&requests(), 400_000, spawn_request);
+        torture(&requests(), spawn_request);
     }
 
     #[test]
@@ -216,7 +191,7 @@ mod tests {
         let seed = Message::new(message::SPAWN);
         // SAFETY: a message has no gaps.
         let seed: [u8; size_of::<Message>()] = unsafe { std::mem::transmute(seed) };
-        Numbers(2).torture(&[seed.to_vec()], 400_000, message);
+        torture(&[seed.to_vec()], message);
     }
 
     #[test]
@@ -225,6 +200,26 @@ mod tests {
         let text = "format 1\nmechanism subreaper\naround others\nowner 1 2 3 4\npid-namespace 5\n\
             started 6\ninner-guard 7 8 9 10\nouter-guard 1 2 3 4\nbelow /sys%20x%ff\nname dev\n";
         assert!(Card::parse(id, text).is_some());
-        Numbers(3).torture(&[text.as_bytes().to_vec()], 200_000, record);
+        torture(&[text.as_bytes().to_vec()], record);
+    }
+
+    #[test]
+    fn a_stat_is_read_or_refused() {
+        let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        torture(&[text.to_vec(), b"1 (x) Z 18446744073709551615 )( ".to_vec()], stat);
+    }
+
+    #[test]
+    fn a_list_of_mounts_is_read_or_refused() {
+        let here = std::fs::read("/proc/self/mountinfo").unwrap();
+        let text = b"26 25 0:24 /a /sys/fs/cg\\040roup rw,nosuid - cgroup2 cgroup rw\n\
+            27 25 0:25 / /x\\134040 rw shared:9 - cgroup2 none rw\n";
+        torture(&[here, text.to_vec()], mounts);
+    }
+
+    #[test]
+    #[cfg(feature = "systemd")]
+    fn a_bus_message_is_read_or_refused() {
+        torture(&crate::sys::linux::scope::messages(), bus);
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn cgroup_of(process: impl Display) -> Result<PathBuf> {
 }
 
 /// The place of a cgroup in the mounted file systems (`proc_pid_mountinfo(5)`).
-fn locate(own: &Path, mounts: &str) -> Option<PathBuf> {
+pub(super) fn locate(own: &Path, mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
         if kind.split(' ').next()? != "cgroup2" {

@@ -172,7 +172,7 @@ fn is_short(errno: Errno) -> bool {
 }
 
 /// The name may hold spaces and parentheses, so the fields are counted from the last `)`.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
     let mut stat = Stat { name: [0; 64], name_len: 0, state: 0, parent: 0, flags: 0, start: 0 };

@@ -6,7 +6,7 @@
 //! unit's jobs are kept.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wire;
 
 use std::{
@@ -98,10 +98,14 @@ struct Destination {
 }
 
 impl Bus {
+    fn new(socket: OwnedFd, deadline: Instant) -> Bus {
+        let (read, unit, ended) = (Vec::new(), String::new(), Vec::new());
+        Bus { socket, deadline, read, unit, ended, serial: 0 }
+    }
+
     /// Authenticates as `user`, whom the socket itself already proves.
     pub(super) fn greet(socket: OwnedFd, user: u32, deadline: Instant) -> Result<Bus> {
-        let (read, unit, ended) = (Vec::new(), String::new(), Vec::new());
-        let mut bus = Bus { socket, deadline, read, unit, ended, serial: 0 };
+        let mut bus = Bus::new(socket, deadline);
         let hex: String = user.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
         bus.send(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
         let answer = bus.line()?;
@@ -287,4 +291,26 @@ impl Bus {
         wait_for(&mut [PollFd::new(self.socket.as_raw_fd(), events)], Some(self.deadline));
         Ok(())
     }
+}
+
+/// All that a bus may send from its answer to `AUTH` on, then a hang-up.
+#[cfg(any(test, fuzzing))]
+pub(in super::super) fn fuzz(bytes: &[u8]) {
+    use std::{io::Write as _, os::unix::net::UnixStream};
+    let pair = UnixStream::pair().and_then(|pair| pair.0.set_nonblocking(true).map(|()| pair));
+    let Ok((ours, mut theirs)) = pair else { return };
+    let deadline = Instant::now() + std::time::Duration::from_secs(60);
+    // Less than fits into the socket: it is read only later.
+    let _ = theirs.write_all(bytes.get(..1 << 16).unwrap_or(bytes));
+    let _ = theirs.shutdown(std::net::Shutdown::Write);
+    let mut bus = Bus::new(ours.into(), deadline);
+    let _ = bus.line();
+    while let Ok(message) = bus.receive() {
+        assert!(message.body.len() <= MAX_PART);
+        if bus.note(&message).is_err() {
+            break;
+        }
+        let _ = message.refusal();
+    }
+    assert!(bus.ended.len() <= MAX_ENDED && bus.read.len() <= 2 * MAX_PART + 2 * 4096);
 }

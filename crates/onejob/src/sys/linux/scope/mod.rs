@@ -24,6 +24,11 @@ use rustix::{
     process::geteuid,
 };
 
+#[cfg(any(test, fuzzing))]
+pub(super) use dbus::fuzz;
+#[cfg(test)]
+pub(super) use dbus::tests::messages;
+
 use super::{hierarchy, place};
 use crate::{Error, Result};
 

@@ -213,3 +213,20 @@ fn an_endless_refusal_is_cut() {
     });
     assert!(matches!(&came, Err(Failure::Refused(why)) if why.len() == 300), "{came:?}");
 }
+
+/// What a friendly bus and others send, for the fuzz loop.
+pub(in super::super::super) fn messages() -> Vec<Vec<u8>> {
+    let mut noise = Writer::default();
+    noise.text("noise");
+    let all = [
+        message(RETURN, "x", 1, "s", words(&[":1.9"])),
+        message(RETURN, "x", 3, "o", words(&["/job/4"])),
+        removed("/job/4", "done"),
+        message(ERROR, "a.b", 3, "s", words(&["Interactive authentication required."])),
+        message(SIGNAL, "Noise", 0, "s", noise),
+    ];
+    let hello = b"OK 0123\r\n".to_vec();
+    let mut seeds: Vec<_> = all.iter().map(|one| [&hello[..], one].concat()).collect();
+    seeds.push([hello, all.concat()].concat());
+    seeds
+}
