@@ -33,6 +33,12 @@ impl Child {
         Child { stdin, stdout, stderr, sys, status: None }
     }
 
+    #[cfg(target_os = "linux")]
+    #[allow(dead_code, reason = "only one mechanism looks after what it has started")]
+    pub(crate) fn sys(&self) -> &sys::Child {
+        &self.sys
+    }
+
     /// Which process it is.
     pub fn id(&self) -> ProcessId {
         self.sys.id()

@@ -61,7 +61,7 @@ impl Bins {
 }
 
 #[cfg(target_os = "linux")]
-const PROGRAMS: &[&str] = &["actor", "owner", "cell-init", "onejob"];
+const PROGRAMS: &[&str] = &["actor", "owner", "cell-init", "fault-point", "onejob"];
 #[cfg(windows)]
 const PROGRAMS: &[&str] = &["actor", "owner", "onejob"];
 
@@ -70,6 +70,11 @@ impl Bins {
     /// The first process of a namespace cell.
     pub fn cell_init(&self) -> PathBuf {
         self.dir.join("cell-init")
+    }
+
+    /// Kills or stops one guard of the program that it starts, at one of its system calls.
+    pub fn fault_point(&self) -> PathBuf {
+        self.dir.join("fault-point")
     }
 
     /// A copy of the actor that runs as root whoever starts it; `None` where that is not to be had.

@@ -6,10 +6,13 @@
 
 mod copies;
 mod fallback;
+mod fault_points;
 mod guards;
 mod moments;
 mod scene;
+mod stopped;
 mod syscalls;
+mod zombies;
 
 #[path = "../common/driven.rs"]
 mod driven;
@@ -43,24 +46,22 @@ fn an_owner_killed_while_it_was_stopped_takes_its_tree_along() {
 }
 
 #[test]
-fn an_owner_whose_guard_a_member_has_stopped_takes_its_tree_along() {
+fn an_owner_whose_group_a_member_has_stopped() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
         scene.tree_of(&mut owner);
-        let guards = scene.guards();
-        // Everybody in the group of the owner, the inner guard included.
+        // Everybody in the group of the owner, the inner guard included, which the other one continues.
         let script = scene.report.beside(".stop");
         std::fs::write(&script, "kill -STOP 0").expect("a writable scratch directory");
         owner.tell(&format!("spawn /bin/sh {}", script.display()));
-        eventually("a stopped guard", || stopped(guards.inner));
         eventually("a stopped owner", || stopped(owner.pid));
         owner.murder();
         scene.is_deserted();
     });
 }
 
-fn stopped(pid: i32) -> Option<()> {
+pub(crate) fn stopped(pid: i32) -> Option<()> {
     proc::stat(pid).filter(|stat| stat.state == 'T').map(drop)
 }
 

@@ -251,6 +251,11 @@ impl Random {
         };
         let seed: u64 = wanted.unwrap_or_else(now);
         eprintln!("ONEJOB_TEST_SEED={seed}");
+        Random::of(seed)
+    }
+
+    /// The same numbers each time.
+    pub(crate) fn of(seed: u64) -> Random {
         Random { state: seed | 1 }
     }
 

@@ -13,6 +13,8 @@
 //!   its pid, and stays whatever becomes of its input.
 //! - `steal MECHANISM ACTOR`: waits for any child, which is one of the job's, before the job's own
 //!   wait for it. Says what that told.
+//! - `reaper MECHANISM COUNT ACTOR`: a subreaper with a dead child of its own makes that many jobs, each
+//!   with a member, and drops them. Says how many children it has.
 //! - `stop-tree PID`: ends the tree below PID, and says the error.
 
 use std::{
@@ -36,6 +38,9 @@ fn main() {
         ["clone-into", dir, count] => clone_into(dir, count.parse().expect("a number")),
         ["auto-reap", actor] => auto_reap(actor),
         ["steal", mechanism, actor] => steal(mechanism, actor),
+        ["reaper", mechanism, count, actor] => {
+            reaper(mechanism, count.parse().expect("a number"), actor);
+        }
         ["stop-tree", pid] => stop(pid.parse().expect("a pid")),
         _ => panic!("unknown: {args:?}"),
     }
@@ -147,6 +152,34 @@ fn steal(mechanism: &str, actor: &str) {
         Ok(status) => println!("ok {status}"),
         Err(error) => println!("err {error}"),
     }
+    rest();
+}
+
+fn reaper(mechanism: &str, count: usize, actor: &str) {
+    // SAFETY: changes an attribute of this process.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+    let own = Command::new("/bin/true").spawn().expect("a child");
+    for _ in 0..count {
+        let job = build(mechanism);
+        let mut child = job.spawn(member(actor, &["exit", "/dev/null", "9"])).expect("a member");
+        assert_eq!(child.wait().expect("its status").code(), Some(9));
+    }
+    let children = || {
+        let of = |task: io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.expect("a task").path().join("children"))
+        };
+        let tasks = std::fs::read_dir("/proc/self/task").expect("a list of tasks");
+        tasks.map(|task| of(task).expect("a list of children")).collect::<String>()
+    };
+    let listed = children();
+    let mine = listed.split_whitespace().any(|pid| pid.parse() == Ok(own.id()));
+    // A guard of jobs in cgroups lives as long as its owner.
+    let is_dead = |pid: &&str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        mechanism == "subreaper" || stat.contains(") Z ")
+    };
+    let count = listed.split_whitespace().filter(is_dead).count();
+    println!("{} {count}", if mine { "ok" } else { "err its own child is gone," });
     rest();
 }
 

@@ -30,7 +30,7 @@ impl Budget {
         let most = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
         request.numbers = [most, cpus()];
         let reply = guards.request(&request, &[], &[cgroup.as_raw_fd()]).map_err(failed)?;
-        match guards.receive(&reply).map_err(failed)? {
+        match guards.receive(&reply.0).map_err(failed)? {
             Some((Message { kind: message::DONE, .. }, _)) => {
                 Ok(Budget { reply, spent: AtomicBool::new(false) })
             }

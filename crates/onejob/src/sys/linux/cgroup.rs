@@ -20,7 +20,6 @@ use rustix::fs::{XattrFlags, fsetxattr};
 use super::{
     PATIENCE, accounting,
     budget::Budget,
-    child::reap_unwaited,
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
@@ -32,7 +31,7 @@ use super::{
     milliseconds_until,
     registry::{Card, Record},
     spawn::{self, Memory},
-    wait_for,
+    unwaited, wait_for,
 };
 use crate::{
     Accounting, Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
@@ -124,6 +123,7 @@ impl Cgroup {
 
     /// Whoever finds the job is to see who guards it. They greet while the first member starts.
     fn name_guards(&self) {
+        self.base.look_at_guards();
         if let Some(record) = self.record.as_ref().filter(|record| !record.names_guards()) {
             record.name_guards(self.base.guards().ids());
         }
@@ -400,7 +400,7 @@ impl Cgroup {
     fn wait_others(&self, deadline: Option<Instant>) -> Result<bool> {
         let mut pauses = Pauses::new();
         loop {
-            reap_unwaited();
+            unwaited::reap();
             let cgroups = self.all();
             let members = members_of(&cgroups);
             let others = members.others()?;
@@ -476,7 +476,7 @@ fn wait_on(
     let dir = cgroup.dir.as_raw_fd();
     let hasty = Hasty::new();
     loop {
-        reap_unwaited();
+        unwaited::reap();
         if events.is(b"populated 0")? {
             return Ok(true);
         }
@@ -526,7 +526,7 @@ impl Stoppable for Cgroup {
             self.retire(&mut self.lock());
         }
         self.frozen.store(false, Ordering::Relaxed);
-        reap_unwaited();
+        unwaited::reap();
         Ok(())
     }
 
@@ -730,8 +730,10 @@ impl Mechanism for Cgroup {
                 self.base.have_ended(cgroup, PATIENCE);
             }),
         }
+        // The owner may end next, and guards that were stopped would stay so.
+        self.base.guards().go_on();
         // Last: a job is over when its record is gone.
         self.record.take().inspect(Record::remove);
-        reap_unwaited();
+        unwaited::reap();
     }
 }

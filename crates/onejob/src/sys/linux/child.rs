@@ -7,23 +7,29 @@ use std::{
         unix::process::ExitStatusExt,
     },
     process::ExitStatus,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
+use rustix::event::epoll::{self, EventData, EventFlags};
+
 use super::{
+    below::{self, Root},
     floor::{
         call::{self, Errno, POLLIN, PollFd},
         message,
         proc::Proc,
     },
-    identity, wait_for,
+    guard_pair::{Pair, Patience},
+    identity,
+    tree::Tree,
+    unwaited, wait_for,
 };
-use crate::{Error, ProcessId, Result, Signal};
+use crate::{Error, ProcessId, Result, Signal, stop::Stoppable as _};
 
 pub(crate) struct Child {
     pid: u32,
-    /// Shared with [`UNWAITED`] once dropped, which must not need another descriptor.
+    /// Shared with [`unwaited`] once dropped, which must not need another descriptor.
     pidfd: Arc<OwnedFd>,
     id: OnceLock<ProcessId>,
     parent: Parent,
@@ -33,8 +39,19 @@ pub(crate) struct Child {
 /// Who can wait for it.
 enum Parent {
     Us,
-    /// A guard, which sends the status to this socket.
-    Guard(OwnedFd),
+    Guard(Guarded),
+}
+
+/// A child of a guard.
+struct Guarded {
+    /// Where the guard sends the status.
+    status: OwnedFd,
+    guards: Option<Arc<Pair>>,
+    /// Whether it is to end when no guard is left.
+    ends_with_guards: bool,
+    /// Ready when the status is there or the guard was killed, and when the child is dead: a guard that
+    /// was stopped does not tell. Only made for a caller that wants to poll.
+    any: OnceLock<Option<OwnedFd>>,
 }
 
 impl Child {
@@ -42,14 +59,21 @@ impl Child {
         Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent: Parent::Us, ended: false }
     }
 
-    pub(super) fn of_guard(pid: u32, pidfd: OwnedFd, status: OwnedFd) -> Child {
-        Child {
-            pid,
-            pidfd: pidfd.into(),
-            id: OnceLock::new(),
-            parent: Parent::Guard(status),
-            ended: false,
-        }
+    pub(super) fn of_guard(
+        pid: u32,
+        pidfd: OwnedFd,
+        status: OwnedFd,
+        guards: Option<Arc<Pair>>,
+        ends_with_guards: bool,
+    ) -> Child {
+        let any = OnceLock::new();
+        let parent = Parent::Guard(Guarded { status, guards, ends_with_guards, any });
+        Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent, ended: false }
+    }
+
+    /// What it is held by, as long as somebody holds it.
+    pub(super) fn held(&self) -> (u32, Weak<OwnedFd>) {
+        (self.pid, Arc::downgrade(&self.pidfd))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -84,40 +108,93 @@ impl Child {
 
     /// Its status, if it has ended by the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+        let status = match &self.parent {
+            Parent::Us => self.wait_as_parent(deadline),
+            Parent::Guard(guarded) => self.wait_to_be_told(guarded, deadline),
+        };
+        let status = status.or_else(|e| self.exit_info().map(Some).ok_or(e));
+        self.ended = !matches!(status, Ok(None));
+        status
+            .map(|status| status.map(ExitStatus::from_raw))
+            .map_err(|e| Error::os(format!("learn how process {} ended", self.pid), e))
+    }
+
+    fn wait_as_parent(&self, deadline: Option<Instant>) -> io::Result<Option<i32>> {
+        // Without a deadline the wait for its status is the wait for its end.
+        if deadline.is_some() && !self.is_dead_by(deadline) {
+            return Ok(None);
+        }
+        self.reap(deadline)
+    }
+
+    /// A guard reaps it and tells how it ended: at once, unless the guard was stopped, which a member
+    /// can do, or a tracer holds the child.
+    fn wait_to_be_told(
+        &self,
+        guarded: &Guarded,
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<i32>> {
+        let (mut patience, mut is_dead) = (Patience::NEW, false);
         loop {
-            // Without a deadline the wait for its status is the wait for its end.
-            let at_once = deadline.is_none();
-            let mut fds = [PollFd::new(self.as_fd().as_raw_fd(), POLLIN)];
-            if !at_once {
-                wait_for(&mut fds, deadline);
-            }
-            if at_once || fds[0].fired() {
-                let status = match &self.parent {
-                    Parent::Us => self.reap(deadline),
-                    Parent::Guard(socket) => match told(socket.as_fd()) {
-                        // It was killed; the other guard ends and reaps what it had started.
-                        Err(_) if !self.is_dead_by(deadline) => return Ok(None),
-                        told => told.map(Some),
-                    },
+            let pidfd = if is_dead { -1 } else { self.pidfd.as_raw_fd() };
+            let status = PollFd::new(guarded.status.as_raw_fd(), POLLIN);
+            let mut fds = [status, PollFd::new(pidfd, POLLIN)];
+            wait_for(&mut fds, if is_dead { patience.next(None) } else { deadline });
+            if fds[0].fired() {
+                return match told(guarded.status.as_fd()) {
+                    Ok(status) => Ok(Some(status)),
+                    // It was killed; the other guard ends and reaps what it had started.
+                    Err(_) if !self.ends_unguarded(guarded, deadline)? => Ok(None),
+                    Err(error) => Err(error),
                 };
-                let status = status.or_else(|e| self.exit_info().map(Some).ok_or(e));
-                self.ended = !matches!(status, Ok(None));
-                return status
-                    .map(|status| status.map(ExitStatus::from_raw))
-                    .map_err(|e| Error::os(format!("learn how process {} ended", self.pid), e));
             }
-            if super::is_past(deadline) {
+            if is_dead {
+                guarded.guards.iter().for_each(|guards| guards.go_on());
+                if super::is_past(deadline) && self.is_traced() {
+                    return Ok(None);
+                }
+            } else if !fds[1].fired() && super::is_past(deadline) {
                 return Ok(None);
             }
+            is_dead |= fds[1].fired();
         }
     }
 
-    fn is_dead_by(&self, deadline: Option<Instant>) -> bool {
+    /// Whether a tracer holds it; also if that cannot be seen.
+    fn is_traced(&self) -> bool {
+        let status = super::read_proc(&format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        !status.lines().any(|line| line == "TracerPid:\t0")
+    }
+
+    /// Waits for the end of a child whose guard was killed; whether that came before the deadline. The
+    /// other guard sees to it, and where none is left we do.
+    fn ends_unguarded(&self, guarded: &Guarded, deadline: Option<Instant>) -> io::Result<bool> {
         let pidfd = self.pidfd.as_raw_fd();
-        while !call::is_dead(pidfd) && !super::is_past(deadline) {
-            wait_for(&mut [PollFd::new(pidfd, POLLIN)], deadline);
+        let Some(guards) = guarded.guards.as_ref().filter(|_| guarded.ends_with_guards) else {
+            return Ok(self.is_dead_by(deadline));
+        };
+        let mut patience = Patience::NEW;
+        while !call::is_dead(pidfd) {
+            if guards.are_dead() {
+                let root = Root { pid: self.pid as i32, pidfd: self.pidfd.as_fd() };
+                Tree::new(root).and_then(|tree| tree.kill()).map_err(io::Error::other)?;
+                return Err(io::Error::other(
+                    "both guards of the job were killed, so the processes below it were ended",
+                ));
+            }
+            guards.go_on();
+            if super::is_past(deadline) {
+                return Ok(false);
+            }
+            let mut fds = [PollFd::new(pidfd, POLLIN), guards.outer_poll_fd()];
+            wait_for(&mut fds, patience.next(deadline));
         }
-        call::is_dead(pidfd)
+        Ok(true)
+    }
+
+    fn is_dead_by(&self, deadline: Option<Instant>) -> bool {
+        let root = Root { pid: self.pid as i32, pidfd: self.pidfd.as_fd() };
+        below::wait_for_end(root, deadline)
     }
 
     /// The kernel's own record, which it shows once somebody has reaped the process.
@@ -180,15 +257,17 @@ fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
 
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.parent {
-            Parent::Us => self.pidfd.as_fd(),
-            Parent::Guard(status) => status.as_fd(),
-        }
+        let Parent::Guard(guarded) = &self.parent else { return self.pidfd.as_fd() };
+        let any = guarded.any.get_or_init(|| {
+            let any = epoll::create(epoll::CreateFlags::CLOEXEC).ok()?;
+            for fd in [guarded.status.as_fd(), self.pidfd.as_fd()] {
+                epoll::add(&any, fd, EventData::new_u64(0), EventFlags::IN).ok()?;
+            }
+            Some(any)
+        });
+        any.as_ref().map_or(guarded.status.as_fd(), AsFd::as_fd)
     }
 }
-
-/// Children of ours whose `Child` was dropped: nobody else will reap them.
-static UNWAITED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
 impl Drop for Child {
     fn drop(&mut self) {
@@ -196,14 +275,7 @@ impl Drop for Child {
             return;
         }
         if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false) {
-            let mut unwaited = UNWAITED.lock().unwrap_or_else(PoisonError::into_inner);
-            unwaited.push(self.pidfd.clone());
+            unwaited::leave(self.pidfd.clone());
         }
     }
-}
-
-/// Reaps those who have ended meanwhile.
-pub(super) fn reap_unwaited() {
-    let mut unwaited = UNWAITED.lock().unwrap_or_else(PoisonError::into_inner);
-    unwaited.retain(|pidfd| matches!(call::reap(pidfd.as_raw_fd(), false), Ok(None)));
 }

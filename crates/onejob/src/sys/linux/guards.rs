@@ -9,7 +9,7 @@ use std::{
     },
     path::Path,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -19,9 +19,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
     floor::{
-        call::{self, Errno, POLLIN, PollFd, SIGCONT},
+        call::{self, Errno, POLLIN, PollFd},
         message::{self, MAX_FDS, Message},
     },
+    guard_pair::{NOBODY, Pair, Patience, Process, met, wait_for_end, was_killed},
     identity,
     launch::Launch,
     token::ProcessToken,
@@ -47,41 +48,27 @@ pub(super) struct Guards {
     socket: OwnedFd,
     /// Until the outer one has executed its program, …
     launch: Mutex<Option<Launch>>,
-    /// … or why it could not.
-    arrival: OnceLock<std::result::Result<(), Errno>>,
-    /// Who they are, or why they could not begin.
-    pair: OnceLock<io::Result<Pair>>,
+    /// … then that one, which we know without its greeting; or why it could not.
+    outer: OnceLock<std::result::Result<Arc<Process>, Errno>>,
+    /// Both of them, or why they could not begin.
+    pair: OnceLock<io::Result<Arc<Pair>>>,
     /// What their last word was, once it has been read.
     finished: AtomicBool,
-    /// Room for the two descriptors that come with the greeting, …
-    room: Mutex<Option<[OwnedFd; 2]>>,
+    /// Room for the descriptor that comes with the greeting, …
+    room: Mutex<Option<OwnedFd>>,
     /// … which is for us alone, not for a forked copy of us.
     reader: Option<ProcessToken>,
 }
 
-struct Pair {
-    inner: Process,
-    outer: Process,
-}
-
-struct Process {
-    pid: i32,
-    /// `None` if it had ended before we could see it.
-    pidfd: Option<OwnedFd>,
-}
-
-impl Process {
-    fn raw(&self) -> i32 {
-        self.pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
-    }
-
-    fn is_dead(&self) -> bool {
-        self.pidfd.is_none() || call::is_dead(self.raw())
-    }
-}
-
 /// A request that has been sent: its answers come on a socket of their own.
 pub(super) struct Reply(pub(super) OwnedFd);
+
+impl Reply {
+    /// What is there already; `None` if there will be nothing.
+    pub(super) fn receive(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+        receive(self.0.as_fd())
+    }
+}
 
 impl Charge<'_> {
     /// As the guard program gets it. No name of ours has a NUL.
@@ -102,9 +89,8 @@ impl Guards {
     /// [`arrive`](Guards::arrive) and [`confirm`](Guards::confirm).
     pub(super) fn launch(charge: Charge<'_>) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
-        let copy = || socket.try_clone().map_err(failed);
-        let room = Mutex::new(Some([copy()?, copy()?]));
-        Ok(Guards { room, ..Guards::new(socket, Some(launch)) })
+        let room = Mutex::new(Some(socket.try_clone().map_err(failed)?));
+        Ok(Guards { room, ..Guards::new(socket, Some(launch), OnceLock::new()) })
     }
 
     /// The same, and waits.
@@ -123,11 +109,12 @@ impl Guards {
         scope: impl FnOnce(OwnedFd, u32, &dyn Fn()) -> Result<[OwnedFd; 2]>,
     ) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
-        let (said, mut fds) = launch
-            .arrived()
-            .map_err(io::Error::from)
-            .and_then(|()| receive(socket.as_fd()))
-            .and_then(|said| said.ok_or_else(|| io::Error::other("it was killed")))
+        let outer = launch.arrived().map(Arc::<Process>::from);
+        let guards = Guards::new(socket, None, OnceLock::from(outer));
+        guards.arrive()?;
+        let (said, mut fds) = guards
+            .receive(&guards.socket)
+            .and_then(|said| said.ok_or_else(was_killed))
             .map_err(failed)?;
         let connection = match (said.kind, fds.pop()) {
             (message::CONNECTED, Some(connection)) => connection,
@@ -138,27 +125,34 @@ impl Guards {
         };
         // Without a scope the socket is closed, and the guard ends.
         let asks = || {
-            let _ = message::send(socket.as_raw_fd(), &Message::new(message::ASKED), &[]);
+            let _ = message::send(guards.raw(), &Message::new(message::ASKED), &[]);
         };
         let inside = scope(connection, said.numbers[0] as u32, &asks)?;
         let inside = inside.each_ref().map(|fd| fd.as_raw_fd());
-        message::send(socket.as_raw_fd(), &Message::new(message::ENTER), &inside)
+        message::send(guards.raw(), &Message::new(message::ENTER), &inside)
             .map_err(|e| failed(e.into()))?;
-        let guards = Guards::new(socket, None);
         guards.confirm()?;
         Ok(guards)
     }
 
-    fn new(socket: OwnedFd, launch: Option<Launch>) -> Guards {
+    fn new(
+        socket: OwnedFd,
+        launch: Option<Launch>,
+        outer: OnceLock<std::result::Result<Arc<Process>, Errno>>,
+    ) -> Guards {
         Guards {
             socket,
             launch: Mutex::new(launch),
-            arrival: OnceLock::new(),
+            outer,
             pair: OnceLock::new(),
             finished: AtomicBool::new(false),
             room: Mutex::default(),
             reader: ProcessToken::current().ok(),
         }
+    }
+
+    fn raw(&self) -> i32 {
+        self.socket.as_raw_fd()
     }
 
     fn launched(charge: Charge<'_>) -> Result<(OwnedFd, Launch)> {
@@ -173,7 +167,7 @@ impl Guards {
     /// Waits until the outer one is a process of its own, which will end what is in the owner's
     /// cgroups when we are gone, whatever else becomes of it. Nobody may be started before.
     pub(super) fn arrive(&self) -> Result<()> {
-        self.arrival().map_err(|errno| failed(errno.into()))
+        self.outer().map(drop).map_err(|errno| failed(errno.into()))
     }
 
     /// Waits until both stand.
@@ -187,41 +181,78 @@ impl Guards {
         }
     }
 
-    fn arrival(&self) -> std::result::Result<(), Errno> {
-        *self.arrival.get_or_init(|| {
+    fn outer(&self) -> std::result::Result<&Arc<Process>, Errno> {
+        let outer = self.outer.get_or_init(|| {
             let launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner).take();
-            launch.map_or(Ok(()), Launch::arrived)
-        })
+            launch.map_or(Err(Errno::SRCH), Launch::arrived).map(Arc::<Process>::from)
+        });
+        outer.as_ref().map_err(|errno| *errno)
     }
 
-    fn greeting(&self) -> &io::Result<Pair> {
+    fn greeting(&self) -> &io::Result<Arc<Pair>> {
         self.pair.get_or_init(|| {
-            self.arrival()?;
+            let outer = self.outer()?;
             if self.reader.is_some_and(|reader| !reader.is_current()) {
                 return Err(io::Error::other("a forked copy of the owner does not know them"));
             }
             drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
-            greeted(self.socket.as_fd())
+            self.greeted(outer).map(Arc::new)
         })
     }
 
-    /// The inner one first; nobody if they could not begin.
+    /// Waits for the greeting of the outer guard. If that was killed before, the inner one holds the
+    /// other end of the socket all the same, and is asked for it.
+    fn greeted(&self, outer: &Arc<Process>) -> io::Result<Pair> {
+        const MOST: Duration = Duration::from_secs(10);
+        let (mut patience, mut last) = (Patience::NEW, None);
+        loop {
+            let is_asked = last.is_some();
+            let pidfd = if is_asked { -1 } else { outer.raw() };
+            let mut fds = [PollFd::new(self.raw(), POLLIN), PollFd::new(pidfd, POLLIN)];
+            wait_for(&mut fds, patience.next(last));
+            if fds[0].fired() {
+                let (hello, fds) = receive(self.socket.as_fd())?.ok_or_else(was_killed)?;
+                return met(&hello, fds, outer);
+            } else if fds[1].fired() {
+                // If there is none, that shows next.
+                let _ = message::send(self.raw(), &Message::new(message::HELLO), &[]);
+                last = Some(Instant::now() + MOST);
+            } else if last.is_some_and(|last| last <= Instant::now()) {
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            } else {
+                outer.go_on();
+            }
+        }
+    }
+
+    /// The inner one first; nobody where they could not begin.
     fn both(&self) -> [&Process; 2] {
         match self.greeting() {
-            Ok(Pair { inner, outer }) => [inner, outer],
-            Err(_) => [&NOBODY; 2],
+            Ok(pair) => [&pair.inner, &pair.outer],
+            Err(_) => [&NOBODY, self.outer().map_or(&NOBODY, |outer| outer)],
+        }
+    }
+
+    /// Those that are known, without a wait.
+    pub(super) fn pair(&self) -> Option<Arc<Pair>> {
+        let is_known =
+            self.pair.get().is_some() || call::poll(&mut [PollFd::new(self.raw(), POLLIN)], 0) == 1;
+        match is_known {
+            true => self.greeting().as_ref().ok().cloned(),
+            false => {
+                let outer = self.outer().ok()?.clone();
+                Some(Arc::new(Pair { inner: Process::other(0, None), outer }))
+            }
         }
     }
 
     /// The pair of another process, which can be asked through this socket.
     pub(super) fn of_another(ids: [ProcessId; 2], socket: OwnedFd) -> Result<Guards> {
-        let find = |id: &ProcessId| {
-            let pidfd = identity::find(id)?;
-            Ok(Process { pid: id.pid as i32, pidfd })
-        };
+        let find = |id: &ProcessId| Ok(Process::other(id.pid as i32, identity::find(id)?));
         let [inner, outer] = &ids;
-        let pair = Pair { inner: find(inner)?, outer: find(outer)? };
-        Ok(Guards { pair: OnceLock::from(Ok(pair)), ..Guards::new(socket, None) })
+        let (inner, outer) = (find(inner)?, Arc::new(find(outer)?));
+        let pair = OnceLock::from(Ok(Arc::new(Pair { inner, outer: outer.clone() })));
+        Ok(Guards { pair, ..Guards::new(socket, None, OnceLock::from(Ok(outer))) })
     }
 
     /// Who they are: the inner one first.
@@ -281,15 +312,14 @@ impl Guards {
         let (ours, theirs) = pair()?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(fds);
-        message::send_with(self.socket.as_raw_fd(), request, more, &all)?;
-        self.wake();
+        message::send_with(self.raw(), request, more, &all)?;
         Ok(Reply(ours))
     }
 
     /// A request that is answered by one `DONE`.
     pub(super) fn ask(&self, kind: u32) -> io::Result<[u64; 2]> {
         let reply = self.request(&Message::new(kind), &[], &[])?;
-        match self.receive(&reply)? {
+        match self.receive(&reply.0)? {
             Some((done, _)) => Ok(done.numbers),
             None => Err(io::Error::other("the guard was killed")),
         }
@@ -301,25 +331,41 @@ impl Guards {
     }
 
     /// The next answer to a request; `None` if there will be none.
-    pub(super) fn receive(&self, reply: &Reply) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
-        receive(reply.0.as_fd())
+    pub(super) fn receive(
+        &self,
+        socket: &impl AsFd,
+    ) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+        self.wait_for(socket.as_fd());
+        receive(socket.as_fd())
+    }
+
+    /// Waits until there is something to be read from what a guard, or its child, writes to.
+    pub(super) fn wait_for(&self, answer: BorrowedFd<'_>) {
+        let mut patience = Patience::NEW;
+        loop {
+            let mut fds = [PollFd::new(answer.as_raw_fd(), POLLIN)];
+            wait_for(&mut fds, patience.next(None));
+            if fds[0].fired() {
+                return;
+            }
+            self.go_on();
+        }
+    }
+
+    /// Has those go on that were stopped, as far as they are known without a wait.
+    pub(super) fn go_on(&self) {
+        if let Some(pair) = self.pair() {
+            pair.go_on();
+        }
     }
 
     /// Sends what is not answered.
     fn say(&self, message: &Message, fds: &[i32]) -> io::Result<()> {
-        let sent = message::send(self.socket.as_raw_fd(), message, fds);
-        self.wake();
-        Ok(sent?)
-    }
-
-    /// Once they have greeted there can be a member that has stopped the whole process group; that
-    /// must not hang us. After what is sent: the first signal wakes the inner guard from its poll,
-    /// and once is enough.
-    fn wake(&self) {
-        let greeting = &mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)];
-        if self.pair.get().is_some() || call::poll(greeting, 0) == 1 {
-            let _ = call::pidfd_send_signal(self.both()[0].raw(), SIGCONT);
+        let sent = message::send(self.raw(), message, fds);
+        if message.kind != message::LISTEN {
+            self.go_on();
         }
+        Ok(sent?)
     }
 
     /// Has this cgroup of this job ended without any descriptor of ours.
@@ -345,41 +391,43 @@ impl Guards {
         self.wait_gone(Some(Instant::now() + patience))
     }
 
-    /// Has them end everything, and waits until one says that it has: they go by themselves then.
+    /// Has them end everything, and waits until one says that it has: they go by themselves then, and
+    /// are waited for only where they are children of ours.
     pub(super) fn end(&self, patience: Duration) {
         let _ = self.say(&Message::new(message::END), &[]);
         let deadline = Some(Instant::now() + patience);
-        let mut socket = self.socket.as_raw_fd();
+        let mut socket = self.raw();
         for guard in self.both() {
+            let mut patience = Patience::NEW;
             while !guard.is_dead() && !self.had_finished() && !super::is_past(deadline) {
                 let mut fds = [PollFd::new(guard.raw(), POLLIN), PollFd::new(socket, POLLIN)];
-                wait_for(&mut fds, deadline);
+                wait_for(&mut fds, patience.next(deadline));
                 if fds[1].fired() && !self.had_finished() {
                     // Nobody is there to say anything any more.
                     socket = -1;
                 }
+                if !fds.iter().any(PollFd::fired) {
+                    self.go_on();
+                }
             }
+        }
+        let [inner, outer] = self.both();
+        if outer.reap() {
+            wait_for_end(outer, deadline);
+            wait_for_end(inner, deadline);
         }
     }
 
     /// Waits until both have ended.
     pub(super) fn wait_gone(&self, deadline: Option<Instant>) -> bool {
-        for guard in self.both() {
-            while !guard.is_dead() {
-                if super::is_past(deadline) {
-                    return false;
-                }
-                wait_for(&mut [PollFd::new(guard.raw(), POLLIN)], deadline);
-            }
-        }
-        true
+        self.both().into_iter().all(|guard| wait_for_end(guard, deadline))
     }
 
     /// Whether they end because nobody is left, rather than by being killed. Not to be asked by two at
     /// once while they live: what one has read the other would wait for.
     pub(super) fn had_finished(&self) -> bool {
         // Whatever is queued there now was sent before they died; the last word counts.
-        while call::poll(&mut [PollFd::new(self.socket.as_raw_fd(), POLLIN)], 0) == 1 {
+        while call::poll(&mut [PollFd::new(self.raw(), POLLIN)], 0) == 1 {
             match receive(self.socket.as_fd()) {
                 Ok(Some((last, _))) => {
                     self.finished.store(last.kind == message::DONE, Ordering::Relaxed);
@@ -391,28 +439,11 @@ impl Guards {
     }
 }
 
-/// In the place of a guard that could not begin.
-static NOBODY: Process = Process { pid: 0, pidfd: None };
-
 fn failed(error: io::Error) -> Error {
     match error.raw_os_error().map(Errno) {
         Some(Errno::OPNOTSUPP) => identity::no_pidfds(),
+        Some(Errno::SRCH) => Error::os("start the guard of the job", was_killed()),
         _ => guard_failed("start the guard of the job", error),
-    }
-}
-
-fn greeted(socket: BorrowedFd<'_>) -> io::Result<Pair> {
-    let (hello, mut fds) =
-        receive(socket)?.ok_or_else(|| io::Error::other("it was killed before it could greet"))?;
-    let guard = |pid: u64, pidfd| Process { pid: pid as i32, pidfd };
-    let [inner, outer] = hello.numbers;
-    match (hello.kind, fds.pop(), fds.pop()) {
-        // An outer one that stands alone has an error and a number.
-        (message::HELLO, Some(outer_fd), inner_fd) if hello.errno == 0 || inner_fd.is_none() => {
-            Ok(Pair { inner: guard(inner, inner_fd), outer: guard(outer, Some(outer_fd)) })
-        }
-        _ if hello.errno != 0 => Err(io::Error::from_raw_os_error(hello.errno)),
-        _ => Err(io::Error::other("its greeting carried no pidfds")),
     }
 }
 

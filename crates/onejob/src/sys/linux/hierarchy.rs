@@ -58,6 +58,8 @@ pub(super) struct Base {
     registry: PathBuf,
     next_job: Arc<AtomicU32>,
     guards: Mutex<Arc<Guards>>,
+    /// Whether they have been looked at since the first member was started.
+    has_looked: AtomicBool,
     owner: ProcessToken,
     /// If we may not put anybody into our cgroups ourselves: what a guard's children inherit.
     pub(super) remote: Option<Remote>,
@@ -142,6 +144,7 @@ impl Base {
                 registry,
                 next_job,
                 guards,
+                has_looked: AtomicBool::new(false),
                 owner,
                 remote: None,
             });
@@ -150,7 +153,9 @@ impl Base {
         let registry = registry::place();
         let guards = Guards::launch(charge(dir.as_fd(), &prefix, &registry))?;
         let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
-        Ok(Base { place, path, dir, prefix, registry, next_job, guards, owner, remote: None })
+        let has_looked = AtomicBool::new(false);
+        let remote = None;
+        Ok(Base { place, path, dir, prefix, registry, next_job, guards, has_looked, owner, remote })
     }
 
     /// Where there are the controllers that our own cgroup does not give us, or where we may make
@@ -243,7 +248,8 @@ impl Base {
         sweep_scopes(&path);
         let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
         let remote = Some(Remote { rights, limits });
-        Ok(Base { place, path, dir, prefix, registry, next_job, guards, owner, remote })
+        let has_looked = AtomicBool::new(true);
+        Ok(Base { place, path, dir, prefix, registry, next_job, guards, has_looked, owner, remote })
     }
 
     #[cfg(not(feature = "systemd"))]
@@ -317,6 +323,14 @@ impl Base {
             self.replace(&mut guards)?;
         }
         Ok(guards.clone())
+    }
+
+    /// To be called when a member was started, without a wait for the guards before: the outer one may
+    /// have been killed before it had started the inner one, and then there is none.
+    pub(super) fn look_at_guards(&self) {
+        if !self.has_looked.swap(true, Ordering::Relaxed) {
+            let _ = self.revive_guards();
+        }
     }
 
     /// A new job is guarded even if somebody has killed both guards.

@@ -6,6 +6,9 @@
 //! while we are suspended, the guard while we go on, until it executes its program. What it reads of
 //! ours meanwhile stays where it is.
 //!
+//! The intermediate process also shares our descriptors, so the pidfd of the guard that `clone` makes
+//! for it is ours: we know the outer guard, and its end, without a word of its own.
+//!
 //! Not suspended, we would be first: a kernel may keep a new process on the processor of its parent,
 //! where it begins when that waits.
 
@@ -13,19 +16,23 @@ use std::{
     ffi::{CStr, CString},
     io,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd as _, OwnedFd},
     ptr,
     sync::{
         Arc,
         atomic::{AtomicI32, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::thread::futex;
 
 use super::{
     floor::{
-        call::{self, CLONE_CHILD_CLEARTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno, SIGCHLD},
+        call::{
+            self, CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno,
+            SIGCHLD, SIGCONT,
+        },
         guard::{self, Memory, Task},
         raw::{self, nr},
         rlimit,
@@ -54,21 +61,36 @@ struct Road {
     /// Where the stacks of the two begin: theirs alone.
     tops: [usize; 2],
     _stacks: Stack,
+    /// Whether the guard is a forked copy of us, with memory of its own from the start.
+    is_copied: bool,
     /// Why the program could not be executed.
     errno: AtomicI32,
+    /// The guard's number, and its pidfd in our own table; 0 and -1 before there is one.
+    pid: AtomicI32,
+    pidfd: AtomicI32,
     /// 1 as long as the guard is in our memory: the kernel clears it and wakes who waits.
     here: AtomicU32,
 }
 
+/// The outer guard, as the kernel names it.
+pub(super) struct Started {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+}
+
 const STACK: usize = 32 * 1024;
+
+/// A forked guard runs on its stack for good, and does all its work there.
+const STACK_OF_A_FORK: usize = 512 * 1024;
+
+/// How long a guard that is still in our memory may take before it is continued: no event tells that a
+/// process which is not our child was stopped.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Launch {
     /// Starts the guard with these descriptors as its first ones, and these words.
     pub(super) fn begin(fds: Vec<OwnedFd>, words: [CString; 5]) -> io::Result<Launch> {
-        let mut stacks = Stack::new(2 * STACK)?;
-        let tops = [STACK, 2 * STACK].map(|size| stacks.top(size) as usize);
-        let (errno, here) = (AtomicI32::new(0), AtomicU32::new(0));
-        let road = Arc::new(Road { fds, words, tops, _stacks: stacks, errno, here });
+        let road = Arc::new(Road::new(fds, words, false)?);
         let launch = Launch { road, owner: ProcessToken::current().ok() };
         if PROGRAM.is_empty() {
             launch.road.errno.store(Errno::NOSYS.0, Ordering::Relaxed);
@@ -79,21 +101,37 @@ impl Launch {
     }
 
     /// Waits until the guard is a process of its own.
-    pub(super) fn arrived(self) -> std::result::Result<(), Errno> {
+    pub(super) fn arrived(mut self) -> std::result::Result<Started, Errno> {
         self.wait();
         match Errno(self.road.errno.load(Ordering::Acquire)) {
-            Errno(0) => Ok(()),
-            errno if is_refusal(errno) => launch_fork(&self.road),
-            errno => Err(errno),
+            Errno(0) => {}
+            errno if is_refusal(errno) => self.fork()?,
+            errno => return Err(errno),
         }
+        self.road.started().ok_or(Errno::SRCH)
     }
 
     fn wait(&self) {
         while self.owner.is_none_or(|owner| owner.is_current())
             && self.road.here.load(Ordering::Acquire) == 1
         {
-            let _ = futex::wait(&self.road.here, futex::Flags::empty(), 1, None);
+            let timeout = futex::Timespec::try_from(LOOK_AGAIN).ok();
+            let _ = futex::wait(&self.road.here, futex::Flags::empty(), 1, timeout.as_ref());
+            if self.road.here.load(Ordering::Acquire) == 1 {
+                let _ = call::pidfd_send_signal(self.road.pidfd.load(Ordering::Acquire), SIGCONT);
+            }
         }
+    }
+
+    /// Without an executable memory file: the guards are forked copies of this process that run the
+    /// same code. They pin the memory this process has now.
+    fn fork(&mut self) -> std::result::Result<(), Errno> {
+        let copy = |fd: &OwnedFd| fd.try_clone();
+        let fds: io::Result<Vec<_>> = self.road.fds.iter().map(copy).collect();
+        let fds = fds.map_err(|_| Errno::MFILE)?;
+        let road = Road::new(fds, self.road.words.clone(), true)?;
+        self.road = Arc::new(road);
+        self.road.set_out()
     }
 }
 
@@ -101,6 +139,7 @@ impl Drop for Launch {
     fn drop(&mut self) {
         // Its stack and its words must not be anybody else's memory before.
         self.wait();
+        drop(self.road.started());
     }
 }
 
@@ -111,20 +150,47 @@ fn is_refusal(errno: Errno) -> bool {
 }
 
 impl Road {
+    fn new(
+        fds: Vec<OwnedFd>,
+        words: [CString; 5],
+        is_copied: bool,
+    ) -> std::result::Result<Road, Errno> {
+        let stack = if is_copied { STACK_OF_A_FORK } else { STACK };
+        let mut stacks = Stack::new(STACK + stack)?;
+        let tops = [STACK + stack, STACK].map(|size| stacks.top(size) as usize);
+        let (errno, here) = (AtomicI32::new(0), AtomicU32::new(0));
+        let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
+        Ok(Road { fds, words, tops, _stacks: stacks, is_copied, errno, pid, pidfd, here })
+    }
+
     /// Starts the guard, which goes on by itself.
     fn set_out(&self) -> std::result::Result<(), Errno> {
         let mut pidfd = -1;
         let top = self.tops[1] as *mut u8;
-        let args = call::clone_args(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, 0, top, &mut pidfd);
+        let flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD;
+        let args = call::clone_args(flags, 0, top, &mut pidfd);
         let all_blocked = Blocked::new();
-        // SAFETY: half of a fresh stack; the child is gone when this returns, and the guard that it
+        // SAFETY: a part of a fresh stack; the child is gone when this returns, and the guard that it
         // starts has what it needs in a place that `Launch` keeps until it has arrived.
         let pid = unsafe {
             let road = (&raw const *self).cast_mut().cast();
             raw::clone_to(nr::CLONE, args, intermediate, road)?
         };
         drop(all_blocked);
-        reap_intermediate(pid as i32, &call::Fd(pidfd))
+        let ended = reap_intermediate(pid as i32, &call::Fd(pidfd));
+        if self.pidfd.load(Ordering::Acquire) < 0 {
+            // It was killed before it could start a guard, which would have cleared this.
+            self.here.store(0, Ordering::Release);
+        }
+        ended
+    }
+
+    /// The guard, once.
+    fn started(&self) -> Option<Started> {
+        let pidfd = self.pidfd.swap(-1, Ordering::AcqRel);
+        // SAFETY: `clone` has made it for us, and nobody else has taken it.
+        let own = |raw: i32| unsafe { OwnedFd::from_raw_fd(raw) };
+        (pidfd >= 0).then(|| Started { pid: self.pid.load(Ordering::Acquire), pidfd: own(pidfd) })
     }
 }
 
@@ -156,14 +222,22 @@ unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
     // SAFETY: `set_out` passes a `Road`, and waits.
     let road = unsafe { &*data.cast::<Road>() };
     step_aside();
-    let (mut unused, top) = (-1, road.tops[0] as *mut u8);
-    let mut args = call::clone_args(CLONE_VM | CLONE_CHILD_CLEARTID, SIGCHLD, top, &mut unused);
+    let mut unused = -1;
+    let shared = if road.is_copied { 0 } else { CLONE_VM | CLONE_CHILD_CLEARTID };
+    let top = road.tops[0] as *mut u8;
+    let mut args = call::clone_args(shared | CLONE_PIDFD, SIGCHLD, top, &mut unused);
+    args[call::PIDFD] = road.pidfd.as_ptr() as usize;
     args[call::CHILD_TID] = road.here.as_ptr() as usize;
-    road.here.store(1, Ordering::Release);
-    // SAFETY: the other half of the stack; the road stays until the guard has left it.
-    if let Err(errno) = unsafe { raw::clone_to(nr::CLONE, args, become_program, data) } {
-        road.errno.store(errno.0, Ordering::Release);
-        road.here.store(0, Ordering::Release);
+    road.here.store(u32::from(!road.is_copied), Ordering::Release);
+    let entry = if road.is_copied { become_copy } else { become_program };
+    // SAFETY: the other part of the stack, in our memory or in a copy of it; the road stays until the
+    // guard has left it.
+    match unsafe { raw::clone_to(nr::CLONE, args, entry, data) } {
+        Ok(pid) => road.pid.store(pid as i32, Ordering::Release),
+        Err(errno) => {
+            road.errno.store(errno.0, Ordering::Release);
+            road.here.store(0, Ordering::Release);
+        }
     }
     call::exit(0)
 }
@@ -215,29 +289,21 @@ fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
     Ok(())
 }
 
-/// Without an executable memory file: the guards are forked copies of this process that run the
-/// same code. They pin the memory this process has now.
-fn launch_fork(road: &Road) -> std::result::Result<(), Errno> {
-    let all_blocked = Blocked::new();
-    // SAFETY: no memory is shared, and the children go on in the floor only, in the memory that the
-    // intermediate one has mapped for its child.
-    let (pid, pidfd) = unsafe {
-        let Some(intermediate) = call::fork(0)? else {
-            step_aside();
-            let ready = place(&road.fds).and_then(|()| rlimit::raise());
-            match ready.and_then(|()| Memory::map()).and_then(|at| Ok((at, call::fork(SIGCHLD)?))) {
-                Ok((memory, None)) => {
-                    let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
-                    guard::run(Task::new(words), &mut *memory)
-                }
-                Ok((_, Some(_))) => call::exit(0),
-                Err(errno) => call::exit(errno.0),
-            }
-        };
-        intermediate
-    };
-    drop(all_blocked);
-    reap_intermediate(pid, &pidfd)
+/// The guard in a copy of our memory, which it never leaves.
+unsafe extern "C" fn become_copy(data: *mut u8) -> ! {
+    // SAFETY: a copy of the `Road`, which nobody else has.
+    let road = unsafe { &*data.cast::<Road>() };
+    if place(&road.fds).is_err() {
+        call::exit(127);
+    }
+    match rlimit::raise().and_then(|()| Memory::map()) {
+        Ok(memory) => {
+            let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
+            // SAFETY: a fresh mapping of this process alone.
+            guard::run(Task::new(words), unsafe { &mut *memory })
+        }
+        Err(errno) => guard::give_up(errno),
+    }
 }
 
 /// All signals blocked for this thread: a handler must not run in a child that shares our memory.

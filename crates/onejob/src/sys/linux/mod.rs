@@ -17,6 +17,7 @@ mod floor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod ground;
+mod guard_pair;
 mod guards;
 mod hierarchy;
 mod identity;
@@ -36,6 +37,7 @@ mod subreaper;
 mod survey;
 mod token;
 mod tree;
+mod unwaited;
 mod version;
 mod view;
 

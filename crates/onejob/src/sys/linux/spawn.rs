@@ -13,7 +13,7 @@ use rustix::{
 use super::{
     attributes::Changed,
     caller_limits::{allows_descriptor, check_file_size},
-    child::{Child, reap_unwaited},
+    child::Child,
     floor::{
         birth,
         call::{
@@ -29,6 +29,7 @@ use super::{
     guards::{self, Guards},
     launch::{Blocked, Stack},
     plan::{Record, Setting, Wiring, failure},
+    unwaited,
     version::guard_failed,
 };
 use crate::{Command, Error, Result, command::PreExec};
@@ -68,7 +69,7 @@ pub(super) fn local(
     cgroup: Option<BorrowedFd<'_>>,
     memory: Memory,
 ) -> Result<crate::Child> {
-    reap_unwaited();
+    unwaited::reap();
     let wiring = Wiring::new(command)?;
     let hooks = &mut Hooks { steps: std::mem::take(&mut command.unix.pre_exec), memory };
     let attempt = make(command, &wiring, hooks, Way::Born(cgroup)).and_then(|attempt| {
@@ -257,7 +258,7 @@ fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attem
             drop(writer);
             // SAFETY: a new descriptor that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.into_raw()) };
-            let (stage, errno) = last_report(reader.as_fd())?;
+            let (stage, errno) = last_report(reader.as_fd(), |_| ())?;
             Ok(judge(pid as u32, pidfd, stage, errno))
         }
         // SAFETY: the child, on its relocated record.
@@ -268,10 +269,14 @@ fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attem
 }
 
 /// The last of the reports on a pipe that a child's `execve` closes.
-fn last_report(reader: BorrowedFd<'_>) -> io::Result<(u32, i32)> {
+fn last_report(
+    reader: BorrowedFd<'_>,
+    wait_for: impl Fn(BorrowedFd<'_>),
+) -> io::Result<(u32, i32)> {
     let mut last = (0, 0);
     let mut report = [0; 8];
     loop {
+        wait_for(reader);
         match call::read(reader.as_raw_fd(), &mut report) {
             Ok(8) => {
                 let both = u64::from_ne_bytes(report);
@@ -394,9 +399,9 @@ fn remote_once(
     let reply = guards.request(&request, bytes, &fds).map_err(silent)?;
     drop(writer);
     // The report ends when the program is executed, and the answer is there by then: we sleep once.
-    let report = last_report(reader.as_fd()).map_err(failed)?;
-    let (answer, mut pidfds) = guards
-        .receive(&reply)
+    let report = last_report(reader.as_fd(), |reader| guards.wait_for(reader)).map_err(failed)?;
+    let (answer, mut pidfds) = reply
+        .receive()
         .and_then(|answer| answer.ok_or_else(|| io::Error::other("the guard was killed")))
         .map_err(silent)?;
     let pidfd = match (answer.kind, pidfds.pop()) {
@@ -405,17 +410,23 @@ fn remote_once(
     };
     match report {
         (0, _) if cgroup.is_some() => {
-            let _ = guards.receive(&reply);
+            let _ = guards.receive(&reply.0);
             Ok(None)
         }
         (_, 0) => {
             let Wiring { stdin, stdout, stderr, .. } = wiring;
-            let child = Child::of_guard(answer.numbers[0] as u32, pidfd, reply.0);
+            let child = Child::of_guard(
+                answer.numbers[0] as u32,
+                pidfd,
+                reply.0,
+                guards.pair(),
+                cgroup.is_none(),
+            );
             Ok(Some(crate::Child::new(child, stdin, stdout, stderr)))
         }
         (stage, errno) => {
             // Gone when we return: a failed spawn leaves nobody behind.
-            let _ = guards.receive(&reply);
+            let _ = guards.receive(&reply.0);
             let too_high = inherited.iter().map(|m| m.to).find(|to| !allows_descriptor(*to));
             match too_high.filter(|_| stage == Stage::Descriptors as u32) {
                 Some(number) => Err(failed_above_limit(command, number)),

@@ -12,7 +12,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,6 @@ use rustix::process::{Pid, set_child_subreaper};
 use super::{
     PATIENCE, accounting,
     below::{self, Root},
-    child::reap_unwaited,
     floor::{
         call::{self, Errno},
         exec::Limit,
@@ -34,6 +33,7 @@ use super::{
     rights::Rights,
     spawn::{self, Memory},
     tree::Tree,
+    unwaited,
     version::guard_failed,
 };
 use crate::{
@@ -61,6 +61,9 @@ pub(crate) struct Subreaper {
 enum Parent {
     Guards {
         guards: Box<Guards>,
+        /// What they have started for us, as long as its `Child` is there: without them it is all that
+        /// can be found.
+        started: Mutex<Vec<(u32, Weak<OwnedFd>)>>,
         /// Ours when the guard was started; a view looks once it starts somebody.
         bequest: Box<OnceLock<Bequest>>,
     },
@@ -93,7 +96,11 @@ impl Subreaper {
                     bus: None,
                 })?;
                 let bequest = Bequest { rights: Rights::current()?.0, limits: spawn::limits() };
-                Parent::Guards { guards: guards.into(), bequest: Box::new(bequest.into()) }
+                Parent::Guards {
+                    guards: guards.into(),
+                    started: Mutex::default(),
+                    bequest: Box::new(bequest.into()),
+                }
             }
             Around::Caller => enclose(&proc)?,
         };
@@ -146,9 +153,11 @@ impl Subreaper {
     pub(super) fn open(record: Record) -> Result<Subreaper> {
         let proc = usable_proc()?;
         let parent = match record.card.around {
-            Around::Others => {
-                Parent::Guards { guards: record.connect()?.into(), bequest: Box::default() }
-            }
+            Around::Others => Parent::Guards {
+                guards: record.connect()?.into(),
+                started: Mutex::default(),
+                bequest: Box::default(),
+            },
             Around::Caller => {
                 let owner = &record.card.owner;
                 Parent::Owner { pid: owner.pid as i32, pidfd: identity::reopen(owner)? }
@@ -233,7 +242,7 @@ impl Subreaper {
 
     /// Has whoever died reaped by the guard.
     fn settle(&self) {
-        reap_unwaited();
+        unwaited::reap();
         if let Parent::Guards { guards, .. } = &self.parent
             && guards.answer()
         {
@@ -250,7 +259,29 @@ impl Subreaper {
         if !guards.wait_gone(deadline) {
             return Some(Ok(false));
         }
-        Some(if self.have_finished(guards) { Ok(true) } else { Err(lost()) })
+        Some(if self.have_finished(guards) { Ok(true) } else { Err(self.end_found()) })
+    }
+
+    /// With both guards killed the job ends, as with one: whoever is below what we know of is killed.
+    /// Names those that could not be, or says that there may be others.
+    fn end_found(&self) -> Error {
+        let Parent::Guards { started, .. } = &self.parent else { return lost() };
+        let start = Instant::now();
+        let started = started.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = started.iter().filter_map(|(pid, held)| Some((*pid, held.upgrade()?)));
+        let mut survivors = Vec::new();
+        for (pid, pidfd) in held {
+            let root = Root { pid: pid as i32, pidfd: pidfd.as_fd() };
+            match Tree::new(root).and_then(|tree| tree.kill()) {
+                Ok(()) => {}
+                Err(error) if error.survivors().is_empty() => return error,
+                Err(error) => survivors.extend_from_slice(error.survivors()),
+            }
+        }
+        match survivors[..] {
+            [] => lost(),
+            _ => Error::still_alive(survivors, start.elapsed()).hint("both guards were killed"),
+        }
     }
 }
 
@@ -260,7 +291,8 @@ fn ended(record: Option<&Record>) -> Error {
 
 fn lost() -> Error {
     Error::unsupported(
-        "both guards of the job were killed: its members can no longer be told apart",
+        "both guards of the job were killed: members that had left the tree below what was started \
+         can no longer be found",
     )
     .hint("the cgroup mechanism does not depend on its guards")
 }
@@ -430,7 +462,7 @@ impl Mechanism for Subreaper {
             )),
             Parent::Owner { .. } => spawn::local(command, None, Memory::Shared),
             Parent::Guards { .. } if self.is_view() && self.is_over() => Err(ended(self.record())),
-            Parent::Guards { guards, bequest } => {
+            Parent::Guards { guards, started, bequest } => {
                 if !guards.may_answer() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
@@ -441,7 +473,13 @@ impl Mechanism for Subreaper {
                 }
                 let Bequest { rights, limits } = self.inherit(guards, bequest)?;
                 let inherited = rights.check(self.is_view())?;
-                spawn::remote(command, guards, &inherited, limits, None)
+                let child = spawn::remote(command, guards, &inherited, limits, None)?;
+                let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
+                if started.len() == started.capacity() {
+                    started.retain(|(_, held)| held.strong_count() > 0);
+                }
+                started.push(child.sys().held());
+                Ok(child)
             }
         }
     }

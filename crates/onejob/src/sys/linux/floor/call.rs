@@ -36,6 +36,7 @@ pub(crate) const SIGSTOP: i32 = 19;
 pub(crate) const SIGPIPE: i32 = 13;
 
 pub(crate) const CLONE_VM: u64 = 0x100;
+pub(crate) const CLONE_FILES: u64 = 0x400;
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 pub(crate) const CLONE_VFORK: u64 = 0x4000;
 pub(crate) const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
@@ -440,6 +441,7 @@ impl Ended {
 }
 
 const WNOHANG: usize = 1;
+const WSTOPPED: usize = 2;
 const WEXITED: usize = 4;
 
 /// Reaps one child that has ended: `None` if there is none yet, `Errno::CHILD` if there are no
@@ -450,6 +452,16 @@ pub(crate) fn reap_any() -> Result<Option<Ended>> {
     // SAFETY: the kernel writes a siginfo, for which `Ended` has room.
     again(|| unsafe { syscall(nr::WAITID, [0, 0, at, WEXITED | WNOHANG, 0, 0]) })?;
     Ok((ended.pid != 0).then_some(ended))
+}
+
+/// Whether the child behind a pidfd was stopped since this was last asked.
+pub(crate) fn was_stopped(pidfd: i32) -> bool {
+    let mut stopped = Ended::default();
+    let at = &raw mut stopped as usize;
+    const P_PIDFD: usize = 3;
+    // SAFETY: the kernel writes a siginfo, for which `Ended` has room.
+    let asked = unsafe { syscall(nr::WAITID, [P_PIDFD, fd(pidfd), at, WSTOPPED | WNOHANG, 0, 0]) };
+    asked.is_ok() && stopped.pid != 0
 }
 
 /// Waits for and reaps the child behind a pidfd, also one without an exit signal.
@@ -542,7 +554,10 @@ pub(crate) fn clone_args(
     [(flags | exit_signal as u64) as usize, stack as usize, &raw mut *pidfd as usize, 0, 0]
 }
 
-/// Which argument of `clone` is the address of the child's thread number.
+/// Which argument of `clone` is the address where the pidfd goes, …
+pub(crate) const PIDFD: usize = 2;
+
+/// … and which that of the child's thread number.
 pub(crate) const CHILD_TID: usize = if cfg!(target_arch = "x86_64") { 3 } else { 4 };
 
 /// The argument of `clone3(2)`, in its version of 88 bytes (Linux 5.7).

@@ -12,7 +12,8 @@ use super::{
     budget::Budgets,
     call::{
         self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
-        SIGCHLD, close, close_all, exit, getpid, pidfd_open, poll, reap_any,
+        SIGCHLD, SIGCONT, close, close_all, exit, getpid, pidfd_open, pidfd_send_signal, poll,
+        reap_any,
     },
     cgroup,
     children::Children,
@@ -114,6 +115,8 @@ struct Guard<'a> {
     memory: &'a mut Memory,
     task: Task<'a>,
     signals: Fd,
+    /// The other guard.
+    other: Fd,
     /// Where other processes of the user may ask.
     listener: Option<Fd>,
     /// Whether no signal is caught or ignored any more, so that a child need not see to that.
@@ -136,11 +139,13 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
         give_up(errno);
     }
     let signals = call::signalfd(1 << (SIGCHLD - 1));
+    // For the inner one, which inherits it. Without it that can do all but continue us.
+    let outer = pidfd_open(getpid()).unwrap_or(Fd(-1));
     // SAFETY: the child goes on in the floor only.
     let forked = signals.as_ref().map_err(|e| *e).and_then(|_| unsafe { call::fork(SIGCHLD) });
     let signals = signals.unwrap_or(Fd(-1));
     let inner = match forked {
-        Ok(None) => begin_inside(task, memory, signals),
+        Ok(None) => begin_inside(task, memory, signals, outer),
         Ok(Some(inner)) => Ok(inner),
         Err(errno) => Err(errno),
     };
@@ -154,33 +159,38 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
     }
     // SAFETY: changes the session of this process, which leads no group.
     let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+    drop(outer);
     let greeted = greet(&inner);
-    let mut guard = Guard::new(memory, task, signals);
+    let (inner, other) = match inner {
+        Ok((inner, pidfd)) => (inner, pidfd),
+        Err(_) => (NOBODY, Fd(-1)),
+    };
+    let mut guard = Guard::new(memory, task, signals, other);
     match greeted {
         Ok(()) => {}
         // Whether the owner is gone its pidfd tells.
         Err(errno) if may_stand_alone => {
-            let _ = message::send(SOCKET, &Message::error(message::HELLO, errno), &[]);
+            let _ = greet(&Err(errno));
         }
         // The owner is gone, or learns it by our end.
         Err(_) => guard.finish(),
     }
-    if inner.is_err() {
+    if inner == NOBODY {
         // Nobody reads there.
         close(SOCKET);
     }
-    guard.stand_behind(inner.map_or(NOBODY, |(inner, _)| inner))
+    guard.stand_behind(inner)
 }
 
 /// The inner guard goes back to the group of its owner.
-fn begin_inside(task: Task<'_>, memory: &mut Memory, signals: Fd) -> ! {
+fn begin_inside(task: Task<'_>, memory: &mut Memory, signals: Fd, outer: Fd) -> ! {
     if task.group > 0 {
         call::join_group(task.group);
     }
     // Not inherited. The outer one has seen whether that is allowed.
     let _ = call::prctl(PR_SET_CHILD_SUBREAPER, 1);
     memory.births.copies = !call::is_release(5, 16);
-    let mut guard = Guard::new(memory, task, signals);
+    let mut guard = Guard::new(memory, task, signals, outer);
     if task.prefix.is_empty() {
         // It will be asked to start somebody, and now there is time.
         guard.take_defaults();
@@ -205,32 +215,31 @@ fn settle(has_base: bool) {
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]) };
 }
 
-fn give_up(errno: Errno) -> ! {
+pub(crate) fn give_up(errno: Errno) -> ! {
     let _ = message::send(SOCKET, &Message::error(message::HELLO, errno), &[]);
     exit(GAVE_UP)
 }
 
 /// Who stands, or that the inner guard does not and why.
 fn greet(inner: &Result<(i32, Fd)>) -> Result<()> {
-    let outer = getpid();
-    let pidfd = pidfd_open(outer)?;
+    let outer = getpid() as u64;
     match inner {
-        Ok((inner, inner_pidfd)) => {
+        Ok((inner, pidfd)) => {
             let mut hello = Message::new(message::HELLO);
-            hello.numbers = [*inner as u64, outer as u64];
-            message::send(SOCKET, &hello, &[inner_pidfd.raw(), pidfd.raw()])
+            hello.numbers = [*inner as u64, outer];
+            message::send(SOCKET, &hello, &[pidfd.raw()])
         }
         Err(errno) => {
             let mut hello = Message::error(message::HELLO, *errno);
-            hello.numbers = [0, outer as u64];
-            message::send(SOCKET, &hello, &[pidfd.raw()])
+            hello.numbers = [0, outer];
+            message::send(SOCKET, &hello, &[])
         }
     }
 }
 
 impl<'a> Guard<'a> {
-    fn new(memory: &'a mut Memory, task: Task<'a>, signals: Fd) -> Guard<'a> {
-        Guard { memory, task, signals, listener: None, has_defaults: false }
+    fn new(memory: &'a mut Memory, task: Task<'a>, signals: Fd, other: Fd) -> Guard<'a> {
+        Guard { memory, task, signals, other, listener: None, has_defaults: false }
     }
 
     /// The inner guard: starts what it is asked to, reaps, and finishes when the owner is gone.
@@ -279,6 +288,10 @@ impl<'a> Guard<'a> {
                 deadline = Some(call::now() + PATIENCE);
             }
             drain(&self.signals);
+            // By a member, most likely, whose parent it is.
+            if call::was_stopped(self.other.raw()) {
+                let _ = pidfd_send_signal(self.other.raw(), SIGCONT);
+            }
             while let Ok(Some(ended)) = reap_any() {
                 if ended.pid != inner {
                     continue;
@@ -290,6 +303,7 @@ impl<'a> Guard<'a> {
                     (1.., _) if !self.task.prefix.is_empty() => {
                         // Whoever waits for an answer to what it can read no more is told so.
                         close(SOCKET);
+                        self.other = Fd(-1);
                         inner = NOBODY;
                     }
                     _ => self.finish(),
@@ -316,7 +330,11 @@ impl<'a> Guard<'a> {
         };
         let fds = fds.get_mut(..count).unwrap_or(&mut []);
         match request.kind {
-            message::RELEASE => exit(RELEASED),
+            message::RELEASE => self.leave(RELEASED),
+            // The outer guard was killed before it could do that.
+            message::HELLO => {
+                let _ = pidfd_open(getpid()).and_then(|me| greet(&Ok((getpid(), me))));
+            }
             message::END => self.finish(),
             message::END_CGROUP if !self.task.prefix.is_empty() => {
                 let cgroup = request.numbers.map(|number| number as i32);
@@ -430,7 +448,7 @@ impl<'a> Guard<'a> {
         // Whom we have started for a job that was released is below us all the same.
         let is_empty = cgroups == Ok(true) || self.kill_descendants();
         if cgroups.is_err() || !is_empty {
-            exit(FAILED);
+            self.leave(FAILED);
         }
         // An owner that lives and finds both guards gone knows by this that they had finished. It
         // removes its records itself, unless it dies before.
@@ -439,7 +457,13 @@ impl<'a> Guard<'a> {
             // Last: a job is over when its record is gone.
             let _ = records::remove(self.task.registry, self.task.records);
         }
-        exit(FINISHED)
+        self.leave(FINISHED)
+    }
+
+    /// Ends, and leaves no other guard behind that was stopped.
+    fn leave(&self, status: i32) -> ! {
+        let _ = pidfd_send_signal(self.other.raw(), SIGCONT);
+        exit(status)
     }
 
     /// Kills everybody below us, in rounds until nobody is left. Without a usable /proc there is no

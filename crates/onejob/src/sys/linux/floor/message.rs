@@ -14,8 +14,9 @@
 //!
 //! Every answer goes to the reply socket that came with its request, so threads of the owner never
 //! meet in one queue, and whoever waits for one thing polls one descriptor. A guard greets with
-//! `HELLO` on the main socket once both guards stand: with both their pidfds, or with an error, and its
-//! own pidfd if it stands alone; and leaves with `DONE` there when it has ended everything. One that is
+//! `HELLO` on the main socket once both guards stand: with their numbers and the inner one's pidfd, or with
+//! an error, and its own number if it stands alone. The owner has the outer one's pidfd from its `clone`; if
+//! that one ends without a greeting, `HELLO` asks the inner one for it. A guard leaves with `DONE` there when it has ended everything. One that is
 //! to be put into a scope first says `CONNECTED`, with its number and a connection to the bus, and waits
 //! for `ENTER`, with the scope's directory and the `cgroup.procs` of the guards' own place in it. `ASKED`
 //! says that the bus is being asked for it.

@@ -86,6 +86,7 @@ impl Registry {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(path, flags, Mode::empty()) {
             Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(path, "is no directory")),
+            Err(Errno::ACCESS) if belongs_to_another(path) => return Err(of_another(path)),
             opened => opened.map_err(|e| {
                 Error::os(format!("open the runtime directory {}", path.display()), e)
             })?,
@@ -93,7 +94,7 @@ impl Registry {
         let stat = fstat(&dir)
             .map_err(|e| Error::os(format!("look at the directory {}", path.display()), e))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(refused(path, "belongs to another user"));
+            return Err(of_another(path));
         }
         if stat.st_mode & 0o077 != 0 {
             return Err(refused(path, "is open to other users (chmod 700 closes it)"));
@@ -225,6 +226,17 @@ pub(super) fn locked<T>(registry: &Path, action: impl FnOnce() -> T) -> T {
 pub(super) fn refused(path: &Path, why: &str) -> Error {
     Error::unsupported(format!("the runtime directory {} {why}", path.display()))
         .hint("ONEJOB_RUNTIME_DIR can name another one")
+}
+
+/// A directory that its user has closed cannot even be opened.
+fn belongs_to_another(path: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_uid != me)
+}
+
+fn of_another(path: &Path) -> Error {
+    refused(path, "belongs to another user")
+        .hint("remove it as that user or as root, or name another one with ONEJOB_RUNTIME_DIR")
 }
 
 pub(super) fn link_of(name: &Name) -> String {

@@ -1,0 +1,153 @@
+//! A guard is killed or stopped at every single one of its system calls, while its owner starts, spawns,
+//! waits, stops, drops, or dies.
+//!
+//! Whatever becomes of one guard, the owner ends, with a success or a clear error, and nothing is left.
+//! A guard that was stopped is continued, so that is no error at all. Only one that is stopped when the
+//! other guard has ended can be the last process of all, which no other one can continue; it holds
+//! nothing any more, and the test continues it.
+//!
+//! A run tries some of the points, always the same; `ONEJOB_EVERY_FAULT_POINT=1` tries all.
+
+use std::{fs, process::Stdio};
+
+use rustix::process::Signal;
+use testkit::{Bins, Setting, eventually};
+
+use crate::scene::{Random, Scene, settings, signal};
+
+/// How many points a test tries of each kind.
+const SOME: usize = 12;
+
+#[test]
+fn a_cgroup_job_of_the_library() {
+    every_point("cgroup", Program::Library);
+}
+
+#[test]
+fn a_subreaper_job_of_the_library() {
+    every_point("subreaper", Program::Library);
+}
+
+#[test]
+fn a_cgroup_job_whose_owner_dies() {
+    every_point("cgroup", Program::Dying);
+}
+
+#[test]
+fn a_subreaper_job_whose_owner_dies() {
+    every_point("subreaper", Program::Dying);
+}
+
+#[test]
+fn onejob_run_with_a_cgroup() {
+    every_point("cgroup", Program::Command);
+}
+
+#[test]
+fn onejob_run_with_a_subreaper() {
+    every_point("subreaper", Program::Command);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    /// A whole life of a job: made, filled with a daemon, waited for, stopped, dropped.
+    Library,
+    /// The same, but the owner ends with members in the job.
+    Dying,
+    Command,
+}
+
+impl Program {
+    /// The statuses of an owner that could not go on, and has said so.
+    fn failures(self) -> &'static [i32] {
+        match self {
+            // A panic of the script.
+            Program::Library | Program::Dying => &[101],
+            // CMD was killed with its guard, or could not be started.
+            Program::Command => &[125, 137],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    role: &'static str,
+    number: usize,
+    act: &'static str,
+}
+
+/// In turns in each of the settings that the mechanism can be had in.
+fn every_point(mechanism: &str, program: Program) {
+    let settings = settings(mechanism);
+    let Some(first) = settings.first() else { return };
+    let wants_all = std::env::var_os("ONEJOB_EVERY_FAULT_POINT").is_some();
+    let mut random = Random::of(2026);
+    let mut acted = 0;
+    for role in ["outer", "inner"] {
+        // One call too few is a point that is not reached, which is no fault.
+        let calls = live(*first, program, Point { role, number: 0, act: "kill" }).calls;
+        assert!(calls > 10, "{program:?}: the {role} guard has made {calls} system calls");
+        let mut points: Vec<_> = (1..=calls)
+            .flat_map(|number| ["kill", "stop"].map(|act| Point { role, number, act }))
+            .collect();
+        while !wants_all && points.len() > 2 * SOME {
+            points.swap_remove(random.below(points.len()));
+        }
+        for (at, point) in points.into_iter().enumerate() {
+            let lived = live(settings[at % settings.len()], program, point);
+            acted += usize::from(lived.acted);
+            let is_clear = lived.status == 0
+                || (point.act == "kill" && program.failures().contains(&lived.status));
+            assert!(is_clear, "{program:?}, {mechanism}, {point:?}: {}", lived.status);
+        }
+    }
+    assert!(acted > SOME, "only {acted} faults");
+}
+
+struct Life {
+    status: i32,
+    /// How many system calls the guard has made.
+    calls: usize,
+    acted: bool,
+}
+
+fn live(setting: Setting, program: Program, point: Point) -> Life {
+    // For whoever reads why this has failed.
+    eprintln!("{setting}, {program:?}, {point:?}");
+    let mut scene = Scene::new(setting);
+    // The member's main process ends as soon as its daemon lives, and a script that is done is left.
+    scene.report.go();
+    let (log, go) = (scene.report.beside(".calls"), scene.report.beside(".go"));
+    let script = scene.report.beside(".script");
+    let mechanism = setting.mechanism();
+    let mut life = format!("new {mechanism}\n{}\nchild-wait\nlist\n", scene.spawn("daemon"));
+    if program == Program::Library {
+        life += "stop 1000\ndrop\n";
+    }
+    fs::write(&script, life).expect("a writable scratch directory");
+    let report = scene.report.arg().to_owned();
+    let mut child = scene.cell.start(&Bins::get().fault_point(), |command| {
+        command.arg(&log).args([point.role, &point.number.to_string(), point.act]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match program {
+            Program::Command => {
+                command.arg(Bins::get().onejob()).args(["run", "--mechanism", mechanism]);
+                command.args(["-k", "1s", "--"]).arg(Bins::get().actor()).args(["daemon", &report]);
+            }
+            _ => {
+                command.arg(Bins::get().owner()).arg("-f").arg(&script).arg("--linger").arg(&go);
+            }
+        }
+    });
+    let what = format!("the end of {program:?}, {setting}, {point:?}");
+    let status = eventually(&what, || child.try_wait().expect("our child"));
+    scene.stand_by_apart();
+    let log = fs::read_to_string(log).unwrap_or_default();
+    let acted = log.lines().any(|line| line.starts_with("acted"));
+    if log.lines().any(|line| line == "acted alone") {
+        scene.all_guards().into_iter().for_each(|(pid, _)| signal(pid, Signal::CONT));
+    }
+    scene.is_deserted();
+    let calls = log.lines().count() - usize::from(acted);
+    Life { status: status.code().unwrap_or(-1), calls, acted }
+}

@@ -1,0 +1,148 @@
+//! Guards that were stopped, which a member of the same user can do: nothing waits for them without an
+//! end, and none stays stopped for good.
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+};
+
+use rustix::process::Signal;
+use testkit::{Bins, Owner, eventually, proc};
+
+use crate::{
+    scene::{Guards, Scene, every_setting, settings, signal},
+    stopped,
+};
+
+/// Stops both, the outer one first, so that it cannot continue the inner one.
+#[track_caller]
+fn stop_both(scene: &Scene) -> Guards {
+    let guards = scene.guards();
+    for guard in [guards.outer, guards.inner] {
+        signal(guard, Signal::STOP);
+        eventually("a stopped guard", || stopped(guard));
+    }
+    guards
+}
+
+/// A script of the shell as a request.
+fn script(scene: &Scene, text: &str) -> String {
+    let script = scene.report.beside(".sh");
+    fs::write(&script, text).expect("a writable scratch directory");
+    format!("spawn /bin/sh {}", script.display())
+}
+
+#[test]
+fn a_stopped_inner_guard_is_continued_at_once() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        scene.tree_of(&mut owner);
+        let Guards { inner, .. } = scene.guards();
+        for _ in 0..20 {
+            signal(inner, Signal::STOP);
+        }
+        eventually("a guard that goes on", || {
+            proc::stat(inner).filter(|stat| stat.state != 'T').map(drop)
+        });
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+/// Whatever the owner asks for, it gets, and at the end no guard is left.
+#[test]
+fn both_stopped_before_each_request() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner: Owner = scene.owner();
+        scene.tree_of(&mut owner);
+        for request in [&*scene.spawn("setsid"), "list", "stats", "kill"] {
+            stop_both(&scene);
+            owner.ok(request);
+        }
+        stop_both(&scene);
+        owner.ok("drop");
+        owner.end();
+        scene.is_deserted();
+    });
+}
+
+#[test]
+fn both_stopped_when_a_child_ends() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        owner.new_job();
+        let go = scene.report.beside(".done");
+        let wait = format!("until [ -e {} ]; do sleep 0.01; done; exit 3", go.display());
+        owner.ok(&script(&scene, &wait));
+        stop_both(&scene);
+        owner.tell("child-wait");
+        fs::write(&go, "").expect("a writable scratch directory");
+        assert_eq!(owner.answer("child-wait").as_deref(), Ok("code 3"));
+        owner.ok("drop");
+        owner.murder();
+        scene.is_deserted();
+    });
+}
+
+/// With the outer one stopped and the inner one killed, the owner has the job ended all the same.
+#[test]
+fn one_stopped_and_the_other_one_killed() {
+    every_setting(|setting| {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        scene.tree_of(&mut owner);
+        let Guards { inner, outer } = scene.guards();
+        signal(outer, Signal::STOP);
+        eventually("a stopped guard", || stopped(outer));
+        signal(inner, Signal::KILL);
+        owner.ok("stop 20");
+        owner.ok("drop");
+        owner.end();
+        scene.is_deserted();
+    });
+}
+
+/// Nothing but a guard could end the job then; the first that is continued does.
+#[test]
+fn both_stopped_when_the_owner_dies() {
+    every_setting(|setting| {
+        for is_inner in [false, true] {
+            let mut scene = Scene::new(setting);
+            let mut owner = scene.owner();
+            let tree = scene.tree_of(&mut owner);
+            let guards = stop_both(&scene);
+            owner.murder();
+            eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
+            assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "ended by what?");
+            signal(if is_inner { guards.inner } else { guards.outer }, Signal::CONT);
+            scene.is_deserted();
+        }
+    });
+}
+
+fn run(scene: &mut Scene, text: &str) -> Child {
+    let mechanism = scene.setting.mechanism();
+    scene.cell.start(&Bins::get().onejob(), |run| {
+        run.args(["run", "--mechanism", mechanism, "--", "/bin/sh", "-c", text]);
+        run.stdin(Stdio::null()).stdout(Stdio::null());
+    })
+}
+
+/// `onejob run` ends as its command does, which has stopped its parent, and that one's parent.
+#[test]
+fn a_command_that_stops_its_parents() {
+    for setting in settings("subreaper") {
+        let stop_all = "read -r _ _ _ outer _ </proc/$PPID/stat; kill -STOP $outer $PPID; exit 3";
+        for text in ["kill -STOP $PPID; exit 3", stop_all] {
+            let mut scene = Scene::new(setting);
+            let mut run = run(&mut scene, text);
+            let status = eventually("the end of `onejob run`", || run.try_wait().expect("a child"));
+            scene.stand_by_apart();
+            assert_eq!(status.code(), Some(3), "{setting}: {text}");
+            scene.is_deserted();
+        }
+    }
+}
