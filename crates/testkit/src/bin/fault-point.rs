@@ -162,12 +162,8 @@ mod linux {
                     self.born(child as pid_t, pid, role);
                 }
                 libc::PTRACE_EVENT_EXEC if role == Role::Child => return self.let_go(pid),
-                0 if signal == libc::SIGTRAP | 0x80 => {
-                    if self.enters(pid) && self.acts(pid) {
-                        return;
-                    }
-                }
-                0 if signal != libc::SIGTRAP && signal != libc::SIGSTOP => {
+                0 if signal == libc::SIGTRAP | 0x80 && self.enters(pid) && self.acts(pid) => return,
+                0 if !matches!(signal & 0x7f, libc::SIGTRAP | libc::SIGSTOP) => {
                     request(self.way(role), pid, c_long::from(signal));
                     return;
                 }
