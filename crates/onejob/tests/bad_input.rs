@@ -255,11 +255,12 @@ fn a_full_cgroup_is_a_clear_error() {
         assert_eq!(jobs_below(&cgroup.0), [] as [PathBuf; 0]);
         return;
     }
-    for build in [Job::builder().mechanism(Mechanism::Cgroup).build(), Job::new()] {
-        let error = build.expect_err("full");
-        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
-        assert!(error.remedy().expect("a remedy").contains("cgroup.max"), "{error}");
-    }
+    let error = Job::builder().mechanism(Mechanism::Cgroup).build().expect_err("full");
+    assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
+    assert!(error.remedy().expect("a remedy").contains("cgroup.max"), "{error}");
+    // Nothing was asked that only a cgroup gives.
+    let job = Job::new().expect("the next mechanism");
+    assert_eq!(job.guarantees().mechanism, Mechanism::Subreaper);
 }
 
 #[test]
