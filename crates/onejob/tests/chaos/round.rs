@@ -38,8 +38,6 @@ pub(crate) struct Round<'a> {
     pub(crate) outsiders: Vec<Identity>,
     pub(crate) killed_guards: BTreeSet<Identity>,
     pub(crate) is_armed: bool,
-    /// Whether an owner was killed while it made a job.
-    pub(crate) is_half_made: bool,
     commands: usize,
     log: Vec<String>,
     start: Instant,
@@ -75,7 +73,6 @@ impl<'a> Round<'a> {
             outsiders: Vec::new(),
             killed_guards: BTreeSet::new(),
             is_armed: false,
-            is_half_made: false,
             commands: 0,
             log: Vec::new(),
             start: Instant::now(),
@@ -262,7 +259,6 @@ impl<'a> Round<'a> {
         let Some(answers) = self.owners[owner].answers(&line) else {
             // Whether they have become members is not known.
             self.adopting.clear();
-            self.is_half_made |= requests.iter().any(|(_, it)| matches!(it, Request::New { .. }));
             return self.owner_has_ended(owner, &line);
         };
         self.note(format!("{answers:?}"));
@@ -546,8 +542,8 @@ impl<'a> Round<'a> {
     pub(crate) fn sane(&self, command: &Onejob, status: std::process::ExitStatus) -> Verdict {
         use std::os::unix::process::ExitStatusExt;
         let said = command.said();
-        // These two end as what they have started.
-        let is_a_mirror = ["run", "exec"].iter().any(|verb| command.what.starts_with(verb));
+        // These end as what they have started or waited for.
+        let is_a_mirror = ["run", "exec", "wait"].iter().any(|verb| command.what.starts_with(verb));
         let by_a_signal = status.signal().is_some() || status.code().is_some_and(|code| code > 128);
         let of_a_signal = by_a_signal && !is_a_mirror;
         let panicked = said.contains("panicked at") || status.code() == Some(101);

@@ -92,7 +92,14 @@ impl Round<'_> {
         for job in &ours {
             self.has_killed(*job).map_err(|error| format!("dropped: {error}"))?;
         }
-        if self.plan.inject.is_none() {
+        let its = self.jobs.values().filter(|job| job.holder == Holder::Owner(owner));
+        let is_alone = its.map(|job| tagged(&self.cell, &job.tag)).all(|left| left.is_empty());
+        if self.plan.inject.is_none() && is_alone {
+            // Its own children it has to wait for.
+            for slot in 0..3 {
+                let reaped = self.owners[owner].ask(&format!("{slot} reap"));
+                self.note(format!("{reaped:?}"));
+            }
             let zombies = our_zombies(identity.pid);
             if !zombies.is_empty() {
                 return Err(format!("owner {owner} has zombies of the library: {zombies:?}"));

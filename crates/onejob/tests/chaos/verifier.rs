@@ -48,9 +48,15 @@ impl Pair {
     }
 }
 
-/// The words of a process' command line.
+/// The words of a process' command line. Where the leading thread has ended another one knows them.
 pub(crate) fn words(pid: i32) -> Vec<String> {
-    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let of = |thread: &str| fs::read(format!("/proc/{pid}/task/{thread}/cmdline")).ok();
+    let mut text = of(&pid.to_string()).unwrap_or_default();
+    if text.is_empty() {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut texts = threads.filter_map(|thread| of(thread.file_name().to_str()?));
+        text = texts.find(|text| !text.is_empty()).unwrap_or_default();
+    }
     let words = text.split(|byte| *byte == 0);
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
