@@ -187,7 +187,13 @@ impl Round<'_> {
 
     /// What owners have left that died with their guards the next job of the user ends.
     fn sweep(&mut self) -> Verdict {
-        let words = ["run", "--mechanism", self.plan.setting.mechanism(), "--", "true"];
+        // A nested job can have been in a cgroup wherever root's own job was.
+        let mechanism = if self.plan.setting.has_cgroups() && !self.plan.setting.is_ordinary() {
+            "cgroup"
+        } else {
+            self.plan.setting.mechanism()
+        };
+        let words = ["run", "--mechanism", mechanism, "--", "true"];
         let mut sweep = self.command(&words.map(str::to_owned));
         let status = sweep.awaits_end();
         if status.success() {
