@@ -1,8 +1,8 @@
 //! What another process sees of a job, and what it can do to it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use testkit::{Bins, Owner, eventually, numbers, proc};
+use testkit::{Bins, Owner, Setting, eventually, numbers, proc};
 
 use crate::scene::{Scene, every_setting, jobs, refused};
 
@@ -41,6 +41,33 @@ fn another_process_finds_a_named_job_and_sees_what_its_owner_sees() {
         drop((owner, view));
         scene.is_deserted();
     });
+}
+
+/// As in a job that is frozen and has a job of its own inside. Who lists all jobs reads what they use.
+#[test]
+fn frozen_guards_hold_up_no_view() {
+    for setting in Setting::here() {
+        if setting.mechanism() != "subreaper" || !setting.has_cgroups() {
+            eprintln!("{setting}: guards that are asked cannot be frozen here");
+            continue;
+        }
+        let mut scene = Scene::new(setting);
+        let (mut owner, mut view) = scene.owner_and_view();
+        let dir = scene.cell.cgroup().expect("has cgroups").join("frozen");
+        fs::create_dir(&dir).expect("a cgroup");
+        for guard in scene.called("onejob-guard") {
+            fs::write(dir.join("cgroup.procs"), guard.to_string()).expect("moved");
+        }
+        fs::write(dir.join("cgroup.freeze"), "1").expect("frozen");
+        let error = view.ask("stats").expect_err("nobody answers");
+        assert!(error.contains("frozen"), "{error}");
+        fs::write(dir.join("cgroup.freeze"), "0").expect("thawed");
+        view.ok("stats");
+        owner.ok("drop");
+        drop((owner, view));
+        eventually("a cgroup without guards", || fs::remove_dir(&dir).ok());
+        scene.is_deserted();
+    }
 }
 
 #[test]

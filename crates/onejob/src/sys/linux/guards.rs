@@ -23,7 +23,7 @@ use super::{
         message::{self, MAX_FDS, Message},
     },
     guard_pair::{NOBODY, Pair, Patience, Process, met, wait_for_end, was_killed},
-    identity,
+    identity, is_past,
     launch::Launch,
     token::ProcessToken,
     version::guard_failed,
@@ -320,10 +320,25 @@ impl Guards {
     /// A request that is answered by one `DONE`.
     pub(super) fn ask(&self, kind: u32) -> io::Result<[u64; 2]> {
         let reply = self.request(&Message::new(kind), &[], &[])?;
+        self.done(&reply)
+    }
+
+    fn done(&self, reply: &Reply) -> io::Result<[u64; 2]> {
         match self.receive(&reply.0)? {
             Some((done, _)) => Ok(done.numbers),
             None => Err(io::Error::other("the guard was killed")),
         }
+    }
+
+    /// The same, unless the guard is silent for so long: one in a frozen cgroup is until that is thawed,
+    /// and no event tells when.
+    pub(super) fn ask_within(&self, kind: u32, patience: Duration) -> io::Result<[u64; 2]> {
+        let reply = self.request(&Message::new(kind), &[], &[])?;
+        if !self.wait_until(reply.0.as_fd(), Instant::now().checked_add(patience)) {
+            let silent = "the guard does not answer; is it in a frozen cgroup?";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, silent));
+        }
+        self.done(&reply)
     }
 
     /// Why there is no answer: they could not begin, or else this.
@@ -342,12 +357,17 @@ impl Guards {
 
     /// Waits until there is something to be read from what a guard, or its child, writes to.
     pub(super) fn wait_for(&self, answer: BorrowedFd<'_>) {
+        self.wait_until(answer, None);
+    }
+
+    /// The same up to a deadline; whether there is something.
+    fn wait_until(&self, answer: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
         let mut patience = Patience::NEW;
         loop {
             let mut fds = [PollFd::new(answer.as_raw_fd(), POLLIN)];
-            wait_for(&mut fds, patience.next(None));
-            if fds[0].fired() {
-                return;
+            wait_for(&mut fds, patience.next(deadline));
+            if fds[0].fired() || is_past(deadline) {
+                return fds[0].fired();
             }
             self.go_on();
         }
@@ -400,7 +420,7 @@ impl Guards {
         let mut socket = self.raw();
         for guard in self.both() {
             let mut patience = Patience::NEW;
-            while !guard.is_dead() && !self.had_finished() && !super::is_past(deadline) {
+            while !guard.is_dead() && !self.had_finished() && !is_past(deadline) {
                 let mut fds = [PollFd::new(guard.raw(), POLLIN), PollFd::new(socket, POLLIN)];
                 wait_for(&mut fds, patience.next(deadline));
                 if fds[1].fired() && !self.had_finished() {

@@ -584,7 +584,13 @@ impl Mechanism for Subreaper {
         let failed = |e: io::Error| guard_failed("read what the job has used", e);
         let dead = match &self.parent {
             Parent::Guards { guards, .. } if guards.answer() => {
-                guards.ask(message::USAGE).map_err(failed)?
+                // Whose job it is may be frozen itself, which is not to hold up who lists all jobs.
+                const PATIENCE: Duration = Duration::from_secs(1);
+                let usage = match self.is_view() {
+                    true => guards.ask_within(message::USAGE, PATIENCE),
+                    false => guards.ask(message::USAGE),
+                };
+                usage.map_err(failed)?
             }
             _ => [0; 2],
         };
