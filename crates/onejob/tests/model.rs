@@ -135,9 +135,8 @@ impl State {
         let mut next = self.owner_steps(mutation, &has);
         next.extend(self.outer_steps(mutation, &has));
         next.extend(self.inner_steps(mutation, &has));
-        match self.member {
-            Member::Dead => next.push(self.with(|s| s.member = Member::Reused)),
-            _ => {}
+        if self.member == Member::Dead {
+            next.push(self.with(|s| s.member = Member::Reused));
         }
         next.retain(|state| *state != self);
         next

@@ -1,9 +1,9 @@
 //! Death of the guards: the job goes on or ends, never leaks, and says the truth about itself.
 
-use std::time::Duration;
+use std::{fs, process::Stdio, time::Duration};
 
 use rustix::process::Signal;
-use testkit::{Hanging, Owner, Setting, eventually, proc};
+use testkit::{Bins, Hanging, Living, Owner, Setting, eventually, proc};
 
 use crate::scene::{Guards, Random, Scene, Times, every_setting, kill, pause, settings, signal};
 
@@ -116,6 +116,43 @@ fn with_both_guards_killed_the_job_says_that_nothing_would_end_it() {
             scene.end_by_hand(&tree);
         }
     });
+}
+
+/// Its job has ended with the guards, as far as anything of it can be found: below the command. What
+/// had left that before lives on, and the error does not hide it.
+#[test]
+fn onejob_run_whose_guards_were_both_killed() {
+    for setting in settings("subreaper") {
+        let mut scene = Scene::new(setting);
+        let report = scene.report.arg().to_owned();
+        // No pipe, for the daemon has it, too.
+        let errors = scene.report.beside(".errors");
+        let file = fs::File::create(&errors).expect("a writable scratch directory");
+        let mut run = scene.cell.start(&Bins::get().onejob(), |run| {
+            run.args(["run", "--mechanism", "subreaper", "--", "/bin/sh", "-c"]);
+            run.arg("\"$0\" daemon-grandchild \"$1\" & sleep 1000 & wait");
+            run.arg(Bins::get().actor()).arg(&report);
+            run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        });
+        let daemon = scene.report.player(&scene.cell, "escapee").pid;
+        let Guards { inner, outer } = scene.guards();
+        // The inner one would end the job at the end of its owner, not at that of the outer one.
+        kill(outer);
+        kill(inner);
+        let status = eventually("the end of `onejob run`", || run.try_wait().expect("a child"));
+        scene.stand_by_apart();
+        let said = fs::read_to_string(errors).expect("a file of ours");
+        assert_eq!(status.code(), Some(125), "{said}");
+        assert!(said.contains("both guards of the job were killed"), "{said}");
+        assert!(proc::is_alive(daemon), "found by what?");
+        let left = eventually("the end of all below the command", || {
+            let left = scene.cell.living();
+            let name = |living: &Living| living.stat.as_ref().map(|stat| stat.comm.clone());
+            let is_below = |living: &Living| name(living).is_none_or(|name| name != "actor");
+            (!left.iter().any(is_below)).then_some(left)
+        });
+        scene.end_by_hand(&left.iter().map(|living| living.pid).collect::<Vec<_>>());
+    }
 }
 
 #[test]
