@@ -129,7 +129,10 @@ impl Round<'_> {
                 self.note(format!("{status}: {}", kill.said().trim_end()));
             }
             // A run that could not be found by its name is ended as one whose command was tried.
-            let signal = if end == RunEnd::Kill { Signal::KILL } else { Signal::TERM };
+            // What is passed on to a frozen CMD waits for its thaw.
+            let is_deaf = self.jobs.get(&job).is_some_and(|job| job.may_be_frozen);
+            let is_killed = end == RunEnd::Kill || is_deaf;
+            let signal = if is_killed { Signal::KILL } else { Signal::TERM };
             identity.signal(signal);
         }
         self.run_ends(number);
