@@ -283,11 +283,12 @@ impl Planner {
                     self.owners[owner] = before;
                     continue;
                 }
-                // A child that is born frozen keeps its starter waiting until somebody thaws it.
+                // A child that is born frozen keeps its starter waiting until it is thawed, and one
+                // that stays the thread that waits for its end.
                 let any = |is: fn(&Request) -> bool| {
                     is(&request) || requests.iter().any(|(_, other)| is(other))
                 };
-                if any(Request::spawns) && any(Request::freezes) {
+                if any(Request::spawns) && any(Request::bears_no_new_member) {
                     continue;
                 }
                 requests.push((slot, request));
@@ -434,8 +435,8 @@ impl Request {
         matches!(self, Request::New { .. } | Request::Drop | Request::Release)
     }
 
-    fn freezes(&self) -> bool {
-        matches!(self, Request::Plain("freeze"))
+    fn bears_no_new_member(&self) -> bool {
+        matches!(self, Request::Plain("freeze") | Request::Reap)
     }
 
     /// Whether it can make members.

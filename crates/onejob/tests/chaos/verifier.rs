@@ -61,12 +61,21 @@ pub(crate) fn words(pid: i32) -> Vec<String> {
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Those alive in the cell with this tag, but for one who injects errors into a command.
+/// Those alive in the cell with this tag, but for the commands that were told it, which are no
+/// members: who injects errors, who starts a member from outside, and who owns a job with a name.
 pub(crate) fn tagged(cell: &Cell, tag: &str) -> Vec<i32> {
     let mut all = cell.living_pids();
     all.retain(|pid| {
         let words = words(*pid);
-        words.iter().any(|word| word == tag) && words.get(1).is_none_or(|word| word != "inject")
+        let is_told = match &words[..] {
+            [_, verb, rest @ ..] => {
+                verb == "inject"
+                    || verb == "exec"
+                    || verb == "run" && rest.first().is_some_and(|word| word == "--name")
+            }
+            _ => false,
+        };
+        !is_told && words.iter().any(|word| word == tag)
     });
     all
 }
