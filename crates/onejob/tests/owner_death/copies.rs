@@ -1,10 +1,10 @@
 //! Threads, forked copies and another program in the owner's place.
 
-use testkit::{Bins, eventually, proc};
+use testkit::{Bins, Setting, eventually, proc};
 
 use crate::{
     driven::{Driven, odd_owner},
-    scene::{Scene, every_setting, kill},
+    scene::{Guards, Scene, every_setting, kill, settings},
 };
 
 #[test]
@@ -98,26 +98,38 @@ fn a_forked_copy_that_ends_does_not_kill_the_job() {
 
 #[test]
 fn an_owner_that_becomes_another_program_gives_up_its_job() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = Driven::start(&mut scene.cell, &odd_owner(), |owner| {
-            owner.args(["exec", setting.mechanism()]);
-            owner.arg(Bins::get().actor()).arg(scene.report.arg());
-        });
-        owner.answer().expect("a job");
-        let daemon = scene.report.player(&scene.cell, "escapee").pid;
-        let pid = scene.only("odd-owner");
-        scene.stand_by(proc::stat(pid).expect("alive").pgid);
-        owner.tell("become another");
-        eventually("another program", || {
-            proc::stat(pid).filter(|stat| stat.comm == "actor").map(drop)
-        });
-        eventually("the end of the daemon", || (!proc::is_alive(daemon)).then_some(()));
-        eventually("nothing but the program", || {
-            (scene.cell.nested_cgroups().is_empty() && scene.cell.living_pids() == [pid])
-                .then_some(())
-        });
-        kill(pid);
-        scene.is_deserted();
+    every_setting(|setting| becomes_another(setting, |_| None));
+}
+
+/// The owner's process lives, so it takes the socket to see that.
+#[test]
+fn one_guard_sees_that_the_owner_became_another_program() {
+    for setting in settings("cgroup") {
+        becomes_another(setting, |guards| Some(guards.inner));
+        becomes_another(setting, |guards| Some(guards.outer));
+    }
+}
+
+fn becomes_another(setting: Setting, victim: impl Fn(Guards) -> Option<i32>) {
+    let mut scene = Scene::new(setting);
+    let mut owner = Driven::start(&mut scene.cell, &odd_owner(), |owner| {
+        owner.args(["exec", setting.mechanism()]);
+        owner.arg(Bins::get().actor()).arg(scene.report.arg());
     });
+    owner.answer().expect("a job");
+    let daemon = scene.report.player(&scene.cell, "escapee").pid;
+    let pid = scene.only("odd-owner");
+    scene.stand_by(proc::stat(pid).expect("alive").pgid);
+    if let Some(guard) = victim(scene.guards()) {
+        kill(guard);
+        eventually("the end of a guard", || (!proc::is_alive(guard)).then_some(()));
+    }
+    owner.tell("become another");
+    eventually("another program", || proc::stat(pid).filter(|stat| stat.comm == "actor").map(drop));
+    eventually("the end of the daemon", || (!proc::is_alive(daemon)).then_some(()));
+    eventually("nothing but the program", || {
+        (scene.cell.nested_cgroups().is_empty() && scene.cell.living_pids() == [pid]).then_some(())
+    });
+    kill(pid);
+    scene.is_deserted();
 }

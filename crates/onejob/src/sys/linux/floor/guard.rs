@@ -175,10 +175,6 @@ pub(crate) fn run(task: Task<'_>, memory: &mut Memory) -> ! {
         // The owner is gone, or learns it by our end.
         Err(_) => guard.finish(),
     }
-    if inner == NOBODY {
-        // Nobody reads there.
-        close(SOCKET);
-    }
     guard.stand_behind(inner)
 }
 
@@ -281,7 +277,13 @@ impl<'a> Guard<'a> {
         let (mut inner, mut deadline) = (inner, None);
         loop {
             let owner = if deadline.is_some() { -1 } else { OWNER };
-            let mut fds = [PollFd::new(self.signals.raw(), POLLIN), PollFd::new(owner, POLLIN)];
+            // As long as there is an inner guard it reads what the owner sends.
+            let socket = if inner == NOBODY { SOCKET } else { -1 };
+            let mut fds = [
+                PollFd::new(self.signals.raw(), POLLIN),
+                PollFd::new(owner, POLLIN),
+                PollFd::new(socket, POLLIN),
+            ];
             let left = deadline.map(|at: u64| at.saturating_sub(call::now()).div_ceil(1000));
             poll(&mut fds, left.map_or(-1, |left| left as i32));
             if fds[1].fired() {
@@ -301,17 +303,36 @@ impl<'a> Guard<'a> {
                     (0, FINISHED | RELEASED | GAVE_UP) => exit(0),
                     // Killed: with cgroups it was only the second pair of eyes.
                     (1.., _) if !self.task.prefix.is_empty() => {
-                        // Whoever waits for an answer to what it can read no more is told so.
-                        close(SOCKET);
                         self.other = Fd(-1);
                         inner = NOBODY;
                     }
                     _ => self.finish(),
                 }
             }
+            if fds[2].fired() {
+                self.decline();
+            }
             if deadline.is_some_and(|at| inner == NOBODY || at <= call::now()) {
                 self.finish();
             }
+        }
+    }
+
+    /// Without an inner guard: a request is not served, and its sender sees that as its descriptors are
+    /// closed. The end of what the owner sends is the end of its jobs.
+    fn decline(&mut self) {
+        let mut fds = [-1; message::MAX_FDS];
+        let (request, count) = match self.memory.births.receive(SOCKET, &mut fds) {
+            // The owner has dropped the job, or replaced itself by another program.
+            Ok(None) => self.finish(),
+            Ok(Some(received)) => received,
+            Err(_) => return,
+        };
+        close_all(fds.get_mut(..count).unwrap_or(&mut []));
+        match request.kind {
+            message::RELEASE => self.leave(RELEASED),
+            message::END => self.finish(),
+            _ => {}
         }
     }
 
