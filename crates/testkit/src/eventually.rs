@@ -30,6 +30,15 @@ pub(crate) fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Optio
     }
 }
 
+/// Gives the calling thread its turn whatever other processes do, and not what it starts. A user without
+/// privileges goes without.
+#[cfg(target_os = "linux")]
+pub fn run_first() {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters live through the call, which keeps no pointer to them.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) };
+}
+
 /// Says that this host cannot run a test; the caller returns then.
 ///
 /// # Panics

@@ -41,6 +41,8 @@ pub use windows::{mortal, proc};
 pub use bins::{Bins, scratch_dir};
 pub use bystanders::Bystanders;
 pub use cell::{Cell, Living};
+#[cfg(target_os = "linux")]
+pub use eventually::run_first;
 pub use eventually::{DEADLINE, eventually, skip};
 #[cfg(target_os = "linux")]
 pub use hanging::Hanging;

@@ -21,6 +21,7 @@ use super::{
     PATIENCE, accounting,
     budget::Budget,
     floor::{
+        boost::is_crowd,
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
         proc::Proc,
@@ -491,18 +492,24 @@ fn wait_on(
 
 impl Stoppable for Cgroup {
     fn ask(&self, signal: Signal) -> Result<usize> {
-        let asked = match self.signal(signal) {
-            // Nobody lets us: the kill will do without.
-            Err(error) if error.is_permission_denied() => 0,
-            answer => answer?,
-        };
+        if self.around == Around::Others && is_crowd() {
+            // Frozen members neither start others nor want the processor until all have been signalled.
+            for cgroup in self.all() {
+                let _ = write_text(cgroup.dir.as_fd(), "cgroup.freeze", "1");
+            }
+        }
+        let asked = self.signal(signal);
         let _ = self.signal(Signal::CONT);
         match self.thaw() {
             // The kill reaches frozen members as well.
             Err(error) if error.is_permission_denied() => {}
             thawed => thawed?,
         }
-        Ok(asked)
+        match asked {
+            // No member may be signalled by this user: the kill does without.
+            Err(error) if error.is_permission_denied() => Ok(0),
+            asked => asked,
+        }
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {

@@ -12,8 +12,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{
     PATIENCE, accounting,
-    below::Reached,
+    below::{Reached, is_converging},
     floor::{
+        boost::CROWD,
         call::{self, Errno},
         cgroup::{self as floor, Events},
         proc::Proc,
@@ -92,11 +93,15 @@ impl Members<'_> {
         const AT_ONCE: usize = 256;
         const ROUNDS: usize = 16;
         let mut reached = Reached::new(signal);
+        let mut most_new = usize::MAX;
         for _ in 0..ROUNDS {
             let mut others = self.others()?;
             others.retain(|pid| !reached.known.contains(&(*pid as i32)));
-            if others.is_empty() {
+            if others.is_empty() || !is_converging(&mut most_new, others.len()) {
                 break;
+            }
+            if others.len() >= CROWD {
+                reached.boost_in_a_crowd();
             }
             for some in others.chunks(AT_ONCE) {
                 for (pid, pidfd) in self.held(some)? {

@@ -22,6 +22,7 @@ use super::{
     PATIENCE, accounting,
     below::{self, Root},
     floor::{
+        boost::is_crowd,
         call::{self, Errno},
         exec::Limit,
         message,
@@ -373,12 +374,16 @@ impl Stoppable for Subreaper {
             *self.asked() = Some(tree);
             return asked;
         }
-        let asked = match self.signal(signal) {
-            Err(error) if error.is_permission_denied() => 0,
-            answer => answer?,
-        };
+        if is_crowd() {
+            let _ = self.below((), |root| below::hold(&self.proc, root));
+        }
+        let asked = self.signal(signal);
         let _ = self.signal(Signal::CONT);
-        Ok(asked)
+        match asked {
+            // No member may be signalled by this user: the kill reports it.
+            Err(error) if error.is_permission_denied() => Ok(0),
+            asked => asked,
+        }
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {

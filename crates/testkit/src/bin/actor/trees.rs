@@ -220,12 +220,13 @@ pub(crate) fn crowded() {
 /// `bomb REPORT N [UID]`: forks without end, held to N live processes by `RLIMIT_NPROC`. Root is
 /// exempt from that limit, hence becomes UID. At the limit it rests between two attempts.
 pub(crate) fn bomb() {
-    limited_to_own_processes(|| explode(Some(Duration::from_millis(5))));
+    limited_to_own_processes(|| explode(Some(Duration::from_millis(5)), false));
 }
 
-/// `busy-bomb REPORT N [UID]`: the same, and at the limit it goes on trying without a rest.
+/// `busy-bomb REPORT N [UID]`: the same, and at the limit it goes on trying without a rest. The first of its
+/// processes says when that is reached.
 pub(crate) fn busy_bomb() {
-    limited_to_own_processes(|| explode(None));
+    limited_to_own_processes(|| explode(None, true));
 }
 
 /// Starts `child` as a user of its own, who may have as many processes as the arguments say.
@@ -245,11 +246,16 @@ fn limited_to_own_processes(child: impl FnOnce()) {
     });
 }
 
-fn explode(rest: Option<Duration>) -> ! {
+fn explode(rest: Option<Duration>, says_when_full: bool) -> ! {
+    let mut says_when_full = says_when_full;
     loop {
-        match (sys::try_fork(|| explode(rest)), rest) {
+        match (sys::try_fork(|| explode(rest, false)), rest) {
             // At the limit: wait for a gap, which is there as soon as a member is killed.
             (Err(_), Some(rest)) => thread::sleep(rest),
+            (Err(_), None) if says_when_full => {
+                says_when_full = false;
+                say("full", sys::parent());
+            }
             (Err(_), None) => {}
             (Ok(_), _) => {
                 // SAFETY: a null status is allowed. Dead children must not fill the limit.

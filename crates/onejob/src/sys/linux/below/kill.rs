@@ -1,6 +1,9 @@
 //! Killing whatever is below a process.
 
-use std::{os::fd::AsRawFd, time::Instant};
+use std::{
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
 use super::{Children, Root, children, list};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
         PATIENCE,
         floor::{
             call::{self, Errno, POLLIN, PollFd},
-            kill_tree::{KillTree, PidSet},
+            kill_tree::{KillTree, PidSet, Round},
             proc::Proc,
             walk::{Frame, Walk},
         },
@@ -30,9 +33,7 @@ pub(in crate::sys::linux) fn kill(
     let (mut arena, mut path) = (vec![0; 1 << 16], vec![Frame::EMPTY; 512]);
     let exclude = if root.pid == me { 0 } else { me };
     let start = Instant::now();
-    let mut last_death = start;
-    let mut fewest = usize::MAX;
-    let mut refusals = 0;
+    let mut progress = Progress::new();
     let mut met = vec![0; 1 << 16];
     let met: &mut PidSet = met.as_mut_slice().try_into().expect("of that size");
     let mut kill_tree = KillTree::new(met);
@@ -44,17 +45,12 @@ pub(in crate::sys::linux) fn kill(
             Err(Errno::NOENT | Errno::SRCH) => return is_empty().map(drop),
             round => round.map_err(|e| Error::os("list the members of the job", e))?,
         };
+        let after_round = Instant::now();
         if round.seen == 0 && is_empty()? {
             return Ok(());
         }
-        // A round among hundreds that all want the processor can take longer than our patience:
-        // only what comes after it can show that nobody dies.
-        if round.seen < fewest {
-            fewest = round.seen;
-            last_death = Instant::now();
-        }
-        refusals = if round.seen > 0 && round.seen == round.refused { refusals + 1 } else { 0 };
-        if refusals > 2 || last_death.elapsed() > PATIENCE {
+        progress.count(&round);
+        if progress.has_stopped() {
             let survivors = list(proc, root).map_err(|e| Error::os("list the survivors", e))?;
             return if survivors.is_empty() && is_empty()? {
                 Ok(())
@@ -64,14 +60,51 @@ pub(in crate::sys::linux) fn kill(
         }
         let died = match &round.last {
             Some(last) => call::poll(&mut [PollFd::new(last.raw(), POLLIN)], 50) == 1,
-            // Nobody was left to kill, but not all are reaped, or somebody is on the move.
+            // Nothing was left to kill, but not all are reaped, or one is on the move.
             None => {
                 call::poll(&mut [], 1);
                 false
             }
         };
-        if died {
-            last_death = Instant::now();
+        progress.idle = if died { Duration::ZERO } else { progress.idle + after_round.elapsed() };
+    }
+}
+
+/// Whether rounds still bring the end nearer.
+struct Progress {
+    /// How long was waited between rounds in which no process died. The rounds themselves do not count:
+    /// one among hundreds of processes that want the processor can take longer than any patience.
+    idle: Duration,
+    /// The fewest living processes that a round met, …
+    fewest: usize,
+    /// … when that was, and how many rounds have met no fewer since.
+    fewest_at: Instant,
+    rounds_since: u32,
+    /// How many rounds in a row were refused by all they met.
+    refusals: u32,
+}
+
+impl Progress {
+    /// How long processes may be started as fast as they are killed.
+    const CONVERGING: Duration = Duration::from_secs(60);
+
+    fn new() -> Progress {
+        let (idle, fewest_at) = (Duration::ZERO, Instant::now());
+        Progress { idle, fewest: usize::MAX, fewest_at, rounds_since: 0, refusals: 0 }
+    }
+
+    fn count(&mut self, round: &Round) {
+        self.rounds_since += 1;
+        if round.seen < self.fewest {
+            *self = Progress { fewest: round.seen, refusals: self.refusals, ..Progress::new() };
         }
+        let is_refused = round.seen > 0 && round.seen == round.refused;
+        self.refusals = if is_refused { self.refusals + 1 } else { 0 };
+    }
+
+    fn has_stopped(&self) -> bool {
+        const FEW: u32 = 3;
+        let is_outrun = self.rounds_since > FEW && self.fewest_at.elapsed() > Progress::CONVERGING;
+        self.refusals >= FEW || self.idle > PATIENCE || is_outrun
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 pub(super) use freeze::{freeze, thaw};
 pub(super) use kill::kill;
-pub(super) use signal::{Reached, signal};
+pub(super) use signal::{Reached, hold, is_converging, signal};
 pub(super) use wait::{wait, wait_for_end};
 
 use super::{
@@ -128,7 +128,8 @@ fn children(proc: &Proc, root: Root<'_>) -> io::Result<Children> {
         return Err(Errno::SRCH.into());
     }
     let me = std::process::id() as i32;
-    for pid in &pids {
+    // The last one first: those before it have been here for longer, and may have ended.
+    for pid in pids.iter().rev() {
         // A number that is somebody else's by now is only waited for, and looked at again then.
         let Some(pidfd) = identity::held(*pid as u32)? else { continue };
         // Hidden from us (hidepid) does not mean gone.

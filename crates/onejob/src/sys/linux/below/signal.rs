@@ -6,7 +6,8 @@ use super::{Each, ROUNDS, Root, failure, visit};
 use crate::{
     Error, Result, Signal,
     sys::linux::floor::{
-        call::{self, Errno},
+        boost::{Boost, CROWD},
+        call::{self, Errno, SIGSTOP},
         proc::Proc,
         walk::{Coverage, Found},
     },
@@ -24,12 +25,14 @@ pub(in crate::sys::linux) fn signal(
         reached.send(also.pid, also.pidfd.as_raw_fd());
     }
     let mut coverage = Coverage::Partial;
+    let mut most_new = usize::MAX;
     for _ in 0..ROUNDS {
         let before = reached.known.len();
         coverage =
             visit(proc, root, &mut Each(|found: &Found| reached.send(found.pid, found.pidfd)))
                 .map_err(|e| Error::os("list the members of the job", e))?;
-        if reached.known.len() == before && coverage == Coverage::Whole {
+        let new = reached.known.len() - before;
+        if (new == 0 && coverage == Coverage::Whole) || !is_converging(&mut most_new, new) {
             break;
         }
     }
@@ -39,27 +42,65 @@ pub(in crate::sys::linux) fn signal(
     }
 }
 
+/// Stops whatever is below the root, until a walk meets nothing new: it neither starts others nor wants the
+/// processor until it is continued.
+pub(in crate::sys::linux) fn hold(proc: &Proc, root: Root<'_>) -> Result<()> {
+    let _boost = Boost::begin();
+    let mut known = HashSet::new();
+    for _ in 0..ROUNDS {
+        let before = known.len();
+        let mut stop = Each(|found: &Found| {
+            known.insert(found.pid);
+            let _ = call::pidfd_send_signal(found.pidfd, SIGSTOP);
+        });
+        let coverage = visit(proc, root, &mut stop)
+            .map_err(|e| Error::os("list the members of the job", e))?;
+        if known.len() == before && coverage == Coverage::Whole {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether another round may meet what is left. Where processes are started as fast as they are signalled,
+/// as by a fork bomb, no round ever meets the last one, and each takes long.
+pub(in crate::sys::linux) fn is_converging(most_new: &mut usize, new: usize) -> bool {
+    let was = std::mem::replace(most_new, new);
+    new < CROWD || new < was
+}
+
 /// Who has been sent a signal, and how that went.
 pub(in crate::sys::linux) struct Reached {
     signal: Signal,
     pub(in crate::sys::linux) known: HashSet<i32>,
     reached: usize,
     refused: Option<Errno>,
+    boost: Option<Boost>,
 }
 
 impl Reached {
     pub(in crate::sys::linux) fn new(signal: Signal) -> Reached {
-        Reached { signal, known: HashSet::new(), reached: 0, refused: None }
+        Reached { signal, known: HashSet::new(), reached: 0, refused: None, boost: None }
     }
 
     pub(in crate::sys::linux) fn send(&mut self, pid: i32, pidfd: i32) {
         if !self.known.insert(pid) {
             return;
         }
+        if self.known.len() == CROWD {
+            self.boost_in_a_crowd();
+        }
         match call::pidfd_send_signal(pidfd, self.signal.as_raw()) {
             Ok(()) => self.reached += 1,
             Err(Errno::SRCH) => {}
             Err(errno) => self.refused = Some(errno),
+        }
+    }
+
+    /// For many members: takes a better scheduling for the calling thread if it gets too little.
+    pub(in crate::sys::linux) fn boost_in_a_crowd(&mut self) {
+        if self.boost.is_none() {
+            self.boost = Boost::in_a_crowd();
         }
     }
 

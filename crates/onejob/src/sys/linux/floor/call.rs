@@ -642,3 +642,12 @@ pub(crate) fn is_release(major: u32, minor: u32) -> bool {
     });
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
+
+/// Whether the calling process may use as much of this resource as it wants.
+pub(crate) fn is_unlimited(resource: usize) -> bool {
+    let mut limit = [0_u64; 2];
+    let at = limit.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes one rlimit pair.
+    let read = unsafe { syscall(nr::PRLIMIT64, [0, resource, 0, at, 0, 0]) };
+    read.is_ok() && limit == [u64::MAX; 2]
+}

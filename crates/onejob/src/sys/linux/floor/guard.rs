@@ -9,6 +9,7 @@
 
 use super::{
     birth::Births,
+    boost::Boost,
     budget::Budgets,
     call::{
         self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
@@ -274,6 +275,8 @@ impl<'a> Guard<'a> {
     fn stand_behind(&mut self, inner: i32) -> ! {
         // What the inner one does in this time need not be done twice. It can be stopped, or stuck.
         const PATIENCE: u64 = 100_000;
+        // Whatever the members do, this one gets its turn. It never starts a process.
+        Boost::begin().keep();
         let (mut inner, mut deadline) = (inner, None);
         loop {
             let owner = if deadline.is_some() { -1 } else { OWNER };

@@ -9,15 +9,19 @@
 //! visited, and then it is killed: no process below a stopped parent can be orphaned unseen. Whatever
 //! slips through comes back to the root, which is a subreaper, and is met by the next round.
 //!
-//! In those rounds all are stopped before the first is killed: for a fork bomb at its limit, every death
-//! is room for another one. One pass to stop is enough for nearly all; if the killing then meets more
-//! processes than there were, or no fewer than in the last round, the next rounds are *careful*, and stop
-//! in passes until a pass meets nothing new.
+//! In those rounds all are stopped before the first is killed, in passes until a pass meets nothing new:
+//! for a fork bomb at its limit, every death is room for another process, and a single one that still runs
+//! fills it.
+//!
+//! Where many members want the processor, each turn of the killer is followed by a turn of every member. So
+//! there the first round stops, too, and the killer has a better scheduling ([`Boost`]).
 
 use super::{
+    boost::{self, Boost},
     call::{
         Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, is_dead, pidfd_open, pidfd_send_signal,
     },
+    proc::Load,
     walk::{Coverage, Found, Visitor, Walk},
 };
 
@@ -54,101 +58,64 @@ pub(crate) struct KillTree<'a> {
     met: &'a mut PidSet,
     /// How many new processes a round may meet, or `None` when all are stopped first.
     new_limit: Option<usize>,
-    careful: bool,
-    last_seen: usize,
+    boost: Option<Boost>,
 }
 
 impl<'a> KillTree<'a> {
     /// `met` is memory full of zeroes, of which only what is needed is touched.
     pub(crate) fn new(met: &'a mut PidSet) -> KillTree<'a> {
-        KillTree { met, new_limit: Some(usize::MAX), careful: false, last_seen: usize::MAX }
+        KillTree { met, new_limit: Some(usize::MAX), boost: None }
     }
 
     /// One round over everything below `root`: all that are met are killed.
     pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
+        let load = walk.proc.load();
         // A walk that meets more than the whole system has does not come to an end.
-        let limit = walk.proc.tasks().map_or(1024, |(tasks, _)| tasks) + 64;
-        match self.new_limit {
-            Some(new_limit) => self.top_down(walk, root, root_fd, new_limit.min(limit)),
-            None => self.stop_first(walk, root, root_fd, limit),
+        let limit = load.map_or(1024, |load| load.tasks) + 64;
+        if load.is_some_and(boost::is_crowded) {
+            self.new_limit = None;
         }
-    }
-
-    fn top_down(
-        &mut self,
-        walk: &mut Walk<'_>,
-        root: i32,
-        root_fd: i32,
-        new_limit: usize,
-    ) -> Result<Round> {
-        let (met, round) = (&mut *self.met, Round::EMPTY);
-        let mut kill = TopDownKill { walk, pending: 0, met, new: 0, round };
-        let is_calm = kill.run(root, root_fd, new_limit)?;
-        self.new_limit = is_calm.then_some(kill.new / 8);
-        Ok(kill.round)
-    }
-
-    fn stop_first(
-        &mut self,
-        walk: &mut Walk<'_>,
-        root: i32,
-        root_fd: i32,
-        limit: usize,
-    ) -> Result<Round> {
-        let mut limit = limit;
-        if self.careful {
-            self.stop_all(walk, root, root_fd)?;
-            limit = usize::MAX;
-        } else {
-            let mut stopper = Stopper { met: false };
-            let coverage = walk.below(root, root_fd, &mut stopper)?;
-            if !stopper.met && coverage == Coverage::Whole {
-                self.last_seen = 0;
-                return Ok(Round::EMPTY);
+        if let Some(new_limit) = self.new_limit {
+            let (met, round) = (&mut *self.met, Round::EMPTY);
+            let mut kill = TopDownKill { walk, pending: 0, met, new: 0, round };
+            let is_calm = kill.run(root, root_fd, new_limit.min(limit), load)?;
+            self.new_limit = is_calm.then_some(kill.new / 8);
+            if is_calm {
+                return Ok(kill.round);
             }
         }
-        let mut killer = Killer { root, met: 0, limit, round: Round::EMPTY };
-        let coverage = walk.below(root, root_fd, &mut killer)?;
-        let round = Round { coverage, ..killer.round };
-        self.careful = killer.met >= limit || round.seen >= self.last_seen;
-        self.last_seen = round.seen;
-        Ok(round)
+        self.boost.get_or_insert_with(Boost::begin);
+        self.stop_first(walk, root, root_fd)
     }
 
-    /// Stops everything, in passes until one meets nothing new.
-    fn stop_all(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<()> {
-        const PASSES: usize = 100;
+    fn stop_first(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
+        const PASSES: usize = 32;
         self.met.fill(0);
+        let mut stopped = 0;
         for _ in 0..PASSES {
-            let mut stopper = NewStopper { met: self.met, new: 0 };
+            let mut stopper = Stopper { met: self.met, new: 0 };
             let coverage = walk.below(root, root_fd, &mut stopper)?;
+            stopped += stopper.new;
             if stopper.new == 0 && coverage == Coverage::Whole {
                 break;
             }
         }
-        Ok(())
-    }
-}
-
-/// Stops all.
-struct Stopper {
-    met: bool,
-}
-
-impl Visitor for Stopper {
-    fn enter(&mut self, found: &Found) {
-        self.met = true;
-        let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
+        if stopped == 0 {
+            return Ok(Round::EMPTY);
+        }
+        let mut killer = Killer { root, round: Round::EMPTY };
+        let coverage = walk.below(root, root_fd, &mut killer)?;
+        Ok(Round { coverage, ..killer.round })
     }
 }
 
 /// Stops all and counts those it had not met before.
-struct NewStopper<'a> {
+struct Stopper<'a> {
     met: &'a mut PidSet,
     new: usize,
 }
 
-impl Visitor for NewStopper<'_> {
+impl Visitor for Stopper<'_> {
     fn enter(&mut self, found: &Found) {
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
         self.new += usize::from(insert(self.met, found.pid));
@@ -158,14 +125,11 @@ impl Visitor for NewStopper<'_> {
 /// Stops all on the way down and kills them on the way up.
 struct Killer {
     root: i32,
-    met: usize,
-    limit: usize,
     round: Round,
 }
 
 impl Visitor for Killer {
     fn enter(&mut self, found: &Found) {
-        self.met += 1;
         self.round.seen += 1;
         let _ = pidfd_send_signal(found.pidfd, SIGSTOP);
     }
@@ -179,10 +143,6 @@ impl Visitor for Killer {
             Err(Errno::PERM) => self.round.refused += 1,
             Err(_) => self.round.seen = self.round.seen.saturating_sub(1),
         }
-    }
-
-    fn goes_on(&self) -> bool {
-        self.met < self.limit
     }
 }
 
@@ -207,14 +167,19 @@ struct TopDownKill<'a, 'w> {
     round: Round,
 }
 
-/// How many new processes are killed between two looks at how many the whole system has started.
+/// How many new processes are killed between two looks at what the whole system is doing.
 const BETWEEN_LOOKS: usize = 64;
 
 impl TopDownKill<'_, '_> {
-    /// Whether it has come to the end: not if it met more than `new_limit` new processes, or if processes
-    /// are started as fast as they are killed.
-    fn run(&mut self, root: i32, root_fd: i32, new_limit: usize) -> Result<bool> {
-        let start = self.latest_pid();
+    /// Whether it has come to the end: not if it met more than `new_limit` new processes, nor if processes
+    /// are started as fast as they are killed or leave this one hardly any processor time.
+    fn run(
+        &mut self,
+        root: i32,
+        root_fd: i32,
+        new_limit: usize,
+        before: Option<Load>,
+    ) -> Result<bool> {
         let mut next_look = BETWEEN_LOOKS;
         self.list(root)?;
         let mut is_calm = true;
@@ -227,17 +192,18 @@ impl TopDownKill<'_, '_> {
             is_calm = self.new <= new_limit;
             if self.new >= next_look {
                 next_look += BETWEEN_LOOKS;
-                // Numbers begin again at the highest one: that looks like none, for once.
-                is_calm &= self.latest_pid().saturating_sub(start) <= self.new / 2;
+                is_calm &= !self.is_outrun(before);
             }
         }
         self.drop_pending(0);
         Ok(is_calm)
     }
 
-    /// The latest number that was given to a process.
-    fn latest_pid(&self) -> usize {
-        self.walk.proc.tasks().map_or(0, |(_, latest)| latest)
+    fn is_outrun(&self, before: Option<Load>) -> bool {
+        let (Some(before), Some(now)) = (before, self.walk.proc.load()) else { return false };
+        // Numbers begin again at the highest one: that looks like none, for once.
+        let started = now.latest.saturating_sub(before.latest);
+        started > self.new / 2 || boost::is_crowded(now)
     }
 
     fn kill(&mut self, pid: i32, held: Fd) {

@@ -11,6 +11,7 @@
 pub(crate) mod abandoned;
 pub(crate) mod attributes;
 pub(crate) mod birth;
+pub(crate) mod boost;
 pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod cgroup;

@@ -28,6 +28,17 @@ pub(crate) struct Stat {
     pub(crate) start: u64,
 }
 
+/// What the whole system is doing (`proc_loadavg(5)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// How many tasks run or are ready to.
+    pub(crate) runnable: usize,
+    /// How many tasks there are.
+    pub(crate) tasks: usize,
+    /// The latest number that was given to a task.
+    pub(crate) latest: usize,
+}
+
 /// A NUL-terminated word built without an allocator.
 pub(crate) struct Word {
     bytes: [u8; 280],
@@ -147,14 +158,12 @@ impl Proc {
         read
     }
 
-    /// How many tasks the whole system has, and the latest number given to one (`proc_loadavg(5)`).
-    pub(crate) fn tasks(&self) -> Option<(usize, usize)> {
+    /// What the whole system is doing.
+    pub(crate) fn load(&self) -> Option<Load> {
         let file = openat(self.dir.raw(), c"loadavg", 0).ok()?;
         let mut text = [0_u8; 128];
         let len = read(file.raw(), &mut text).ok()?;
-        let after = text.get(..len)?.split(|byte| *byte == b'/').nth(1)?;
-        let mut words = after.split(|byte| byte.is_ascii_whitespace());
-        Some((number(words.next()?)? as usize, number(words.next()?)? as usize))
+        parse_loadavg(text.get(..len)?)
     }
 
     /// What `/proc/PID/stat` says.
@@ -169,6 +178,14 @@ impl Proc {
 /// Whether an error means that this process has run out of something, and nothing about the file.
 fn is_short(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+}
+
+/// What `/proc/loadavg` says: three averages, `runnable/tasks`, the latest number.
+pub(crate) fn parse_loadavg(text: &[u8]) -> Option<Load> {
+    let mut words = text.split(|byte| byte.is_ascii_whitespace()).skip(3);
+    let (mut counts, latest) = (words.next()?.split(|byte| *byte == b'/'), words.next()?);
+    let mut count = || Some(number(counts.next()?)? as usize);
+    Some(Load { runnable: count()?, tasks: count()?, latest: number(latest)? as usize })
 }
 
 /// The name may hold spaces and parentheses, so the fields are counted from the last `)`.
@@ -272,6 +289,14 @@ mod tests {
         assert_eq!((stat.state, stat.parent, stat.start), (b'R', 7, 12345));
         assert!(parse_stat(b"42 (cut off) R 7").is_none());
         assert!(parse_stat(b"").is_none());
+    }
+
+    #[test]
+    fn the_load_is_read_as_documented() {
+        let load = Load { runnable: 3, tasks: 127, latest: 4711 };
+        assert_eq!(parse_loadavg(b"0.20 12.18 0.12 3/127 4711\n"), Some(load));
+        assert_eq!(parse_loadavg(b"0.20 0.18 0.12 3/127"), None);
+        assert_eq!(parse_loadavg(b""), None);
     }
 
     #[test]

@@ -1,0 +1,175 @@
+//! Fork bombs whose processes never rest: each turn of the process that ends them is followed by a turn of
+//! every member.
+//!
+//! `ONEJOB_BOMB_SIZE` makes the large ones larger.
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, run_first};
+
+/// Beside a bomb nothing else makes progress, a second bomb least of all.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const RUNS: usize = 5;
+const SIZE: usize = 500;
+
+/// In milliseconds.
+const GRACE: u64 = 1000;
+
+/// How the end of a bomb is begun.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// The owner kills its job.
+    Kill,
+    /// The owner sends SIGTERM and waits for the grace period. A process that was just being started may have
+    /// missed the signal, and fills the limit again.
+    Stop,
+    /// The owner is killed, and a guard ends the job.
+    Murder,
+}
+
+/// A kill by the owner takes at most two seconds, where it took ten.
+#[test]
+fn an_owner_kills_a_busy_bomb_in_a_subreaper_job() {
+    bombs(Setting::SubreaperRoot, End::Kill, RUNS, SIZE, Duration::from_secs(2));
+}
+
+/// The kernel kills all at once.
+#[test]
+fn an_owner_kills_a_busy_bomb_in_a_cgroup_job() {
+    bombs(Setting::CgroupRoot, End::Kill, RUNS, SIZE, Duration::from_millis(1500));
+}
+
+/// No signal is sent to processes that are started as fast as they are signalled.
+#[test]
+fn an_owner_stops_a_busy_bomb_in_a_subreaper_job() {
+    bombs(Setting::SubreaperRoot, End::Stop, RUNS, SIZE, Duration::from_secs(2));
+}
+
+/// The same, where the kernel can freeze the members meanwhile.
+#[test]
+fn an_owner_stops_a_busy_bomb_in_a_cgroup_job() {
+    bombs(Setting::CgroupRoot, End::Stop, RUNS, SIZE, Duration::from_millis(1500));
+}
+
+/// The guards have their turn whatever the members do.
+#[test]
+fn guards_alone_end_a_busy_bomb_in_a_subreaper_job() {
+    bombs(Setting::SubreaperRoot, End::Murder, RUNS, SIZE, Duration::from_secs(2));
+}
+
+/// The same in a cgroup.
+#[test]
+fn guards_alone_end_a_busy_bomb_in_a_cgroup_job() {
+    bombs(Setting::CgroupRoot, End::Murder, RUNS, SIZE, Duration::from_millis(1500));
+}
+
+/// A user without privileges has no better scheduling than a short slice: it takes longer, and it ends.
+#[test]
+fn an_ordinary_user_ends_a_busy_bomb() {
+    for end in [End::Kill, End::Stop, End::Murder] {
+        bombs(Setting::SubreaperUser, end, 1, SIZE, Duration::from_secs(60));
+    }
+}
+
+/// Four times as many members take longer, and not for ever.
+#[test]
+fn a_large_busy_bomb_ends_in_seconds() {
+    let size = std::env::var("ONEJOB_BOMB_SIZE").map_or(2000, |size| size.parse().expect("a size"));
+    for end in [End::Kill, End::Murder] {
+        bombs(Setting::SubreaperRoot, end, 1, size, Duration::from_secs(6));
+        bombs(Setting::CgroupRoot, end, 1, size, Duration::from_millis(1500));
+    }
+}
+
+/// The limit is for the median, and for one of the slowest kind of machine at that: such a one is given
+/// four times as long.
+fn bombs(setting: Setting, end: End, runs: usize, size: usize, goal: Duration) {
+    let _alone = one_at_a_time();
+    let here = Setting::here();
+    let Some(setting) = here.into_iter().find(|here| {
+        // As an ordinary user there are the jobs of one.
+        here.mechanism() == setting.mechanism()
+            && (*here == setting || !rustix::process::geteuid().is_root())
+    }) else {
+        eprintln!("SKIPPED: {setting} is not available to this user here");
+        return;
+    };
+    let goal = if setting.is_ordinary() { Duration::from_secs(60) } else { goal };
+    let mut times: Vec<_> = (0..runs).map(|_| defuse(setting, end, size)).collect();
+    times.sort_unstable();
+    let median = times[runs / 2];
+    eprintln!("{setting}: {runs} of {size}, goal {goal:?}, ended in {times:?}");
+    assert!(median < 4 * goal, "{setting}: {size} processes ended in {times:?}, not {goal:?}");
+}
+
+/// How long it took to end the job, from when the process that does it got its first turn.
+fn defuse(setting: Setting, end: End, size: usize) -> Duration {
+    let (mut cell, report) = (Cell::new(setting), Report::new());
+    let mut owner = Owner::start(&mut cell, setting);
+    let mut bystanders = Bystanders::beside(&cell, owner.group());
+    owner.new_job();
+    let beside = cell.living_pids().len();
+    run_first();
+    let actor = Bins::get().actor();
+    let user = unique_user();
+    owner.ok(&format!("spawn {} busy-bomb {} {size} {user}", actor.display(), report.arg()));
+    // Not by looking at each of its processes: without privileges this one gets as little as any of them.
+    let said = || fs::read_to_string(report.arg()).is_ok_and(|text| text.contains("full "));
+    eventually("a grown bomb", || said().then_some(()));
+    let took = match end {
+        End::Kill => took(&owner.ok("kill")),
+        End::Stop => took_after_grace(&owner.ok(&format!("stop {GRACE}"))),
+        End::Murder => {
+            owner.murder();
+            eventually("the owner's death", || (!owner.is_alive()).then_some(()));
+            let start = Instant::now();
+            cell.awaits_desertion(|_| false);
+            start.elapsed()
+        }
+    };
+    if end != End::Murder {
+        assert_eq!(cell.living_pids().len(), beside, "SURVIVED the end of the job");
+        assert_eq!(owner.list(), [], "the job is empty");
+    }
+    owner.end();
+    cell.awaits_desertion(|_| false);
+    bystanders.assert_alive();
+    took
+}
+
+/// The limit is one of the user's, so that each bomb has a user of its own.
+fn unique_user() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    1_000_000 + 64 * (std::process::id() % 30_000) + COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The same without a grace period that was used up.
+fn took_after_grace(report: &str) -> Duration {
+    let grace = Duration::from_millis(GRACE);
+    took(report).checked_sub(grace).unwrap_or_else(|| took(report))
+}
+
+/// What a report says of its own duration. Before the owner reads the request it waits for its turn like
+/// any other process.
+fn took(report: &str) -> Duration {
+    let (_, text) = report.split_once("took: ").expect("a report");
+    let text = text.split([',', ' ']).next().expect("a duration");
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number: f64 = text.trim_end_matches(unit).parse().expect("a number");
+    Duration::from_secs_f64(match unit {
+        "s" => number,
+        "ms" => number / 1e3,
+        "µs" => number / 1e6,
+        _ => number / 1e9,
+    })
+}
