@@ -131,3 +131,28 @@ impl SchedAttr {
             || short.set().is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The scheduling of the calling thread without its slice, which kernels before 6.12 do not tell.
+    fn scheduling() -> (u32, u64, i32, u32) {
+        let attr = SchedAttr::current().expect("readable");
+        (attr.policy, attr.flags, attr.nice, attr.priority)
+    }
+
+    #[test]
+    fn a_boost_is_given_back() {
+        let (before, slice) = (scheduling(), SchedAttr::current().expect("readable").runtime);
+        let boost = Boost::begin();
+        let during = scheduling();
+        let short = SchedAttr::current().expect("readable").runtime;
+        drop(boost);
+        assert_eq!(scheduling(), before);
+        assert_eq!(SchedAttr::current().expect("readable").runtime, slice);
+        // Without privileges there is only the slice, and not before Linux 6.12.
+        let is_better = during != before || short != slice;
+        assert!(is_better || !crate::sys::linux::floor::call::is_release(6, 12));
+    }
+}
