@@ -3,8 +3,8 @@
 //!
 //! Whatever becomes of one guard, the owner ends, with a success or a clear error, and nothing is left.
 //! A guard that was stopped is continued, so that is no error at all. Only one that is stopped when the
-//! other guard has ended can be the last process of all, which no other one can continue; it holds
-//! nothing any more, and the test continues it.
+//! other guard has done its last act, or may have, can be the last process of all, which no other one can
+//! continue; it holds nothing any more, and the test continues it.
 //!
 //! A run tries some of the points, always the same; `ONEJOB_EVERY_FAULT_POINT=1` tries all.
 

@@ -5,7 +5,8 @@
 //! NUMBER, counted from its birth: `kill`, or `stop`, which takes effect when the call returns. Then it
 //! lets go of all it has traced, and ends as PROGRAM does. LOG gets a line `CALL` for each system call
 //! that the guard entered, by number, and `acted` after the one at which it was killed or stopped; or
-//! `acted alone` if that was an outer guard whose inner one had ended.
+//! `acted alone` if that was an outer guard, and the owner or the inner guard had ended: then the inner one
+//! may have done its last act already.
 //!
 //! A guard is known by its descent: the owner starts an intermediate process, that the outer guard, and
 //! that the inner one. A child that executes a program without having started another is a member.
@@ -54,6 +55,7 @@ mod linux {
         unknown: Vec<pid_t>,
         count: usize,
         has_acted: bool,
+        owner: pid_t,
         /// The inner guard, once it was born.
         inner: Option<pid_t>,
     }
@@ -85,6 +87,7 @@ mod linux {
             unknown: Vec::new(),
             count: 0,
             has_acted: false,
+            owner,
             inner: None,
         };
         let status = tracer.follow(owner);
@@ -238,7 +241,8 @@ mod linux {
             if self.count != self.number {
                 return false;
             }
-            let is_alone = self.target == Role::Outer && self.inner.is_some_and(has_ended);
+            let is_alone = self.target == Role::Outer
+                && (self.inner.is_some_and(has_ended) || has_ended(self.owner));
             let _ = writeln!(self.log, "acted{}", if is_alone { " alone" } else { "" });
             self.has_acted = true;
             let signal = if self.act == Act::Kill { libc::SIGKILL } else { libc::SIGSTOP };
