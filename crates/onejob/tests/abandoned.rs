@@ -82,10 +82,7 @@ fn kill_together(owner: &mut Owner, guards: &[i32]) {
     let pids: Vec<_> = guards.iter().copied().chain([owner.pid]).collect();
     let open = |pid: &i32| pidfd_open(Pid::from_raw(*pid).expect("a pid"), PidfdFlags::empty());
     let held: Vec<_> = pids.iter().map(|pid| open(pid).expect("a living process")).collect();
-    held.iter().for_each(|held| pidfd_send_signal(held, Signal::STOP).expect("it lives"));
-    for pid in &pids {
-        eventually("a stopped process", || proc::stat(*pid).filter(|stat| stat.state == 'T'));
-    }
+    proc::stop_together(&pids);
     held.iter().for_each(|held| pidfd_send_signal(held, Signal::KILL).expect("it lives"));
     for pid in &pids {
         eventually("a dead process", || (!proc::is_alive(*pid)).then_some(()));

@@ -127,9 +127,7 @@ fn guards(scope: &Path) -> Vec<i32> {
 
 /// None of them gets to do anything once the first is dead.
 fn kill_together(pids: &[i32]) {
-    for pid in pids {
-        signal(*pid, rustix::process::Signal::STOP);
-    }
+    proc::stop_together(pids);
     for pid in pids {
         signal(*pid, rustix::process::Signal::KILL);
     }

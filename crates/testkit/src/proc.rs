@@ -71,6 +71,18 @@ pub fn ask(pid: i32) {
     send(pid, rustix::process::Signal::TERM);
 }
 
+/// Stops all of these, and returns when they are stopped at one time: a guard continues another one that it
+/// sees stopped. One that is gone is left alone.
+#[track_caller]
+pub fn stop_together(pids: &[i32]) {
+    let runs = |pid: &i32| stat(*pid).is_some_and(|stat| !matches!(stat.state, 'T' | 'Z' | 'X'));
+    crate::eventually("processes that are stopped at one time", || {
+        let running: Vec<_> = pids.iter().copied().filter(runs).collect();
+        running.iter().for_each(|pid| send(*pid, rustix::process::Signal::STOP));
+        running.is_empty().then_some(())
+    });
+}
+
 fn send(pid: i32, signal: rustix::process::Signal) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         let _ = rustix::process::kill_process(pid, signal);

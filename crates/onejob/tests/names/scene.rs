@@ -133,10 +133,9 @@ pub(crate) fn files(dir: &Path) -> Vec<String> {
 pub(crate) fn kill_together(pids: &[i32]) {
     let open = |pid: &i32| pidfd_open(Pid::from_raw(*pid).expect("a pid"), PidfdFlags::empty());
     let held: Vec<_> = pids.iter().map(|pid| open(pid).expect("a living process")).collect();
-    for signal in [Signal::STOP, Signal::KILL] {
-        for pidfd in &held {
-            pidfd_send_signal(pidfd, signal).expect("a living process");
-        }
+    testkit::proc::stop_together(pids);
+    for pidfd in &held {
+        pidfd_send_signal(pidfd, Signal::KILL).expect("a living process");
     }
 }
 

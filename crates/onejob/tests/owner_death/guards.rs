@@ -2,10 +2,9 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use rustix::process::Signal;
 use testkit::{Bins, Hanging, Living, Owner, Setting, eventually, proc};
 
-use crate::scene::{Guards, Random, Scene, Times, every_setting, kill, pause, settings, signal};
+use crate::scene::{Guards, Random, Scene, Times, every_setting, kill, pause, settings};
 
 const MOMENTS: usize = 20;
 
@@ -93,9 +92,7 @@ fn with_both_guards_killed_the_job_says_that_nothing_would_end_it() {
         let mut owner = scene.owner();
         let tree = scene.tree_of(&mut owner);
         let Guards { inner, outer } = scene.guards();
-        for guard in [inner, outer] {
-            signal(guard, Signal::STOP);
-        }
+        proc::stop_together(&[inner, outer]);
         for guard in [inner, outer] {
             kill(guard);
             eventually("a dead guard", is_gone(guard));
@@ -162,9 +159,7 @@ fn a_new_job_is_guarded_though_both_guards_of_the_last_one_were_killed() {
         let mut owner = scene.owner();
         owner.new_job();
         let Guards { inner, outer } = scene.guards();
-        for guard in [inner, outer] {
-            signal(guard, Signal::STOP);
-        }
+        proc::stop_together(&[inner, outer]);
         for guard in [inner, outer] {
             kill(guard);
             eventually("a dead guard", is_gone(guard));
@@ -225,13 +220,9 @@ fn lose_a_guard(setting: Setting, random: &mut Random) -> Duration {
 /// Nobody of the three gets to do anything once the first is dead.
 #[track_caller]
 fn kill_together(owner: &Owner, Guards { inner, outer }: Guards) {
-    // The owner last: its end orphans the process group, and who is stopped there is continued.
+    // The owner last: its end orphans the process group, whose stopped processes are continued then.
     let all = [inner, outer, owner.pid];
-    all.iter().for_each(|pid| signal(*pid, Signal::STOP));
-    for pid in all {
-        let is_stopped = || proc::stat(pid).filter(|stat| stat.state == 'T');
-        eventually("a stopped process", is_stopped);
-    }
+    proc::stop_together(&all);
     all.iter().for_each(|pid| kill(*pid));
     for pid in all {
         eventually("a dead process", is_gone(pid));

@@ -14,14 +14,11 @@ use crate::{
     stopped,
 };
 
-/// Stops both, the outer one first, so that it cannot continue the inner one.
+/// Stops both at one time.
 #[track_caller]
 fn stop_both(scene: &Scene) -> Guards {
     let guards = scene.guards();
-    for guard in [guards.outer, guards.inner] {
-        signal(guard, Signal::STOP);
-        eventually("a stopped guard", || stopped(guard));
-    }
+    proc::stop_together(&[guards.outer, guards.inner]);
     guards
 }
 

@@ -125,10 +125,7 @@ fn the_guards_spare_an_innocent_with_their_owners_number() {
         let (mut owner, number) = follower(&mut cell);
         let daemon = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
         let guards = guards(&cell);
-        guards.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::STOP));
-        for guard in &guards {
-            eventually("a stopped guard", || proc::stat(guard).filter(|stat| stat.state == 'T'));
-        }
+        proc::stop_together(&guards);
         kill(number);
         let mut innocent = Innocent::with_number(number);
         assert!(proc::is_alive(daemon), "the guards stand still");
@@ -177,7 +174,7 @@ fn the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers() {
     let abandoned = report.player(&cell, "sleeper").pid;
     let mut numbers = guards(&cell);
     numbers.extend([number, member]);
-    numbers.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::STOP));
+    proc::stop_together(&numbers);
     numbers.iter().for_each(|pid| kill(*pid));
     let mut innocents: Vec<_> = numbers.into_iter().map(Innocent::with_number).collect();
     assert!(proc::is_alive(abandoned));
