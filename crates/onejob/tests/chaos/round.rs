@@ -300,15 +300,19 @@ impl<'a> Round<'a> {
             Request::Signal(signal) => format!("signal {signal}"),
             Request::Limit(limit) => format!("limit {limit}"),
             Request::Plain(verb) => (*verb).into(),
-            // A child that lives is not waited for.
-            Request::Reap => match tagged(&self.cell, &tag)[..] {
-                [] => "reap".into(),
-                _ => return (Some(job), None),
-            },
+            // A child that lives is not waited for, also one of a job that was in this slot before.
+            Request::Reap if self.has_members(owner) => return (Some(job), None),
+            Request::Reap => "reap".into(),
             Request::Drop => "drop".into(),
             Request::Release => "release".into(),
         };
         (Some(job), Some(line))
+    }
+
+    /// Whether a process lives in any job that an owner has or has had.
+    pub(crate) fn has_members(&self, owner: usize) -> bool {
+        let its = self.jobs.values().filter(|job| job.holder == Holder::Owner(owner));
+        its.map(|job| tagged(&self.cell, &job.tag)).any(|members| !members.is_empty())
     }
 
     /// A child of the owner's that is in no job, as the owner numbers it.

@@ -92,9 +92,7 @@ impl Round<'_> {
         for job in &ours {
             self.has_killed(*job).map_err(|error| format!("dropped: {error}"))?;
         }
-        let its = self.jobs.values().filter(|job| job.holder == Holder::Owner(owner));
-        let is_alone = its.map(|job| tagged(&self.cell, &job.tag)).all(|left| left.is_empty());
-        if self.plan.inject.is_none() && is_alone {
+        if self.plan.inject.is_none() && !self.has_members(owner) {
             // Its own children it has to wait for.
             for slot in 0..3 {
                 let reaped = self.owners[owner].ask(&format!("{slot} reap"));

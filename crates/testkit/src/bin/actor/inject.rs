@@ -149,6 +149,7 @@ impl Injector {
     fn error(&mut self, asked: &libc::seccomp_notif) -> Option<i32> {
         let call = libc::c_long::from(asked.data.nr);
         let (name, _, possible) = CALLS.iter().find(|(_, known, _)| *known == call)?;
+        let mut is_first = false;
         let error = match self.failing {
             Some((pid, left, error)) if pid == asked.pid && possible.contains(&error) => {
                 self.failing = (left > 1).then_some((pid, left - 1, error));
@@ -157,6 +158,7 @@ impl Injector {
             _ if self.random.one_in(self.times) => {
                 let mut both = self.errors.clone();
                 both.retain(|error| possible.contains(error));
+                is_first = true;
                 self.random.pick(&both)
             }
             _ => return None,
@@ -180,7 +182,7 @@ impl Injector {
         if !is_meant {
             return None;
         }
-        if self.failing.is_none() && self.burst > 0 {
+        if is_first && self.burst > 0 {
             self.failing = Some((asked.pid, self.burst, error));
         }
         let _ = writeln!(self.log, "{comm} {} {name} {error}", asked.pid);
