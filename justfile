@@ -8,6 +8,10 @@ test:
 ci:
     .ci/run
 
+# The same things 100,000 times, and that nothing of them is left (`SOAK_N`, `SOAK_SECONDS`).
+soak *ARGS:
+    scripts/soak {{ARGS}}
+
 # Side by side with the peers: `just bench`, `just bench quick`, `just bench quick ROW`.
 bench *ARGS:
     benches/run {{ARGS}}

@@ -13,6 +13,7 @@ mod killpg;
 #[cfg(windows)]
 #[path = "children.rs"]
 mod killpg;
+mod soak;
 
 use std::{
     io::{self, BufRead, Read, Write},
@@ -43,7 +44,9 @@ struct Owner {
 }
 
 fn main() {
-    mortal::bound(2 * mortal::LIFETIME_SECONDS);
+    // A soak is as long as its user wants.
+    let lifetimes = if std::env::var_os("SOAK_N").is_some() { 50 } else { 2 };
+    mortal::bound(lifetimes * mortal::LIFETIME_SECONDS);
     let args: Vec<_> = std::env::args().skip(1).collect();
     let mut owner = Owner::default();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -88,6 +91,12 @@ impl Owner {
                 self.hold(request, args)
             }
             "jobs" => list_jobs(),
+            "cycle" => soak::cycle(args),
+            "churn" => soak::churn(args),
+            "drop-many" => {
+                self.many.clear();
+                Ok(String::new())
+            }
             "touch" => {
                 let file = args.first().ok_or("which file?")?;
                 std::fs::write(file, "").map_err(|error| error.to_string()).map(|()| String::new())
