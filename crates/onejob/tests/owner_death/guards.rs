@@ -229,6 +229,36 @@ fn kill_together(owner: &Owner, Guards { inner, outer }: Guards) {
     }
 }
 
+fn a_short_job(scene: &mut Scene) {
+    let run = scene.cell.start(&testkit::Bins::get().onejob(), |command| {
+        command.args(["run", "--mechanism", "cgroup", "--", "true"]);
+    });
+    assert!(run.wait_with_output().expect("our child").status.success());
+}
+
+/// `cgroup.kill` does not reach it, and no guard of a short job stays for a second look.
+#[test]
+fn a_short_job_ends_abandoned_leaderless_processes() {
+    let settings = settings("cgroup").into_iter().filter(|setting| !setting.needs_guard());
+    for setting in settings {
+        let mut scene = Scene::new(setting);
+        let mut owner = scene.owner();
+        owner.new_job();
+        let guards = scene.guards();
+        owner.ok(&scene.spawn("leader-gone"));
+        let escapee = scene.report.player(&scene.cell, "escapee").pid;
+        kill_together(&owner, guards);
+        assert!(proc::is_alive(escapee), "nothing would end it");
+        a_short_job(&mut scene);
+        eventually("the end of what was abandoned", is_gone(escapee));
+        eventually("no cgroup is left", || {
+            a_short_job(&mut scene);
+            scene.cell.nested_cgroups().is_empty().then_some(())
+        });
+        scene.is_deserted();
+    }
+}
+
 #[test]
 fn what_owner_and_guards_leave_when_they_die_together_is_ended_by_the_next_cgroup_job() {
     // A cell in a namespace holds one owner; for scopes see `scope`.

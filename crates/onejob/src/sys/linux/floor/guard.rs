@@ -485,8 +485,9 @@ impl<'a> Guard<'a> {
     }
 
     /// Ends, and leaves no other guard behind that was stopped.
-    fn leave(&self, status: i32) -> ! {
+    fn leave(&mut self, status: i32) -> ! {
         let _ = pidfd_send_signal(self.other.raw(), SIGCONT);
+        self.memory.unfinished.last_look(BASE, self.task.prefix);
         exit(status)
     }
 
