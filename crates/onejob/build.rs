@@ -10,7 +10,7 @@ use std::{
 
 fn main() {
     println!("cargo::rerun-if-changed=guard");
-    println!("cargo::rerun-if-changed=src/sys/linux/floor");
+    println!("cargo::rerun-if-changed=src/sys/linux/nostd");
     println!(
         "cargo::rustc-check-cfg=cfg(guard_program, onejob_linux, onejob_unsupported, fuzzing)"
     );

@@ -83,7 +83,7 @@ impl From<&onejob::Error> for Failure {
             true => Exit::NotExecutable,
             false => Exit::InternalError,
         };
-        let (text, hint) = (error.to_string(), error.remedy().map(str::to_owned));
+        let (text, hint) = (error.to_string(), error.hint().map(str::to_owned));
         // The library appends the remedy to its text; here it has a line of its own.
         let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
         let message = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));

@@ -6,14 +6,14 @@
 #![no_std]
 #![no_main]
 
-#[path = "../src/sys/linux/floor/mod.rs"]
-mod floor;
+#[path = "../src/sys/linux/nostd/mod.rs"]
+mod nostd;
 
 #[cfg(target_arch = "x86_64")]
 use core::arch::asm;
 use core::{arch::global_asm, ffi::CStr};
 
-use floor::guard::{Memory, Task, run};
+use nostd::guard::{GuardTask, Memory, run};
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {}", "ud2", sym start);
@@ -28,13 +28,13 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         if number < *stack { CStr::from_ptr(*stack.add(1 + number) as *const _) } else { c"" }
     };
     // SAFETY: this runs once, and nothing else refers to the memory.
-    run(Task::new([word(1), word(2), word(3), word(4), word(5)]), unsafe { &mut *(&raw mut MEMORY) })
+    run(GuardTask::new([word(1), word(2), word(3), word(4), word(5)]), unsafe { &mut *(&raw mut MEMORY) })
 }
 
 /// The floor has no reachable panic; whoever finds one ends instead of spinning.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    floor::call::exit(70)
+    nostd::call::exit(70)
 }
 
 // The compiler calls these by name, and there is no C library to provide them. Byte loops in

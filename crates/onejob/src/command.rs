@@ -399,8 +399,9 @@ mod tests {
         assert!(Command::new("a").arg("-b").env("c", "d").check().is_ok());
     }
 
+    /// The environment is cleared changed and removed from.
     #[test]
-    fn the_environment_is_cleared_changed_and_removed_from() {
+    fn environment_is_cleared_changed_and_removed() {
         let mut command = Command::new("a");
         command.env("A", "1").env_clear().env("B", "2").env("C", "3").env_remove("C");
         assert_eq!(command.environment(), [("B".into(), "2".into())]);

@@ -123,7 +123,7 @@ impl Error {
         reason
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -190,7 +190,7 @@ impl Error {
     }
 
     /// What would help, where we know it.
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
@@ -221,7 +221,7 @@ const ESRCH: i32 = 3;
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason())?;
-        match self.remedy() {
+        match self.hint() {
             Some(remedy) => write!(f, " ({remedy})"),
             None => Ok(()),
         }

@@ -62,7 +62,7 @@ pub enum Freeze {
     /// It cannot be.
     None,
     /// Member by member with a stop signal, which their parents can see.
-    Sweep,
+    Signals,
     /// By the kernel, invisibly to the members.
     Atomic,
 }
@@ -74,12 +74,12 @@ pub enum Accounting {
     /// Not accounted.
     None,
     /// Members that are alive when asked.
-    Living,
+    Live,
     /// The living, and the dead that were waited for, which is what `getrusage(2)` calls children:
     /// all but the children of a process that ignores `SIGCHLD`.
-    Waited,
+    Reaped,
     /// Every member there ever was.
-    Everyone,
+    All,
 }
 
 /// What a job really promises on this host.
@@ -181,7 +181,7 @@ macro_rules! words {
                 found.map(|(_, value)| *value).ok_or_else(|| {
                     let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
                     Error::invalid(format!("unknown {} {text:?}", $what))
-                        .hint(format!("one of: {}", words.join(", ")))
+                        .with_hint(format!("one of: {}", words.join(", ")))
                 })
             }
         }
@@ -192,8 +192,8 @@ words!(Mechanism, "mechanism", Cgroup => "cgroup", Subreaper => "subreaper", Job
 words!(Containment, "containment", Grouped => "grouped", Tracked => "tracked", Sealed => "sealed");
 words!(Kill, "kill", BestEffort => "best-effort", Converging => "converging", Atomic => "atomic");
 words!(OwnerDeath, "owner-death", None => "none", Guard => "guard", Kernel => "kernel");
-words!(Freeze, "freeze", None => "none", Sweep => "sweep", Atomic => "atomic");
-words!(Accounting, "accounting", None => "none", Living => "living", Waited => "waited", Everyone => "everyone");
+words!(Freeze, "freeze", None => "none", Signals => "sweep", Atomic => "atomic");
+words!(Accounting, "accounting", None => "none", Live => "living", Reaped => "waited", All => "everyone");
 
 impl FromStr for Requirement {
     type Err = Error;
@@ -207,7 +207,7 @@ impl FromStr for Requirement {
             ("owner-death", level) => level.parse().map(Requirement::OwnerDeath),
             ("freeze", level) => level.parse().map(Requirement::Freeze),
             ("limits", resources) => resources.parse().map(Requirement::Limits),
-            _ => Err(Error::invalid(format!("unknown guarantee {name:?}")).hint(
+            _ => Err(Error::invalid(format!("unknown guarantee {name:?}")).with_hint(
                 "one of: containment=…, kill=…, owner-death=…, freeze=…, limits=…, \
                        crosses-setuid",
             )),
@@ -294,8 +294,9 @@ mod tests {
         assert_eq!("crosses-setuid".parse::<Requirement>().unwrap(), Requirement::CrossesSetuid);
     }
 
+    /// An unknown word is answered with the known ones.
     #[test]
-    fn an_unknown_word_is_answered_with_the_known_ones() {
+    fn unknown_word_error_lists_the_known_ones() {
         let error = "kill=hard".parse::<Requirement>().unwrap_err().to_string();
         assert!(error.contains("best-effort, converging, atomic"), "{error}");
     }

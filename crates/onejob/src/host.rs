@@ -7,7 +7,7 @@ use crate::{Guarantees, Mechanism, Result, sys};
 /// One mechanism, and whether a job could be held together by it from where we stand.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Rung {
+pub struct MechanismReport {
     /// The mechanism.
     pub mechanism: Mechanism,
     /// What a job of it would promise; `None` if it is not available.
@@ -20,20 +20,20 @@ pub struct Rung {
 
 /// Every mechanism of this operating system, in the order in which [`Job::new`](crate::Job::new)
 /// tries them. Each is probed for real; nothing stays behind.
-pub fn survey() -> Vec<Rung> {
-    sys::survey()
+pub fn probe_mechanisms() -> Vec<MechanismReport> {
+    sys::probe_mechanisms()
 }
 
 /// What is still there of a job that nobody holds any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Leftover {
+pub struct AbandonedJob {
     /// Where: a cgroup or a file.
     pub place: PathBuf,
     /// How many processes live there.
     pub processes: usize,
     /// Why it is there.
-    pub kind: LeftoverKind,
+    pub kind: AbandonedKind,
     /// Which processes of an abandoned job cannot end although they are killed, and why.
     pub stuck: Option<String>,
 }
@@ -41,7 +41,7 @@ pub struct Leftover {
 /// Why something is left of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum LeftoverKind {
+pub enum AbandonedKind {
     /// Owner and guards were all killed, or the guards are still at it. The next job that is made here
     /// has it ended, and waits for none of its processes.
     Abandoned,
@@ -54,8 +54,8 @@ pub enum LeftoverKind {
 ///
 /// # Errors
 /// If the runtime directory is not to be trusted; says why.
-pub fn leftovers() -> Result<Vec<Leftover>> {
-    sys::leftovers()
+pub fn abandoned_jobs() -> Result<Vec<AbandonedJob>> {
+    sys::abandoned_jobs()
 }
 
 /// Where the records of this user's jobs are, by which other processes find them.

@@ -101,7 +101,7 @@ impl Job {
     pub fn adopt(&self, process: &ProcessId) -> Result<()> {
         if process.pid == std::process::id() {
             return Err(Error::invalid("a process cannot adopt itself")
-                .hint("JobBuilder::enclose makes a job around the calling process"));
+                .with_hint("JobBuilder::enclose makes a job around the calling process"));
         }
         self.is_not_a_copy()?;
         self.sys.adopt(process)
@@ -116,7 +116,7 @@ impl Job {
         Err(Error::unsupported(
             "this process is a forked copy of the one that made the job, which ends with that",
         )
-        .hint("make the job after the fork, also after daemon(3)"))
+        .with_hint("make the job after the fork, also after daemon(3)"))
     }
 
     /// Its living members.
@@ -312,7 +312,7 @@ impl Job {
     pub fn wait_over(&self, timeout: Option<Duration>) -> Result<bool> {
         let owners = || Error::unsupported("a job is not over as long as its owner holds it");
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.sys.record().ok_or_else(owners)?.wait_over(deadline)
+        self.sys.record().ok_or_else(owners)?.wait_closed(deadline)
     }
 
     /// What this job really promises, now: a guard that was killed is missing here.
@@ -439,7 +439,7 @@ impl JobBuilder {
     /// required; [`is_unsupported`](Error::is_unsupported) if none, or not the forced one, is
     /// available. Both say what is missing and how to get it.
     pub fn build(self) -> Result<Job> {
-        self.climb(Around::Others)
+        self.try_mechanisms(Enclosure::None)
     }
 
     /// Puts the *calling* process into a new job, so that whatever it starts from now on, through
@@ -457,13 +457,13 @@ impl JobBuilder {
     /// [`OwnerDeath::None`]: crate::OwnerDeath::None
     /// [`OwnerDeath::Kernel`]: crate::OwnerDeath::Kernel
     pub fn enclose(self) -> Result<Job> {
-        self.climb(Around::Caller)
+        self.try_mechanisms(Enclosure::Caller)
     }
 
     /// Tries the mechanisms, strongest first, until one is available and meets the requirements.
-    fn climb(mut self, around: Around) -> Result<Job> {
+    fn try_mechanisms(mut self, around: Enclosure) -> Result<Job> {
         let spec = self.spec(around)?;
-        let mut ladder = sys::LADDER.to_vec();
+        let mut ladder = sys::MECHANISMS.to_vec();
         if let Some(forced) = self.mechanism {
             ladder.retain(|mechanism| *mechanism == forced);
         }
@@ -497,11 +497,11 @@ impl JobBuilder {
 
     /// Which requirements a mechanism would not meet. What it promises is looked up only if it
     /// matters.
-    fn unmet(&self, mechanism: Mechanism, around: Around) -> Vec<String> {
+    fn unmet(&self, mechanism: Mechanism, around: Enclosure) -> Vec<String> {
         if self.required.is_empty() {
             return Vec::new();
         }
-        let promised = sys::promise(mechanism, around);
+        let promised = sys::guarantees_of(mechanism, around);
         promised.unmet(&self.required).iter().map(ToString::to_string).collect()
     }
 
@@ -517,7 +517,7 @@ impl JobBuilder {
     }
 
     /// What is asked for beyond the guarantees, checked; a limit is also a requirement.
-    fn spec(&mut self, around: Around) -> Result<Spec> {
+    fn spec(&mut self, around: Enclosure) -> Result<JobSpec> {
         self.limits.check()?;
         let wanted = self.limits.resources();
         if !wanted.is_empty() {
@@ -526,7 +526,7 @@ impl JobBuilder {
         let name = self.name.as_deref().map(Name::new).transpose()?;
         let note = self.note.take();
         let JobBuilder { listed, limits, account, .. } = *self;
-        Ok(Spec { around, name, listed, note, limits, account })
+        Ok(JobSpec { around, name, listed, note, limits, account })
     }
 
     fn refuse(&self, refusals: &[String]) -> Error {
@@ -539,7 +539,7 @@ impl JobBuilder {
         }
         let wanted: Vec<_> = self.required.iter().map(ToString::to_string).collect();
         Error::unmet(format!("no job with {} is to be had here: {why}", wanted.join(", ")))
-            .hint("`onejob doctor` explains what this host can give and how to get more")
+            .with_hint("`onejob doctor` explains what this host can give and how to get more")
     }
 }
 
@@ -551,8 +551,8 @@ pub(crate) fn allows_next(error: &Error) -> bool {
 
 /// What a new job is to be, whatever holds it together.
 #[derive(Debug, Clone)]
-pub(crate) struct Spec {
-    pub(crate) around: Around,
+pub(crate) struct JobSpec {
+    pub(crate) around: Enclosure,
     pub(crate) name: Option<Name>,
     pub(crate) listed: bool,
     pub(crate) note: Option<String>,
@@ -561,11 +561,11 @@ pub(crate) struct Spec {
     pub(crate) account: bool,
 }
 
-impl Spec {
+impl JobSpec {
     /// Nothing asked for.
-    pub(crate) fn plain(around: Around) -> Spec {
+    pub(crate) fn plain(around: Enclosure) -> JobSpec {
         let limits = Limits::default();
-        Spec { around, name: None, listed: false, note: None, limits, account: false }
+        JobSpec { around, name: None, listed: false, note: None, limits, account: false }
     }
 
     pub(crate) fn is_listed(&self) -> bool {
@@ -583,9 +583,9 @@ impl Spec {
 
 /// Whom a new job is put around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Around {
+pub(crate) enum Enclosure {
     /// Nobody yet: members are spawned into it or adopted.
-    Others,
+    None,
     /// The calling process.
     Caller,
 }

@@ -52,7 +52,9 @@ pub use error::{Error, Result};
 pub use guarantees::{
     Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Requirement,
 };
-pub use host::{Leftover, LeftoverKind, Rung, leftovers, runtime_dir, survey};
+pub use host::{
+    AbandonedJob, AbandonedKind, MechanismReport, abandoned_jobs, probe_mechanisms, runtime_dir,
+};
 pub use job::{Job, JobBuilder};
 pub use limits::{Limits, OnOom, Resources};
 pub use name::{JobEntry, jobs};

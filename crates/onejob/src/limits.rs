@@ -138,7 +138,7 @@ impl Limits {
         let zero = |what: &str| Err(Error::invalid(format!("a limit of 0 for {what}")));
         let weights = [self.cpu_weight, self.io_weight];
         if let Some(weight) = weights.into_iter().flatten().find(|w| !(1..=10_000).contains(w)) {
-            return Err(Error::invalid(format!("{weight} is no weight")).hint("1 to 10000"));
+            return Err(Error::invalid(format!("{weight} is no weight")).with_hint("1 to 10000"));
         }
         match self {
             Limits { affinity: Some(0), .. } => zero("CPUs"),
@@ -147,11 +147,11 @@ impl Limits {
             Limits { cpu_time_max: Some(Duration::ZERO), .. } => zero("CPU time"),
             Limits { cpu_max: Some(cpus), .. } if !(cpus.is_finite() && *cpus > 0.0) => {
                 Err(Error::invalid(format!("{cpus} is no number of CPUs"))
-                    .hint("a number above 0, like 0.5 or 2"))
+                    .with_hint("a number above 0, like 0.5 or 2"))
             }
             Limits { cpu_max: Some(cpus), .. } if *cpus < LEAST_CPUS => {
                 Err(Error::invalid(format!("{cpus} CPUs are too few to run on"))
-                    .hint(format!("at least {LEAST_CPUS}")))
+                    .with_hint(format!("at least {LEAST_CPUS}")))
             }
             _ => Ok(()),
         }
@@ -241,7 +241,7 @@ impl FromStr for Resources {
             found.map(|(_, resource)| all.with(*resource)).ok_or_else(|| {
                 let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
                 Error::invalid(format!("unknown resource {word:?}"))
-                    .hint(format!("one of: {}", words.join(", ")))
+                    .with_hint(format!("one of: {}", words.join(", ")))
             })
         })
     }

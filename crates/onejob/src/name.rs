@@ -18,8 +18,9 @@ impl Name {
         if fits && text.chars().all(is_allowed) && !text.starts_with(['.', '-']) {
             return Ok(Name(text.to_owned()));
         }
-        Err(Error::invalid(format!("{text:?} is no name for a job"))
-            .hint("1 to 64 letters, digits, dots, underscores and dashes, no dot or dash in front"))
+        Err(Error::invalid(format!("{text:?} is no name for a job")).with_hint(
+            "1 to 64 letters, digits, dots, underscores and dashes, no dot or dash in front",
+        ))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -71,8 +72,9 @@ pub fn jobs() -> Result<impl Iterator<Item = JobEntry>> {
 mod tests {
     use super::*;
 
+    /// A name is a file name everywhere and never a path or an option.
     #[test]
-    fn a_name_is_a_file_name_everywhere_and_never_a_path_or_an_option() {
+    fn name_is_a_portable_file_name() {
         let longest = "x".repeat(64);
         for good in ["a", "dev-server", "a.b_c-1", "7", &longest] {
             assert_eq!(Name::new(good).unwrap().as_str(), good);

@@ -179,8 +179,9 @@ mod tests {
         Process { id, parent: Some(parent), name: format!("p{pid}"), is_caller: false }
     }
 
+    /// A tree puts members below their parents and orphans at the root.
     #[test]
-    fn a_tree_puts_members_below_their_parents_and_orphans_at_the_root() {
+    fn tree_nests_members_and_lists_orphans_at_root() {
         let tree = Tree::of(vec![process(30, 20), process(20, 1), process(5, 30), process(9, 777)]);
         assert_eq!(tree.to_string(), "9 p9\n20 p20\n  30 p30\n    5 p5\n");
     }

@@ -96,7 +96,7 @@ impl FromStr for Signal {
         };
         named.or_else(|| number.and_then(Signal::from_raw)).ok_or_else(|| {
             Error::invalid(format!("unknown signal {text:?}"))
-                .hint("a name like TERM or a number from 1 to 64, see kill -l")
+                .with_hint("a name like TERM or a number from 1 to 64, see kill -l")
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::{ProcessId, Result, Signal, sys};
 #[non_exhaustive]
 pub struct StopReport {
     /// How many members were asked politely.
-    pub asked: usize,
+    pub signaled: usize,
     /// Whether the grace period ran out and the rest was killed.
     pub killed: bool,
     /// How long it took.
@@ -36,27 +36,27 @@ pub enum StopReason {
     Processes,
     /// Nothing of that: they ended by themselves, or somebody asked.
     #[default]
-    Asked,
+    Requested,
 }
 
 /// What the ladder needs from whatever it takes down.
 pub(crate) trait Stoppable {
     /// The polite rung: sends `signal` to every member, wakes those that are stopped, and says how
     /// many it reached.
-    fn ask(&self, signal: Signal) -> Result<usize>;
+    fn terminate(&self, signal: Signal) -> Result<usize>;
     /// Waits until nobody is left; whether that came before the deadline.
     fn wait(&self, deadline: Option<Instant>) -> Result<bool>;
     /// The last rung: returns when nobody is left, or with the survivors.
     fn kill(&self) -> Result<()>;
     /// What the limits of a job have done to its members so far.
     fn reason(&self) -> StopReason {
-        StopReason::Asked
+        StopReason::Requested
     }
 }
 
 pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Result<StopReport> {
     let start = Instant::now();
-    let asked = if grace.is_zero() { 0 } else { job.ask(signal)? };
+    let asked = if grace.is_zero() { 0 } else { job.terminate(signal)? };
     // Whom nobody could ask nobody waits for.
     let patience = if asked == 0 { Duration::ZERO } else { grace };
     let emptied = match grace.is_zero() {
@@ -69,7 +69,12 @@ pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Resu
     };
     // Also after a polite end: the kill proves the emptiness and costs nothing then.
     job.kill()?;
-    Ok(StopReport { asked, killed: !emptied, took: start.elapsed(), reason: job.reason() })
+    Ok(StopReport {
+        signaled: asked,
+        killed: !emptied,
+        took: start.elapsed(),
+        reason: job.reason(),
+    })
 }
 
 /// Waits for the end of all, and stops those who are left after `timeout`.
@@ -83,7 +88,7 @@ pub(crate) fn stop_after(
     let emptied = job.wait(start.checked_add(timeout))?;
     let report = stop(job, signal, if emptied { Duration::ZERO } else { grace })?;
     let reason = match report.reason {
-        StopReason::Processes | StopReason::Asked if !emptied => StopReason::Timeout,
+        StopReason::Processes | StopReason::Requested if !emptied => StopReason::Timeout,
         reason => reason,
     };
     Ok(StopReport { killed: report.killed && !emptied, took: start.elapsed(), reason, ..report })

@@ -13,9 +13,9 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use testkit::{Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually, proc};
+use testkit::{Bins, Bystanders, Environment, Helper, Owner, Report, Sandbox, eventually, proc};
 
-const SETTING: Setting = Setting::CgroupRoot;
+const SETTING: Environment = Environment::CgroupRoot;
 
 /// A cgroup of the v1 freezer, whose members are frozen until this is dropped.
 struct Freezer(PathBuf);
@@ -26,7 +26,7 @@ impl Freezer {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let dir = format!("/sys/fs/cgroup/freezer/testcell-{}-{number}", std::process::id());
-        if !Setting::here().contains(&SETTING) || fs::create_dir(&dir).is_err() {
+        if !Environment::here().contains(&SETTING) || fs::create_dir(&dir).is_err() {
             eprintln!("SKIPPED: no v1 freezer here, or no Cgroup jobs as root");
             return None;
         }
@@ -56,22 +56,22 @@ impl Drop for Freezer {
 }
 
 /// An owner of a job with one member.
-fn owner_of_one(cell: &mut Cell) -> (Owner, Player) {
+fn owner_of_one(cell: &mut Sandbox) -> (Owner, Helper) {
     let mut owner = Owner::start(cell, SETTING);
     owner.new_job();
     let member = member_of(&mut owner, cell);
     (owner, member)
 }
 
-fn member_of(owner: &mut Owner, cell: &Cell) -> Player {
+fn member_of(owner: &mut Owner, cell: &Sandbox) -> Helper {
     let report = Report::new();
     owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), report.arg()));
-    report.player(cell, "sleeper")
+    report.helper(cell, "sleeper")
 }
 
-fn guards(cell: &Cell) -> Vec<i32> {
-    let living = cell.living().into_iter();
-    let is_guard = |living: &testkit::Living| {
+fn guards(cell: &Sandbox) -> Vec<i32> {
+    let living = cell.live().into_iter();
+    let is_guard = |living: &testkit::LiveProcess| {
         living.stat.as_ref().is_some_and(|stat| stat.comm == "onejob-guard")
     };
     living.filter(is_guard).map(|living| living.pid).collect()
@@ -90,7 +90,7 @@ fn kill_together(owner: &mut Owner, guards: &[i32]) {
 }
 
 /// Leaves a job whose member is frozen behind.
-fn leave_stuck(cell: &mut Cell, freezer: &Freezer) -> Player {
+fn leave_stuck(cell: &mut Sandbox, freezer: &Freezer) -> Helper {
     let before = guards(cell);
     let (mut owner, member) = owner_of_one(cell);
     freezer.freeze(member.pid);
@@ -102,7 +102,7 @@ fn leave_stuck(cell: &mut Cell, freezer: &Freezer) -> Player {
 }
 
 /// The shortest of some starts.
-fn shortest_start(cell: &mut Cell) -> Duration {
+fn shortest_start(cell: &mut Sandbox) -> Duration {
     let one = |_| {
         let mut owner = Owner::start(cell, SETTING);
         let start = Instant::now();
@@ -118,7 +118,7 @@ fn shortest_start(cell: &mut Cell) -> Duration {
 #[test]
 fn a_start_beside_stuck_leftovers_is_not_delayed() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Cell::new(SETTING);
+    let mut cell = Sandbox::new(SETTING);
     let alone = shortest_start(&mut cell);
     (0..5).for_each(|_| drop(leave_stuck(&mut cell, &freezer)));
     let beside = shortest_start(&mut cell);
@@ -130,14 +130,14 @@ fn a_start_beside_stuck_leftovers_is_not_delayed() {
     last.new_job();
     eventually("the removal of what was left", || (cell.nested_cgroups().len() == 1).then_some(()));
     last.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
 }
 
 /// The guards of a living owner end what is left once it can be ended, without a further start.
 #[test]
 fn a_leftover_that_is_thawed_later_is_removed() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Cell::new(SETTING);
+    let mut cell = Sandbox::new(SETTING);
     let member = leave_stuck(&mut cell, &freezer);
     let (mut owner, other) = owner_of_one(&mut cell);
     let mut bystanders = Bystanders::beside(&cell, owner.group());
@@ -154,7 +154,7 @@ fn a_leftover_that_is_thawed_later_is_removed() {
     assert!(proc::is_alive(other.pid), "HIT a member of a living owner");
     assert_eq!(owner.list(), [other.inner], "the guards serve their owner");
     owner.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
     bystanders.assert_alive();
 }
 
@@ -168,13 +168,13 @@ fn switches(pids: &[i32]) -> usize {
 #[test]
 fn guards_sleep_while_a_member_is_stuck() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Cell::new(SETTING);
+    let mut cell = Sandbox::new(SETTING);
     let (mut owner, member) = owner_of_one(&mut cell);
     // Its name comes before or after that of the stuck one, so both orders are played.
     owner.ok("many 3 cgroup");
     freezer.freeze(member.pid);
     let pair = guards(&cell);
-    owner.murder();
+    owner.kill();
     eventually("the end of the other jobs", || (cell.nested_cgroups().len() == 1).then_some(()));
     let calls = switches(&pair);
     thread::sleep(Duration::from_secs(3));
@@ -182,14 +182,14 @@ fn guards_sleep_while_a_member_is_stuck() {
     assert!(calls < 40, "the guards woke up {calls} times in three seconds");
     assert_eq!(guards(&cell).len(), 2, "both wait for the stuck member");
     freezer.thaw();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
 }
 
 /// `ls` and `doctor` show what is stuck, and why.
 #[test]
 fn a_stuck_leftover_is_named_with_its_reason() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Cell::new(SETTING);
+    let mut cell = Sandbox::new(SETTING);
     let member = leave_stuck(&mut cell, &freezer);
     for words in [["ls", "--json"], ["doctor", "--json"], ["ls", "--"], ["doctor", "--"]] {
         let onejob = cell.start(&Bins::get().onejob(), |command| {
@@ -208,5 +208,5 @@ fn a_stuck_leftover_is_named_with_its_reason() {
     next.new_job();
     eventually("the end of a thawed member", || (!proc::is_alive(member.pid)).then_some(()));
     next.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
 }

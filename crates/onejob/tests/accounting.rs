@@ -50,9 +50,10 @@ fn children() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
+/// A thousand short lives are the sum of what each has used.
 #[test]
-fn a_thousand_short_lives_are_the_sum_of_what_each_has_used() {
-    const NAME: &str = "a_thousand_short_lives_are_the_sum_of_what_each_has_used";
+fn a_thousand_short_processes_add_up() {
+    const NAME: &str = "a_thousand_short_processes_add_up";
     if !alone(NAME, |_| {}) {
         return;
     }
@@ -97,7 +98,7 @@ fn the_numbers_are_the_kernels() {
     assert_eq!(stats.io_read.is_some(), dir.join("io.stat").exists());
     assert_eq!(stats.processes, 1);
     let given = job.guarantees();
-    let memory = if stats.memory.is_some() { Accounting::Everyone } else { Accounting::None };
+    let memory = if stats.memory.is_some() { Accounting::All } else { Accounting::None };
     assert_eq!(given.memory_accounting, memory, "{given}");
     job.thaw().expect("thawed");
     job.kill().expect("killed");
@@ -105,11 +106,12 @@ fn the_numbers_are_the_kernels() {
     assert!(after.cpu_user >= Some(user) && after.memory_peak >= stats.memory_peak, "{after:?}");
 }
 
+/// The peak of memory is what was touched also when it is free again.
 #[test]
-fn the_peak_of_memory_is_what_was_touched_also_when_it_is_free_again() {
+fn the_peak_of_memory_survives_its_release() {
     const TOUCHED: u64 = 160 << 20;
     let Some(mut job) = cgroup_job() else { return };
-    if job.guarantees().memory_accounting != Accounting::Everyone {
+    if job.guarantees().memory_accounting != Accounting::All {
         // Not where our own cgroup is. Where the controller is in this hierarchy, a limit brings it.
         let limited = Job::builder().mechanism(Mechanism::Cgroup);
         job = match limited.limits(Limits::new().memory_max(4 * TOUCHED)).build() {
@@ -119,7 +121,7 @@ fn the_peak_of_memory_is_what_was_touched_also_when_it_is_free_again() {
             }
             Err(error) => return testkit::skip(&error.to_string()),
         };
-        assert_eq!(job.guarantees().memory_accounting, Accounting::Everyone);
+        assert_eq!(job.guarantees().memory_accounting, Accounting::All);
     }
     let report = Report::new();
     let mut hog = Command::new(Bins::get().actor());
@@ -140,12 +142,13 @@ fn the_peak_of_memory_is_what_was_touched_also_when_it_is_free_again() {
     assert!(stats.memory.expect("accounted") < TOUCHED / 2, "it is free again: {stats:?}");
 }
 
+/// Bytes from and to devices are those of all members.
 #[test]
-fn bytes_from_and_to_devices_are_those_of_all_members() {
+fn io_bytes_add_up_over_members() {
     let Some(job) = cgroup_job() else { return };
     let stats = job.stats().expect("stats");
     let given = job.guarantees().io_accounting;
-    assert_eq!(stats.io_read.is_some(), given == Accounting::Everyone);
+    assert_eq!(stats.io_read.is_some(), given == Accounting::All);
     if stats.io_read.is_none() {
         assert_eq!(job.stats().expect("stats").io_written, None, "unknown is not 0");
         return;

@@ -108,10 +108,10 @@ fn mount(kind: &std::ffi::CStr, at: &std::ffi::CStr, options: &std::ffi::CStr) -
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// With any number of free descriptors it works or fails clearly and leaves nothing.
 #[test]
-fn with_any_number_of_free_descriptors_it_works_or_fails_clearly_and_leaves_nothing() {
-    const NAME: &str =
-        "with_any_number_of_free_descriptors_it_works_or_fails_clearly_and_leaves_nothing";
+fn any_number_of_free_descriptors() {
+    const NAME: &str = "any_number_of_free_descriptors";
     if !is_alone(NAME) && is_root() {
         // A cgroup of its own shows what is left; without one the subreaper leaves nothing anyway.
         let cgroup = Below::new("descriptors");
@@ -202,9 +202,10 @@ fn a_descriptor_above_the_hard_limit() {
     });
 }
 
+/// Without processes to spare it fails clearly and leaves nothing.
 #[test]
-fn without_processes_to_spare_it_fails_clearly_and_leaves_nothing() {
-    const NAME: &str = "without_processes_to_spare_it_fails_clearly_and_leaves_nothing";
+fn process_limit_reached() {
+    const NAME: &str = "process_limit_reached";
     const USER: u32 = 54_323;
     if !is_root() && !is_alone(NAME) {
         return testkit::skip("only root can become a user with no other processes");
@@ -257,15 +258,16 @@ fn a_full_cgroup_is_a_clear_error() {
     }
     let error = Job::builder().mechanism(Mechanism::Cgroup).build().expect_err("full");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
-    assert!(error.remedy().expect("a remedy").contains("cgroup.max"), "{error}");
+    assert!(error.hint().expect("a remedy").contains("cgroup.max"), "{error}");
     // Nothing was asked that only a cgroup gives.
     let job = Job::new().expect("the next mechanism");
     assert_eq!(job.guarantees().mechanism, Mechanism::Subreaper);
 }
 
+/// A read only cgroup file system leads to the next rung.
 #[test]
-fn a_read_only_cgroup_file_system_leads_to_the_next_rung() {
-    const NAME: &str = "a_read_only_cgroup_file_system_leads_to_the_next_rung";
+fn read_only_cgroupfs_falls_back() {
+    const NAME: &str = "read_only_cgroupfs_falls_back";
     if !is_root() && !is_alone(NAME) {
         return testkit::skip("only root can mount");
     }
@@ -386,8 +388,9 @@ fn a_proc_that_hides_others_hides_no_member() {
     assert!(job.is_empty().expect("observable"));
 }
 
+/// A requirement that cannot be met says what is missing and how to get it.
 #[test]
-fn a_requirement_that_cannot_be_met_says_what_is_missing_and_how_to_get_it() {
+fn unmet_requirement_error_has_reason_and_hint() {
     let error = Job::builder().require(Containment::Sealed).build().expect_err("nobody seals yet");
     assert!(error.is_unmet_requirement(), "{error:?}");
     let text = error.to_string();

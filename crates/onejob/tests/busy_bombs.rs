@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, run_first};
+use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, run_first};
 
 /// Beside a bomb nothing else makes progress, a second bomb least of all.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
@@ -39,44 +39,44 @@ enum End {
 /// A kill by the owner takes at most two seconds, where it took ten.
 #[test]
 fn an_owner_kills_a_busy_bomb_in_a_subreaper_job() {
-    bombs(Setting::SubreaperRoot, End::Kill, RUNS, SIZE, Duration::from_secs(2));
+    bombs(Environment::SubreaperRoot, End::Kill, RUNS, SIZE, Duration::from_secs(2));
 }
 
 /// The kernel kills all at once.
 #[test]
 fn an_owner_kills_a_busy_bomb_in_a_cgroup_job() {
-    bombs(Setting::CgroupRoot, End::Kill, RUNS, SIZE, Duration::from_millis(1500));
+    bombs(Environment::CgroupRoot, End::Kill, RUNS, SIZE, Duration::from_millis(1500));
 }
 
 /// No signal is sent to processes that are started as fast as they are signalled.
 #[test]
 fn an_owner_stops_a_busy_bomb_in_a_subreaper_job() {
-    bombs(Setting::SubreaperRoot, End::Stop, RUNS, SIZE, Duration::from_secs(2));
+    bombs(Environment::SubreaperRoot, End::Stop, RUNS, SIZE, Duration::from_secs(2));
 }
 
 /// The same, where the kernel can freeze the members meanwhile.
 #[test]
 fn an_owner_stops_a_busy_bomb_in_a_cgroup_job() {
-    bombs(Setting::CgroupRoot, End::Stop, RUNS, SIZE, Duration::from_millis(1500));
+    bombs(Environment::CgroupRoot, End::Stop, RUNS, SIZE, Duration::from_millis(1500));
 }
 
 /// The guards have their turn whatever the members do.
 #[test]
 fn guards_alone_end_a_busy_bomb_in_a_subreaper_job() {
-    bombs(Setting::SubreaperRoot, End::Murder, RUNS, SIZE, Duration::from_secs(2));
+    bombs(Environment::SubreaperRoot, End::Murder, RUNS, SIZE, Duration::from_secs(2));
 }
 
 /// The same in a cgroup.
 #[test]
 fn guards_alone_end_a_busy_bomb_in_a_cgroup_job() {
-    bombs(Setting::CgroupRoot, End::Murder, RUNS, SIZE, Duration::from_millis(1500));
+    bombs(Environment::CgroupRoot, End::Murder, RUNS, SIZE, Duration::from_millis(1500));
 }
 
 /// A user without privileges has no better scheduling than a short slice: it takes longer, and it ends.
 #[test]
 fn an_ordinary_user_ends_a_busy_bomb() {
     for end in [End::Kill, End::Stop, End::Murder] {
-        bombs(Setting::SubreaperUser, end, 1, SIZE, Duration::from_secs(60));
+        bombs(Environment::SubreaperUser, end, 1, SIZE, Duration::from_secs(60));
     }
 }
 
@@ -85,16 +85,16 @@ fn an_ordinary_user_ends_a_busy_bomb() {
 fn a_large_busy_bomb_ends_in_seconds() {
     let size = std::env::var("ONEJOB_BOMB_SIZE").map_or(2000, |size| size.parse().expect("a size"));
     for end in [End::Kill, End::Murder] {
-        bombs(Setting::SubreaperRoot, end, 1, size, Duration::from_secs(6));
-        bombs(Setting::CgroupRoot, end, 1, size, Duration::from_millis(1500));
+        bombs(Environment::SubreaperRoot, end, 1, size, Duration::from_secs(6));
+        bombs(Environment::CgroupRoot, end, 1, size, Duration::from_millis(1500));
     }
 }
 
 /// The limit is for the median, and for one of the slowest kind of machine at that: such a one is given
 /// four times as long.
-fn bombs(setting: Setting, end: End, runs: usize, size: usize, goal: Duration) {
+fn bombs(setting: Environment, end: End, runs: usize, size: usize, goal: Duration) {
     let _alone = one_at_a_time();
-    let here = Setting::here();
+    let here = Environment::here();
     let Some(setting) = here.into_iter().find(|here| {
         // As an ordinary user there are the jobs of one.
         here.mechanism() == setting.mechanism()
@@ -112,12 +112,12 @@ fn bombs(setting: Setting, end: End, runs: usize, size: usize, goal: Duration) {
 }
 
 /// How long it took to end the job, from when the process that does it got its first turn.
-fn defuse(setting: Setting, end: End, size: usize) -> Duration {
-    let (mut cell, report) = (Cell::new(setting), Report::new());
+fn defuse(setting: Environment, end: End, size: usize) -> Duration {
+    let (mut cell, report) = (Sandbox::new(setting), Report::new());
     let mut owner = Owner::start(&mut cell, setting);
     let mut bystanders = Bystanders::beside(&cell, owner.group());
     owner.new_job();
-    let beside = cell.living_pids().len();
+    let beside = cell.live_pids().len();
     run_first();
     let actor = Bins::get().actor();
     let user = unique_user();
@@ -129,19 +129,19 @@ fn defuse(setting: Setting, end: End, size: usize) -> Duration {
         End::Kill => took(&owner.ok("kill")),
         End::Stop => took_after_grace(&owner.ok(&format!("stop {GRACE}"))),
         End::Murder => {
-            owner.murder();
+            owner.kill();
             eventually("the owner's death", || (!owner.is_alive()).then_some(()));
             let start = Instant::now();
-            cell.awaits_desertion(|_| false);
+            cell.wait_until_empty(|_| false);
             start.elapsed()
         }
     };
     if end != End::Murder {
-        assert_eq!(cell.living_pids().len(), beside, "SURVIVED the end of the job");
+        assert_eq!(cell.live_pids().len(), beside, "SURVIVED the end of the job");
         assert_eq!(owner.list(), [], "the job is empty");
     }
     owner.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
     bystanders.assert_alive();
     took
 }

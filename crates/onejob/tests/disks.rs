@@ -43,8 +43,9 @@ fn number(child: &Child, file: &str) -> String {
     fs::read_to_string(dir.join(file)).expect("a file of the kernel's").trim().to_owned()
 }
 
+/// Without swap a job ends of what one with swap has room for.
 #[test]
-fn without_swap_a_job_ends_of_what_one_with_swap_has_room_for() {
+fn swap_limit_decides_what_fits() {
     if disk().is_none() {
         return;
     }
@@ -65,7 +66,7 @@ fn without_swap_a_job_ends_of_what_one_with_swap_has_room_for() {
         assert_eq!(job.reason(), StopReason::Memory);
     }
     assert!(swapped.try_wait().expect("a status").is_none(), "HIT the neighbour");
-    assert_eq!(with.reason(), StopReason::Asked);
+    assert_eq!(with.reason(), StopReason::Requested);
 
     // No more of it from now on: what is there already stays, and the next byte is one too many.
     with.set_limits(&memory.swap_max(0)).expect("changed");

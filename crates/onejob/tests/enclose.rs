@@ -47,9 +47,10 @@ fn others(job: &Job) -> Vec<u32> {
     others.into_iter().map(|process| process.pid()).collect()
 }
 
+/// Whatever the program starts is a member and dies and the program lives.
 #[test]
-fn whatever_the_program_starts_is_a_member_and_dies_and_the_program_lives() {
-    enclosed("whatever_the_program_starts_is_a_member_and_dies_and_the_program_lives", |job| {
+fn kill_ends_members_and_spares_the_caller() {
+    enclosed("kill_ends_members_and_spares_the_caller", |job| {
         assert!(job.is_empty().expect("observable"), "empty is about the others");
         let mut plain = start("exec sleep 300");
         let mut parent = start("(setsid sleep 300 &); exit 0");
@@ -146,9 +147,10 @@ fn its_guarantees_say_what_owner_death_means() {
     });
 }
 
+/// A subreaper refuses to enclose a process that has children.
 #[test]
-fn a_subreaper_refuses_to_enclose_a_process_that_has_children() {
-    const NAME: &str = "a_subreaper_refuses_to_enclose_a_process_that_has_children";
+fn subreaper_refuses_a_caller_with_children() {
+    const NAME: &str = "subreaper_refuses_a_caller_with_children";
     if !alone(NAME, |_| {}) {
         return;
     }

@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use testkit::{Bins, Setting, cgroup, eventually, scratch_dir};
+use testkit::{Bins, Environment, cgroup, eventually, scratch_dir};
 
 /// Runs `onejob ARGS` after a script has changed what the host gives, seen by nothing else.
 fn on_a_host(script: &str, args: &[&str]) -> Output {
@@ -44,7 +44,7 @@ impl Drop for Place {
 }
 
 fn can_change_hosts() -> bool {
-    let can = Setting::here().contains(&Setting::CgroupRoot);
+    let can = Environment::here().contains(&Environment::CgroupRoot);
     if !can {
         eprintln!("SKIPPED: mounts and cgroups are root's to change");
     }

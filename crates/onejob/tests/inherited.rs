@@ -201,7 +201,7 @@ fn beyond_the_guards_privilege() {
             let error = job.spawn(&mut Command::new("true")).expect_err("not as privileged");
             assert!(error.is_permission_denied() && !error.is_exec(), "{error}");
             assert!(error.to_string().contains("scheduling"), "{error}");
-            assert!(error.remedy().is_some_and(|hint| hint.contains("new job")), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("new job")), "{error}");
             assert!(job.is_empty().expect("observable"), "a failed spawn leaves nothing behind");
             let renewed = self::job(Mechanism::Subreaper);
             assert_eq!(look(&renewed), look_with_std());

@@ -168,7 +168,7 @@ fn a_view_is_told_the_truth_or_an_error() {
         );
         never_lies(
             &what("view, over"),
-            || Job::open(name)?.wait_over(Some(moment)),
+            || Job::open(name)?.wait_closed(Some(moment)),
             |is, _| lie(is, false),
         );
         never_lies(

@@ -15,7 +15,7 @@ use std::{
 
 use driven::{Driven, odd_owner};
 use inside::is_inside;
-use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc, skip};
+use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, proc, skip};
 
 /// Beside a bomb nothing else makes progress, a second bomb least of all.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
@@ -30,15 +30,15 @@ fn actor() -> String {
 /// Some kernels kill a child that is born into a cgroup if its parent's has seen another number of
 /// kills. Here the parent's has seen one and the job's none.
 #[test]
-fn fifty_of_fifty_are_born_alive_from_a_cgroup_that_was_once_killed() {
+fn fifty_children_live_after_an_earlier_kill() {
     let _alone = one_at_a_time();
-    let mut settings = Setting::here();
+    let mut settings = Environment::here();
     settings.retain(|setting| setting.mechanism() == "cgroup");
     if settings.is_empty() {
         eprintln!("SKIPPED: only root has the cgroups for this");
     }
     for setting in settings {
-        let mut cell = Cell::new(setting);
+        let mut cell = Sandbox::new(setting);
         let group = cell.cgroup().expect("a cgroup").to_owned();
         fs::write(group.join("cgroup.kill"), "1").expect("Linux 5.14");
         say_whether_the_trap_is_here(&mut cell, group.join("trap"));
@@ -58,13 +58,13 @@ fn fifty_of_fifty_are_born_alive_from_a_cgroup_that_was_once_killed() {
         }
         assert_eq!(owner.ok("list"), "");
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
         bystanders.assert_alive();
     }
 }
 
 /// The trap itself, without onejob.
-fn say_whether_the_trap_is_here(cell: &mut Cell, trap: PathBuf) {
+fn say_whether_the_trap_is_here(cell: &mut Sandbox, trap: PathBuf) {
     fs::create_dir(&trap).expect("a cgroup of ours");
     if let Some(uid) = cell_user(cell) {
         for file in ["", "cgroup.procs"] {
@@ -87,26 +87,28 @@ fn say_whether_the_trap_is_here(cell: &mut Cell, trap: PathBuf) {
 }
 
 /// To whom the cgroup of a cell belongs, if not to us.
-fn cell_user(cell: &Cell) -> Option<u32> {
+fn cell_user(cell: &Sandbox) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     let uid = fs::metadata(cell.cgroup()?).expect("a cgroup").uid();
     (uid != 0).then_some(uid)
 }
 
+/// A filter that knows no clone3 does not keep a child from being born inside.
 #[test]
-fn a_filter_that_knows_no_clone3_does_not_keep_a_child_from_being_born_inside() {
+fn clone3_unknown_to_a_filter() {
     under_a_filter("ENOSYS");
 }
 
+/// A filter that forbids clone3 does not keep a child from being born inside.
 #[test]
-fn a_filter_that_forbids_clone3_does_not_keep_a_child_from_being_born_inside() {
+fn clone3_forbidden_by_a_filter() {
     under_a_filter("EPERM");
 }
 
 fn under_a_filter(errno: &str) {
     let _alone = one_at_a_time();
-    for setting in Setting::here() {
-        let (mut cell, report) = (Cell::new(setting), Report::new());
+    for setting in Environment::here() {
+        let (mut cell, report) = (Sandbox::new(setting), Report::new());
         let mut owner = Driven::start(&mut cell, &Bins::get().actor(), |owner| {
             owner
                 .args(["without", "/dev/null", &format!("clone3={errno}")])
@@ -119,14 +121,14 @@ fn under_a_filter(errno: &str) {
         owner.ok(&format!("new {}", setting.mechanism()));
         owner.ok(&format!("spawn {} daemon-grandchild {}", actor(), report.arg()));
         for role in ["main", "escapee"] {
-            is_inside(&cell, setting.mechanism(), report.player(&cell, role).pid);
+            is_inside(&cell, setting.mechanism(), report.helper(&cell, role).pid);
         }
         owner.ok("stop 50");
         assert_eq!(owner.ok("list"), "");
         owner.ok(&format!("spawn {} exit /dev/null 7", actor()));
         assert_eq!(owner.ok("child-wait"), "code 7");
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
         bystanders.assert_alive();
     }
 }
@@ -134,20 +136,22 @@ fn under_a_filter(errno: &str) {
 const BOMBS: usize = 20;
 const BOMB_SIZE: usize = 500;
 
+/// A bomb of five hundred is emptied twenty times of twenty in a cgroup job.
 #[test]
-fn a_bomb_of_five_hundred_is_emptied_twenty_times_of_twenty_in_a_cgroup_job() {
+fn fork_bomb_of_500_in_a_cgroup_job() {
     bombs("cgroup");
 }
 
+/// A bomb of five hundred is emptied twenty times of twenty in a subreaper job.
 #[test]
-fn a_bomb_of_five_hundred_is_emptied_twenty_times_of_twenty_in_a_subreaper_job() {
+fn fork_bomb_of_500_in_a_subreaper_job() {
     bombs("subreaper");
 }
 
 fn bombs(mechanism: &str) {
     let _alone = one_at_a_time();
     // The limit is one of the user's: an ordinary owner's other tests would count.
-    let mut settings = Setting::here();
+    let mut settings = Environment::here();
     settings.retain(|setting| setting.mechanism() == mechanism);
     if settings.is_empty() {
         eprintln!("SKIPPED: the {mechanism} mechanism is not to be had by this user here");
@@ -165,52 +169,53 @@ fn bombs(mechanism: &str) {
 }
 
 /// How long it took to empty the job.
-fn defuse(setting: Setting, bomb: usize) -> Duration {
-    let (mut cell, report) = (Cell::new(setting), Report::new());
+fn defuse(setting: Environment, bomb: usize) -> Duration {
+    let (mut cell, report) = (Sandbox::new(setting), Report::new());
     let mut owner = Owner::start(&mut cell, setting);
     let mut bystanders = Bystanders::beside(&cell, owner.group());
     owner.new_job();
     // Each bomb has a user, hence a limit, of its own.
     let mechanism = setting.mechanism().len();
     let user = 600_000 + 1_000 * mechanism + bomb;
-    let beside = cell.living_pids().len();
+    let beside = cell.live_pids().len();
     owner.ok(&format!("spawn {} bomb {} {BOMB_SIZE} {user}", actor(), report.arg()));
     eventually("a grown bomb", || {
-        (cell.living_pids().len() >= beside + BOMB_SIZE * 8 / 10).then_some(())
+        (cell.live_pids().len() >= beside + BOMB_SIZE * 8 / 10).then_some(())
     });
     let start = Instant::now();
     owner.ok("kill");
     let took = start.elapsed();
-    assert_eq!(cell.living_pids().len(), beside, "SURVIVED the kill");
+    assert_eq!(cell.live_pids().len(), beside, "SURVIVED the kill");
     owner.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
     bystanders.assert_alive();
     took
 }
 
+/// A member that cannot be killed is named and the call returns in time.
 #[test]
-fn a_member_that_cannot_be_killed_is_named_and_the_call_returns_in_time() {
+fn unkillable_member_is_named_in_time() {
     let _alone = one_at_a_time();
-    let setting = Setting::SubreaperUser;
+    let setting = Environment::SubreaperUser;
     let Some(setuid) = Bins::get().setuid_actor() else {
-        if Setting::here().contains(&Setting::CgroupRoot) {
+        if Environment::here().contains(&Environment::CgroupRoot) {
             skip("the temporary directory is mounted nosuid");
         } else {
             eprintln!("SKIPPED: only root can make a program setuid root");
         }
         return;
     };
-    let (mut cell, report) = (Cell::new(setting), Report::new());
+    let (mut cell, report) = (Sandbox::new(setting), Report::new());
     let mut owner = Owner::start(&mut cell, setting);
     let mut bystanders = Bystanders::beside(&cell, owner.group());
     owner.new_job();
     owner.ok(&format!("spawn {} setuid {} {}", actor(), report.arg(), setuid.display()));
-    let survivor = report.player(&cell, "escapee");
-    let mate = report.player(&cell, "mate").pid;
+    let survivor = report.helper(&cell, "escapee");
+    let mate = report.helper(&cell, "mate").pid;
     assert_eq!(proc::status(survivor.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
     for request in ["kill", "stop 300", "stop 300"] {
         let start = Instant::now();
-        let error = owner.ask(request).expect_err("a survivor");
+        let error = owner.request(request).expect_err("a survivor");
         let took = start.elapsed();
         assert!(error.starts_with(&format!("survivors {}: ", survivor.inner)), "{error}");
         assert!(proc::is_alive(survivor.pid) && !proc::is_alive(mate));
@@ -222,6 +227,6 @@ fn a_member_that_cannot_be_killed_is_named_and_the_call_returns_in_time() {
     owner.ok("wait");
     owner.ok("kill");
     owner.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
     bystanders.assert_alive();
 }

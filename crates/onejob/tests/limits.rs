@@ -61,8 +61,9 @@ fn shell(job: &Job, script: &str) -> onejob::Child {
     job.spawn(Command::new("sh").args(["-c", script])).expect("started")
 }
 
+/// A job over its memory ends as one and its neighbour lives.
 #[test]
-fn a_job_over_its_memory_ends_as_one_and_its_neighbour_lives() {
+fn memory_limit_ends_the_job_and_no_other() {
     let Some(job) = limited(Limits::new().memory_max(48 << 20)) else { return };
     let neighbour = limited(Limits::new().memory_max(48 << 20)).expect("as the first");
     let mut beside = shell(&neighbour, "exec sleep 300");
@@ -80,11 +81,12 @@ fn a_job_over_its_memory_ends_as_one_and_its_neighbour_lives() {
     let peak = job.stats().expect("stats").memory_peak.expect("accounted");
     assert!(((40 << 20)..=(48 << 20)).contains(&peak), "{peak}");
     assert!(beside.try_wait().expect("a status").is_none(), "HIT the neighbour");
-    assert_eq!(neighbour.reason(), StopReason::Asked);
+    assert_eq!(neighbour.reason(), StopReason::Requested);
 }
 
+/// Onejob run over its memory ends as one and says so.
 #[test]
-fn onejob_run_over_its_memory_ends_as_one_and_says_so() {
+fn onejob_run_over_its_memory_reports_it() {
     if limited(Limits::new().memory_max(48 << 20)).is_none() {
         return;
     }
@@ -100,8 +102,9 @@ fn onejob_run_over_its_memory_ends_as_one_and_says_so() {
     assert!(said.contains(r#""reason":"memory""#), "{said}");
 }
 
+/// A process too many is refused and the job goes on.
 #[test]
-fn a_process_too_many_is_refused_and_the_job_goes_on() {
+fn a_process_too_many_is_refused() {
     let Some(job) = limited(Limits::new().processes_max(3)) else { return };
     let mut three: Vec<_> = (0..3).map(|_| shell(&job, "exec sleep 300")).collect();
     let error = job.spawn(Command::new("true")).expect_err("a fourth");
@@ -114,8 +117,9 @@ fn a_process_too_many_is_refused_and_the_job_goes_on() {
     assert!(next.wait().expect("a status").success());
 }
 
+/// A process too many is refused inside too and the job goes on.
 #[test]
-fn a_process_too_many_is_refused_inside_too_and_the_job_goes_on() {
+fn a_process_too_many_is_refused_inside_too() {
     let Some(job) = limited(Limits::new().processes_max(5)) else { return };
     let report = Report::new();
     let mut crowded = Command::new(Bins::get().actor());
@@ -146,8 +150,9 @@ fn two_busy_loops_in_half_a_cpu_use_half_a_cpu() {
     assert!((0.45..=0.55).contains(&share), "{share}");
 }
 
+/// Limits change while the job runs and outlive a kill.
 #[test]
-fn limits_change_while_the_job_runs_and_outlive_a_kill() {
+fn limits_changed_at_run_time_outlive_a_kill() {
     let Some(job) = limited(Limits::new().processes_max(1)) else { return };
     let _first = shell(&job, "exec sleep 300");
     job.spawn(Command::new("true")).expect_err("a second");
@@ -160,8 +165,9 @@ fn limits_change_while_the_job_runs_and_outlive_a_kill() {
     job.spawn(Command::new("true")).expect_err("a third after the kill");
 }
 
+/// Less memory than the members need is an error and nobody dies.
 #[test]
-fn less_memory_than_the_members_need_is_an_error_and_nobody_dies() {
+fn less_memory_than_in_use_is_an_error() {
     let Some(job) = limited(Limits::new().memory_max(256 << 20)) else { return };
     let report = Report::new();
     let mut hog = hog(&job, &report, 64 << 20);
@@ -170,7 +176,7 @@ fn less_memory_than_the_members_need_is_an_error_and_nobody_dies() {
     assert!(error.to_string().contains("16.0 MiB"), "{error}");
     assert_eq!(job.limits().expect("limits").memory_max, Some(256 << 20), "nothing has changed");
     assert!(hog.try_wait().expect("a status").is_none(), "it lives");
-    assert_eq!(job.reason(), StopReason::Asked);
+    assert_eq!(job.reason(), StopReason::Requested);
     // What stands is the old one.
     let more = self::hog(&job, &Report::new(), 64 << 20);
     drop(more);
@@ -178,8 +184,9 @@ fn less_memory_than_the_members_need_is_an_error_and_nobody_dies() {
     assert!(hog.try_wait().expect("a status").is_none(), "it lives");
 }
 
+/// Out of memory only one ends if that is asked for.
 #[test]
-fn out_of_memory_only_one_ends_if_that_is_asked_for() {
+fn only_one_process_ends_on_oom_if_set() {
     let limits = Limits::new().memory_max(48 << 20).swap_max(0).on_oom(OnOom::KillOne);
     let Some(job) = limited_but(limits, Resources::SWAP) else { return };
     let mut mate = shell(&job, "exec sleep 300");
@@ -194,9 +201,8 @@ fn out_of_memory_only_one_ends_if_that_is_asked_for() {
 /// The kernel ends everybody who shares the memory of one that runs out of it with all others of its
 /// cgroup, and until it executes its program a child usually shares its starter's.
 #[test]
-fn the_owner_is_no_victim_of_a_job_that_runs_out_of_memory_while_it_starts_members() {
-    const NAME: &str =
-        "the_owner_is_no_victim_of_a_job_that_runs_out_of_memory_while_it_starts_members";
+fn the_owner_survives_oom_of_its_job() {
+    const NAME: &str = "the_owner_survives_oom_of_its_job";
     // What is killed, if it is, is not this process.
     if !alone(NAME, |_| {}) {
         return;
@@ -224,14 +230,14 @@ fn the_owner_is_no_victim_of_a_job_that_runs_out_of_memory_while_it_starts_membe
 fn why_a_job_ended_is_told_apart() {
     let asked = Job::new().expect("a job");
     shell(&asked, "exec sleep 300");
-    assert_eq!(asked.kill().expect("killed").reason, StopReason::Asked);
+    assert_eq!(asked.kill().expect("killed").reason, StopReason::Requested);
     shell(&asked, "exec sleep 300");
     let report = asked.stop_after(Duration::from_millis(50), Duration::from_secs(60));
     let report = report.expect("stopped");
     assert_eq!((report.reason, report.killed), (StopReason::Timeout, false));
     shell(&asked, "exit 3");
     let report = asked.stop_after(testkit::DEADLINE, Duration::ZERO).expect("ended");
-    assert_eq!((report.reason, report.killed), (StopReason::Asked, false));
+    assert_eq!((report.reason, report.killed), (StopReason::Requested, false));
 
     let Some(memory) = limited(Limits::new().memory_max(32 << 20)) else { return };
     hog_unannounced(&memory, 300 << 20);
@@ -292,8 +298,9 @@ fn a_job_ends_when_its_cpu_time_is_used_up() {
     assert!(again.wait().expect("a status").success());
 }
 
+/// Cpu time counts on after a kill and can be changed.
 #[test]
-fn cpu_time_counts_on_after_a_kill_and_can_be_changed() {
+fn cpu_time_counts_on_after_a_kill() {
     let Some(job) = timed(Duration::from_secs(3600)) else { return };
     shell(&job, "while :; do :; done");
     eventually("some use", || (used(&job) > 0.5).then_some(()));
@@ -307,8 +314,9 @@ fn cpu_time_counts_on_after_a_kill_and_can_be_changed() {
     assert!((most * 0.9..=most * 1.1).contains(&used), "{used} of {most}");
 }
 
+/// A fork bomb out of cpu time is ended to the last.
 #[test]
-fn a_fork_bomb_out_of_cpu_time_is_ended_to_the_last() {
+fn cpu_time_limit_ends_a_fork_bomb() {
     let Some(job) = timed(Duration::from_millis(400)) else { return };
     let report = Report::new();
     let mut bomb = Command::new(Bins::get().actor());
@@ -317,8 +325,9 @@ fn a_fork_bomb_out_of_cpu_time_is_ended_to_the_last() {
     assert_eq!(job.reason(), StopReason::CpuTime);
 }
 
+/// Another process of the user can change the limits of a listed job.
 #[test]
-fn another_process_of_the_user_can_change_the_limits_of_a_listed_job() {
+fn view_changes_limits_of_a_listed_job() {
     let limits = Limits::new().processes_max(4).cpu_max(2.0);
     let name = format!("limits-{}", std::process::id());
     if limited(limits).is_none() {
@@ -339,8 +348,9 @@ fn another_process_of_the_user_can_change_the_limits_of_a_listed_job() {
     job.spawn(Command::new("true")).expect_err("a second, in a fresh cgroup");
 }
 
+/// A job without limits is no hindrance for one with.
 #[test]
-fn a_job_without_limits_is_no_hindrance_for_one_with() {
+fn unlimited_job_beside_a_limited_one() {
     let plain = Job::builder().mechanism(Mechanism::Cgroup).build();
     let Some(job) = limited(Limits::new().processes_max(1)) else { return };
     let _first = shell(&job, "exec sleep 300");
@@ -367,8 +377,9 @@ fn weights_share_a_busy_cpu() {
     assert!(loops.iter_mut().all(|child| child.try_wait().expect("a status").is_none()));
 }
 
+/// What cannot be limited is refused and nothing changes.
 #[test]
-fn what_cannot_be_limited_is_refused_and_nothing_changes() {
+fn unsupported_limits_are_refused() {
     let cpu_time = Limits::new().cpu_time_max(Duration::from_secs(1));
     let subreaper = Job::builder().mechanism(Mechanism::Subreaper);
     let error = subreaper.limits(cpu_time).build().expect_err("none");

@@ -8,11 +8,11 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
-use testkit::{Bins, Bystanders, Cell, Owner, Report, Setting, eventually, proc};
+use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, proc};
 
 /// The settings in which members can make cgroups below the job's.
-fn settings() -> Vec<Setting> {
-    let mut settings = Setting::here();
+fn settings() -> Vec<Environment> {
+    let mut settings = Environment::here();
     settings.retain(|setting| setting.has_cgroups() && setting.mechanism() == "cgroup");
     if settings.is_empty() {
         eprintln!("SKIPPED: no Cgroup jobs to be had here");
@@ -31,17 +31,17 @@ fn start(owner: &mut Owner, report: &Report, words: &str) {
 fn a_nested_member_is_listed_and_signalled() {
     for setting in settings() {
         for place in ["1 .hidden", "1 ...", "250 .d", "250 d"] {
-            let mut cell = Cell::new(setting);
+            let mut cell = Sandbox::new(setting);
             let mut owner = Owner::start(&mut cell, setting);
             owner.new_job();
             let report = Report::new();
             start(&mut owner, &report, &format!("nested {place}"));
-            let escapee = report.player(&cell, "escapee");
+            let escapee = report.helper(&cell, "escapee");
             assert!(owner.list().contains(&escapee.inner), "{setting}, {place}: not listed");
             assert_eq!(owner.ok("signal TERM"), "2", "{setting}, {place}: with the main process");
             eventually("the end of a member", || (!proc::is_alive(escapee.pid)).then_some(()));
             owner.end();
-            cell.awaits_desertion(|_| false);
+            cell.wait_until_empty(|_| false);
         }
     }
 }
@@ -51,15 +51,15 @@ fn a_nested_member_is_listed_and_signalled() {
 fn the_guards_end_nested_members() {
     for setting in settings() {
         for words in ["nested 250 .d", "wide 1000", "movers", "closed-cgroups"] {
-            let mut cell = Cell::new(setting);
+            let mut cell = Sandbox::new(setting);
             let mut owner = Owner::start(&mut cell, setting);
             let mut bystanders = Bystanders::beside(&cell, owner.group());
             owner.new_job();
             let report = Report::new();
             start(&mut owner, &report, words);
-            report.players(&cell, "escapee", 1);
-            owner.murder();
-            cell.awaits_desertion(|_| false);
+            report.helpers(&cell, "escapee", 1);
+            owner.kill();
+            cell.wait_until_empty(|_| false);
             bystanders.assert_alive();
         }
     }
@@ -68,10 +68,10 @@ fn the_guards_end_nested_members() {
 /// A removal takes about as long as plain `rmdir` calls from the deepest cgroup up.
 #[test]
 fn a_removal_takes_linear_time() {
-    if settings().contains(&Setting::CgroupRoot) {
+    if settings().contains(&Environment::CgroupRoot) {
         for make in [deep as fn(&Path) -> Remover, wide] {
-            let setting = Setting::CgroupRoot;
-            let mut cell = Cell::new(setting);
+            let setting = Environment::CgroupRoot;
+            let mut cell = Sandbox::new(setting);
             let mut owner = Owner::start(&mut cell, setting);
             let plain = cell.cgroup().expect("a cgroup").join("plain");
             std::fs::create_dir(&plain).expect("a fresh cgroup");
@@ -88,7 +88,7 @@ fn a_removal_takes_linear_time() {
             eprintln!("plain calls {plainly:?}, a drop {ours:?}");
             assert!(ours < plainly * 5 + Duration::from_secs(1), "{ours:?}, but {plainly:?}");
             owner.end();
-            cell.awaits_desertion(|_| false);
+            cell.wait_until_empty(|_| false);
         }
     }
 }
@@ -96,7 +96,7 @@ fn a_removal_takes_linear_time() {
 /// Removes what was made.
 type Remover = Box<dyn FnOnce()>;
 
-fn only_job(cell: &Cell) -> PathBuf {
+fn only_job(cell: &Sandbox) -> PathBuf {
     let all = cell.nested_cgroups();
     let name = |path: &&PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onejob-"))

@@ -17,7 +17,9 @@ use std::{
 
 use driven::{Driven, odd_owner};
 use inside::is_inside;
-use testkit::{Bins, Bystanders, Cell, Report, Setting, eventually, numbers, proc, scratch_dir};
+use testkit::{
+    Bins, Bystanders, Environment, Report, Sandbox, eventually, numbers, proc, scratch_dir,
+};
 
 /// What Linux 5.4 has not, of all that is used here, but for `cgroup.kill`: no `clone3` with the flags
 /// that we use (5.5, 5.7), `faccessat2` (5.8), `close_range` (5.9), executable memory files by
@@ -43,16 +45,16 @@ struct Scene {
     bystanders: Bystanders,
     owner: Driven,
     pid: i32,
-    cell: Cell,
+    cell: Sandbox,
     /// Where records of jobs are.
     runtime: PathBuf,
     lacks: String,
 }
 
 impl Scene {
-    fn new(setting: Setting, lacks: &str) -> Scene {
+    fn new(setting: Environment, lacks: &str) -> Scene {
         eprintln!("{setting}, without {lacks}");
-        let mut cell = Cell::new(setting);
+        let mut cell = Sandbox::new(setting);
         let runtime = scratch_dir().join("runtime");
         let (owner, pid) = owner(&mut cell, &runtime, lacks);
         let group = proc::stat(pid).expect("alive").pgid;
@@ -67,8 +69,8 @@ impl Scene {
             let actor = Bins::get().actor();
             self.owner.ok(&format!("spawn {} {scenario} {}", actor.display(), report.arg()));
         }
-        let mut players = report.players(&self.cell, "escapee", 2);
-        players.extend(report.players(&self.cell, "main", 2));
+        let mut players = report.helpers(&self.cell, "escapee", 2);
+        players.extend(report.helpers(&self.cell, "main", 2));
         let listed = numbers(&self.owner.ok("list"));
         for player in &players {
             is_inside(&self.cell, mechanism, player.pid);
@@ -104,12 +106,12 @@ impl Scene {
         proc::kill(self.pid);
         // Older kernels keep the filter, and with it the supervisor, until its last user is waited for.
         self.owner.end();
-        self.cell.awaits_desertion(|_| false);
+        self.cell.wait_until_empty(|_| false);
         self.bystanders.assert_alive();
     }
 }
 
-fn owner(cell: &mut Cell, runtime: &Path, lacks: &str) -> (Driven, i32) {
+fn owner(cell: &mut Sandbox, runtime: &Path, lacks: &str) -> (Driven, i32) {
     let mut owner = Driven::start(cell, &Bins::get().actor(), |owner| {
         owner.args(["without", "/dev/null", lacks]).arg(Bins::get().owner());
         owner.env("ONEJOB_RUNTIME_DIR", runtime);
@@ -125,20 +127,22 @@ fn all_are_dead(members: &[i32]) {
     assert!(left.is_empty(), "SURVIVED: {left:?}");
 }
 
+/// What newer kernels have is not needed one by one.
 #[test]
-fn what_newer_kernels_have_is_not_needed_one_by_one() {
+fn newer_features_missing_one_by_one() {
     for lacks in OF_5_4.iter().chain(FORBIDDEN) {
         does_without(lacks);
     }
 }
 
+/// What newer kernels have is not needed all at once.
 #[test]
-fn what_newer_kernels_have_is_not_needed_all_at_once() {
+fn newer_features_missing_all_at_once() {
     does_without(&OF_5_4.join(","));
 }
 
 fn does_without(lacks: &str) {
-    for setting in Setting::here() {
+    for setting in Environment::here() {
         let mut scene = Scene::new(setting, lacks);
         let mechanism = setting.mechanism();
         scene.owner.ok(&format!("new {mechanism}"));
@@ -147,15 +151,16 @@ fn does_without(lacks: &str) {
     }
 }
 
+/// Without cgroup kill a job is held by a subreaper and says so.
 #[test]
-fn without_cgroup_kill_a_job_is_held_by_a_subreaper_and_says_so() {
-    for setting in Setting::here() {
+fn without_cgroup_kill_subreaper_is_used() {
+    for setting in Environment::here() {
         let mut scene = Scene::new(setting, CGROUP_KILL);
         scene.owner.tell("new cgroup");
         let error = scene.owner.answer().expect_err("no mechanism for this kernel");
         assert!(error.starts_with("unsupported: "), "{error}");
         // Who may make none hears that first.
-        if setting.mechanism() == "cgroup" || setting == Setting::SubreaperRoot {
+        if setting.mechanism() == "cgroup" || setting == Environment::SubreaperRoot {
             assert!(error.contains("cgroup.kill needs Linux 5.14"), "{error}");
             assert!(!error.contains("scope"), "nobody else has a better one: {error}");
         }
@@ -170,10 +175,11 @@ fn without_cgroup_kill_a_job_is_held_by_a_subreaper_and_says_so() {
     }
 }
 
+/// Without cgroup kill a limit or an atomic kill is refused and the doctor says why.
 #[test]
-fn without_cgroup_kill_a_limit_or_an_atomic_kill_is_refused_and_the_doctor_says_why() {
-    for setting in Setting::here() {
-        if setting.mechanism() != "cgroup" && setting != Setting::SubreaperRoot {
+fn without_cgroup_kill_requirements_are_refused() {
+    for setting in Environment::here() {
+        if setting.mechanism() != "cgroup" && setting != Environment::SubreaperRoot {
             eprintln!("{setting}: no cgroup to be had, whatever the kernel");
             continue;
         }
@@ -193,8 +199,8 @@ fn without_cgroup_kill_a_limit_or_an_atomic_kill_is_refused_and_the_doctor_says_
 }
 
 /// The command's status and all that it says, in a cell where there is no `cgroup.kill`.
-fn command(setting: Setting, args: &[&str]) -> (Option<i32>, String) {
-    let mut cell = Cell::new(setting);
+fn command(setting: Environment, args: &[&str]) -> (Option<i32>, String) {
+    let mut cell = Sandbox::new(setting);
     let output = scratch_dir().join("said");
     let file = std::fs::File::create(&output).expect("a scratch directory");
     let mut run = cell.start(&Bins::get().actor(), |command: &mut Command| {
@@ -202,14 +208,14 @@ fn command(setting: Setting, args: &[&str]) -> (Option<i32>, String) {
         command.stdin(Stdio::null()).stderr(file.try_clone().expect("a descriptor")).stdout(file);
     });
     let status = run.wait().expect("our child");
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
     (status.code(), std::fs::read_to_string(output).expect("text"))
 }
 
 /// What the inner guard needs is not to be had: cgroups are ended by the outer one as well.
 #[test]
-fn a_guard_that_could_not_start_the_other_one_ends_the_jobs_in_cgroups_alone() {
-    for setting in Setting::here() {
+fn outer_guard_alone_ends_cgroup_jobs() {
+    for setting in Environment::here() {
         let mut scene = Scene::new(setting, "signalfd4=EPERM");
         let actor = Bins::get().actor();
         if setting.mechanism() == "cgroup" && scene.cell.cgroup().is_some() {
@@ -237,8 +243,8 @@ fn a_guard_that_could_not_start_the_other_one_ends_the_jobs_in_cgroups_alone() {
 
 /// Where a process may not reach `cgroup.kill` although its job's owner may.
 #[test]
-fn a_view_without_cgroup_kill_ends_a_job_in_a_cgroup_all_the_same() {
-    let mut settings = Setting::here();
+fn view_without_cgroup_kill_ends_a_cgroup_job() {
+    let mut settings = Environment::here();
     settings.retain(|setting| setting.mechanism() == "cgroup");
     if settings.is_empty() {
         eprintln!("SKIPPED: the cgroup mechanism is not to be had by this user here");
@@ -260,8 +266,8 @@ fn a_view_without_cgroup_kill_ends_a_job_in_a_cgroup_all_the_same() {
 /// Who waits for any child of the process takes a status from the job. Since Linux 6.15 the kernel
 /// tells it again.
 #[test]
-fn without_the_kernels_record_a_stolen_status_is_an_error_and_no_invention() {
-    let mut settings = Setting::here();
+fn without_pidfd_info_a_taken_status_is_an_error() {
+    let mut settings = Environment::here();
     // Under Subreaper nobody but the guard can wait for a member.
     settings.retain(|setting| setting.mechanism() == "cgroup" && !setting.needs_guard());
     if settings.is_empty() {
@@ -269,7 +275,7 @@ fn without_the_kernels_record_a_stolen_status_is_an_error_and_no_invention() {
     }
     for setting in settings {
         for lacks in [Some("pidfd-info=ENOTTY"), Some("pidfd-info=EINVAL"), None] {
-            let mut cell = Cell::new(setting);
+            let mut cell = Sandbox::new(setting);
             let program = if lacks.is_some() { Bins::get().actor() } else { odd_owner() };
             let mut thief = Driven::start(&mut cell, &program, |thief| {
                 if let Some(lacks) = lacks {
@@ -283,7 +289,7 @@ fn without_the_kernels_record_a_stolen_status_is_an_error_and_no_invention() {
                 (said, _) => panic!("{setting}, without {lacks:?}: {said:?}"),
             }
             thief.end();
-            cell.awaits_desertion(|_| false);
+            cell.wait_until_empty(|_| false);
         }
     }
 }
@@ -294,14 +300,15 @@ fn is_release(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
+/// Without pidfds there is no job and that is said.
 #[test]
-fn without_pidfds_there_is_no_job_and_that_is_said() {
+fn without_pidfds_every_mechanism_is_refused() {
     let kernels = ["pidfd_open=ENOSYS", "waitid-pidfd=EINVAL"];
     let sandboxes = ["pidfd_open=EPERM"];
-    for setting in Setting::here() {
+    for setting in Environment::here() {
         for lacks in kernels.iter().chain(&sandboxes) {
             let mut scene = Scene::new(setting, lacks);
-            let before = scene.cell.living_pids();
+            let before = scene.cell.live_pids();
             let forced = format!("new {}", setting.mechanism());
             for request in ["new", &forced, "new name=none", "enclose"] {
                 scene.owner.tell(request);
@@ -312,10 +319,10 @@ fn without_pidfds_there_is_no_job_and_that_is_said() {
                 }
             }
             eventually("nobody besides the owner", || {
-                (scene.cell.living_pids() == before).then_some(())
+                (scene.cell.live_pids() == before).then_some(())
             });
             scene.owner.end();
-            scene.cell.awaits_desertion(|_| false);
+            scene.cell.wait_until_empty(|_| false);
             scene.bystanders.assert_alive();
         }
     }

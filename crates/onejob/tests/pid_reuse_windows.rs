@@ -12,7 +12,7 @@ use std::{
 };
 
 use onejob::{Error, Job, ProcessId, Signal, stop_tree};
-use testkit::{Bins, Cell, Owner, Report, Setting, eventually, proc::Held};
+use testkit::{Bins, Environment, Owner, Report, Sandbox, eventually, proc::Held};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -57,8 +57,9 @@ impl Drop for Innocent {
     }
 }
 
+/// Nothing reaches an innocent with a dead process number.
 #[test]
-fn nothing_reaches_an_innocent_with_a_dead_process_number() {
+fn identity_with_a_reused_pid() {
     let _alone = alone();
     let mut dead = actor("sleep", Bins::NOWHERE).spawn().expect("a process");
     let stale = ProcessId::of(dead.id()).expect("an identity");
@@ -79,8 +80,8 @@ fn nothing_reaches_an_innocent_with_a_dead_process_number() {
 
 /// An owner with a job of this kind, and the number of a member of it that is dead, an orphan whom
 /// nobody holds.
-fn owner_of_a_dead_member(cell: &mut Cell, request: &str) -> (Owner, u32) {
-    let mut owner = Owner::start(cell, Setting::JobObject);
+fn owner_of_a_dead_member(cell: &mut Sandbox, request: &str) -> (Owner, u32) {
+    let mut owner = Owner::start(cell, Environment::JobObject);
     let report = Report::new();
     report.go();
     owner.ok(request);
@@ -96,10 +97,11 @@ fn owner_of_a_dead_member(cell: &mut Cell, request: &str) -> (Owner, u32) {
     (owner, number as u32)
 }
 
+/// Every kill of an enclosed job spares an innocent with a dead members number.
 #[test]
-fn every_kill_of_an_enclosed_job_spares_an_innocent_with_a_dead_members_number() {
+fn enclosed_kill_with_a_reused_pid() {
     let _alone = alone();
-    let mut cell = Cell::new(Setting::JobObject);
+    let mut cell = Sandbox::new(Environment::JobObject);
     let (mut owner, number) = owner_of_a_dead_member(&mut cell, "enclose job-object");
     let mut innocent = Innocent::with_number(number);
     assert!(!owner.list().contains(&(number as i32)), "listed");
@@ -114,10 +116,11 @@ fn every_kill_of_an_enclosed_job_spares_an_innocent_with_a_dead_members_number()
     innocent.is_untouched();
 }
 
+/// Every act on a job spares an innocent with a dead members number.
 #[test]
-fn every_act_on_a_job_spares_an_innocent_with_a_dead_members_number() {
+fn every_operation_with_a_reused_pid() {
     let _alone = alone();
-    let mut cell = Cell::new(Setting::JobObject);
+    let mut cell = Sandbox::new(Environment::JobObject);
     let (mut owner, number) = owner_of_a_dead_member(&mut cell, "new job-object");
     let mut innocent = Innocent::with_number(number);
     let held = Held::open(number as i32).expect("alive");

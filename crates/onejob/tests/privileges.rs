@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use common::alone;
 use onejob::{Command, Freeze, Job, Kill, Mechanism};
-use testkit::{Setting, proc};
+use testkit::{Environment, proc};
 
 const ORDINARY: u32 = 54_321;
 
 /// Two members of a job that root has made, and whose owner is an ordinary user from then on.
 fn given_up(name: &str) -> Option<(Job, Vec<i32>)> {
-    if !Setting::here().contains(&Setting::CgroupRoot) {
+    if !Environment::here().contains(&Environment::CgroupRoot) {
         eprintln!("SKIPPED: cgroups are root's here");
         return None;
     }

@@ -7,7 +7,7 @@ mod driven;
 use std::process::{Command, Stdio};
 
 use driven::Driven;
-use testkit::{Bins, Cell, Report, Setting, eventually, proc, scratch_dir};
+use testkit::{Bins, Environment, Report, Sandbox, eventually, proc, scratch_dir};
 
 /// A user of nothing else here.
 const OTHER: &str = "54322";
@@ -16,7 +16,7 @@ const OTHER: &str = "54322";
 struct Host {
     what: &'static str,
     prefix: &'static [&'static str],
-    setting: Setting,
+    setting: Environment,
     crosses_setuid: bool,
     /// How a member changes its user.
     change: Change,
@@ -52,49 +52,49 @@ const HOSTS: &[Host] = &[
     Host {
         what: "root",
         prefix: &[],
-        setting: Setting::SubreaperRoot,
+        setting: Environment::SubreaperRoot,
         crosses_setuid: true,
         change: Change::Drop,
     },
     Host {
         what: "root without CAP_KILL",
         prefix: WITHOUT_KILL,
-        setting: Setting::SubreaperRoot,
+        setting: Environment::SubreaperRoot,
         crosses_setuid: false,
         change: Change::Drop,
     },
     Host {
         what: "root without CAP_KILL, in a cgroup",
         prefix: WITHOUT_KILL,
-        setting: Setting::CgroupRoot,
+        setting: Environment::CgroupRoot,
         crosses_setuid: true,
         change: Change::Drop,
     },
     Host {
         what: "an ordinary user",
         prefix: ORDINARY,
-        setting: Setting::SubreaperRoot,
+        setting: Environment::SubreaperRoot,
         crosses_setuid: false,
         change: Change::Execute,
     },
     Host {
         what: "an ordinary user with CAP_KILL",
         prefix: WITH_KILL,
-        setting: Setting::SubreaperRoot,
+        setting: Environment::SubreaperRoot,
         crosses_setuid: true,
         change: Change::Execute,
     },
     Host {
         what: "root of a user namespace",
         prefix: &["unshare", "--user", "--map-root-user"],
-        setting: Setting::SubreaperRoot,
+        setting: Environment::SubreaperRoot,
         crosses_setuid: true,
         change: Change::Cannot,
     },
 ];
 
 fn is_here() -> bool {
-    let is_here = Setting::here().contains(&Setting::CgroupRoot);
+    let is_here = Environment::here().contains(&Environment::CgroupRoot);
     if !is_here {
         eprintln!("SKIPPED: capabilities are root's to give");
     }
@@ -108,7 +108,7 @@ fn command_line(host: &Host, program: &str) -> Vec<String> {
 }
 
 /// Starts a member that changes its user, and says its number and whether it has changed it.
-fn changed_member(host: &Host, cell: &Cell, owner: &mut Driven) -> Option<i32> {
+fn changed_member(host: &Host, cell: &Sandbox, owner: &mut Driven) -> Option<i32> {
     let report = Report::new();
     let (actor, arg) = (Bins::get().actor(), report.arg().to_owned());
     match host.change {
@@ -119,7 +119,7 @@ fn changed_member(host: &Host, cell: &Cell, owner: &mut Driven) -> Option<i32> {
             let changed = |pid: &i32| {
                 proc::status(*pid, "Uid").is_some_and(|uid| uid.starts_with(&format!("{OTHER}\t")))
             };
-            let found = || cell.living_pids().into_iter().find(changed);
+            let found = || cell.live_pids().into_iter().find(changed);
             Some(eventually("a member of another user", found))
         }
         Change::Execute | Change::Cannot => {
@@ -130,7 +130,7 @@ fn changed_member(host: &Host, cell: &Cell, owner: &mut Driven) -> Option<i32> {
                 return Some(listed.trim().parse().expect("one member"));
             }
             owner.ok(&format!("spawn {} setuid {arg} {}", actor.display(), setuid.display()));
-            Some(report.player(cell, "escapee").pid)
+            Some(report.helper(cell, "escapee").pid)
         }
     }
 }
@@ -144,7 +144,7 @@ fn members_of_another_user_die_where_promised() {
     for host in HOSTS {
         eprintln!("{}", host.what);
         let mechanism = host.setting.mechanism();
-        let mut cell = Cell::new(host.setting);
+        let mut cell = Sandbox::new(host.setting);
         let line = command_line(host, &Bins::get().owner().display().to_string());
         let mut owner = Driven::start(&mut cell, line[0].as_ref(), |command| {
             command.args(&line[1..]);
@@ -172,7 +172,7 @@ fn members_of_another_user_die_where_promised() {
             proc::kill(member);
         }
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
     }
 }
 
@@ -183,7 +183,7 @@ fn what_is_required_is_what_is_promised() {
         return;
     }
     for host in HOSTS {
-        let mut cell = Cell::new(host.setting);
+        let mut cell = Sandbox::new(host.setting);
         let line = command_line(host, &Bins::get().onejob().display().to_string());
         let said = scratch_dir().join("said");
         let file = std::fs::File::create(&said).expect("a scratch directory");
@@ -196,6 +196,6 @@ fn what_is_required_is_what_is_promised() {
         let said = std::fs::read_to_string(said).expect("text");
         let expected = if host.crosses_setuid { 0 } else { 125 };
         assert_eq!(status, Some(expected), "{}: {said}", host.what);
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
     }
 }

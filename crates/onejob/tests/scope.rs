@@ -102,8 +102,9 @@ fn scope_is_gone(scope: &Path) {
     eventually("the end of the scope", || (!scope.exists()).then_some(()));
 }
 
+/// The scope goes with its owner however that ends.
 #[test]
-fn the_scope_goes_with_its_owner_however_that_ends() {
+fn scope_is_removed_with_its_owner() {
     let Some(_alone) = guest() else { return };
     for killed in [false, true] {
         let mut owner = Owner::start();
@@ -164,8 +165,9 @@ fn a_killed_guard_leaves_nothing_behind() {
     scope_is_gone(&scope);
 }
 
+/// A scope whose guards are dead goes every time whoever ends its members.
 #[test]
-fn a_scope_whose_guards_are_dead_goes_every_time_whoever_ends_its_members() {
+fn scope_with_dead_guards_is_removed() {
     let Some(_alone) = guest() else { return };
     for _ in 0..10 {
         // Its owner does, …
@@ -193,8 +195,9 @@ fn signal(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).expect("alive");
 }
 
+/// A user manager that is restarted takes the job along and the owner sees it.
 #[test]
-fn a_user_manager_that_is_restarted_takes_the_job_along_and_the_owner_sees_it() {
+fn restarted_user_manager_ends_the_job() {
     let Some(_alone) = guest() else { return };
     let mut owner = Owner::start();
     let (escapee, scope) = owner.job();
@@ -260,14 +263,16 @@ fn at_any_moment_of_the_making_of_a_scope(mut kill: impl FnMut(Owner)) {
     eventually("no scope", || scopes().is_empty().then_some(()));
 }
 
+/// An owner killed at any moment of the making of its scope leaves none.
 #[test]
-fn an_owner_killed_at_any_moment_of_the_making_of_its_scope_leaves_none() {
+fn owner_killed_while_its_scope_is_made() {
     let Some(_alone) = guest() else { return };
     at_any_moment_of_the_making_of_a_scope(drop);
 }
 
+/// A guard killed at any moment of the making of its scope leaves none.
 #[test]
-fn a_guard_killed_at_any_moment_of_the_making_of_its_scope_leaves_none() {
+fn guard_killed_while_its_scope_is_made() {
     let Some(_alone) = guest() else { return };
     at_any_moment_of_the_making_of_a_scope(|mut owner| {
         let is_guard = |pid: &i32| proc::stat(*pid).is_some_and(|stat| stat.comm == "onejob-guard");
@@ -277,8 +282,9 @@ fn a_guard_killed_at_any_moment_of_the_making_of_its_scope_leaves_none() {
     });
 }
 
+/// A manager that hangs is passed over in two seconds and leaves no scope later.
 #[test]
-fn a_manager_that_hangs_is_passed_over_in_two_seconds_and_leaves_no_scope_later() {
+fn hanging_manager_is_skipped_in_two_seconds() {
     let Some(_alone) = guest() else { return };
     eventually("no scope", || scopes().is_empty().then_some(()));
     let stopped = Stopped::the_user_manager();

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Cell, Owner, Setting, eventually, proc};
+use testkit::{Bins, Environment, Owner, Sandbox, eventually, proc};
 
 /// A number from the environment.
 fn setting_of(name: &str, default: usize) -> usize {
@@ -28,8 +28,8 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
 }
 
 /// One setting of each mechanism.
-fn settings() -> Vec<Setting> {
-    let mut settings = Setting::here();
+fn settings() -> Vec<Environment> {
+    let mut settings = Environment::here();
     let root = rustix::process::geteuid().is_root();
     settings.retain(|setting| !root || !setting.is_ordinary());
     settings
@@ -45,8 +45,8 @@ struct Held {
     records: usize,
 }
 
-fn held(cell: &Cell) -> Held {
-    let living = cell.living_pids();
+fn held(cell: &Sandbox) -> Held {
+    let living = cell.live_pids();
     let descriptors =
         |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     let kilobytes = |pid: &i32| -> usize {
@@ -64,7 +64,7 @@ fn held(cell: &Cell) -> Held {
 
 /// Waits until no more is held than before; some guards may be on their way out.
 #[track_caller]
-fn assert_flat(what: &str, cell: &Cell, before: Held) {
+fn assert_flat(what: &str, cell: &Sandbox, before: Held) {
     eventually(what, || {
         let now = held(cell);
         let is_flat = now.descriptors <= before.descriptors
@@ -85,7 +85,7 @@ fn assert_flat(what: &str, cell: &Cell, before: Held) {
 fn commands_leave_nothing() {
     let _alone = one_at_a_time();
     for setting in settings() {
-        let mut cell = Cell::new(setting);
+        let mut cell = Sandbox::new(setting);
         let start = Instant::now();
         for _ in 0..times() {
             let mut run = cell.start(&Bins::get().onejob(), |run| {
@@ -95,7 +95,7 @@ fn commands_leave_nothing() {
             assert!(status.success(), "{setting}: {status}");
         }
         let each = start.elapsed() / times() as u32;
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
         assert_eq!(cell.runtime_files(), Vec::<String>::new(), "{setting}: records");
         eprintln!("{setting}: {} commands, {each:?} each, nothing left", times());
     }
@@ -107,7 +107,7 @@ fn jobs_of_one_owner_leave_nothing() {
     let _alone = one_at_a_time();
     let actor = Bins::get().actor().display().to_string();
     for setting in settings() {
-        let (mut cell, mechanism) = (Cell::new(setting), setting.mechanism());
+        let (mut cell, mechanism) = (Sandbox::new(setting), setting.mechanism());
         let mut owner = Owner::start(&mut cell, setting);
         // An owner is a little larger after its first ones.
         owner.ok(&format!("cycle 50 {mechanism} {actor} exit /dev/null 0"));
@@ -123,7 +123,7 @@ fn jobs_of_one_owner_leave_nothing() {
         let what = format!("{setting}: {} jobs made and dropped, {each:?} each", times());
         assert_flat(&what, &cell, before);
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
     }
 }
 
@@ -133,7 +133,7 @@ fn many_held_jobs_leave_nothing() {
     let _alone = one_at_a_time();
     let count = (times() / 100).clamp(20, 1000);
     for setting in settings() {
-        let (mut cell, mechanism) = (Cell::new(setting), setting.mechanism());
+        let (mut cell, mechanism) = (Sandbox::new(setting), setting.mechanism());
         let mut owner = Owner::start(&mut cell, setting);
         owner.ok(&format!("many {count} {mechanism}"));
         owner.ok("drop-many");
@@ -151,7 +151,7 @@ fn many_held_jobs_leave_nothing() {
             assert_flat(&what, &cell, before);
         }
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
     }
 }
 
@@ -164,7 +164,7 @@ fn churn_leaves_nothing() {
     let duration =
         Duration::from_secs(setting_of("SOAK_SECONDS", 4) as u64) / settings.len() as u32;
     for setting in settings {
-        let (mut cell, mechanism) = (Cell::new(setting), setting.mechanism());
+        let (mut cell, mechanism) = (Sandbox::new(setting), setting.mechanism());
         let mut owner = Owner::start(&mut cell, setting);
         owner.ok(&format!("churn 1000 {mechanism} {actor} sleep /dev/null"));
         let part = duration.as_millis().min(30_000);
@@ -178,12 +178,12 @@ fn churn_leaves_nothing() {
         let what = format!("{setting}: {duration:?} of churn, {jobs} jobs");
         assert_flat(&what, &cell, before);
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
     }
 }
 
 /// What is held once nothing goes on any more.
-fn settled(cell: &Cell) -> Held {
+fn settled(cell: &Sandbox) -> Held {
     let mut last = held(cell);
     eventually("an owner at rest", || {
         std::thread::sleep(Duration::from_millis(200));

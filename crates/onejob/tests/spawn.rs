@@ -88,9 +88,10 @@ fn a_child_starts_exactly_as_std_would_start_it() {
     });
 }
 
+/// The owner can change everything it passes on after the job was made.
 #[test]
-fn the_owner_can_change_everything_it_passes_on_after_the_job_was_made() {
-    const NAME: &str = "the_owner_can_change_everything_it_passes_on_after_the_job_was_made";
+fn the_child_inherits_what_changed_since() {
+    const NAME: &str = "the_child_inherits_what_changed_since";
     if !alone(NAME, |_| {}) {
         return;
     }
@@ -114,8 +115,9 @@ fn the_owner_can_change_everything_it_passes_on_after_the_job_was_made() {
     });
 }
 
+/// The environment the directory and the name are as asked.
 #[test]
-fn the_environment_the_directory_and_the_name_are_as_asked() {
+fn the_environment_directory_and_argv0() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         let ours = look(&job, |command| {
@@ -197,8 +199,9 @@ fn the_signal_state_is_as_asked() {
     });
 }
 
+/// A child leads a session and its group is signalled as one.
 #[test]
-fn a_child_leads_a_session_and_its_group_is_signalled_as_one() {
+fn setsid_child_is_signalled_as_a_group() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         let said = output(&job, Command::new("cat").arg("/proc/self/stat").setsid(true));
@@ -230,8 +233,9 @@ fn a_child_leads_a_session_and_its_group_is_signalled_as_one() {
     });
 }
 
+/// A blocked mask of the owner does not reach the child.
 #[test]
-fn a_blocked_mask_of_the_owner_does_not_reach_the_child() {
+fn owner_signal_mask_is_not_inherited() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         // SAFETY: changes the mask of this thread, which is the test's own.
@@ -251,9 +255,10 @@ fn a_blocked_mask_of_the_owner_does_not_reach_the_child() {
     });
 }
 
+/// Streams are wired even when their descriptors collide.
 #[test]
-fn streams_are_wired_even_when_their_descriptors_collide() {
-    const NAME: &str = "streams_are_wired_even_when_their_descriptors_collide";
+fn stdio_with_colliding_descriptors() {
+    const NAME: &str = "stdio_with_colliding_descriptors";
     if !alone(NAME, |_| {}) {
         return;
     }
@@ -332,8 +337,9 @@ fn a_child_changes_its_user_only_itself() {
     });
 }
 
+/// Pre exec runs in the child and changes nothing here.
 #[test]
-fn pre_exec_runs_in_the_child_and_changes_nothing_here() {
+fn pre_exec_runs_in_the_child_only() {
     use std::sync::atomic::{AtomicU32, Ordering};
     static HERE: AtomicU32 = AtomicU32::new(0);
     for_each_mechanism(|mechanism| {
@@ -380,9 +386,10 @@ fn a_std_command_is_started_inside() {
     });
 }
 
+/// No descriptor of ours reaches the child and none is lost.
 #[test]
-fn no_descriptor_of_ours_reaches_the_child_and_none_is_lost() {
-    const NAME: &str = "no_descriptor_of_ours_reaches_the_child_and_none_is_lost";
+fn no_descriptor_leaks_into_the_child() {
+    const NAME: &str = "no_descriptor_leaks_into_the_child";
     if !alone(NAME, |_| {}) {
         return;
     }
@@ -402,8 +409,9 @@ fn no_descriptor_of_ours_reaches_the_child_and_none_is_lost() {
     });
 }
 
+/// Programs that hang in their start keep nobody else from starting and die with the job.
 #[test]
-fn programs_that_hang_in_their_start_keep_nobody_else_from_starting_and_die_with_the_job() {
+fn hanging_exec_does_not_block_other_spawns() {
     for_each_mechanism(|mechanism| {
         // A machine that stands still for long lets them go on.
         const TRIES: usize = 3;
@@ -444,8 +452,8 @@ fn start_beside_hanging_programs(job: &Job) -> bool {
 
 /// The kernel closes the memory of a process that becomes another user, and of all who share it.
 #[test]
-fn a_child_that_is_another_user_leaves_the_guards_open_to_their_own() {
-    const NAME: &str = "a_child_that_is_another_user_leaves_the_guards_open_to_their_own";
+fn guards_stay_readable_after_a_setuid_child() {
+    const NAME: &str = "guards_stay_readable_after_a_setuid_child";
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: only root can become somebody else");
         return;
@@ -489,8 +497,9 @@ fn a_megabyte_of_arguments_arrives_whole() {
     });
 }
 
+/// Several threads start children of one job at once.
 #[test]
-fn several_threads_start_children_of_one_job_at_once() {
+fn concurrent_spawns_into_one_job() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         std::thread::scope(|scope| {

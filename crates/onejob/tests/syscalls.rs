@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use testkit::{Bins, Setting, eventually, scratch_dir, skip};
+use testkit::{Bins, Environment, eventually, scratch_dir, skip};
 
 /// How many system calls the owner's thread makes for each request.
 fn prices(mechanism: &str, requests: &[String]) -> Vec<usize> {
@@ -46,18 +46,19 @@ fn prices(mechanism: &str, requests: &[String]) -> Vec<usize> {
     counts
 }
 
+/// No operation costs more system calls than it did.
 #[test]
-fn no_operation_costs_more_system_calls_than_it_did() {
+fn system_calls_of_each_operation() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return skip("strace is not installed");
     }
     let actor = Bins::get().actor().display().to_string();
     let mut requests = vec![format!("spawn {actor} sleep /dev/null"); 101];
     requests.extend(["list".to_owned(), "kill".to_owned()]);
-    let mechanisms = Setting::here()
-        .into_iter()
-        .filter(|setting| *setting == Setting::CgroupRoot || setting.mechanism() == "subreaper");
-    let mut mechanisms: Vec<_> = mechanisms.map(Setting::mechanism).collect();
+    let mechanisms = Environment::here().into_iter().filter(|setting| {
+        *setting == Environment::CgroupRoot || setting.mechanism() == "subreaper"
+    });
+    let mut mechanisms: Vec<_> = mechanisms.map(Environment::mechanism).collect();
     mechanisms.dedup();
     for mechanism in mechanisms {
         let counts = prices(mechanism, &requests);
@@ -115,13 +116,14 @@ impl Drop for Place {
     }
 }
 
+/// A command costs no more system calls than it did.
 #[test]
-fn a_command_costs_no_more_system_calls_than_it_did() {
+fn system_calls_of_each_command() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return skip("strace is not installed");
     }
-    let here = Setting::here();
-    let cgroup = here.contains(&Setting::CgroupRoot).then(Place::new);
+    let here = Environment::here();
+    let cgroup = here.contains(&Environment::CgroupRoot).then(Place::new);
     let subreaper = here.iter().any(|setting| setting.mechanism() == "subreaper");
     // Descriptors that our caller has left open are passed on, a call or two for each.
     let legs = [(cgroup.is_some(), "cgroup", 220), (subreaper, "subreaper", 330)];

@@ -23,8 +23,9 @@ fn shell(script: &str) -> Command {
     command
 }
 
+/// A job is waited for until the last member is gone and not longer.
 #[test]
-fn a_job_is_waited_for_until_the_last_member_is_gone_and_not_longer() {
+fn wait_ends_with_the_last_member() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         let dir = testkit::scratch_dir();
@@ -40,8 +41,9 @@ fn a_job_is_waited_for_until_the_last_member_is_gone_and_not_longer() {
     });
 }
 
+/// A child is waited for exactly while a grandchild holds its pipes.
 #[test]
-fn a_child_is_waited_for_exactly_while_a_grandchild_holds_its_pipes() {
+fn wait_ignores_a_grandchild_that_holds_pipes() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         let mut child = job
@@ -192,9 +194,10 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
     });
 }
 
+/// A stolen status is recovered or an error and never a hang.
 #[test]
-fn a_stolen_status_is_recovered_or_an_error_and_never_a_hang() {
-    const NAME: &str = "a_stolen_status_is_recovered_or_an_error_and_never_a_hang";
+fn status_taken_by_another_waiter() {
+    const NAME: &str = "status_taken_by_another_waiter";
     if !alone(NAME, |_| {}) {
         return;
     }
@@ -236,9 +239,10 @@ fn an_ignored_sigchld_is_no_hang() {
     });
 }
 
+/// Children that nobody waits for leave no zombies.
 #[test]
-fn children_that_nobody_waits_for_leave_no_zombies() {
-    const NAME: &str = "children_that_nobody_waits_for_leave_no_zombies";
+fn dropped_children_leave_no_zombies() {
+    const NAME: &str = "dropped_children_leave_no_zombies";
     if !alone(NAME, |_| {}) {
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::{Bins, Cell, proc};
+use crate::{Bins, Sandbox, proc};
 
 /// Processes of the same program, user and session as a job's members, outside of it. A test that
 /// finds one of them dead has failed.
@@ -15,7 +15,7 @@ pub struct Bystanders {
 impl Bystanders {
     /// Two of them: one in the process group `group`, the owner's, and one in a group of its own.
     #[track_caller]
-    pub fn beside(cell: &Cell, group: i32) -> Bystanders {
+    pub fn beside(cell: &Sandbox, group: i32) -> Bystanders {
         let actor = |group: i32| {
             let mut actor = Command::new(Bins::get().actor());
             actor.arg("sleep").arg(Bins::NOWHERE).stdin(Stdio::null()).stdout(Stdio::null());

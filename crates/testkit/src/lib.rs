@@ -17,30 +17,30 @@ mod random;
 mod report;
 
 #[cfg(target_os = "linux")]
-mod cell;
-#[cfg(target_os = "linux")]
 pub mod cgroup;
+#[cfg(target_os = "linux")]
+mod environment;
 #[cfg(target_os = "linux")]
 mod hanging;
 #[cfg(target_os = "linux")]
-pub mod mortal;
+pub mod lifetime_limit;
 #[cfg(target_os = "linux")]
 mod namespace;
 #[cfg(target_os = "linux")]
 pub mod proc;
 #[cfg(target_os = "linux")]
-mod setting;
+mod sandbox;
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-use windows::{cell, setting};
+use windows::{environment, sandbox};
 #[cfg(windows)]
-pub use windows::{mortal, proc};
+pub use windows::{lifetime_limit, proc};
 
 pub use bins::{Bins, scratch_dir};
 pub use bystanders::Bystanders;
-pub use cell::{Cell, Living};
+pub use environment::Environment;
 #[cfg(target_os = "linux")]
 pub use eventually::run_first;
 pub use eventually::{DEADLINE, eventually, skip};
@@ -48,7 +48,7 @@ pub use eventually::{DEADLINE, eventually, skip};
 pub use hanging::Hanging;
 #[cfg(target_os = "linux")]
 pub use namespace::GO as CELL_GO;
-pub use owner::{Answer, Owner, numbers};
+pub use owner::{Owner, Reply, numbers};
 pub use random::Random;
-pub use report::{Player, Report};
-pub use setting::Setting;
+pub use report::{Helper, Report};
+pub use sandbox::{LiveProcess, Sandbox};

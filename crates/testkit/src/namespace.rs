@@ -31,7 +31,7 @@ impl Namespace {
     }
 
     /// The arguments with which a `cell-init` makes the namespace, or enters it once it is there.
-    pub(crate) fn way_in(&self, actor: PathBuf) -> Vec<OsString> {
+    pub(crate) fn entry(&self, actor: PathBuf) -> Vec<OsString> {
         match self.init {
             Some(init) => vec!["--enter".into(), init.to_string().into()],
             None => vec![actor.into()],
@@ -56,7 +56,7 @@ impl Namespace {
         child
     }
 
-    fn everybody(&self) -> impl Iterator<Item = i32> {
+    fn live(&self) -> impl Iterator<Item = i32> {
         let all = if self.link.is_some() { proc::all() } else { Vec::new() };
         all.into_iter().filter(|pid| proc::link(*pid, "ns/pid") == self.link)
     }
@@ -64,16 +64,16 @@ impl Namespace {
     pub(crate) fn pids(&self) -> Vec<i32> {
         let of_the_cell =
             |pid: &i32| proc::inner_pid(*pid).is_some_and(|pid| OF_THE_CELL.contains(&pid));
-        self.everybody().filter(|pid| !of_the_cell(pid)).collect()
+        self.live().filter(|pid| !of_the_cell(pid)).collect()
     }
 
     pub(crate) fn outer_pid(&self, inner: i32) -> Option<i32> {
-        self.everybody().find(|pid| proc::inner_pid(*pid) == Some(inner))
+        self.live().find(|pid| proc::inner_pid(*pid) == Some(inner))
     }
 
     /// The numbers here of everybody inside, by their own.
     pub(crate) fn outer_pids(&self) -> HashMap<i32, i32> {
-        self.everybody().filter_map(|pid| Some((proc::inner_pid(pid)?, pid))).collect()
+        self.live().filter_map(|pid| Some((proc::inner_pid(pid)?, pid))).collect()
     }
 
     /// What `cell-init` started, beside the bystander.
@@ -96,10 +96,10 @@ impl Drop for Namespace {
             let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
         }
         let gone = crate::eventually::within(crate::DEADLINE, || {
-            self.everybody().all(|pid| !proc::is_alive(pid)).then_some(())
+            self.live().all(|pid| !proc::is_alive(pid)).then_some(())
         });
         if gone.is_none() {
-            eprintln!("failed to end the processes {:?}", self.everybody().collect::<Vec<_>>());
+            eprintln!("failed to end the processes {:?}", self.live().collect::<Vec<_>>());
         }
     }
 }

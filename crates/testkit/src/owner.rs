@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Bins, Cell, DEADLINE, Setting, eventually, eventually::within, proc};
+use crate::{Bins, DEADLINE, Environment, Sandbox, eventually, eventually::within, proc};
 
 /// The answer to a request: what follows `ok` or `err`.
-pub type Answer = Result<String, String>;
+pub type Reply = Result<String, String>;
 
 /// A process inside a cell that uses the library as it is told, line by line. It ends with its
 /// standard input.
@@ -24,21 +24,21 @@ pub struct Owner {
     pub pid: i32,
     /// Its number in its own namespace.
     pub inner: i32,
-    setting: Setting,
+    setting: Environment,
 }
 
 impl Owner {
     /// Starts one. It holds no job yet.
     #[track_caller]
-    pub fn start(cell: &mut Cell, setting: Setting) -> Owner {
+    pub fn start(cell: &mut Sandbox, setting: Environment) -> Owner {
         Owner::start_with(cell, setting, |_| ())
     }
 
     /// Starts one with another environment, say.
     #[track_caller]
     pub fn start_with(
-        cell: &mut Cell,
-        setting: Setting,
+        cell: &mut Sandbox,
+        setting: Environment,
         change: impl FnOnce(&mut Command),
     ) -> Owner {
         let mut process = cell.start(&Bins::get().owner(), |command| {
@@ -48,7 +48,7 @@ impl Owner {
         let requests = process.stdin.take();
         let answers = lines(process.stdout.take().expect("piped"));
         let mut owner = Owner { process, requests, answers, pid: 0, inner: 0, setting };
-        let hello = owner.answer("the start").expect("a greeting");
+        let hello = owner.receive("the start").expect("a greeting");
         owner.inner = hello.parse().expect("a pid");
         owner.pid = eventually("the owner", || cell.outer_pid(owner.inner));
         owner
@@ -61,7 +61,7 @@ impl Owner {
 
     /// Sends a request without waiting for the answer.
     #[track_caller]
-    pub fn tell(&mut self, request: &str) {
+    pub fn send(&mut self, request: &str) {
         let pipe = self.requests.as_mut().expect("not closed");
         writeln!(pipe, "{request}").unwrap_or_else(|error| panic!("tell {request:?}: {error}"));
     }
@@ -71,7 +71,7 @@ impl Owner {
     /// # Errors
     /// What the owner answered with `err`.
     #[track_caller]
-    pub fn answer(&mut self, to: &str) -> Answer {
+    pub fn receive(&mut self, to: &str) -> Reply {
         let line = match self.answers.recv_timeout(DEADLINE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => panic!("no answer to {to:?} after {DEADLINE:?}"),
@@ -85,7 +85,7 @@ impl Owner {
     }
 
     /// Whether an answer came within `patience`.
-    pub fn has_answered(&mut self, patience: Duration) -> Option<String> {
+    pub fn has_reply(&mut self, patience: Duration) -> Option<String> {
         self.answers.recv_timeout(patience).ok()
     }
 
@@ -94,15 +94,15 @@ impl Owner {
     /// # Errors
     /// What the owner answered with `err`.
     #[track_caller]
-    pub fn ask(&mut self, request: &str) -> Answer {
-        self.tell(request);
-        self.answer(request)
+    pub fn request(&mut self, request: &str) -> Reply {
+        self.send(request);
+        self.receive(request)
     }
 
     /// A request that must succeed.
     #[track_caller]
     pub fn ok(&mut self, request: &str) -> String {
-        self.ask(request).unwrap_or_else(|error| panic!("{request}: {error}"))
+        self.request(request).unwrap_or_else(|error| panic!("{request}: {error}"))
     }
 
     /// Makes a job of the setting's mechanism, and waits until its guards stand.
@@ -111,7 +111,7 @@ impl Owner {
         let mechanism = self.setting.mechanism();
         self.ok(&format!("new {mechanism}"));
         // The job looks whether they do. A mere process group has none, and says so.
-        let _ = self.ask("guarantees");
+        let _ = self.request("guarantees");
     }
 
     /// The members, as the library lists them, in its own numbers.
@@ -122,7 +122,7 @@ impl Owner {
 
     /// Kills the owner alone, at once.
     #[track_caller]
-    pub fn murder(&mut self) {
+    pub fn kill(&mut self) {
         assert!(self.is_alive(), "the owner is gone already");
         proc::kill(self.pid);
     }

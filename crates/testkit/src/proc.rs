@@ -67,7 +67,7 @@ pub fn kill(pid: i32) {
 }
 
 /// Asks it to end.
-pub fn ask(pid: i32) {
+pub fn terminate(pid: i32) {
     send(pid, rustix::process::Signal::TERM);
 }
 
@@ -127,16 +127,18 @@ pub fn children(pid: i32) -> Vec<i32> {
 mod tests {
     use super::*;
 
+    /// A name with blanks and parentheses is no obstacle.
     #[test]
-    fn a_name_with_blanks_and_parentheses_is_no_obstacle() {
+    fn stat_name_with_blanks_and_parentheses() {
         let tail = "S 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 4711 0";
         let stat = parse(&format!("42 () T 1 1 (x) {tail}")).unwrap();
         assert_eq!((&*stat.comm, stat.state, stat.ppid), (") T 1 1 (x", 'S', 7));
         assert_eq!((stat.pgid, stat.sid, stat.start), (8, 9, 4711));
     }
 
+    /// This process is alive and the kernel threads parent is not.
     #[test]
-    fn this_process_is_alive_and_the_kernel_threads_parent_is_not() {
+    fn liveness_of_this_process_and_of_pid_0() {
         assert!(is_alive(std::process::id() as i32));
         assert!(!is_alive(i32::MAX));
     }

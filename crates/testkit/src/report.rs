@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{Cell, bins::allow, eventually, proc, scratch_dir};
+use crate::{Sandbox, bins::allow, eventually, proc, scratch_dir};
 
 /// The file that a scenario writes to.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ struct Line {
 
 /// A player, as the cell knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Player {
+pub struct Helper {
     /// Its number here.
     pub pid: i32,
     /// Its number in its own namespace, the one that onejob sees.
@@ -32,7 +32,7 @@ pub struct Player {
     pub place: String,
 }
 
-impl Player {
+impl Helper {
     /// The number of its parent, who must be there.
     #[track_caller]
     pub fn parent(&self) -> i32 {
@@ -41,7 +41,7 @@ impl Player {
 }
 
 #[cfg(target_os = "linux")]
-impl Player {
+impl Helper {
     /// Its line of `/proc`, which must be there.
     #[track_caller]
     pub fn stat(&self) -> proc::Stat {
@@ -97,7 +97,7 @@ impl Report {
     /// Waits until `least` players of this role have announced themselves, and finds those that
     /// still are in the cell.
     #[track_caller]
-    pub fn players(&self, cell: &Cell, role: &str, least: usize) -> Vec<Player> {
+    pub fn helpers(&self, cell: &Sandbox, role: &str, least: usize) -> Vec<Helper> {
         let what = format!("{least} players in the role {role:?}");
         eventually(&what, || (self.count(role) >= least).then_some(()));
         let lines = self.lines().into_iter().filter(|line| line.role == role);
@@ -105,15 +105,15 @@ impl Report {
         let here = |line: Line| {
             let pid = outer(line.pid)?;
             let starter = outer(line.starter);
-            Some(Player { pid, inner: line.pid, starter, place: line.place })
+            Some(Helper { pid, inner: line.pid, starter, place: line.place })
         };
         lines.filter_map(here).collect()
     }
 
     /// Waits for the one player of this role, who must be alive.
     #[track_caller]
-    pub fn player(&self, cell: &Cell, role: &str) -> Player {
-        let mut players = self.players(cell, role, 1);
+    pub fn helper(&self, cell: &Sandbox, role: &str) -> Helper {
+        let mut players = self.helpers(cell, role, 1);
         assert_eq!(players.len(), 1, "living players of the role {role:?}: {players:?}");
         let player = players.remove(0);
         assert!(proc::is_alive(player.pid), "the {role} ({}) is dead already", player.pid);

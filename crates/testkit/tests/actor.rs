@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use testkit::{Bins, Cell, Report, Setting, eventually, proc};
+use testkit::{Bins, Environment, Report, Sandbox, eventually, proc};
 
 fn actor(words: &[&str], report: &Report) -> Command {
     let mut actor = Command::new(Bins::get().actor());
@@ -63,8 +63,9 @@ fn a_program_below_the_filter_cannot_clone3() {
     }
 }
 
+/// A program without a file finds it nowhere and finds all others.
 #[test]
-fn a_program_without_a_file_finds_it_nowhere_and_finds_all_others() {
+fn memfd_program_without_its_file() {
     let (report, dir) = (Report::new(), testkit::scratch_dir());
     for name in ["here", "hidden"] {
         fs::write(dir.join(name), name).expect("a scratch directory");
@@ -81,29 +82,31 @@ fn a_program_without_a_file_finds_it_nowhere_and_finds_all_others() {
 fn a_fork_bomb_stays_within_its_limit() {
     let report = Report::new();
     // A user of its own, whose processes are all the bomb's.
-    let Some(setting) = Setting::here().into_iter().find(|setting| !setting.is_ordinary()) else {
+    let Some(setting) = Environment::here().into_iter().find(|setting| !setting.is_ordinary())
+    else {
         return eprintln!("SKIPPED: the limit is per user, and only root can take another");
     };
-    let mut cell = Cell::new(setting);
+    let mut cell = Sandbox::new(setting);
     let mut bomb = cell.start(&Bins::get().actor(), |command| {
         command.args(["bomb", report.arg(), "50", "54399"]).stdin(Stdio::null());
     });
-    eventually("an exploded bomb", || (cell.living().len() >= 45).then_some(()));
-    assert!(cell.living().len() <= 50);
+    eventually("an exploded bomb", || (cell.live().len() >= 45).then_some(()));
+    assert!(cell.live().len() <= 50);
     drop(cell);
     let _ = bomb.wait();
 }
 
+/// A cell sees who left the session and leaves nobody.
 #[test]
-fn a_cell_sees_who_left_the_session_and_leaves_nobody() {
-    for setting in Setting::here() {
+fn sandbox_ends_what_left_the_session() {
+    for setting in Environment::here() {
         let report = Report::new();
-        let mut cell = Cell::new(setting);
+        let mut cell = Sandbox::new(setting);
         let mut main = cell.start(&Bins::get().actor(), |command| {
             command.args(["daemon", report.arg()]).stdin(Stdio::null());
         });
-        let daemon = report.player(&cell, "escapee");
-        assert!(cell.living_pids().contains(&daemon.pid), "{setting}");
+        let daemon = report.helper(&cell, "escapee");
+        assert!(cell.live_pids().contains(&daemon.pid), "{setting}");
         let inside = cell.cgroup().map(Path::to_owned);
         drop(cell);
         assert!(!proc::is_alive(daemon.pid), "{setting}");
@@ -112,15 +115,16 @@ fn a_cell_sees_who_left_the_session_and_leaves_nobody() {
     }
 }
 
+/// A cell ends a process whose leader thread is gone.
 #[test]
-fn a_cell_ends_a_process_whose_leader_thread_is_gone() {
-    for setting in Setting::here() {
+fn sandbox_ends_a_process_without_its_leader() {
+    for setting in Environment::here() {
         let report = Report::new();
-        let mut cell = Cell::new(setting);
+        let mut cell = Sandbox::new(setting);
         let mut main = cell.start(&Bins::get().actor(), |command| {
             command.args(["leader-gone", report.arg()]).stdin(Stdio::null());
         });
-        let headless = report.player(&cell, "escapee");
+        let headless = report.helper(&cell, "escapee");
         headless.awaits_state('Z');
         assert!(proc::is_alive(headless.pid), "{setting}");
         drop(cell);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use onejob::{Guarantees, Leftover, Mechanism, Rung};
+use onejob::{AbandonedJob, Guarantees, Mechanism, MechanismReport};
 use serde::Serialize;
 
 use super::leftovers::LeftoverRow;
@@ -52,8 +52,8 @@ struct GuaranteeList {
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
     // Before the probes: those remove abandoned jobs.
-    let leftovers = onejob::leftovers();
-    let mechanisms = onejob::survey();
+    let leftovers = onejob::abandoned_jobs();
+    let mechanisms = onejob::probe_mechanisms();
     let available = mechanisms.iter().find(|mechanism| mechanism.guarantees.is_some());
     let default = available.map(|mechanism| mechanism.mechanism);
     let report = Report::new(&mechanisms, default, &leftovers.unwrap_or_default());
@@ -62,7 +62,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 impl Report {
-    fn new(mechanisms: &[Rung], default: Option<Mechanism>, leftovers: &[Leftover]) -> Report {
+    fn new(
+        mechanisms: &[MechanismReport],
+        default: Option<Mechanism>,
+        leftovers: &[AbandonedJob],
+    ) -> Report {
         let directory = onejob::runtime_dir();
         Report {
             schema: 1,
@@ -75,7 +79,7 @@ impl Report {
     }
 
     // Writing to a string cannot fail, so the results of `writeln!` are ignored.
-    fn describe(&self, mechanisms: &[Rung]) -> String {
+    fn describe(&self, mechanisms: &[MechanismReport]) -> String {
         let mut text = String::new();
         for mechanism in mechanisms {
             let state = if mechanism.guarantees.is_some() { "available" } else { "not available" };
@@ -103,7 +107,7 @@ impl Report {
 }
 
 impl MechanismRow {
-    fn new(mechanism: &Rung) -> MechanismRow {
+    fn new(mechanism: &MechanismReport) -> MechanismRow {
         MechanismRow {
             mechanism: mechanism.mechanism.to_string(),
             available: mechanism.guarantees.is_some(),

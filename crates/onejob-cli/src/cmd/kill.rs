@@ -83,7 +83,7 @@ fn stop_job(job: &Job, signal: Signal, grace: Duration) -> Result<()> {
     for _ in 0..MAX_PAUSES {
         let was_started = Note::read(job).is_none_or(|note| note.pid.is_some());
         job.stop_with(signal, grace)?;
-        if was_started || job.wait_over(Some(PAUSE))? {
+        if was_started || job.wait_closed(Some(PAUSE))? {
             break;
         }
     }

@@ -1,6 +1,6 @@
 //! Jobs without an owner, as `onejob doctor` and `onejob ls` show them.
 
-use onejob::{Leftover, LeftoverKind};
+use onejob::{AbandonedJob, AbandonedKind};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -13,12 +13,12 @@ pub(super) struct LeftoverRow {
 }
 
 impl LeftoverRow {
-    pub(super) fn new(leftover: &Leftover) -> LeftoverRow {
+    pub(super) fn new(leftover: &AbandonedJob) -> LeftoverRow {
         LeftoverRow {
             place: leftover.place.display().to_string(),
             processes: leftover.processes,
             kind: match leftover.kind {
-                LeftoverKind::Released => "released",
+                AbandonedKind::Released => "released",
                 _ => "abandoned",
             },
             stuck: leftover.stuck.clone(),

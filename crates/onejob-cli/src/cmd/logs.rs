@@ -67,7 +67,7 @@ fn follow(job: Job, path: &Path, mut log: File) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::os(format_args!("follow the log {}", path.display()), e);
     // Watched before the first read: a later write is noticed.
     let watch = FileWatch::new(path).map_err(failed)?;
-    let (_thread, job_ended) = os::spawn_thread(move || job.wait_over(None)).map_err(failed)?;
+    let (_thread, job_ended) = os::spawn_thread(move || job.wait_closed(None)).map_err(failed)?;
     loop {
         copy(&mut log, path)?;
         match os::wait_for(&job_ended, &watch, None, None).map_err(failed)? {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use onejob::{JobEntry, LeftoverKind, Mechanism, Process};
+use onejob::{AbandonedKind, JobEntry, Mechanism, Process};
 use serde::Serialize;
 
 use super::leftovers::LeftoverRow;
@@ -49,8 +49,8 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
     render::show(args.listing, || {
         let mut containments = HashMap::new();
         let jobs = onejob::jobs()?.filter_map(|entry| row(&entry, &mut containments)).collect();
-        let leftovers = onejob::leftovers()?;
-        let abandoned = leftovers.iter().filter(|left| left.kind == LeftoverKind::Abandoned);
+        let leftovers = onejob::abandoned_jobs()?;
+        let abandoned = leftovers.iter().filter(|left| left.kind == AbandonedKind::Abandoned);
         Ok(JobList { schema: 1, jobs, leftovers: abandoned.map(LeftoverRow::new).collect() })
     })
 }

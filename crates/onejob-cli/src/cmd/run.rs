@@ -98,7 +98,7 @@ fn create_job(args: &args::RunArgs, note: &Note) -> Result<Job, Failure> {
 /// The exit status, and the reason for the statistics.
 fn end_of(outcome: Outcome, reason: StopReason) -> (Exit, StopReason) {
     let is_timeout =
-        outcome.timed_out && matches!(reason, StopReason::Asked | StopReason::Processes);
+        outcome.timed_out && matches!(reason, StopReason::Requested | StopReason::Processes);
     let reason = if is_timeout { StopReason::Timeout } else { reason };
     let exit = match outcome.status {
         _ if outcome.timed_out || reason == StopReason::CpuTime => Exit::TimedOut,

@@ -98,10 +98,10 @@ pub(super) fn print_at_end(job: &Job, format: StatsFormat, started: Instant, rea
 /// the others are 0.
 fn without_ended_members(mut stats: Stats, job: &Job) -> Stats {
     let guarantees = job.guarantees();
-    if guarantees.cpu_accounting < Accounting::Waited {
+    if guarantees.cpu_accounting < Accounting::Reaped {
         (stats.cpu_user, stats.cpu_system) = (None, None);
     }
-    if guarantees.memory_accounting < Accounting::Waited {
+    if guarantees.memory_accounting < Accounting::Reaped {
         stats.memory_peak = None;
     }
     stats

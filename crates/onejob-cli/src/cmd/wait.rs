@@ -20,7 +20,7 @@ fn wait_for_end(name: &str, job: &Job) -> Result<Exit, Failure> {
         job.wait()?;
         return Ok(Exit::Success);
     }
-    job.wait_over(None)?;
+    job.wait_closed(None)?;
     match Note::read(job).and_then(|note| note.status) {
         Some(status) => Ok(Exit::Code(status)),
         None => {

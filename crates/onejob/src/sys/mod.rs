@@ -4,7 +4,7 @@
 //!
 //! | item | what |
 //! |---|---|
-//! | `LADDER` | its mechanisms, strongest default first |
+//! | `MECHANISMS` | its mechanisms, strongest default first |
 //! | `promise(mechanism, around)` | what a job of it promises if it can be made |
 //! | `Job` | a job of any of its mechanisms: `Job::new(mechanism, spec)` and the [`Mechanism`] contract |
 //! | `open(name)` | a second view of a living job, by name or beginning of its id |
@@ -74,8 +74,8 @@ macro_rules! delegate {
         }
 
         impl Stoppable for $enum {
-            fn ask(&self, signal: Signal) -> Result<usize> {
-                self.get().ask(signal)
+            fn terminate(&self, signal: Signal) -> Result<usize> {
+                self.get().terminate(signal)
             }
             fn wait(&self, deadline: Option<std::time::Instant>) -> Result<bool> {
                 self.get().wait(deadline)
@@ -145,16 +145,16 @@ mod linux;
 pub use linux::fuzz;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
-    Child, Job, LADDER, ProcessToken, Record, descendants, identify, jobs, leftovers, limit_hint,
-    open, promise, runtime_dir, survey, tree,
+    Child, Job, MECHANISMS, ProcessToken, Record, abandoned_jobs, descendants, guarantees_of,
+    identify, jobs, limit_hint, open, probe_mechanisms, runtime_dir, tree,
 };
 
 #[cfg(all(windows, not(onejob_unsupported)))]
 mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
-    Child, Job, LADDER, Record, descendants, identify, jobs, leftovers, open, promise, runtime_dir,
-    survey, tree,
+    Child, Job, LADDER, Record, abandoned_jobs, descendants, guarantees_of, identify, jobs, open,
+    probe_mechanisms, runtime_dir, tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]

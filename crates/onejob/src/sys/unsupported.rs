@@ -4,14 +4,14 @@ use std::{convert::Infallible, path::PathBuf, process::ExitStatus, time::Instant
 
 use super::Mechanism;
 use crate::{
-    Command, Error, Guarantees, JobEntry, Leftover, Limits, Process, ProcessId, Result, Rung,
-    Signal, Stats,
-    job::{Around, Spec},
+    AbandonedJob, Command, Error, Guarantees, JobEntry, Limits, MechanismReport, Process,
+    ProcessId, Result, Signal, Stats,
+    job::{Enclosure, JobSpec},
     name::Name,
     stop::Stoppable,
 };
 
-pub(crate) const LADDER: &[crate::Mechanism] = &[];
+pub(crate) const MECHANISMS: &[crate::Mechanism] = &[];
 
 /// No job can be made here, so this has no value.
 pub(crate) struct Never(Infallible);
@@ -32,7 +32,7 @@ fn unsupported() -> Error {
 }
 
 impl Job {
-    pub(crate) fn new(_: crate::Mechanism, _: &Spec) -> Result<Job> {
+    pub(crate) fn new(_: crate::Mechanism, _: &JobSpec) -> Result<Job> {
         Err(unsupported())
     }
 }
@@ -45,15 +45,15 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
     Err(unsupported())
 }
 
-pub(crate) fn promise(mechanism: crate::Mechanism, _: Around) -> Guarantees {
+pub(crate) fn guarantees_of(mechanism: crate::Mechanism, _: Enclosure) -> Guarantees {
     unreachable!("{mechanism} is not on the ladder")
 }
 
-pub(crate) fn survey() -> Vec<Rung> {
+pub(crate) fn probe_mechanisms() -> Vec<MechanismReport> {
     Vec::new()
 }
 
-pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
+pub(crate) fn abandoned_jobs() -> Result<Vec<AbandonedJob>> {
     Ok(Vec::new())
 }
 
@@ -92,7 +92,7 @@ impl Record {
         match self.0 {}
     }
 
-    pub(crate) fn wait_over(&self, _: Option<Instant>) -> Result<bool> {
+    pub(crate) fn wait_closed(&self, _: Option<Instant>) -> Result<bool> {
         match self.0 {}
     }
 }
@@ -137,7 +137,7 @@ impl std::os::windows::io::AsHandle for Child {
 }
 
 impl Stoppable for Never {
-    fn ask(&self, _: Signal) -> Result<usize> {
+    fn terminate(&self, _: Signal) -> Result<usize> {
         match self.0 {}
     }
     fn wait(&self, _: Option<Instant>) -> Result<bool> {

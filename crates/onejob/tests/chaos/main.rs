@@ -28,12 +28,12 @@ use std::{
 
 use plan::Plan;
 use round::Round;
-use testkit::Setting;
+use testkit::Environment;
 
 #[test]
 #[ignore = "for `just chaos`"]
 fn whatever_happens_the_right_ones_die() {
-    let settings = Setting::here();
+    let settings = Environment::here();
     if settings.is_empty() {
         return;
     }

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use testkit::{Bins, Cell};
+use testkit::{Bins, Sandbox};
 
 use crate::{deadline, eventually, plan::Inject, verifier::Identity};
 
@@ -32,7 +32,12 @@ pub(crate) struct Owner {
 pub(crate) type Answers = Vec<Result<String, String>>;
 
 impl Owner {
-    pub(crate) fn start(cell: &mut Cell, dir: &Path, name: &str, inject: Option<&Inject>) -> Owner {
+    pub(crate) fn start(
+        cell: &mut Sandbox,
+        dir: &Path,
+        name: &str,
+        inject: Option<&Inject>,
+    ) -> Owner {
         let errors = dir.join(format!("{name}.stderr"));
         let file = File::create(&errors).expect("a scratch directory");
         let (program, args) = injected(dir, name, inject, chaos_owner());
@@ -115,7 +120,7 @@ pub(crate) struct Onejob {
 
 impl Onejob {
     pub(crate) fn start(
-        cell: &mut Cell,
+        cell: &mut Sandbox,
         dir: &Path,
         number: usize,
         words: &[String],

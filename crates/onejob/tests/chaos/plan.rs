@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use testkit::{Random, Setting};
+use testkit::{Environment, Random};
 
 /// How many jobs a library owner holds at once.
 const SLOTS: usize = 3;
@@ -10,7 +10,7 @@ const SLOTS: usize = 3;
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    pub(crate) setting: Setting,
+    pub(crate) setting: Environment,
     /// Injected errors, for the owners and all that they start.
     pub(crate) inject: Option<Inject>,
     pub(crate) steps: Vec<Step>,
@@ -175,7 +175,7 @@ pub(crate) enum RunEnd {
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, settings: &[Setting]) -> Plan {
+    pub(crate) fn new(seed: u64, settings: &[Environment]) -> Plan {
         let mut random = Random::new(seed);
         let setting = random.pick(settings);
         let inject = random.one_in(3).then(|| Inject {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Bystanders, Cell, proc, scratch_dir};
+use testkit::{Bins, Bystanders, Sandbox, proc, scratch_dir};
 
 use crate::{
     eventually,
@@ -41,7 +41,7 @@ pub(crate) struct Round<'a> {
     commands: usize,
     log: Vec<String>,
     start: Instant,
-    pub(crate) cell: Cell,
+    pub(crate) cell: Sandbox,
 }
 
 /// An `onejob run`.
@@ -53,7 +53,7 @@ pub(crate) struct Run {
 
 impl<'a> Round<'a> {
     pub(crate) fn new(plan: &'a Plan) -> Round<'a> {
-        let mut cell = Cell::new(plan.setting);
+        let mut cell = Sandbox::new(plan.setting);
         let dir = scratch_dir();
         let owners = (0..plan.ends.len()).map(|number| {
             Owner::start(&mut cell, &dir, &format!("owner{number}"), plan.inject.as_ref())
@@ -88,7 +88,7 @@ impl<'a> Round<'a> {
     pub(crate) fn log(&self) -> String {
         let injected = fs::read_to_string(self.dir.join("inject.log")).unwrap_or_default();
         let injected: Vec<_> = injected.lines().rev().take(30).collect();
-        let living = describe(&self.cell.living_pids());
+        let living = describe(&self.cell.live_pids());
         format!("{}\ninjected, the last first: {injected:?}\nalive:\n{living}", self.log.join("\n"))
     }
 
@@ -165,7 +165,7 @@ impl<'a> Round<'a> {
             let words = words(*pid);
             words.get(1).is_some_and(|verb| verb == "run") && words.contains(&name)
         };
-        self.cell.living_pids().into_iter().find(is_it).and_then(Identity::of)
+        self.cell.live_pids().into_iter().find(is_it).and_then(Identity::of)
     }
 
     /// Owners come first, then the `onejob run`s that have been started.

@@ -227,15 +227,15 @@ impl Round<'_> {
         };
         eventually("the end of those that live on by right", by_hand);
         let guards = || {
-            let mut living = self.cell.living();
+            let mut living = self.cell.live();
             living.retain(|it| it.stat.as_ref().is_some_and(|stat| stat.comm == GUARD));
             living.iter().map(|it| it.pid).collect::<Vec<_>>()
         };
         if self.awaits(|| guards().is_empty()).is_err() {
             return Err(format!("guards were left:\n{}", describe(&guards())));
         }
-        if self.awaits(|| self.cell.living().is_empty()).is_err() {
-            return Err(format!("SURVIVED:\n{}", describe(&self.cell.living_pids())));
+        if self.awaits(|| self.cell.live().is_empty()).is_err() {
+            return Err(format!("SURVIVED:\n{}", describe(&self.cell.live_pids())));
         }
         self.no_record_is_left()?;
         self.no_cgroup_is_left()

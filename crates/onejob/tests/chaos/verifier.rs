@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use testkit::{Cell, proc};
+use testkit::{Sandbox, proc};
 
 pub(crate) const GUARD: &str = "onejob-guard";
 
@@ -63,8 +63,8 @@ pub(crate) fn words(pid: i32) -> Vec<String> {
 
 /// Those alive in the cell with this tag, but for the commands that were told it, which are no
 /// members: who injects errors, who starts a member from outside, and who owns a job with a name.
-pub(crate) fn tagged(cell: &Cell, tag: &str) -> Vec<i32> {
-    let mut all = cell.living_pids();
+pub(crate) fn tagged(cell: &Sandbox, tag: &str) -> Vec<i32> {
+    let mut all = cell.live_pids();
     all.retain(|pid| {
         let words = words(*pid);
         let is_told = match &words[..] {
@@ -81,8 +81,8 @@ pub(crate) fn tagged(cell: &Cell, tag: &str) -> Vec<i32> {
 }
 
 /// Every guard in the cell, with its parent.
-fn guards(cell: &Cell) -> Vec<(Identity, i32)> {
-    let living = cell.living().into_iter();
+fn guards(cell: &Sandbox) -> Vec<(Identity, i32)> {
+    let living = cell.live().into_iter();
     let guards = living.filter_map(|living| Some((living.pid, living.stat?)));
     let guards = guards.filter(|(_, stat)| stat.comm == GUARD);
     guards.filter_map(|(pid, stat)| Some((Identity::of(pid)?, stat.ppid))).collect()
@@ -97,7 +97,7 @@ fn watches(guard: i32, pid: i32) -> bool {
 }
 
 /// The guards of an owner. An outer one without an inner one is a pair, too, and the reverse.
-pub(crate) fn pairs(cell: &Cell, owner: i32) -> Vec<Pair> {
+pub(crate) fn pairs(cell: &Sandbox, owner: i32) -> Vec<Pair> {
     let mut its = guards(cell);
     its.retain(|(guard, _)| watches(guard.pid, owner));
     let is_its = |pid: i32| its.iter().find(|(guard, _)| guard.pid == pid).map(|(guard, _)| *guard);
@@ -128,7 +128,7 @@ pub(crate) fn pair_above(pid: i32) -> Option<Pair> {
 }
 
 /// Guards that use more than half of a processor for a while in which nothing happens.
-pub(crate) fn spinning(cell: &Cell) -> Vec<i32> {
+pub(crate) fn spinning(cell: &Sandbox) -> Vec<i32> {
     const LOOK: Duration = Duration::from_millis(200);
     const LOOKS: usize = 4;
     let mut suspects: Vec<_> = guards(cell).into_iter().map(|(guard, _)| guard).collect();

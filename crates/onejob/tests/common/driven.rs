@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use testkit::{Answer, Bins, Cell, DEADLINE, eventually};
+use testkit::{Bins, DEADLINE, Reply, Sandbox, eventually};
 
 /// The program `odd-owner`, where any user can execute it.
 pub fn odd_owner() -> PathBuf {
@@ -42,7 +42,7 @@ pub struct Driven {
 impl Driven {
     /// Starts `program` in the cell. It says nothing by itself, or its first answer is yet to be
     /// asked for.
-    pub fn start(cell: &mut Cell, program: &Path, change: impl FnOnce(&mut Command)) -> Driven {
+    pub fn start(cell: &mut Sandbox, program: &Path, change: impl FnOnce(&mut Command)) -> Driven {
         let mut process = cell.start(program, |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
             change(command);
@@ -73,7 +73,7 @@ impl Driven {
     /// # Errors
     /// What was answered with `err`.
     #[track_caller]
-    pub fn answer(&mut self) -> Answer {
+    pub fn answer(&mut self) -> Reply {
         let line = self.answers.recv_timeout(DEADLINE).expect("an answer");
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("ok", rest) => Ok(rest.to_owned()),

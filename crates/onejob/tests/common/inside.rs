@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use testkit::{Cell, proc};
+use testkit::{Sandbox, proc};
 
 /// Proven by the kernel's word on its cgroup, or by a guard among its ancestors.
 #[track_caller]
-pub(crate) fn is_inside(cell: &Cell, mechanism: &str, pid: i32) {
+pub(crate) fn is_inside(cell: &Sandbox, mechanism: &str, pid: i32) {
     if mechanism == "cgroup" {
         let its = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
         let own = cell.cgroup().and_then(|dir| dir.file_name());

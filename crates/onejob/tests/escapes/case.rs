@@ -7,7 +7,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use testkit::{Answer, Bins, Bystanders, Cell, Owner, Player, Report, Setting, eventually};
+use testkit::{Bins, Bystanders, Environment, Helper, Owner, Reply, Report, Sandbox, eventually};
 
 use crate::proof;
 
@@ -45,11 +45,11 @@ pub(crate) struct Case {
     /// Who lives in the cell and is no member: the owner, its guards, its other child.
     innocent: BTreeSet<i32>,
     pub(crate) report: Report,
-    pub(crate) setting: Setting,
+    pub(crate) setting: Environment,
     ending: Ending,
     /// Lives outside; a namespace does not end while it holds a dead member.
     pub(crate) _outside: Option<Box<dyn Any>>,
-    pub(crate) cell: Cell,
+    pub(crate) cell: Sandbox,
 }
 
 /// Who holds the job: a program with the library, or the command.
@@ -70,8 +70,8 @@ impl Drop for Run {
 
 impl Case {
     /// Starts the scenario as the first member of a new job, and the bystanders beside it.
-    pub(crate) fn start(setting: Setting, ending: Ending, scenario: &Scenario) -> Case {
-        let mut cell = Cell::new(setting);
+    pub(crate) fn start(setting: Environment, ending: Ending, scenario: &Scenario) -> Case {
+        let mut cell = Sandbox::new(setting);
         let report = Report::new();
         let words = (scenario.words)(&report, setting);
         let (holder, innocent) = match ending {
@@ -91,13 +91,13 @@ impl Case {
 
     /// The one living player of a role.
     #[track_caller]
-    pub(crate) fn player(&self, role: &str) -> Player {
-        self.report.player(&self.cell, role)
+    pub(crate) fn player(&self, role: &str) -> Helper {
+        self.report.helper(&self.cell, role)
     }
 
     /// The player of the role `escapee`, proven to have left the session of its job's holder.
     #[track_caller]
-    pub(crate) fn escapee(&self) -> Player {
+    pub(crate) fn escapee(&self) -> Helper {
         let escapee = self.player("escapee");
         proof::left_the_session(&escapee);
         escapee
@@ -105,13 +105,13 @@ impl Case {
 
     /// Ends the job; whether that succeeded is for the caller to judge.
     #[track_caller]
-    fn end(&mut self) -> Answer {
+    fn end(&mut self) -> Reply {
         let ending = self.ending;
         match &mut self.holder {
             Holder::Library(owner) => match ending {
-                Ending::Stop => owner.ask(&format!("stop {GRACE_MILLIS}")),
-                Ending::Kill => owner.ask("kill"),
-                _ => owner.ask("drop"),
+                Ending::Stop => owner.request(&format!("stop {GRACE_MILLIS}")),
+                Ending::Kill => owner.request("kill"),
+                _ => owner.request("drop"),
             },
             Holder::Command(run) => {
                 // They end by the end of the command, hence after it.
@@ -128,7 +128,7 @@ impl Case {
     /// Ends the job and asserts that everybody but the innocent is dead by then, for good.
     #[track_caller]
     pub(crate) fn ends_without_survivors(mut self) {
-        let before = self.cell.living_pids().len();
+        let before = self.cell.live_pids().len();
         assert!(before > self.innocent.len(), "nobody to end: {before} processes");
         let answer = self.end();
         let survivors = self.survivors();
@@ -140,7 +140,7 @@ impl Case {
     #[cfg(target_os = "linux")]
     /// Ends a job with one member that cannot be killed: it is reported, all others are dead.
     #[track_caller]
-    pub(crate) fn reports_survivor(mut self, survivor: &Player) {
+    pub(crate) fn reports_survivor(mut self, survivor: &Helper) {
         let answer = self.end();
         let pids: Vec<_> = self.survivors().iter().map(|living| living.pid).collect();
         assert_eq!(pids, [survivor.pid], "SURVIVED beside the setuid member; answer {answer:?}");
@@ -182,8 +182,8 @@ impl Case {
     }
 
     /// Who lives in the cell and should not.
-    fn survivors(&self) -> Vec<testkit::Living> {
-        let living = self.cell.living().into_iter();
+    fn survivors(&self) -> Vec<testkit::LiveProcess> {
+        let living = self.cell.live().into_iter();
         living.filter(|living| !self.innocent.contains(&living.pid)).collect()
     }
 
@@ -203,11 +203,11 @@ impl Case {
         }
         // What a member made is the job's to remove only where the job is a cgroup around it.
         let is_cgroup = self.setting.mechanism() == "cgroup";
-        self.cell.awaits_desertion(|name| !is_cgroup && !name.starts_with("onejob"));
+        self.cell.wait_until_empty(|name| !is_cgroup && !name.starts_with("onejob"));
     }
 }
 
-type Words = dyn Fn(&Report, Setting) -> Vec<String>;
+type Words = dyn Fn(&Report, Environment) -> Vec<String>;
 
 /// A program's words, and whether its output is to be a pipe.
 pub(crate) struct Scenario {
@@ -224,7 +224,7 @@ impl Scenario {
         })
     }
 
-    pub(crate) fn new(words: impl Fn(&Report, Setting) -> Vec<String> + 'static) -> Scenario {
+    pub(crate) fn new(words: impl Fn(&Report, Environment) -> Vec<String> + 'static) -> Scenario {
         Scenario { words: Box::new(words), piped: false }
     }
 
@@ -236,8 +236,8 @@ impl Scenario {
 
 /// An owner with a job, a child outside of it, and a first member.
 fn hold(
-    cell: &mut Cell,
-    setting: Setting,
+    cell: &mut Sandbox,
+    setting: Environment,
     words: &[String],
     piped: bool,
 ) -> (Owner, BTreeSet<i32>) {
@@ -245,13 +245,13 @@ fn hold(
     let actor = Bins::get().actor();
     owner.ok(&format!("outsider {} sleep {}", actor.display(), Bins::NOWHERE));
     owner.new_job();
-    let innocent = cell.living_pids().into_iter().collect();
+    let innocent = cell.live_pids().into_iter().collect();
     let how = if piped { "spawn-piped" } else { "spawn" };
     owner.ok(&format!("{how} {}", words.join(" ")));
     (owner, innocent)
 }
 
-fn run(cell: &mut Cell, setting: Setting, words: &[String]) -> Child {
+fn run(cell: &mut Sandbox, setting: Environment, words: &[String]) -> Child {
     let killpg = std::env::var_os("ONEJOB_TEST_CONTAINMENT").is_some();
     let bins = Bins::get();
     let program = if killpg { bins.owner() } else { bins.onejob() };

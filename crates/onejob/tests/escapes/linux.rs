@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use testkit::{Bins, Setting, eventually, proc};
+use testkit::{Bins, Environment, eventually, proc};
 
 use crate::{
     case::{Case, Scenario},
@@ -22,8 +22,9 @@ fn a_setsid_grandchild_dies_with_the_job() {
     });
 }
 
+/// A member deaf to term int and hup dies with the job.
 #[test]
-fn a_member_deaf_to_term_int_and_hup_dies_with_the_job() {
+fn term_int_and_hup_ignored() {
     every_case(&Scenario::actor("stubborn"), |case| {
         let escapee = case.escapee();
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
@@ -41,8 +42,9 @@ fn a_stopped_member_dies_with_the_job() {
     });
 }
 
+/// A member without descriptors dies with the job.
 #[test]
-fn a_member_without_descriptors_dies_with_the_job() {
+fn descriptors_closed() {
     every_case(&Scenario::actor("closed"), |case| {
         let escapee = case.escapee();
         eventually("a process without descriptors", || {
@@ -53,8 +55,9 @@ fn a_member_without_descriptors_dies_with_the_job() {
     });
 }
 
+/// A renamed member without environment dies with the job.
 #[test]
-fn a_renamed_member_without_environment_dies_with_the_job() {
+fn renamed_with_empty_environment() {
     every_case(&Scenario::actor("renamed"), |case| {
         let escapee = case.escapee();
         assert_eq!(escapee.stat().comm, ") T 1 1 (x");
@@ -75,8 +78,9 @@ fn a_clone_parent_child_dies_with_the_job() {
     });
 }
 
+/// A vfork child and its blocked parent die with the job.
 #[test]
-fn a_vfork_child_and_its_blocked_parent_die_with_the_job() {
+fn vfork_child_and_blocked_parent() {
     every_case(&Scenario::actor("vfork"), |case| {
         let parent = case.player("vforker");
         parent.awaits_state('D');
@@ -85,8 +89,9 @@ fn a_vfork_child_and_its_blocked_parent_die_with_the_job() {
     });
 }
 
+/// A process whose leader thread is gone dies with the job.
 #[test]
-fn a_process_whose_leader_thread_is_gone_dies_with_the_job() {
+fn leader_thread_has_exited() {
     every_case(&Scenario::actor("leader-gone"), |case| {
         let escapee = case.escapee();
         escapee.awaits_state('Z');
@@ -95,8 +100,9 @@ fn a_process_whose_leader_thread_is_gone_dies_with_the_job() {
     });
 }
 
+/// A member that collects orphans and its orphan die with the job.
 #[test]
-fn a_member_that_collects_orphans_and_its_orphan_die_with_the_job() {
+fn subreaper_member_with_an_orphan() {
     every_case(&Scenario::actor("subreaper"), |case| {
         let subreaper = case.player("subreaper");
         proof::left_the_session(&subreaper);
@@ -105,9 +111,10 @@ fn a_member_that_collects_orphans_and_its_orphan_die_with_the_job() {
     });
 }
 
+/// A sub cgroup that a member made and froze dies with the job.
 #[test]
-fn a_sub_cgroup_that_a_member_made_and_froze_dies_with_the_job() {
-    every_case_where(Setting::has_cgroups, &Scenario::actor("subcgroup"), |case| {
+fn frozen_sub_cgroup_made_by_a_member() {
+    every_case_where(Environment::has_cgroups, &Scenario::actor("subcgroup"), |case| {
         let escapee = case.escapee();
         let file = format!("/proc/{}/cgroup", escapee.pid);
         eventually("a member in a cgroup of its own", || {
@@ -124,8 +131,9 @@ fn a_sub_cgroup_that_a_member_made_and_froze_dies_with_the_job() {
     });
 }
 
+/// A member held by a tracer inside dies with the job.
 #[test]
-fn a_member_held_by_a_tracer_inside_dies_with_the_job() {
+fn traced_by_a_member() {
     every_case(&Scenario::actor("traced"), |case| {
         let tracer = case.player("tracer");
         let escapee = case.escapee();
@@ -135,8 +143,9 @@ fn a_member_held_by_a_tracer_inside_dies_with_the_job() {
     });
 }
 
+/// A member held by a tracer outside dies with the job.
 #[test]
-fn a_member_held_by_a_tracer_outside_dies_with_the_job() {
+fn traced_from_outside() {
     every_case(&Scenario::actor("traceable"), |mut case| {
         let escapee = case.escapee();
         // Never waits for the dead tracee: that zombie is not to hold anybody up.
@@ -169,8 +178,9 @@ impl Drop for Tracer {
     }
 }
 
+/// Zombies that nobody reaps do not outlast the job.
 #[test]
-fn zombies_that_nobody_reaps_do_not_outlast_the_job() {
+fn zombies_left_unreaped_by_members() {
     every_case(&Scenario::actor("zombies"), |case| {
         let keeper = case.escapee();
         eventually("twenty zombies", || {
@@ -183,18 +193,19 @@ fn zombies_that_nobody_reaps_do_not_outlast_the_job() {
 
 /// A shell would go on to the next command.
 #[test]
-fn nobody_sees_a_child_of_its_die_with_a_subreaper_job() {
-    let is_subreaper = |setting: Setting| setting.mechanism() == "subreaper";
+fn no_member_sees_its_child_die_first() {
+    let is_subreaper = |setting: Environment| setting.mechanism() == "subreaper";
     every_case_where(is_subreaper, &Scenario::actor("mourners"), |case| {
-        case.report.players(&case.cell, "parent", 10);
+        case.report.helpers(&case.cell, "parent", 10);
         let report = case.report.clone();
         case.ends_without_survivors();
         assert_eq!(report.count("mourner"), 0, "members that saw a child die");
     });
 }
 
+/// A setuid member of an ordinary users job dies or is reported.
 #[test]
-fn a_setuid_member_of_an_ordinary_users_job_dies_or_is_reported() {
+fn setuid_member_of_an_ordinary_user() {
     if Bins::get().setuid_actor().is_none() {
         eprintln!("SKIPPED: only root can make a program setuid root, and not with nosuid");
         return;
@@ -204,7 +215,7 @@ fn a_setuid_member_of_an_ordinary_users_job_dies_or_is_reported() {
         let actor = Bins::get().actor().display().to_string();
         vec![actor, "setuid".into(), report.arg().into(), setuid]
     });
-    every_case_where(Setting::is_ordinary, &scenario, |case| {
+    every_case_where(Environment::is_ordinary, &scenario, |case| {
         let escapee = case.escapee();
         assert_eq!(proc::status(escapee.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
         case.player("mate");

@@ -21,7 +21,7 @@ use std::fs;
 
 use case::Scenario;
 use matrix::{every_case, every_case_where};
-use testkit::{Bins, Setting, eventually, proc};
+use testkit::{Bins, Environment, eventually, proc};
 
 #[test]
 fn four_generations_die_with_the_job() {
@@ -45,20 +45,22 @@ fn a_double_forked_daemon_dies_with_the_job() {
     });
 }
 
+/// A daemon started by a grandchild dies with the job.
 #[test]
-fn a_daemon_started_by_a_grandchild_dies_with_the_job() {
+fn daemon_started_by_a_grandchild() {
     every_case(&Scenario::actor("daemon-grandchild"), |case| {
         proof::is_orphaned(&case.escapee());
         case.ends_without_survivors();
     });
 }
 
+/// A chain in which the dying start the next dies with the job.
 #[test]
-fn a_chain_in_which_the_dying_start_the_next_dies_with_the_job() {
+fn chain_respawns_on_death() {
     every_case(&Scenario::actor("respawn"), |case| {
         let link = case.player("link1");
         proof::left_the_session(&link);
-        proc::ask(link.pid);
+        proc::terminate(link.pid);
         case.player("link2");
         proc::kill(case.player("kept1").pid);
         case.player("kept2");
@@ -69,7 +71,7 @@ fn a_chain_in_which_the_dying_start_the_next_dies_with_the_job() {
 #[test]
 fn hoppers_that_fork_and_exit_die_with_the_job() {
     every_case(&Scenario::actor("hoppers"), |case| {
-        case.report.players(&case.cell, "hopper1", 1);
+        case.report.helpers(&case.cell, "hopper1", 1);
         let hops = || fs::read_to_string(case.report.beside(".hops")).ok()?.trim().parse().ok();
         let first: u64 = eventually("a hop", hops);
         eventually("the next hop", || hops().filter(|hop| *hop > first + 3));
@@ -80,7 +82,7 @@ fn hoppers_that_fork_and_exit_die_with_the_job() {
 #[test]
 fn a_job_inside_a_job_dies_with_the_outer_one() {
     for inner in proof::MECHANISMS {
-        let possible = |setting: Setting| *inner != "cgroup" || setting.mechanism() == "cgroup";
+        let possible = |setting: Environment| *inner != "cgroup" || setting.mechanism() == "cgroup";
         every_case_where(possible, &nested(inner), |case| {
             case.escapee();
             case.ends_without_survivors();
@@ -105,8 +107,9 @@ fn nested(mechanism: &'static str) -> Scenario {
     })
 }
 
+/// A grandchild that holds stdout dies with the job and the pipe ends.
 #[test]
-fn a_grandchild_that_holds_stdout_dies_with_the_job_and_the_pipe_ends() {
+fn grandchild_holds_stdout() {
     every_case(&Scenario::actor("hold-stdout").piped(), |case| {
         let escapee = case.escapee();
         proof::holds_the_pipe_of(&escapee, &case.player("main"));
@@ -124,7 +127,7 @@ fn a_crowd_of_hundreds_dies_with_the_job() {
         vec![actor, "crowd".into(), report.arg().into(), CROWD.to_string()]
     });
     every_case(&crowd, |case| {
-        let crowd = case.report.players(&case.cell, "crowd", CROWD - 1);
+        let crowd = case.report.helpers(&case.cell, "crowd", CROWD - 1);
         let alive = crowd.iter().filter(|player| proc::is_alive(player.pid)).count();
         assert_eq!(alive, CROWD - 1);
         assert!(crowd.iter().any(proof::has_left_the_session), "one left the session");

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::Setting;
+use testkit::Environment;
 
 use crate::case::{Case, Ending, Scenario};
 
@@ -20,12 +20,12 @@ pub(crate) fn every_case(scenario: &Scenario, play: impl Fn(Case)) {
 
 /// The same in the settings in which the scenario is possible.
 pub(crate) fn every_case_where(
-    possible: impl Fn(Setting) -> bool,
+    possible: impl Fn(Environment) -> bool,
     scenario: &Scenario,
     play: impl Fn(Case),
 ) {
     let settings: Vec<_> =
-        Setting::here().into_iter().filter(|setting| possible(*setting)).collect();
+        Environment::here().into_iter().filter(|setting| possible(*setting)).collect();
     if settings.is_empty() {
         eprintln!("SKIPPED: in none of the settings to be had here");
     }

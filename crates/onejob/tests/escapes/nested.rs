@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::{Bins, Setting, eventually, proc};
+use testkit::{Bins, Environment, eventually, proc};
 
 use crate::{
     case::{Case, Scenario},
@@ -31,7 +31,7 @@ fn escapee_in(case: &Case, path: &str) {
 /// A member that `cgroup.kill` misses is found in the 250th cgroup below the job's.
 #[test]
 fn a_leaderless_process_250_cgroups_below() {
-    every_case_where(Setting::has_cgroups, &scenario(&["nested", "250", "d"]), |case| {
+    every_case_where(Environment::has_cgroups, &scenario(&["nested", "250", "d"]), |case| {
         escapee_in(&case, "/d/d/d/d/d/");
         case.ends_without_survivors();
     });
@@ -40,7 +40,7 @@ fn a_leaderless_process_250_cgroups_below() {
 /// A cgroup whose name begins with a dot is one like any other.
 #[test]
 fn a_leaderless_process_in_dotted_cgroups() {
-    every_case_where(Setting::has_cgroups, &scenario(&["nested", "2", ".hidden"]), |case| {
+    every_case_where(Environment::has_cgroups, &scenario(&["nested", "2", ".hidden"]), |case| {
         escapee_in(&case, "/.hidden/.hidden");
         case.ends_without_survivors();
     });
@@ -49,7 +49,7 @@ fn a_leaderless_process_in_dotted_cgroups() {
 /// A member that `cgroup.kill` misses is found in one of thousands of cgroups.
 #[test]
 fn a_leaderless_process_in_one_of_2000_cgroups() {
-    every_case_where(Setting::has_cgroups, &scenario(&["wide", "1000"]), |case| {
+    every_case_where(Environment::has_cgroups, &scenario(&["wide", "1000"]), |case| {
         escapee_in(&case, "/.999/.below");
         case.ends_without_survivors();
     });
@@ -58,8 +58,8 @@ fn a_leaderless_process_in_one_of_2000_cgroups() {
 /// Cgroups that are made, left, removed and renamed during the end keep no member alive.
 #[test]
 fn members_that_move_between_fresh_cgroups() {
-    every_case_where(Setting::has_cgroups, &scenario(&["movers"]), |case| {
-        let movers = case.report.players(&case.cell, "escapee", 3);
+    every_case_where(Environment::has_cgroups, &scenario(&["movers"]), |case| {
+        let movers = case.report.helpers(&case.cell, "escapee", 3);
         eventually("a member in a nested cgroup", || {
             let group = fs::read_to_string(format!("/proc/{}/cgroup", movers[0].pid)).ok()?;
             group.contains("/.again").then_some(())
@@ -71,7 +71,7 @@ fn members_that_move_between_fresh_cgroups() {
 /// Permissions that a member takes away from the job's cgroups are given back.
 #[test]
 fn members_that_close_their_cgroups() {
-    every_case_where(Setting::has_cgroups, &scenario(&["closed-cgroups"]), |case| {
+    every_case_where(Environment::has_cgroups, &scenario(&["closed-cgroups"]), |case| {
         escapee_in(&case, "/closed/below");
         case.ends_without_survivors();
     });

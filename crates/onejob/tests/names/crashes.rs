@@ -8,16 +8,18 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use testkit::{Bins, Setting, eventually, skip};
+use testkit::{Bins, Environment, eventually, skip};
 
-use crate::scene::{Scene, jobs};
+use crate::fixture::{Scene, jobs};
 
+/// At every system call a killed owner leaves a name that is free.
 #[test]
-fn at_every_system_call_a_killed_owner_leaves_a_name_that_is_free() {
+fn owner_killed_at_each_syscall_frees_the_name() {
     let Some(strace) = find("strace") else { return skip("strace is not installed") };
     // One of each mechanism: who the user is makes no difference to the order of things.
-    let mut settings = Setting::here();
-    settings.retain(|setting| !matches!(setting, Setting::CgroupUser | Setting::SubreaperRoot));
+    let mut settings = Environment::here();
+    settings
+        .retain(|setting| !matches!(setting, Environment::CgroupUser | Environment::SubreaperRoot));
     for setting in settings {
         let mut scene = Scene::new(setting);
         // Whoever comes after every death, and would stumble.

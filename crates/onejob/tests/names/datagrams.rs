@@ -18,7 +18,7 @@ use rustix::{
 };
 use testkit::{Owner, eventually};
 
-use crate::scene::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Scene, every_setting, jobs, refused};
 
 /// The first word of each message of this version.
 const VERSION: u32 = 0x6f6a_0001;
@@ -219,7 +219,7 @@ fn guard_of_another_version() {
             });
             let mut view = scene.process();
             view.ok("open dev");
-            let error = view.ask(&scene.spawn("sleep")).expect_err("a refusal");
+            let error = view.request(&scene.spawn("sleep")).expect_err("a refusal");
             assert!(
                 error.contains(said) && error.contains("use the version"),
                 "{setting}: {error}"
@@ -254,7 +254,7 @@ fn record_of_another_version() {
                 assert!(error.contains(said) && error.contains("use the version"), "{error}");
             }
             assert_eq!(jobs(&mut view).len(), 1, "{setting}: it is listed");
-            let error = view.ask(&scene.new_job("dev")).expect_err("the name is taken");
+            let error = view.request(&scene.new_job("dev")).expect_err("the name is taken");
             assert!(error.contains(said), "{setting}: {error}");
         }
         fs::write(&file, ours).expect("writable");

@@ -4,10 +4,11 @@ use std::{fs, time::Duration};
 
 use testkit::{Bins, eventually, proc};
 
-use crate::scene::{Scene, every_setting, files, jobs, kill_together, refused};
+use crate::fixture::{Scene, every_setting, files, jobs, kill_together, refused};
 
+/// A name is free again when its job was dropped released or its owner ended.
 #[test]
-fn a_name_is_free_again_when_its_job_was_dropped_released_or_its_owner_ended() {
+fn name_is_free_after_drop_release_or_owner_end() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut other) = (scene.process(), scene.process());
@@ -23,7 +24,7 @@ fn a_name_is_free_again_when_its_job_was_dropped_released_or_its_owner_ended() {
             other.ok(&scene.new_job("dev"));
             other.ok("drop");
         }
-        scene.cell.living().iter().for_each(|living| {
+        scene.cell.live().iter().for_each(|living| {
             let sleeper = living.stat.as_ref().is_some_and(|stat| stat.comm == "actor");
             if sleeper {
                 kill_together(&[living.pid]);
@@ -38,8 +39,9 @@ fn a_name_is_free_again_when_its_job_was_dropped_released_or_its_owner_ended() {
     });
 }
 
+/// A view does not keep the job alive when its owner is killed.
 #[test]
-fn a_view_does_not_keep_the_job_alive_when_its_owner_is_killed() {
+fn view_does_not_keep_a_job_alive() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = scene.owner_and_view();
@@ -47,12 +49,12 @@ fn a_view_does_not_keep_the_job_alive_when_its_owner_is_killed() {
         waiter.ok("open dev");
         owner.ok("set-note how it was");
         scene.crowd(&mut owner);
-        view.tell("over");
-        waiter.tell("wait");
-        assert_eq!(view.has_answered(Duration::from_millis(20)), None);
-        owner.murder();
-        assert_eq!(view.answer("over").as_deref(), Ok("true"), "{setting}");
-        waiter.answer("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+        view.send("over");
+        waiter.send("wait");
+        assert_eq!(view.has_reply(Duration::from_millis(20)), None);
+        owner.kill();
+        assert_eq!(view.receive("over").as_deref(), Ok("true"), "{setting}");
+        waiter.receive("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
         assert_eq!(view.ok("note"), "how it was");
         view.ok(&scene.new_job("dev"));
         view.ok("drop");
@@ -61,15 +63,16 @@ fn a_view_does_not_keep_the_job_alive_when_its_owner_is_killed() {
     });
 }
 
+/// Whoever comes next takes down what an owner killed with both guards has left.
 #[test]
-fn whoever_comes_next_takes_down_what_an_owner_killed_with_both_guards_has_left() {
+fn next_job_ends_what_dead_owner_and_guards_left() {
     every_setting(|setting| {
         for request in ["jobs", "open dev", "new"] {
             let mut scene = Scene::new(setting);
             let mut owner = scene.process();
             owner.ok(&scene.new_job("dev"));
             owner.ok(&scene.spawn("daemon"));
-            let escapee = scene.report.player(&scene.cell, "escapee");
+            let escapee = scene.report.helper(&scene.cell, "escapee");
             let mut all = scene.called("onejob-guard");
             assert_eq!(all.len(), 2, "{setting}");
             all.push(owner.pid);
@@ -94,31 +97,33 @@ fn whoever_comes_next_takes_down_what_an_owner_killed_with_both_guards_has_left(
     });
 }
 
+/// A waiter outlives owner and guards and clears up after them.
 #[test]
-fn a_waiter_outlives_owner_and_guards_and_clears_up_after_them() {
+fn waiter_cleans_up_after_owner_and_guards() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (owner, mut view) = scene.owner_and_view();
-        view.tell("over");
-        assert_eq!(view.has_answered(Duration::from_millis(20)), None);
+        view.send("over");
+        assert_eq!(view.has_reply(Duration::from_millis(20)), None);
         let mut all = scene.called("onejob-guard");
         all.push(owner.pid);
         kill_together(&all);
-        assert_eq!(view.answer("over").as_deref(), Ok("true"), "{setting}");
+        assert_eq!(view.receive("over").as_deref(), Ok("true"), "{setting}");
         drop((owner, view));
         scene.is_deserted();
     });
 }
 
+/// A job whose guards were killed can be opened and what it was is told.
 #[test]
-fn a_job_whose_guards_were_killed_can_be_opened_and_what_it_was_is_told() {
+fn job_with_dead_guards_can_be_opened() {
     every_setting(|setting| {
         for guard in 0..2 {
             let mut scene = Scene::new(setting);
             let mut owner = scene.process();
             owner.ok(&format!("{} note=mine", scene.new_job("dev")));
             owner.ok(&scene.spawn("sleep"));
-            let sleeper = scene.report.player(&scene.cell, "sleeper");
+            let sleeper = scene.report.helper(&scene.cell, "sleeper");
             let guards = scene.called("onejob-guard");
             let inner = |pid: &&i32| {
                 let parent = proc::stat(**pid).expect("alive").ppid;
@@ -129,7 +134,7 @@ fn a_job_whose_guards_were_killed_can_be_opened_and_what_it_was_is_told() {
             // The inner guard's death ends a subreaper job; the record goes with it.
             if setting.mechanism() == "subreaper" && guard == 0 {
                 scene.is_gone(&sleeper);
-                eventually("the job is over", || view.ask("open dev").is_err().then_some(()));
+                eventually("the job is over", || view.request("open dev").is_err().then_some(()));
             } else {
                 view.ok("open dev");
                 assert_eq!((view.ok("note"), view.list()), ("mine".into(), vec![sleeper.inner]));
@@ -144,7 +149,7 @@ fn a_job_whose_guards_were_killed_can_be_opened_and_what_it_was_is_told() {
 
 /// What a killed owner may leave that is no whole record yet.
 #[test]
-fn half_made_files_of_dead_owners_are_swept_and_those_of_living_ones_are_not() {
+fn temp_records_of_dead_owners_are_removed() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.process();
@@ -166,8 +171,9 @@ fn half_made_files_of_dead_owners_are_swept_and_those_of_living_ones_are_not() {
     });
 }
 
+/// Five hundred jobs are listed and leave nothing.
 #[test]
-fn five_hundred_jobs_are_listed_and_leave_nothing() {
+fn five_hundred_jobs() {
     every_setting(|setting| {
         // Two guards a job under Subreaper: as many as show it.
         let count = if setting.mechanism() == "cgroup" { 500 } else { 50 };
@@ -178,7 +184,7 @@ fn five_hundred_jobs_are_listed_and_leave_nothing() {
         assert_eq!(seen.len(), count, "{setting}");
         assert!(seen.iter().any(|job| job.name == format!("many-{}", count - 1)));
         view.ok("open many-7");
-        owner.murder();
+        owner.kill();
         assert_eq!(view.ok("over"), "true");
         eventually("the end of all", || files(&scene.runtime).is_empty().then_some(()));
         drop((owner, view));
@@ -186,8 +192,9 @@ fn five_hundred_jobs_are_listed_and_leave_nothing() {
     });
 }
 
+/// A forked copy of the owner neither ends the job nor keeps its name.
 #[test]
-fn a_forked_copy_of_the_owner_neither_ends_the_job_nor_keeps_its_name() {
+fn forked_copy_keeps_neither_job_nor_name() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = scene.owner_and_view();
@@ -196,7 +203,7 @@ fn a_forked_copy_of_the_owner_neither_ends_the_job_nor_keeps_its_name() {
         let copy = owner.ok("forked-copy");
         let copy: i32 = copy.parse().expect("a pid");
         let copy = scene.cell.outer_pid(copy).expect("the copy");
-        owner.murder();
+        owner.kill();
         assert_eq!(view.ok("over"), "true", "{setting}: while a copy lives");
         let actor = Bins::get().actor();
         assert!(fs::exists(actor).expect("a program"));

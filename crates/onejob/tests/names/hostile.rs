@@ -7,14 +7,14 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use testkit::{Setting, eventually, scratch_dir};
+use testkit::{Environment, eventually, scratch_dir};
 
-use crate::scene::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Scene, every_setting, jobs, refused};
 
 const ID: &str = "0123456789abcdef-1";
 
 /// Hands a file to the user of the setting.
-fn give(path: &Path, setting: Setting) {
+fn give(path: &Path, setting: Environment) {
     if let Some(uid) = setting.uid() {
         rustix::fs::chownat(
             CWD,
@@ -31,8 +31,9 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// A directory that is not the users alone is refused and stays as it is.
 #[test]
-fn a_directory_that_is_not_the_users_alone_is_refused_and_stays_as_it_is() {
+fn shared_directory_is_refused_and_unchanged() {
     every_setting(|setting| {
         let elsewhere = scratch_dir();
         let bait = elsewhere.join("bait");
@@ -61,7 +62,7 @@ fn a_directory_that_is_not_the_users_alone_is_refused_and_stays_as_it_is() {
             plant(&scene.runtime);
             let mut process = scene.process();
             for request in [&*scene.new_job("dev"), "jobs", "open dev", &format!("open {ID}")] {
-                let said = process.ask(request).expect_err("a refusal");
+                let said = process.request(request).expect_err("a refusal");
                 assert!(said.contains(why), "{setting}: {request}: {said}");
                 assert!(said.contains(scene.runtime.to_str().expect("UTF-8")), "{said}");
             }
@@ -72,7 +73,7 @@ fn a_directory_that_is_not_the_users_alone_is_refused_and_stays_as_it_is() {
             process.ok(&scene.spawn("sleep"));
             process.ok("drop");
             drop(process);
-            scene.cell.awaits_desertion(|_| false);
+            scene.cell.wait_until_empty(|_| false);
             scene.are_innocent_alive();
             assert_eq!(fs::read_dir(&elsewhere).expect("readable").count(), 1);
             assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
@@ -80,8 +81,9 @@ fn a_directory_that_is_not_the_users_alone_is_refused_and_stays_as_it_is() {
     });
 }
 
+/// A strangers directory that it has locked holds nobody up.
 #[test]
-fn a_strangers_directory_that_it_has_locked_holds_nobody_up() {
+fn directory_locked_by_another_user_blocks_none() {
     if !is_root() {
         return eprintln!("SKIPPED: only root can play two users");
     }
@@ -170,8 +172,9 @@ fn planted_names_lead_nowhere_and_touch_nothing() {
     });
 }
 
+/// Planted records are believed by nobody and hide no other job.
 #[test]
-fn planted_records_are_believed_by_nobody_and_hide_no_other_job() {
+fn planted_records_are_ignored() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.process();
@@ -218,36 +221,37 @@ fn planted_records_are_believed_by_nobody_and_hide_no_other_job() {
         owner.ok("drop");
         assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
         drop((owner, view));
-        scene.cell.awaits_desertion(|_| false);
+        scene.cell.wait_until_empty(|_| false);
         scene.are_innocent_alive();
     });
 }
 
+/// Another user sees and reaches no job of the first.
 #[test]
-fn another_user_sees_and_reaches_no_job_of_the_first() {
+fn another_user_reaches_no_job() {
     if !is_root() {
         return eprintln!("SKIPPED: only root can play two users");
     }
-    let mut scene = Scene::new(Setting::SubreaperUser);
+    let mut scene = Scene::new(Environment::SubreaperUser);
     let mut owner = scene.process();
     owner.ok(&scene.new_job("dev"));
     owner.ok(&scene.spawn("sleep"));
-    let sleeper = scene.report.player(&scene.cell, "sleeper");
+    let sleeper = scene.report.helper(&scene.cell, "sleeper");
     let id = owner.ok("id");
     let socket = scene.runtime.join(format!("{id}.socket"));
     assert!(socket.exists());
     let runtime = scene.runtime.clone();
     // Root is a user like any other here: it is told that the directory is not its own.
-    let mut second = Scene::new(Setting::SubreaperRoot);
+    let mut second = Scene::new(Environment::SubreaperRoot);
     second.runtime = runtime.clone();
     let mut root = second.process();
     for request in ["jobs".to_owned(), "open dev".to_owned(), format!("open {id}")] {
-        let said = root.ask(&request).expect_err("a refusal");
+        let said = root.request(&request).expect_err("a refusal");
         assert!(said.contains("another user"), "{request}: {said}");
     }
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
     assert_eq!((mode(&runtime), mode(&runtime.join(&id))), (0o700, 0o600));
-    assert!(scene.cell.living_pids().contains(&sleeper.pid));
+    assert!(scene.cell.live_pids().contains(&sleeper.pid));
     owner.ok("drop");
     drop((owner, root));
     scene.is_deserted();

@@ -6,8 +6,8 @@
 mod crashes;
 mod datagrams;
 mod ends;
+mod fixture;
 mod hostile;
 mod members;
 mod names;
-mod scene;
 mod views;

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use testkit::{Bins, Owner, eventually, proc};
 
-use crate::scene::{Scene, every_setting};
+use crate::fixture::{Scene, every_setting};
 
 /// Starts a member that does what it is told with the job, as far as it gets.
 #[track_caller]
@@ -21,8 +21,9 @@ fn member(scene: &Scene, owner: &mut Owner, requests: &str) -> (i32, PathBuf) {
     (eventually("the member", || scene.cell.outer_pid(inner)), done)
 }
 
+/// A member that ends its own job is spared and all others end.
 #[test]
-fn a_member_that_ends_its_own_job_is_spared_and_all_others_end() {
+fn member_ends_its_own_job_and_survives() {
     every_setting(|setting| {
         for end in ["kill", "stop 50", "signal KILL\nwait"] {
             let mut scene = Scene::new(setting);
@@ -64,8 +65,9 @@ fn a_member_cannot_freeze_itself() {
     });
 }
 
+/// Another process sees and ends an enclosed job with its owner.
 #[test]
-fn another_process_sees_and_ends_an_enclosed_job_with_its_owner() {
+fn view_ends_an_enclosed_job_with_its_owner() {
     every_setting(|setting| {
         for end in ["kill", "stop 100"] {
             let mut scene = Scene::new(setting);
@@ -74,18 +76,18 @@ fn another_process_sees_and_ends_an_enclosed_job_with_its_owner() {
             owner.ok(&format!("enclose {} name=dev note=around", setting.mechanism()));
             let daemon = format!("outsider {} daemon {}", actor.display(), scene.report.arg());
             owner.ok(&daemon);
-            let escapee = scene.report.player(&scene.cell, "escapee");
+            let escapee = scene.report.helper(&scene.cell, "escapee");
             view.ok("open dev");
             assert_eq!((view.ok("note"), view.ok("empty")), ("around".into(), "false".into()));
             let members = view.list();
             assert!(members.contains(&owner.inner) && members.contains(&escapee.inner));
             assert!(!members.contains(&view.inner), "{setting}");
             view.ok("freeze");
-            assert_eq!(owner.has_answered(Duration::ZERO), None);
-            owner.tell("list");
-            assert_eq!(owner.has_answered(Duration::from_millis(30)), None, "{setting}: it ran");
+            assert_eq!(owner.has_reply(Duration::ZERO), None);
+            owner.send("list");
+            assert_eq!(owner.has_reply(Duration::from_millis(30)), None, "{setting}: it ran");
             view.ok("thaw");
-            owner.answer("list").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            owner.receive("list").unwrap_or_else(|error| panic!("{setting}: {error}"));
             view.ok(end);
             assert!(!owner.is_alive() && !proc::is_alive(escapee.pid), "{setting}: {end}");
             assert_eq!(view.ok("over"), "true");
@@ -96,15 +98,16 @@ fn another_process_sees_and_ends_an_enclosed_job_with_its_owner() {
     });
 }
 
+/// A view sees all of an enclosed job whose owner has frozen the others.
 #[test]
-fn a_view_sees_all_of_an_enclosed_job_whose_owner_has_frozen_the_others() {
+fn view_lists_a_frozen_enclosed_job() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = (scene.process(), scene.process());
         let actor = Bins::get().actor();
         owner.ok(&format!("enclose {} name=dev", setting.mechanism()));
         owner.ok(&format!("outsider {} daemon {}", actor.display(), scene.report.arg()));
-        let escapee = scene.report.player(&scene.cell, "escapee");
+        let escapee = scene.report.helper(&scene.cell, "escapee");
         owner.ok("freeze");
         view.ok("open dev");
         let members = view.list();
@@ -112,7 +115,7 @@ fn a_view_sees_all_of_an_enclosed_job_whose_owner_has_frozen_the_others() {
         assert_eq!(view.ok("empty"), "false", "{setting}");
         // The caller's own part takes members, and runs.
         owner.ok(&format!("outsider {} sleep {}", actor.display(), scene.report.arg()));
-        let sleeper = scene.report.player(&scene.cell, "sleeper");
+        let sleeper = scene.report.helper(&scene.cell, "sleeper");
         assert!(view.list().contains(&sleeper.inner), "{setting}");
         view.ok("kill");
         assert!(!owner.is_alive() && !proc::is_alive(escapee.pid) && !proc::is_alive(sleeper.pid));

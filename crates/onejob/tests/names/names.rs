@@ -1,6 +1,6 @@
 //! Who gets a name.
 
-use crate::scene::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Scene, every_setting, jobs, refused};
 
 #[test]
 fn what_is_no_name_is_refused_and_makes_no_file() {
@@ -23,15 +23,16 @@ fn what_is_no_name_is_refused_and_makes_no_file() {
     });
 }
 
+/// Of many that want a name at once exactly one gets it.
 #[test]
-fn of_many_that_want_a_name_at_once_exactly_one_gets_it() {
+fn one_of_many_concurrent_claims_wins() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut all: Vec<_> = (0..8).map(|_| scene.process()).collect();
         for _ in 0..10 {
             let request = scene.new_job("same");
-            all.iter_mut().for_each(|process| process.tell(&request));
-            let answers: Vec<_> = all.iter_mut().map(|one| one.answer("new")).collect();
+            all.iter_mut().for_each(|process| process.send(&request));
+            let answers: Vec<_> = all.iter_mut().map(|one| one.receive("new")).collect();
             let won = answers.iter().filter(|answer| answer.is_ok()).count();
             let taken = |said: &String| said.starts_with("taken: ");
             let others_are_told = answers.iter().filter_map(|a| a.as_ref().err()).all(taken);
@@ -48,7 +49,7 @@ fn of_many_that_want_a_name_at_once_exactly_one_gets_it() {
 
 /// An owner that takes its name back must not take somebody else's.
 #[test]
-fn a_name_that_goes_from_hand_to_hand_is_never_lost() {
+fn name_passed_on_repeatedly_is_never_lost() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut a, mut b) = (scene.process(), scene.process());
@@ -56,9 +57,9 @@ fn a_name_that_goes_from_hand_to_hand_is_never_lost() {
         a.ok(&request);
         for _ in 0..60 {
             // As soon as the name is free the other one has it.
-            a.tell("drop");
-            while b.ask(&request).is_err() {}
-            a.answer("drop").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            a.send("drop");
+            while b.request(&request).is_err() {}
+            a.receive("drop").unwrap_or_else(|error| panic!("{setting}: {error}"));
             a.ok("open same");
             a.ok("drop");
             std::mem::swap(&mut a, &mut b);

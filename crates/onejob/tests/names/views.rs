@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use testkit::{Bins, Owner, Setting, eventually, numbers, proc};
+use testkit::{Bins, Environment, Owner, eventually, numbers, proc};
 
-use crate::scene::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Scene, every_setting, jobs, refused};
 
 fn list(process: &mut Owner) -> BTreeSet<i32> {
     process.list().into_iter().collect()
 }
 
+/// Another process finds a named job and sees what its owner sees.
 #[test]
-fn another_process_finds_a_named_job_and_sees_what_its_owner_sees() {
+fn another_process_sees_what_the_owner_sees() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.process();
@@ -46,7 +47,7 @@ fn another_process_finds_a_named_job_and_sees_what_its_owner_sees() {
 /// As in a job that is frozen and has a job of its own inside. Who lists all jobs reads what they use.
 #[test]
 fn frozen_guards_hold_up_no_view() {
-    for setting in Setting::here() {
+    for setting in Environment::here() {
         if setting.mechanism() != "subreaper" || !setting.has_cgroups() {
             eprintln!("{setting}: guards that are asked cannot be frozen here");
             continue;
@@ -59,7 +60,7 @@ fn frozen_guards_hold_up_no_view() {
             fs::write(dir.join("cgroup.procs"), guard.to_string()).expect("moved");
         }
         fs::write(dir.join("cgroup.freeze"), "1").expect("frozen");
-        let error = view.ask("stats").expect_err("nobody answers");
+        let error = view.request("stats").expect_err("nobody answers");
         assert!(error.contains("frozen"), "{error}");
         fs::write(dir.join("cgroup.freeze"), "0").expect("thawed");
         view.ok("stats");
@@ -70,8 +71,9 @@ fn frozen_guards_hold_up_no_view() {
     }
 }
 
+/// A listed job without a name is found by its id and any other by nobody.
 #[test]
-fn a_listed_job_without_a_name_is_found_by_its_id_and_any_other_by_nobody() {
+fn unnamed_job_is_found_by_id_if_listed() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut other, mut view) = (scene.process(), scene.process(), scene.process());
@@ -86,8 +88,9 @@ fn a_listed_job_without_a_name_is_found_by_its_id_and_any_other_by_nobody() {
     });
 }
 
+/// An id is found by an unambiguous beginning and nonsense is refused.
 #[test]
-fn an_id_is_found_by_an_unambiguous_beginning_and_nonsense_is_refused() {
+fn unambiguous_id_prefix_is_enough() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut view = scene.process();
@@ -135,8 +138,9 @@ fn a_view_signals_every_member_and_no_stranger() {
     });
 }
 
+/// What one process has frozen another thaws and who was stopped stays stopped.
 #[test]
-fn what_one_process_has_frozen_another_thaws_and_who_was_stopped_stays_stopped() {
+fn another_process_thaws() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = scene.owner_and_view();
@@ -179,20 +183,21 @@ fn what_one_process_has_frozen_another_thaws_and_who_was_stopped_stays_stopped()
     });
 }
 
+/// A frozen job is killed and stopped by a view and takes new members then.
 #[test]
-fn a_frozen_job_is_killed_and_stopped_by_a_view_and_takes_new_members_then() {
+fn view_kills_a_frozen_job_which_then_spawns() {
     every_setting(|setting| {
         for end in ["kill", "stop 120000"] {
             let mut scene = Scene::new(setting);
             let (mut owner, mut view) = scene.owner_and_view();
             owner.ok(&scene.spawn("daemon"));
-            scene.report.player(&scene.cell, "escapee");
+            scene.report.helper(&scene.cell, "escapee");
             owner.ok("freeze");
             view.ok(end);
             assert_eq!(view.ok("empty"), "true");
             view.ok(&scene.spawn("sleep"));
             owner.ok(&scene.spawn("sleep"));
-            scene.report.players(&scene.cell, "sleeper", 2);
+            scene.report.helpers(&scene.cell, "sleeper", 2);
             owner.ok("drop");
             drop((owner, view));
             scene.is_deserted();
@@ -200,13 +205,14 @@ fn a_frozen_job_is_killed_and_stopped_by_a_view_and_takes_new_members_then() {
     });
 }
 
+/// Another process joins members to a job and they end with it.
 #[test]
-fn another_process_joins_members_to_a_job_and_they_end_with_it() {
+fn another_process_adds_members() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = scene.owner_and_view();
         view.ok(&scene.spawn("daemon-grandchild"));
-        let escapee = scene.report.player(&scene.cell, "escapee");
+        let escapee = scene.report.helper(&scene.cell, "escapee");
         assert!(owner.list().contains(&escapee.inner), "{setting}");
         // Its status is known to who started it.
         scene.report.go();
@@ -227,25 +233,26 @@ fn another_process_joins_members_to_a_job_and_they_end_with_it() {
         }
         owner.ok("drop");
         scene.is_gone(&escapee);
-        view.tell("outsiders-kill");
+        view.send("outsiders-kill");
         drop((owner, view));
         scene.is_deserted();
     });
 }
 
+/// A job emptied by a view is its owners to fill again.
 #[test]
-fn a_job_emptied_by_a_view_is_its_owners_to_fill_again() {
+fn owner_refills_a_job_emptied_by_a_view() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = scene.owner_and_view();
         for end in ["kill", "stop 50", "kill"] {
             scene.report = testkit::Report::new();
             let crowd = scene.crowd(&mut owner);
-            owner.tell("wait");
-            assert_eq!(owner.has_answered(Duration::from_millis(20)), None);
+            owner.send("wait");
+            assert_eq!(owner.has_reply(Duration::from_millis(20)), None);
             view.ok(end);
             // Woken by the emptiness, whoever brought it about.
-            owner.answer("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            owner.receive("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
             assert!(crowd.escapees.iter().all(|player| !proc::is_alive(player.pid)));
             assert_eq!((owner.ok("list"), view.ok("list")), (String::new(), String::new()));
             scene.are_innocent_alive();
@@ -264,27 +271,28 @@ fn a_job_emptied_by_a_view_is_its_owners_to_fill_again() {
     });
 }
 
+/// A views wait ends with the last member whoever ended it and however fast.
 #[test]
-fn a_views_wait_ends_with_the_last_member_whoever_ended_it_and_however_fast() {
+fn a_views_wait_ends_with_the_last_member() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let (mut owner, mut view) = scene.owner_and_view();
         let actor = Bins::get().actor();
         for round in 0..30 {
             owner.ok(&format!("spawn {} sleep /dev/null", actor.display()));
-            view.tell("wait");
+            view.send("wait");
             if round % 3 == 0 {
                 std::thread::sleep(Duration::from_millis(2));
             }
             owner.ok("kill");
-            view.answer("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            view.receive("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
         }
         // The job itself is not over.
         assert_eq!(view.ok("over 0"), "false");
-        view.tell("over");
-        assert_eq!(view.has_answered(Duration::from_millis(20)), None, "{setting}");
+        view.send("over");
+        assert_eq!(view.has_reply(Duration::from_millis(20)), None, "{setting}");
         owner.ok("drop");
-        assert_eq!(view.answer("over").as_deref(), Ok("true"));
+        assert_eq!(view.receive("over").as_deref(), Ok("true"));
         drop((owner, view));
         scene.is_deserted();
     });
@@ -318,12 +326,12 @@ fn the_answer_to_a_job_that_has_ended_says_so() {
         assert_eq!((view.ok("over"), view.ok("note")), ("true".into(), "the last word".into()));
         assert_eq!((view.ok("empty"), view.ok("list")), ("true".into(), String::new()));
         for request in ["wait", "kill", "stop 100", "signal TERM", "thaw"] {
-            if let Err(said) = view.ask(request) {
+            if let Err(said) = view.request(request) {
                 assert!(said.starts_with("stale: "), "{setting}: {request}: {said}");
             }
         }
         let spawn = scene.spawn("sleep");
-        let said = view.ask(&spawn).expect_err("no member joins a job that has ended");
+        let said = view.request(&spawn).expect_err("no member joins a job that has ended");
         assert!(said.starts_with("stale: "), "{setting}: {said}");
         assert_eq!(numbers(&view.ok("list")), []);
         refused(&mut view, "open dev", "not-found");

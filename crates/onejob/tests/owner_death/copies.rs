@@ -1,10 +1,10 @@
 //! Threads, forked copies and another program in the owner's place.
 
-use testkit::{Bins, Setting, eventually, proc};
+use testkit::{Bins, Environment, eventually, proc};
 
 use crate::{
     driven::{Driven, odd_owner},
-    scene::{Guards, Scene, every_setting, kill, settings},
+    fixture::{Guards, Scene, every_setting, kill, settings},
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn a_child_outlives_the_thread_that_started_it() {
             let spawn = scene.spawn("sleep").replacen("spawn", "spawn-in-thread", 1);
             owner.ok(&spawn);
         }
-        scene.report.players(&scene.cell, "sleeper", 20);
+        scene.report.helpers(&scene.cell, "sleeper", 20);
         let members = owner.list();
         assert_eq!(members.len(), 20);
         owner.ok("kill");
@@ -49,21 +49,22 @@ fn a_child_outlives_the_thread_that_started_it() {
     });
 }
 
+/// A forked copy does not keep a dead owners job alive.
 #[test]
-fn a_forked_copy_does_not_keep_a_dead_owners_job_alive() {
+fn forked_copy_does_not_keep_the_job_alive() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
         let tree = scene.tree_of(&mut owner);
         let copy = owner.ok("forked-copy").parse().expect("a pid");
         let copy = scene.cell.outer_pid(copy).expect("a living copy");
-        owner.murder();
+        owner.kill();
         for pid in tree {
             eventually("the end of a member", || (!proc::is_alive(pid)).then_some(()));
         }
         scene.has_no_guards();
         eventually("nothing but the copy", || {
-            (scene.cell.nested_cgroups().is_empty() && scene.cell.living_pids() == [copy])
+            (scene.cell.nested_cgroups().is_empty() && scene.cell.live_pids() == [copy])
                 .then_some(())
         });
         kill(copy);
@@ -86,18 +87,19 @@ fn a_forked_copy_that_ends_does_not_kill_the_job() {
         }
         // A job that is asked for something after all that has had its chance to die.
         owner.ok(&scene.spawn("sleep"));
-        scene.report.player(&scene.cell, "sleeper");
+        scene.report.helper(&scene.cell, "sleeper");
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a copy's end killed a member");
         scene.guards();
         owner.ok("stop 20");
         assert_eq!(owner.ok("list"), "");
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
 
+/// An owner that becomes another program gives up its job.
 #[test]
-fn an_owner_that_becomes_another_program_gives_up_its_job() {
+fn owner_that_executes_another_program() {
     every_setting(|setting| becomes_another(setting, |_| None));
 }
 
@@ -110,14 +112,14 @@ fn one_guard_sees_that_the_owner_became_another_program() {
     }
 }
 
-fn becomes_another(setting: Setting, victim: impl Fn(Guards) -> Option<i32>) {
+fn becomes_another(setting: Environment, victim: impl Fn(Guards) -> Option<i32>) {
     let mut scene = Scene::new(setting);
     let mut owner = Driven::start(&mut scene.cell, &odd_owner(), |owner| {
         owner.args(["exec", setting.mechanism()]);
         owner.arg(Bins::get().actor()).arg(scene.report.arg());
     });
     owner.answer().expect("a job");
-    let daemon = scene.report.player(&scene.cell, "escapee").pid;
+    let daemon = scene.report.helper(&scene.cell, "escapee").pid;
     let pid = scene.only("odd-owner");
     scene.stand_by(proc::stat(pid).expect("alive").pgid);
     if let Some(guard) = victim(scene.guards()) {
@@ -128,7 +130,7 @@ fn becomes_another(setting: Setting, victim: impl Fn(Guards) -> Option<i32>) {
     eventually("another program", || proc::stat(pid).filter(|stat| stat.comm == "actor").map(drop));
     eventually("the end of the daemon", || (!proc::is_alive(daemon)).then_some(()));
     eventually("nothing but the program", || {
-        (scene.cell.nested_cgroups().is_empty() && scene.cell.living_pids() == [pid]).then_some(())
+        (scene.cell.nested_cgroups().is_empty() && scene.cell.live_pids() == [pid]).then_some(())
     });
     kill(pid);
     scene.is_deserted();

@@ -1,16 +1,17 @@
 //! Where a memory file cannot be executed the guards are forked copies of the owner.
 
-use testkit::{Bins, Setting, eventually, proc};
+use testkit::{Bins, Environment, eventually, proc};
 
 use crate::{
     driven::Driven,
-    scene::{Scene, kill},
+    fixture::{Scene, kill},
 };
 
+/// Guards that cannot be executed from memory end the job all the same.
 #[test]
-fn guards_that_cannot_be_executed_from_memory_end_the_job_all_the_same() {
-    for setting in [Setting::CgroupRoot, Setting::SubreaperRoot] {
-        if !Setting::here().contains(&setting) {
+fn guard_that_cannot_be_executed_is_forked() {
+    for setting in [Environment::CgroupRoot, Environment::SubreaperRoot] {
+        if !Environment::here().contains(&setting) {
             eprintln!("SKIPPED: {setting}: only root can set vm.memfd_noexec, in a PID namespace");
             continue;
         }
@@ -23,7 +24,7 @@ fn guards_that_cannot_be_executed_from_memory_end_the_job_all_the_same() {
 }
 
 /// In a PID namespace of its own, for the setting is one of the namespace's.
-fn refused(setting: Setting) {
+fn refused(setting: Environment) {
     let mut scene = Scene::new(setting);
     if scene.cell.cgroup().is_none() {
         eprintln!("SKIPPED: {setting}: who judges by a namespace does not see into another one");
@@ -35,7 +36,7 @@ fn refused(setting: Setting) {
     });
     let inner = owner.answer().expect("an owner in a namespace");
     scene.stand_by_apart();
-    let beside = scene.cell.living_pids();
+    let beside = scene.cell.live_pids();
     owner.ok(&format!("new {}", setting.mechanism()));
     let guards = scene.guards();
     let pid = scene.only("owner");
@@ -45,11 +46,11 @@ fn refused(setting: Setting) {
         assert_eq!(program, Bins::get().owner(), "not refused here");
     }
     owner.ok(&scene.spawn("daemon-grandchild"));
-    scene.report.players(&scene.cell, "main", 1);
+    scene.report.helpers(&scene.cell, "main", 1);
     kill(pid);
     // The namespace and its own bystander stay.
     eventually("nobody but who was there before", || {
-        let mut left = scene.cell.living_pids();
+        let mut left = scene.cell.live_pids();
         left.retain(|pid| !beside.contains(pid));
         (left.is_empty() && scene.cell.nested_cgroups().is_empty()).then_some(())
     });

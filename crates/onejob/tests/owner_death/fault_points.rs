@@ -11,9 +11,9 @@
 use std::{fs, process::Stdio};
 
 use rustix::process::Signal;
-use testkit::{Bins, Setting, eventually};
+use testkit::{Bins, Environment, eventually};
 
-use crate::scene::{Random, Scene, settings, signal};
+use crate::fixture::{Random, Scene, settings, signal};
 
 /// How many points a test tries of each kind.
 const SOME: usize = 12;
@@ -111,7 +111,7 @@ struct Life {
     acted: bool,
 }
 
-fn live(setting: Setting, program: Program, point: Point) -> Life {
+fn live(setting: Environment, program: Program, point: Point) -> Life {
     // For whoever reads why this has failed.
     eprintln!("{setting}, {program:?}, {point:?}");
     let mut scene = Scene::new(setting);

@@ -2,9 +2,9 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use testkit::{Bins, Hanging, Living, Owner, Setting, eventually, proc};
+use testkit::{Bins, Environment, Hanging, LiveProcess, Owner, eventually, proc};
 
-use crate::scene::{Guards, Random, Scene, Times, every_setting, kill, pause, settings};
+use crate::fixture::{Guards, Random, Scene, Times, every_setting, kill, pause, settings};
 
 const MOMENTS: usize = 20;
 
@@ -20,8 +20,9 @@ fn is_gone(pid: i32) -> impl Fn() -> Option<()> {
     move || (!proc::is_alive(pid)).then_some(())
 }
 
+/// With the inner guard killed the outer one ends the tree.
 #[test]
-fn with_the_inner_guard_killed_the_outer_one_ends_the_tree() {
+fn with_the_inner_guard_killed() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
@@ -37,39 +38,43 @@ fn with_the_inner_guard_killed_the_outer_one_ends_the_tree() {
             eventually("the end of the outer guard", is_gone(outer));
             owner.ok("wait");
             assert_eq!(owner.ok("list"), "");
-            owner.ask(&scene.spawn("setsid")).expect_err("no new member");
+            owner.request(&scene.spawn("setsid")).expect_err("no new member");
         } else {
             assert!(is_guarded(&mut owner), "by the outer one");
             match setting.needs_guard() {
-                true => drop(owner.ask(&scene.spawn("setsid")).expect_err("nobody to start it")),
+                true => {
+                    drop(owner.request(&scene.spawn("setsid")).expect_err("nobody to start it"))
+                }
                 false => drop(owner.ok(&scene.spawn("setsid"))),
             }
             assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
         }
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
 
+/// An owner that is killed while programs hang in their start leaves nobody.
 #[test]
-fn an_owner_that_is_killed_while_programs_hang_in_their_start_leaves_nobody() {
+fn owner_killed_while_exec_hangs() {
     every_setting(|setting| {
         let (mut scene, hanging) = (Scene::new(setting), Hanging::new());
         let mut owner = scene.owner();
         let tree = scene.tree_of(&mut owner);
-        let before = scene.cell.living_pids();
-        owner.tell(&format!("spawn {} sleep /dev/null", hanging.program().display()));
+        let before = scene.cell.live_pids();
+        owner.send(&format!("spawn {} sleep /dev/null", hanging.program().display()));
         eventually("a program on its way", || {
-            (scene.cell.living_pids().len() > before.len()).then_some(())
+            (scene.cell.live_pids().len() > before.len()).then_some(())
         });
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
 
+/// With the outer guard killed the inner one ends the tree.
 #[test]
-fn with_the_outer_guard_killed_the_inner_one_ends_the_tree() {
+fn with_the_outer_guard_killed() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
@@ -80,13 +85,14 @@ fn with_the_outer_guard_killed_the_inner_one_ends_the_tree() {
         assert!(is_guarded(&mut owner), "by the inner one");
         owner.ok(&scene.spawn("setsid"));
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
 
+/// With both guards killed the job says that nothing would end it.
 #[test]
-fn with_both_guards_killed_the_job_says_that_nothing_would_end_it() {
+fn both_guards_killed_is_reported() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
@@ -101,14 +107,14 @@ fn with_both_guards_killed_the_job_says_that_nothing_would_end_it() {
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
         if setting.mechanism() == "cgroup" {
             owner.ok("stop 20");
-            owner.murder();
+            owner.kill();
             scene.is_deserted();
         } else {
             // The members cannot be found any more, and that is an error, not an empty job.
             for request in ["list", "empty", "kill"] {
-                owner.ask(request).expect_err("lost members are no empty job");
+                owner.request(request).expect_err("lost members are no empty job");
             }
-            owner.murder();
+            owner.kill();
             eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
             scene.end_by_hand(&tree);
         }
@@ -131,7 +137,7 @@ fn onejob_run_whose_guards_were_both_killed() {
             run.arg(Bins::get().actor()).arg(&report);
             run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         });
-        let daemon = scene.report.player(&scene.cell, "escapee").pid;
+        let daemon = scene.report.helper(&scene.cell, "escapee").pid;
         let Guards { inner, outer } = scene.guards();
         // The inner one would end the job at the end of its owner, not at that of the outer one.
         kill(outer);
@@ -143,17 +149,18 @@ fn onejob_run_whose_guards_were_both_killed() {
         assert!(said.contains("both guards of the job were killed"), "{said}");
         assert!(proc::is_alive(daemon), "found by what?");
         let left = eventually("the end of all below the command", || {
-            let left = scene.cell.living();
-            let name = |living: &Living| living.stat.as_ref().map(|stat| stat.comm.clone());
-            let is_below = |living: &Living| name(living).is_none_or(|name| name != "actor");
+            let left = scene.cell.live();
+            let name = |living: &LiveProcess| living.stat.as_ref().map(|stat| stat.comm.clone());
+            let is_below = |living: &LiveProcess| name(living).is_none_or(|name| name != "actor");
             (!left.iter().any(is_below)).then_some(left)
         });
         scene.end_by_hand(&left.iter().map(|living| living.pid).collect::<Vec<_>>());
     }
 }
 
+/// A new job is guarded though both guards of the last one were killed.
 #[test]
-fn a_new_job_is_guarded_though_both_guards_of_the_last_one_were_killed() {
+fn new_job_after_both_guards_were_killed() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
@@ -167,18 +174,20 @@ fn a_new_job_is_guarded_though_both_guards_of_the_last_one_were_killed() {
         scene.tree_of(&mut owner);
         assert!(is_guarded(&mut owner));
         scene.guards();
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
 
+/// A guard killed at any moment of a cgroup job leaks nothing.
 #[test]
-fn a_guard_killed_at_any_moment_of_a_cgroup_job_leaks_nothing() {
+fn guard_killed_at_random_in_a_cgroup_job() {
     at_any_moment("cgroup");
 }
 
+/// A guard killed at any moment of a subreaper job leaks nothing.
 #[test]
-fn a_guard_killed_at_any_moment_of_a_subreaper_job_leaks_nothing() {
+fn guard_killed_at_random_in_a_subreaper_job() {
     at_any_moment("subreaper");
 }
 
@@ -193,7 +202,7 @@ fn at_any_moment(mechanism: &str) {
 }
 
 /// A job is filled and stopped while one guard dies, then its owner dies.
-fn lose_a_guard(setting: Setting, random: &mut Random) -> Duration {
+fn lose_a_guard(setting: Environment, random: &mut Random) -> Duration {
     let mut scene = Scene::new(setting);
     let mut owner = scene.owner();
     owner.new_job();
@@ -201,19 +210,19 @@ fn lose_a_guard(setting: Setting, random: &mut Random) -> Duration {
     let requests = ["setsid", "daemon-grandchild", "stubborn"].map(|actor| scene.spawn(actor));
     let requests = requests.into_iter().chain(["list".to_owned(), "stop 5".to_owned()]);
     let requests: Vec<_> = requests.collect();
-    requests.iter().for_each(|request| owner.tell(request));
+    requests.iter().for_each(|request| owner.send(request));
     pause(random.duration(Duration::from_millis(25)));
     kill(if random.below(2) == 0 { guards.inner } else { guards.outer });
     for request in &requests {
-        let answer = owner.answer(request);
+        let answer = owner.receive(request);
         // A cgroup holds whoever guards it, unless a guard has to start its members.
         let goes_on = answer.is_ok() || setting.needs_guard();
         assert!(goes_on, "{request}: {answer:?}");
     }
     let guarded = is_guarded(&mut owner);
-    let members = owner.ask("list").map(|pids| pids.split_whitespace().count()).unwrap_or(0);
+    let members = owner.request("list").map(|pids| pids.split_whitespace().count()).unwrap_or(0);
     assert!(guarded || members == 0, "{members} members that nobody guards");
-    owner.murder();
+    owner.kill();
     scene.is_deserted()
 }
 
@@ -246,7 +255,7 @@ fn a_short_job_ends_abandoned_leaderless_processes() {
         owner.new_job();
         let guards = scene.guards();
         owner.ok(&scene.spawn("leader-gone"));
-        let escapee = scene.report.player(&scene.cell, "escapee").pid;
+        let escapee = scene.report.helper(&scene.cell, "escapee").pid;
         kill_together(&owner, guards);
         assert!(proc::is_alive(escapee), "nothing would end it");
         a_short_job(&mut scene);
@@ -259,8 +268,9 @@ fn a_short_job_ends_abandoned_leaderless_processes() {
     }
 }
 
+/// What owner and guards leave when they die together is ended by the next cgroup job.
 #[test]
-fn what_owner_and_guards_leave_when_they_die_together_is_ended_by_the_next_cgroup_job() {
+fn all_killed_cgroup_job_is_ended_by_the_next() {
     // A cell in a namespace holds one owner; for scopes see `scope`.
     let settings = settings("cgroup").into_iter().filter(|setting| !setting.needs_guard());
     for setting in settings {
@@ -301,8 +311,9 @@ fn what_owner_and_guards_leave_when_they_die_together_is_ended_by_the_next_cgrou
     }
 }
 
+/// What owner and guards leave when they die together survives in a subreaper job.
 #[test]
-fn what_owner_and_guards_leave_when_they_die_together_survives_in_a_subreaper_job() {
+fn all_killed_subreaper_job_survives() {
     for setting in settings("subreaper") {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();

@@ -7,9 +7,9 @@
 mod copies;
 mod fallback;
 mod fault_points;
+mod fixture;
 mod guards;
-mod moments;
-mod scene;
+mod kill_points;
 mod stopped;
 mod syscalls;
 mod zombies;
@@ -17,7 +17,7 @@ mod zombies;
 #[path = "../common/driven.rs"]
 mod driven;
 
-use scene::{Scene, every_setting};
+use fixture::{Scene, every_setting};
 use testkit::{Owner, eventually, proc};
 
 #[test]
@@ -26,21 +26,22 @@ fn a_killed_owner_takes_its_whole_tree_along() {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
         let tree = scene.tree_of(&mut owner);
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
         assert!(tree.iter().all(|pid| !proc::is_alive(*pid)));
     });
 }
 
+/// An owner killed while it was stopped takes its tree along.
 #[test]
-fn an_owner_killed_while_it_was_stopped_takes_its_tree_along() {
+fn owner_killed_while_stopped() {
     every_setting(|setting| {
         let mut scene = Scene::new(setting);
         let mut owner = scene.owner();
         scene.tree_of(&mut owner);
-        scene::signal(owner.pid, rustix::process::Signal::STOP);
+        fixture::signal(owner.pid, rustix::process::Signal::STOP);
         eventually("a stopped owner", || stopped(owner.pid));
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
@@ -54,9 +55,9 @@ fn an_owner_whose_group_a_member_has_stopped() {
         // Everybody in the group of the owner, the inner guard included, which the other one continues.
         let script = scene.report.beside(".stop");
         std::fs::write(&script, "kill -STOP 0").expect("a writable scratch directory");
-        owner.tell(&format!("spawn /bin/sh {}", script.display()));
+        owner.send(&format!("spawn /bin/sh {}", script.display()));
         eventually("a stopped owner", || stopped(owner.pid));
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
@@ -72,7 +73,7 @@ fn what_was_released_survives_the_owner() {
         let mut owner: Owner = scene.owner();
         let tree = scene.tree_of(&mut owner);
         owner.ok("release");
-        owner.murder();
+        owner.kill();
         eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
         scene.has_no_guards();
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a released member died");

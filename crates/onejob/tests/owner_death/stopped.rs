@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use testkit::{Bins, Owner, eventually, proc};
 
 use crate::{
-    scene::{Guards, Scene, every_setting, settings, signal},
+    fixture::{Guards, Scene, every_setting, settings, signal},
     stopped,
 };
 
@@ -42,7 +42,7 @@ fn a_stopped_inner_guard_is_continued_at_once() {
         eventually("a guard that goes on", || {
             proc::stat(inner).filter(|stat| stat.state != 'T').map(drop)
         });
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
@@ -75,11 +75,11 @@ fn both_stopped_when_a_child_ends() {
         let wait = format!("until [ -e {} ]; do sleep 0.01; done; exit 3", go.display());
         owner.ok(&script(&scene, &wait));
         stop_both(&scene);
-        owner.tell("child-wait");
+        owner.send("child-wait");
         fs::write(&go, "").expect("a writable scratch directory");
-        assert_eq!(owner.answer("child-wait").as_deref(), Ok("code 3"));
+        assert_eq!(owner.receive("child-wait").as_deref(), Ok("code 3"));
         owner.ok("drop");
-        owner.murder();
+        owner.kill();
         scene.is_deserted();
     });
 }
@@ -111,7 +111,7 @@ fn both_stopped_when_the_owner_dies() {
             let mut owner = scene.owner();
             let tree = scene.tree_of(&mut owner);
             let guards = stop_both(&scene);
-            owner.murder();
+            owner.kill();
             eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
             assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "ended by what?");
             signal(if is_inner { guards.inner } else { guards.outer }, Signal::CONT);

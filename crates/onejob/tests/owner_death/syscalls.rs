@@ -13,27 +13,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Setting, eventually, skip};
+use testkit::{Bins, Environment, eventually, skip};
 
-use crate::scene::{Scene, Times, settings};
+use crate::fixture::{Scene, Times, settings};
 
+/// At every system call a killed owner of a cgroup job leaves nothing.
 #[test]
-fn at_every_system_call_a_killed_owner_of_a_cgroup_job_leaves_nothing() {
+fn at_every_system_call_of_a_cgroup_owner() {
     every_call("cgroup", Program::Library);
 }
 
+/// At every system call a killed owner of a subreaper job leaves nothing.
 #[test]
-fn at_every_system_call_a_killed_owner_of_a_subreaper_job_leaves_nothing() {
+fn at_every_system_call_of_a_subreaper_owner() {
     every_call("subreaper", Program::Library);
 }
 
+/// At every system call a killed onejob run with a cgroup leaves nothing.
 #[test]
-fn at_every_system_call_a_killed_onejob_run_with_a_cgroup_leaves_nothing() {
+fn at_every_system_call_of_run_with_cgroup() {
     every_call("cgroup", Program::Command);
 }
 
+/// At every system call a killed onejob run with a subreaper leaves nothing.
 #[test]
-fn at_every_system_call_a_killed_onejob_run_with_a_subreaper_leaves_nothing() {
+fn at_every_system_call_of_run_with_subreaper() {
     every_call("subreaper", Program::Command);
 }
 
@@ -90,7 +94,7 @@ struct Calls {
 }
 
 /// A whole life, to know what there is to be tried.
-fn census(strace: &Path, setting: Setting, program: Program) -> BTreeMap<String, Calls> {
+fn census(strace: &Path, setting: Environment, program: Program) -> BTreeMap<String, Calls> {
     let mut scene = Scene::new(setting);
     let log = scene.report.beside(".strace");
     let mut run = start(&mut scene, strace, program, &["-o", log.to_str().expect("UTF-8")]);
@@ -124,7 +128,7 @@ fn census(strace: &Path, setting: Setting, program: Program) -> BTreeMap<String,
 /// One life under strace and, if it was cut short, how long it took until nothing was left.
 fn live(
     strace: &Path,
-    setting: Setting,
+    setting: Environment,
     program: Program,
     inject: &[&str],
     name: &str,

@@ -4,7 +4,7 @@ use testkit::Bins;
 
 use crate::{
     driven::{Driven, odd_owner},
-    scene::{Scene, every_setting},
+    fixture::{Scene, every_setting},
 };
 
 const JOBS: usize = 20;
@@ -30,7 +30,7 @@ fn the_first_process_of_a_namespace_has_none() {
     if !rustix::process::geteuid().is_root() {
         return testkit::skip("only root can make a PID namespace with a /proc of its own");
     }
-    for setting in crate::scene::settings("subreaper") {
+    for setting in crate::fixture::settings("subreaper") {
         if setting.uid().is_some() {
             continue;
         }

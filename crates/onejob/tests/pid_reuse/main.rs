@@ -6,8 +6,8 @@
 //! it does have the number is proven by a plain `kill(2)`, which hits it.
 #![cfg(target_os = "linux")]
 
-mod innocent;
 mod space;
+mod unrelated;
 mod window;
 
 #[path = "../common/driven.rs"]
@@ -16,11 +16,11 @@ mod driven;
 use std::{process::Command as StdCommand, time::Duration};
 
 use driven::Driven;
-use innocent::{Innocent, await_free, kill};
 use onejob::{Command, Job, Mechanism, ProcessId, Signal, Stdio, stop_tree};
 use rustix::process::PidfdFlags;
 use space::{inside, inside_without};
-use testkit::{Bins, Cell, Owner, Report, Setting, eventually, proc};
+use testkit::{Bins, Environment, Owner, Report, Sandbox, eventually, proc};
+use unrelated::{Innocent, await_free, kill};
 
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -30,9 +30,10 @@ fn member() -> Command {
     command
 }
 
+/// Nothing reaches an innocent with a dead members number.
 #[test]
-fn nothing_reaches_an_innocent_with_a_dead_members_number() {
-    if inside("nothing_reaches_an_innocent_with_a_dead_members_number") {
+fn nothing_reaches_a_process_with_a_reused_pid() {
+    if inside("nothing_reaches_a_process_with_a_reused_pid") {
         spares_the_innocent();
     }
 }
@@ -40,9 +41,8 @@ fn nothing_reaches_an_innocent_with_a_dead_members_number() {
 /// Before Linux 6.9 pidfds have no inodes: an identity that is written down is a number and a time of
 /// start, which tells apart who was born at different ticks.
 #[test]
-fn without_inodes_of_pidfds_nothing_reaches_an_innocent_with_a_dead_members_number() {
-    const NAME: &str =
-        "without_inodes_of_pidfds_nothing_reaches_an_innocent_with_a_dead_members_number";
+fn nothing_reaches_a_reused_pid_without_inodes() {
+    const NAME: &str = "nothing_reaches_a_reused_pid_without_inodes";
     if inside_without(NAME, Some("pidfs")) {
         assert!(!has_inodes(), "the filter leaves them alone");
         spares_the_innocent();
@@ -73,7 +73,7 @@ fn spares_the_innocent() {
     let mut mechanisms = vec![Mechanism::Cgroup, Mechanism::Subreaper];
     // Says that it leaves them out.
     mechanisms.retain(|mechanism| {
-        Setting::here().iter().any(|setting| setting.mechanism() == mechanism.to_string())
+        Environment::here().iter().any(|setting| setting.mechanism() == mechanism.to_string())
     });
     for mechanism in mechanisms {
         let job = Job::builder().mechanism(mechanism).build().expect("a job");
@@ -115,13 +115,14 @@ fn spares_the_innocent() {
     }
 }
 
+/// The guards spare an innocent with their owners number.
 #[test]
-fn the_guards_spare_an_innocent_with_their_owners_number() {
-    if !inside("the_guards_spare_an_innocent_with_their_owners_number") {
+fn guards_with_a_reused_owner_pid() {
+    if !inside("guards_with_a_reused_owner_pid") {
         return;
     }
-    for setting in [Setting::CgroupRoot, Setting::SubreaperRoot] {
-        let (mut cell, report) = (Cell::new(setting), Report::new());
+    for setting in [Environment::CgroupRoot, Environment::SubreaperRoot] {
+        let (mut cell, report) = (Sandbox::new(setting), Report::new());
         let (mut owner, number) = follower(&mut cell);
         let daemon = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
         let guards = guards(&cell);
@@ -129,9 +130,9 @@ fn the_guards_spare_an_innocent_with_their_owners_number() {
         kill(number);
         let mut innocent = Innocent::with_number(number);
         assert!(proc::is_alive(daemon), "the guards stand still");
-        guards.iter().for_each(|pid| innocent::signal(*pid, rustix::process::Signal::CONT));
+        guards.iter().for_each(|pid| unrelated::signal(*pid, rustix::process::Signal::CONT));
         owner.end();
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
         innocent.is_untouched();
         innocent.dies_by_its_number();
     }
@@ -140,7 +141,7 @@ fn the_guards_spare_an_innocent_with_their_owners_number() {
 /// An owner that does not lead its process group: the number of a group that anybody is in, as the
 /// inner guard is in its owner's, is not given to a new process. A shell leads the group until its
 /// input ends: in a group that nobody leads from outside, who is stopped would be continued.
-fn follower(cell: &mut Cell) -> (Driven, i32) {
+fn follower(cell: &mut Sandbox) -> (Driven, i32) {
     let owner = Bins::get().owner();
     let mut shell = Driven::start(cell, "/bin/sh".as_ref(), |shell| {
         shell.args(["-c", "\"$0\"; read line; true"]).arg(owner);
@@ -150,10 +151,10 @@ fn follower(cell: &mut Cell) -> (Driven, i32) {
 }
 
 /// Both, in no particular order.
-fn guards(cell: &Cell) -> Vec<i32> {
+fn guards(cell: &Sandbox) -> Vec<i32> {
     eventually("two guards", || {
         let living = cell
-            .living()
+            .live()
             .into_iter()
             .filter(|living| living.stat.as_ref().is_some_and(|stat| stat.comm == "onejob-guard"));
         let guards: Vec<_> = living.map(|living| living.pid).collect();
@@ -161,17 +162,18 @@ fn guards(cell: &Cell) -> Vec<i32> {
     })
 }
 
+/// The sweep of an abandoned job spares innocents with all its numbers.
 #[test]
-fn the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers() {
-    if !inside("the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers") {
+fn abandoned_job_with_all_pids_reused() {
+    if !inside("abandoned_job_with_all_pids_reused") {
         return;
     }
-    let setting = Setting::CgroupRoot;
-    let (mut cell, report) = (Cell::new(setting), Report::new());
+    let setting = Environment::CgroupRoot;
+    let (mut cell, report) = (Sandbox::new(setting), Report::new());
     let (mut owner, number) = follower(&mut cell);
     let member = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
     owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), report.arg()));
-    let abandoned = report.player(&cell, "sleeper").pid;
+    let abandoned = report.helper(&cell, "sleeper").pid;
     let mut numbers = guards(&cell);
     numbers.extend([number, member]);
     proc::stop_together(&numbers);
@@ -183,14 +185,15 @@ fn the_sweep_of_an_abandoned_job_spares_innocents_with_all_its_numbers() {
     await_free(abandoned);
     owner.end();
     next.end();
-    cell.awaits_desertion(|_| false);
+    cell.wait_until_empty(|_| false);
     innocents.iter_mut().for_each(Innocent::is_untouched);
     innocents.into_iter().for_each(Innocent::dies_by_its_number);
 }
 
+/// Onejob kill spares an innocent that takes the roots number before it is held.
 #[test]
-fn onejob_kill_spares_an_innocent_that_takes_the_roots_number_before_it_is_held() {
-    if !inside("onejob_kill_spares_an_innocent_that_takes_the_roots_number_before_it_is_held") {
+fn onejob_kill_with_a_reused_root_pid() {
+    if !inside("onejob_kill_with_a_reused_root_pid") {
         return;
     }
     window::in_time(|| {
@@ -214,9 +217,10 @@ fn onejob_kill_spares_an_innocent_that_takes_the_roots_number_before_it_is_held(
     });
 }
 
+/// Onejob kill spares an innocent that takes a descendants number.
 #[test]
-fn onejob_kill_spares_an_innocent_that_takes_a_descendants_number() {
-    if !inside("onejob_kill_spares_an_innocent_that_takes_a_descendants_number") {
+fn onejob_kill_with_a_reused_descendant_pid() {
+    if !inside("onejob_kill_with_a_reused_descendant_pid") {
         return;
     }
     window::in_time(|| {

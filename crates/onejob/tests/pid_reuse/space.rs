@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Bystanders, Cell, DEADLINE, Setting, scratch_dir, skip};
+use testkit::{Bins, Bystanders, DEADLINE, Environment, Sandbox, scratch_dir, skip};
 
 const INSIDE: &str = "ONEJOB_TEST_INSIDE";
 
@@ -22,7 +22,7 @@ pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
     if env::var_os(INSIDE).is_some_and(|name| name == test) {
         return true;
     }
-    let of_root = Setting::here().into_iter().find(|setting| !setting.is_ordinary());
+    let of_root = Environment::here().into_iter().find(|setting| !setting.is_ordinary());
     let Some(setting) = of_root else {
         eprintln!("SKIPPED: only root can choose the numbers of new processes");
         return false;
@@ -31,7 +31,7 @@ pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
         skip("this kernel has no ns_last_pid (CONFIG_CHECKPOINT_RESTORE)");
         return false;
     }
-    let mut cell = Cell::new(setting);
+    let mut cell = Sandbox::new(setting);
     let bins = Bins::get();
     let dir = scratch_dir();
     let output = dir.join("output");

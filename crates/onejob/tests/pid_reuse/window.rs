@@ -7,12 +7,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use testkit::{Answer, Bins, Cell, Owner, Report, Setting, eventually, proc, scratch_dir, skip};
+use testkit::{
+    Bins, Environment, Owner, Reply, Report, Sandbox, eventually, proc, scratch_dir, skip,
+};
 
 use crate::{
     driven::{Driven, odd_owner},
-    innocent::{Innocent, Parent, await_free, kill},
     space::inside,
+    unrelated::{Innocent, Parent, await_free, kill},
 };
 
 /// How long each of the calls is held up.
@@ -98,15 +100,15 @@ pub(crate) fn in_time(play: impl Fn() -> bool) {
 #[track_caller]
 pub(crate) fn daemon(
     ask: &mut dyn FnMut(&str) -> String,
-    setting: Setting,
-    cell: &Cell,
+    setting: Environment,
+    cell: &Sandbox,
     report: &Report,
 ) -> i32 {
     report.go();
     ask(&format!("new {}", setting.mechanism()));
     ask(&format!("spawn {} daemon {}", Bins::get().actor().display(), report.arg()));
     ask("child-wait");
-    let daemon = report.player(cell, "escapee");
+    let daemon = report.helper(cell, "escapee");
     eventually("an orphan", || (Some(daemon.stat().ppid) != daemon.starter).then_some(()));
     daemon.pid
 }
@@ -123,35 +125,40 @@ pub(crate) fn careless_parent() -> (Child, i32) {
 }
 
 /// The daemon dies while the owner, busy with `request`, is about to open its number.
-fn held_up_at_a_look(setting: Setting, request: &str, judge: impl Fn(i32, Answer)) {
+fn held_up_at_a_look(setting: Environment, request: &str, judge: impl Fn(i32, Reply)) {
     held_up(setting, request, "pidfd_open", |number| format!("({number},"), judge);
 }
 
 /// The daemon dies while the owner, busy with `request`, is about to send it `signal`.
-fn held_up_at_a_signal(setting: Setting, request: &str, signal: &str, judge: impl Fn(i32, Answer)) {
+fn held_up_at_a_signal(
+    setting: Environment,
+    request: &str,
+    signal: &str,
+    judge: impl Fn(i32, Reply),
+) {
     held_up(setting, request, "pidfd_send_signal", |_| format!(", {signal},"), judge);
 }
 
 /// The daemon dies while the owner, busy with `request`, stands at the entry of `call`.
 fn held_up(
-    setting: Setting,
+    setting: Environment,
     request: &str,
     call: &str,
     words: impl Fn(i32) -> String,
-    judge: impl Fn(i32, Answer),
+    judge: impl Fn(i32, Reply),
 ) {
     in_time(|| {
-        let (mut cell, report) = (Cell::new(setting), Report::new());
+        let (mut cell, report) = (Sandbox::new(setting), Report::new());
         let mut owner = Owner::start(&mut cell, setting);
         let number = daemon(&mut |request| owner.ok(request), setting, &cell, &report);
         let slow = Slow::attach(owner.pid, call);
         let words = words(number);
-        owner.tell(request);
+        owner.send(request);
         slow.awaits(&words, 1);
         kill(number);
         let mut innocent = Innocent::with_number(number);
         let in_time = !slow.is_past(&words, 1);
-        let answer = owner.answer(request);
+        let answer = owner.receive(request);
         drop(slow);
         judge(number, answer);
         owner.end();
@@ -161,9 +168,10 @@ fn held_up(
     });
 }
 
+/// A signal spares an innocent that takes a members number inside the call.
 #[test]
-fn a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
-    let name = "a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call";
+fn signal_with_a_pid_reused_inside_the_call() {
+    let name = "signal_with_a_pid_reused_inside_the_call";
     every_setting(name, |setting| {
         let nobody = |_, answer| assert_eq!(answer, Ok("0".into()));
         held_up_at_a_look(setting, "signal TERM", nobody);
@@ -171,24 +179,26 @@ fn a_signal_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
     });
 }
 
+/// A stop spares an innocent that takes a members number inside the call.
 #[test]
-fn a_stop_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
-    let name = "a_stop_spares_an_innocent_that_takes_a_members_number_inside_the_call";
+fn stop_with_a_pid_reused_inside_the_call() {
+    let name = "stop_with_a_pid_reused_inside_the_call";
     every_setting(name, |setting| {
-        let empty = |_, answer: Answer| drop(answer.expect("an empty job"));
+        let empty = |_, answer: Reply| drop(answer.expect("an empty job"));
         held_up_at_a_look(setting, "stop 1000", empty);
         held_up_at_a_signal(setting, "stop 1000", "SIGTERM", empty);
     });
 }
 
+/// A kill spares an innocent that takes a members number inside the call.
 #[test]
-fn a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
-    let name = "a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call";
+fn kill_with_a_pid_reused_inside_the_call() {
+    let name = "kill_with_a_pid_reused_inside_the_call";
     // A cgroup is killed without a look at any number.
-    let numbers = |setting: &Setting| setting.mechanism() == "subreaper";
+    let numbers = |setting: &Environment| setting.mechanism() == "subreaper";
     every_setting(name, |setting| {
         if numbers(&setting) {
-            let empty = |_, answer: Answer| drop(answer.expect("an empty job"));
+            let empty = |_, answer: Reply| drop(answer.expect("an empty job"));
             held_up_at_a_look(setting, "kill", empty);
             held_up_at_a_signal(setting, "kill", "SIGKILL", empty);
         }
@@ -197,16 +207,15 @@ fn a_kill_spares_an_innocent_that_takes_a_members_number_inside_the_call() {
 
 /// Whoever is found below a number has it as its parent's, whosever that is by then.
 #[test]
-fn an_innocents_child_is_spared_when_the_innocent_takes_a_members_number_inside_the_call() {
-    let name =
-        "an_innocents_child_is_spared_when_the_innocent_takes_a_members_number_inside_the_call";
+fn child_of_a_process_with_a_reused_pid() {
+    let name = "child_of_a_process_with_a_reused_pid";
     if !is_ready(name) {
         return;
     }
     for request in ["kill", "signal TERM"] {
         in_time(|| {
-            let setting = Setting::SubreaperRoot;
-            let mut cell = Cell::new(setting);
+            let setting = Environment::SubreaperRoot;
+            let mut cell = Sandbox::new(setting);
             let mut owner = Owner::start(&mut cell, setting);
             owner.new_job();
             let member = Bins::get().actor().display().to_string();
@@ -217,12 +226,12 @@ fn an_innocents_child_is_spared_when_the_innocent_takes_a_members_number_inside_
             // It is held by then, and its children are about to be looked at.
             let slow = Slow::attach(owner.pid, "statx");
             let look = format!("\"{number}/task\"");
-            owner.tell(request);
+            owner.send(request);
             slow.awaits(&look, 1);
             kill(number);
             let mut innocent = Parent::with_number(number);
             let in_time = !slow.is_past(&look, 1);
-            owner.answer(request).expect("a job");
+            owner.receive(request).expect("a job");
             drop(slow);
             owner.ok("kill");
             owner.end();
@@ -232,9 +241,10 @@ fn an_innocents_child_is_spared_when_the_innocent_takes_a_members_number_inside_
     }
 }
 
+/// A list leaves out an innocent that takes a members number inside the call.
 #[test]
-fn a_list_leaves_out_an_innocent_that_takes_a_members_number_inside_the_call() {
-    let name = "a_list_leaves_out_an_innocent_that_takes_a_members_number_inside_the_call";
+fn list_with_a_pid_reused_inside_the_call() {
+    let name = "list_with_a_pid_reused_inside_the_call";
     every_setting(name, |setting| {
         held_up_at_a_look(setting, "list", |number, answer| {
             let members = testkit::numbers(&answer.expect("a list"));
@@ -243,9 +253,9 @@ fn a_list_leaves_out_an_innocent_that_takes_a_members_number_inside_the_call() {
     });
 }
 
-fn every_setting(test: &str, play: impl Fn(Setting)) {
+fn every_setting(test: &str, play: impl Fn(Environment)) {
     if is_ready(test) {
-        [Setting::CgroupRoot, Setting::SubreaperRoot].into_iter().for_each(play);
+        [Environment::CgroupRoot, Environment::SubreaperRoot].into_iter().for_each(play);
     }
 }
 
@@ -259,16 +269,17 @@ fn is_ready(test: &str) -> bool {
     inside(&format!("{module}::{test}"))
 }
 
+/// Adopt gives back an innocent that takes the number inside the call.
 #[test]
-fn adopt_gives_back_an_innocent_that_takes_the_number_inside_the_call() {
-    if !is_ready("adopt_gives_back_an_innocent_that_takes_the_number_inside_the_call") {
+fn adopt_with_a_pid_reused_inside_the_call() {
+    if !is_ready("adopt_with_a_pid_reused_inside_the_call") {
         return;
     }
     // Before the process is held, and after: when its number is being written.
     for (call, nth) in [("pidfd_open", 2), ("write", 1)] {
         in_time(|| {
-            let setting = Setting::CgroupRoot;
-            let mut cell = Cell::new(setting);
+            let setting = Environment::CgroupRoot;
+            let mut cell = Sandbox::new(setting);
             let mut owner = Owner::start(&mut cell, setting);
             owner.new_job();
             let mut stray = Command::new(Bins::get().actor());
@@ -278,13 +289,13 @@ fn adopt_gives_back_an_innocent_that_takes_the_number_inside_the_call() {
             let slow = Slow::attach(owner.pid, call);
             let look =
                 if call == "write" { format!("\"{number}\"") } else { format!("({number},") };
-            owner.tell(&format!("adopt {number}"));
+            owner.send(&format!("adopt {number}"));
             slow.awaits(&look, nth);
             kill(number);
             stray.wait().expect("our child");
             let mut innocent = Innocent::with_number(number);
             let in_time = !slow.is_past(&look, nth);
-            let error = owner.answer("adopt").expect_err("the process is gone");
+            let error = owner.receive("adopt").expect_err("the process is gone");
             drop(slow);
             assert!(error.starts_with("stale"), "{error}");
             let home = fs::read_to_string("/proc/self/cgroup").expect("readable");
@@ -299,13 +310,14 @@ fn adopt_gives_back_an_innocent_that_takes_the_number_inside_the_call() {
     }
 }
 
+/// Stop tree spares an innocent that takes a descendants number inside the call.
 #[test]
-fn stop_tree_spares_an_innocent_that_takes_a_descendants_number_inside_the_call() {
-    if !is_ready("stop_tree_spares_an_innocent_that_takes_a_descendants_number_inside_the_call") {
+fn stop_tree_with_a_descendant_pid_reused() {
+    if !is_ready("stop_tree_with_a_descendant_pid_reused") {
         return;
     }
     in_time(|| {
-        let mut cell = Cell::new(Setting::CgroupRoot);
+        let mut cell = Sandbox::new(Environment::CgroupRoot);
         let (mut root, child) = careless_parent();
         let mut stopper = Driven::start(&mut cell, &odd_owner(), |stopper| {
             stopper.args(["stop-tree", &root.id().to_string()]);
@@ -327,13 +339,14 @@ fn stop_tree_spares_an_innocent_that_takes_a_descendants_number_inside_the_call(
     });
 }
 
+/// Stop tree spares an innocent that takes the roots number inside the call.
 #[test]
-fn stop_tree_spares_an_innocent_that_takes_the_roots_number_inside_the_call() {
-    if !is_ready("stop_tree_spares_an_innocent_that_takes_the_roots_number_inside_the_call") {
+fn stop_tree_with_the_root_pid_reused() {
+    if !is_ready("stop_tree_with_the_root_pid_reused") {
         return;
     }
     in_time(|| {
-        let mut cell = Cell::new(Setting::CgroupRoot);
+        let mut cell = Sandbox::new(Environment::CgroupRoot);
         let (mut root, child) = careless_parent();
         let number = root.id() as i32;
         let mut stopper = Driven::start(&mut cell, &odd_owner(), |stopper| {
@@ -359,14 +372,15 @@ fn stop_tree_spares_an_innocent_that_takes_the_roots_number_inside_the_call() {
     });
 }
 
+/// A guard spares an innocent that takes a members number while it ends the job.
 #[test]
-fn a_guard_spares_an_innocent_that_takes_a_members_number_while_it_ends_the_job() {
-    if !is_ready("a_guard_spares_an_innocent_that_takes_a_members_number_while_it_ends_the_job") {
+fn guard_ending_a_job_with_a_pid_reused() {
+    if !is_ready("guard_ending_a_job_with_a_pid_reused") {
         return;
     }
     in_time(|| {
-        let setting = Setting::SubreaperRoot;
-        let mut cell = Cell::new(setting);
+        let setting = Environment::SubreaperRoot;
+        let mut cell = Sandbox::new(setting);
         let mut owner = Owner::start(&mut cell, setting);
         owner.new_job();
         let guards = crate::guards(&cell);
@@ -384,12 +398,12 @@ fn a_guard_spares_an_innocent_that_takes_a_members_number_while_it_ends_the_job(
         let child = eventually("a child of the member", || proc::children(member).first().copied());
         let slow = Slow::attach(inner, "pidfd_open");
         let look = format!("pidfd_open({child},");
-        owner.murder();
+        owner.kill();
         slow.awaits(&look, 1);
         kill(child);
         let mut innocent = Innocent::with_number(child);
         let in_time = !slow.is_past(&look, 1);
-        cell.awaits_desertion(|_| false);
+        cell.wait_until_empty(|_| false);
         drop(slow);
         innocent.is_untouched();
         innocent.dies_by_its_number();

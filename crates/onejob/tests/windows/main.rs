@@ -67,8 +67,9 @@ fn a_list_grows_until_everybody_is_on_it() {
 const LIFE: [&str; 7] =
     ["new", "setsid", "daemon-grandchild", "hoppers", "list", "stop 20", "drop"];
 
+/// At fifty random moments a terminated owner leaves nothing.
 #[test]
-fn at_fifty_random_moments_a_terminated_owner_leaves_nothing() {
+fn random_terminations_of_the_owner() {
     let request = |word: &str, report: &testkit::Report| match word {
         "new" => "new job-object".to_owned(),
         "setsid" | "daemon-grandchild" | "hoppers" => {
@@ -78,9 +79,9 @@ fn at_fifty_random_moments_a_terminated_owner_leaves_nothing() {
     };
     let (mut with_members, mut random) = (0, 0x2545_f491_u32);
     for death in 0..50 {
-        let mut cell = testkit::Cell::new(testkit::Setting::JobObject);
+        let mut cell = testkit::Sandbox::new(testkit::Environment::JobObject);
         let report = testkit::Report::new();
-        let mut owner = testkit::Owner::start(&mut cell, testkit::Setting::JobObject);
+        let mut owner = testkit::Owner::start(&mut cell, testkit::Environment::JobObject);
         let mut bystanders = testkit::Bystanders::beside(&cell, owner.group());
         LIFE.iter().for_each(|word| owner.tell(&request(word, &report)));
         for word in &LIFE[..death % LIFE.len()] {
@@ -120,8 +121,9 @@ fn an_outer_job_takes_the_inner_one_down() {
     eventually("the inner job's end", || players.iter().all(|it| !it.lives()).then_some(()));
 }
 
+/// A named job is opened by another process and dies with its owner.
 #[test]
-fn a_named_job_is_opened_by_another_process_and_dies_with_its_owner() {
+fn named_job_opened_by_another_process() {
     let report = Report::new();
     let name = format!("test{}", std::process::id());
     let mut owner = outsider(&format!("holder-{name}"), &report.0).spawn().expect("an owner");
@@ -150,8 +152,9 @@ fn a_named_job_is_opened_by_another_process_and_dies_with_its_owner() {
     drop((member, view));
 }
 
+/// A listed job is found and its notes are read also after its end.
 #[test]
-fn a_listed_job_is_found_and_its_notes_are_read_also_after_its_end() {
+fn listed_job_and_its_notes_after_the_end() {
     let listed = |id: &str| onejob::jobs().expect("a list").any(|it| it.id == id);
     assert!(Job::new().expect("a job").id().is_none(), "not listed");
     let job = Job::builder().listed().note("first").build().expect("a job");
@@ -161,11 +164,11 @@ fn a_listed_job_is_found_and_its_notes_are_read_also_after_its_end() {
     assert_eq!(view.note().expect("readable").as_deref(), Some("first"));
     job.set_note("second").expect("written");
     assert!(view.set_note("x").expect_err("a view").is_unsupported());
-    assert!(job.wait_over(None).expect_err("the owner").is_unsupported());
+    assert!(job.wait_closed(None).expect_err("the owner").is_unsupported());
     assert!(job.set_note(&"x".repeat(1 << 20)).expect_err("too long").is_invalid_input());
-    assert!(!view.wait_over(Some(Duration::from_millis(50))).expect("observable"));
+    assert!(!view.wait_closed(Some(Duration::from_millis(50))).expect("observable"));
     thread::scope(|scope| {
-        let waiter = scope.spawn(|| view.wait_over(None));
+        let waiter = scope.spawn(|| view.wait_closed(None));
         thread::sleep(Duration::from_millis(50));
         drop(job);
         assert!(waiter.join().expect("no panic").expect("waited"));
@@ -209,7 +212,7 @@ fn a_job_that_we_have_no_right_to_is_not_opened() {
 #[test]
 fn a_window_of_a_member_is_asked_to_close() {
     // Under Wine the desktop's process is a child of the first who asks for a window: not of a member.
-    drop(testkit::Cell::new(testkit::Setting::JobObject));
+    drop(testkit::Sandbox::new(testkit::Environment::JobObject));
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let mut window = job.spawn(player("window", &report.0)).expect("a member");
     report.players("window", 1);
@@ -241,8 +244,9 @@ fn a_released_job_lives_on() {
     member.terminate();
 }
 
+/// An adopted process and what it starts are members.
 #[test]
-fn an_adopted_process_and_what_it_starts_are_members() {
+fn adopted_process_and_its_children_are_members() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let mut child = outsider("crowd-3", &report.0).spawn().expect("a process");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("adopted");
@@ -256,8 +260,9 @@ fn an_adopted_process_and_what_it_starts_are_members() {
     report.pids("sleeper").into_iter().filter_map(Held::open).for_each(|it| it.terminate());
 }
 
+/// A frozen job does not run and can be thawed and killed.
 #[test]
-fn a_frozen_job_does_not_run_and_can_be_thawed_and_killed() {
+fn frozen_job_can_be_thawed_and_killed() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     job.spawn(player("busy", &report.0)).expect("a member");
     let count = report
@@ -280,8 +285,9 @@ fn a_frozen_job_does_not_run_and_can_be_thawed_and_killed() {
     let _ = fs::remove_file(count);
 }
 
+/// A wait ends with the last member and a timeout is exact.
 #[test]
-fn a_wait_ends_with_the_last_member_and_a_timeout_is_exact() {
+fn wait_ends_with_the_last_member_or_timeout() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     job.wait().expect("nobody to wait for");
     job.spawn(player("orphan-parent", &report.0)).expect("a member");
@@ -297,8 +303,9 @@ fn a_wait_ends_with_the_last_member_and_a_timeout_is_exact() {
     assert!(job.is_empty().expect("observable"));
 }
 
+/// A tree below a process is stopped without a job.
 #[test]
-fn a_tree_below_a_process_is_stopped_without_a_job() {
+fn stop_tree_without_a_job() {
     let (_bystander, report) = (Bystander::new(), Report::new());
     let mut root = outsider("generation-1", &report.0).spawn().expect("a tree");
     let players = report.players("generation", 4);
@@ -319,7 +326,7 @@ fn what_is_promised_and_what_cannot_be_asked_for() {
     let sealed = Job::builder().require(Containment::Sealed).build().expect_err("not to be had");
     assert!(sealed.is_unmet_requirement(), "{sealed}");
     assert!(job.signal(Signal::HUP).expect_err("no signals").is_unsupported());
-    let rungs = onejob::survey();
+    let rungs = onejob::probe_mechanisms();
     assert!(rungs.len() == 1 && rungs[0].guarantees.is_some(), "{rungs:?}");
     if rungs[0].reason.contains("Wine") {
         let error = Job::builder().memory_max(1 << 30).build().expect_err("Wine ignores it");

@@ -37,8 +37,9 @@ fn output(job: &Job, command: &mut Command) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Awkward arguments the environment and the directory arrive as with std.
 #[test]
-fn awkward_arguments_the_environment_and_the_directory_arrive_as_with_std() {
+fn arguments_environment_directory_match_std() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let folder = std::env::temp_dir();
     let mut ours = player("echo", &report.0);
@@ -55,8 +56,9 @@ fn awkward_arguments_the_environment_and_the_directory_arrive_as_with_std() {
     assert!(stds.contains("🦀") && stds.contains("wert") && !stds.contains("\"TEMP\""), "{stds}");
 }
 
+/// Batch files get their arguments as with std and refuse line breaks.
 #[test]
-fn batch_files_get_their_arguments_as_with_std_and_refuse_line_breaks() {
+fn batch_file_arguments_match_std() {
     let job = Job::new().expect("a job");
     let script = std::env::temp_dir().join(format!("onejob {} args.bat", std::process::id()));
     fs::write(&script, "@echo off\r\necho [%1] [%2] [%3]\r\nexit /b 7\r\n").expect("a script");
@@ -91,8 +93,9 @@ fn every_exit_code_arrives_whole() {
     }
 }
 
+/// What cannot be started is an error as with std and leaves nothing.
 #[test]
-fn what_cannot_be_started_is_an_error_as_with_std_and_leaves_nothing() {
+fn spawn_errors_match_std() {
     let job = Job::new().expect("a job");
     let dir = std::env::temp_dir();
     let text = dir.join(format!("onejob-{}.exe", std::process::id()));
@@ -117,8 +120,9 @@ fn what_cannot_be_started_is_an_error_as_with_std_and_leaves_nothing() {
     let _ = fs::remove_file(text);
 }
 
+/// A child is inside at its first instruction and inherits no handle of ours.
 #[test]
-fn a_child_is_inside_at_its_first_instruction_and_inherits_no_handle_of_ours() {
+fn child_is_inside_from_its_first_instruction() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let seen = |report: &Report| report.lines().last().cloned().unwrap_or_default();
     job.spawn(player("inside", &report.0)).expect("started").wait().expect("a status");

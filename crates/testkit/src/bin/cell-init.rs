@@ -16,7 +16,7 @@ use std::{
     ptr,
 };
 
-use testkit::{CELL_GO as GO, mortal};
+use testkit::{CELL_GO as GO, lifetime_limit};
 
 fn main() {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
@@ -111,7 +111,7 @@ fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -
     // SAFETY: alarm takes no pointer; the handler only ends the process.
     unsafe {
         libc::signal(libc::SIGALRM, end as *const () as libc::sighandler_t);
-        libc::alarm(2 * mortal::LIFETIME_SECONDS as u32);
+        libc::alarm(2 * lifetime_limit::LIFETIME_SECONDS as u32);
     }
     mount_proc()?;
     let quiet = actor.arg("sleep").arg("/dev/null").stdin(Stdio::null()).stdout(Stdio::null());

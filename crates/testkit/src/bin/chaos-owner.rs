@@ -14,7 +14,7 @@ use std::{
 };
 
 use onejob::{Child, Command, Error, Job, JobBuilder, Limits, ProcessId, Signal, Stdio};
-use testkit::mortal;
+use testkit::lifetime_limit;
 
 type Answer = Result<String, String>;
 
@@ -32,7 +32,7 @@ struct Owner {
 }
 
 fn main() {
-    mortal::bound(2 * mortal::LIFETIME_SECONDS);
+    lifetime_limit::apply(2 * lifetime_limit::LIFETIME_SECONDS);
     println!("+ {}", process::id());
     let owner = Owner::default();
     for line in io::stdin().lock().lines().map_while(Result::ok) {

@@ -16,7 +16,7 @@ fn main() {}
 
 #[cfg(target_os = "linux")]
 fn main() {
-    testkit::mortal::bound(2 * testkit::mortal::LIFETIME_SECONDS);
+    testkit::lifetime_limit::apply(2 * testkit::lifetime_limit::LIFETIME_SECONDS);
     linux::main();
 }
 

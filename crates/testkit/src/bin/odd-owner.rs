@@ -27,10 +27,10 @@ use std::{
 };
 
 use onejob::{Job, ProcessId, Signal, stop_tree};
-use testkit::mortal;
+use testkit::lifetime_limit;
 
 fn main() {
-    mortal::bound(2 * mortal::LIFETIME_SECONDS);
+    lifetime_limit::apply(2 * lifetime_limit::LIFETIME_SECONDS);
     let args: Vec<_> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["exec", mechanism, actor, report] => exec(mechanism, actor, report),

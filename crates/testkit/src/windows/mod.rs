@@ -1,6 +1,6 @@
 //! The judges of Windows: everything asked of the kernel directly, nothing of onejob.
 
-pub(crate) mod cell;
-pub mod mortal;
+pub(crate) mod environment;
+pub mod lifetime_limit;
 pub mod proc;
-pub(crate) mod setting;
+pub(crate) mod sandbox;

@@ -128,7 +128,7 @@ pub fn group(_: i32) -> i32 {
 }
 
 /// Asks an actor to end.
-pub fn ask(pid: i32) {
+pub fn terminate(pid: i32) {
     if let Some(request) = Request::to(pid) {
         request.make();
     }

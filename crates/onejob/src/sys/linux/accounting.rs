@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    floor::call::{self, Errno},
-    hierarchy::read_text,
-    identity, read_proc,
+    identity,
+    job_root::read_text,
+    nostd::call::{self, Errno},
+    read_proc,
 };
 use crate::{Error, ProcessId, Result, Stats, StopReason};
 
@@ -151,7 +152,7 @@ pub(super) fn reason(used: &Stats) -> StopReason {
     } else if used.processes_refused.unwrap_or(0) > 0 {
         StopReason::Processes
     } else {
-        StopReason::Asked
+        StopReason::Requested
     }
 }
 

@@ -3,7 +3,7 @@
 //! What cannot be read here is not passed on: a kernel without such a setting, or a seccomp filter.
 
 use super::{
-    floor::{
+    nostd::{
         attributes::{
             Attribute, COREDUMP_FILTER, IO_PRIORITY, KINDS, OOM_SCORE_ADJ, PERSONALITY,
             SCHEDULING_BYTES, Scheduling, THP_DISABLE, TIMER_SLACK,
@@ -131,7 +131,7 @@ fn halves(word: u64) -> [u32; 2] {
 }
 
 fn word([first, second]: [u32; 2]) -> u64 {
-    super::plan::pair(first, second)
+    super::exec_request::pair(first, second)
 }
 
 /// A set of CPUs as `/proc/PID/status` prints it: 32 in a group, the highest first.

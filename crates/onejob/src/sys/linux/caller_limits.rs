@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::floor::{
+use super::nostd::{
     call::Errno,
     rlimit::{self, AS, DATA, FSIZE, NOFILE, NPROC, STACK, UNLIMITED},
 };

@@ -18,53 +18,54 @@ use std::{
 use rustix::fs::{XattrFlags, fsetxattr};
 
 use super::{
-    PATIENCE, accounting,
-    budget::Budget,
-    floor::{
+    KILL_TIMEOUT, accounting,
+    cpu_time::CpuTimeLimit,
+    dropped_children, has_passed,
+    job_root::{self, GuardBaseline, JobRoot, is_gone, write_text},
+    limits as files,
+    members::{self, EmptyEventGrace, Members, Pauses},
+    milliseconds_until,
+    nostd::{
         boost::is_crowd,
         call::{self, Errno, POLLIN, PollFd},
         cgroup::{self as floor, Events, RELEASED},
         proc::Proc,
     },
-    hierarchy::{self, Base, Remote, is_gone, write_text},
-    is_past, limits as files,
-    members::{self, Hasty, Members, Pauses},
-    milliseconds_until,
-    registry::{Card, Record},
+    registry::{Record, RecordHeader},
     spawn::{self, Memory},
-    unwaited, wait_for,
+    wait_for,
 };
 use crate::{
     Accounting, Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
     Resources, Result, Signal, Stats, StopReason,
-    job::{Around, Spec},
+    job::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::Mechanism,
 };
 
 pub(crate) struct Cgroup {
-    base: Arc<Base>,
+    base: Arc<JobRoot>,
     /// Which one of the owner's, and how many cgroups it has had.
     number: u32,
     had: AtomicU32,
-    around: Around,
+    around: Enclosure,
     /// The cgroups there are: the last one takes new members unless it was killed; others were, or are
     /// frozen around a caller who has left them.
-    cgroups: Mutex<Vec<Arc<hierarchy::Cgroup>>>,
+    cgroups: Mutex<Vec<Arc<job_root::Cgroup>>>,
     frozen: AtomicBool,
     /// What the members of cgroups that are gone had used. Apart, for it is large.
-    spent: Box<Mutex<Stats>>,
+    retired_stats: Box<Mutex<Stats>>,
     limits: Mutex<Limits>,
     /// Of the cgroup that takes new members: there is no other one in a job that has this.
-    budget: Mutex<Option<Budget>>,
+    budget: Mutex<Option<CpuTimeLimit>>,
     record: Option<Record>,
     released: bool,
 }
 
 impl Cgroup {
-    pub(super) fn new(spec: &Spec) -> Result<Cgroup> {
-        let base = Base::current(spec.limits.resources(), spec.around)?;
-        base.enable(spec.limits.resources()).map_err(hierarchy::unavailable)?;
+    pub(super) fn new(spec: &JobSpec) -> Result<Cgroup> {
+        let base = JobRoot::current(spec.limits.resources(), spec.around)?;
+        base.enable(spec.limits.resources()).map_err(job_root::unavailable)?;
         if spec.account {
             base.account();
         }
@@ -75,7 +76,7 @@ impl Cgroup {
             around: spec.around,
             cgroups: Mutex::default(),
             frozen: AtomicBool::new(false),
-            spent: Box::default(),
+            retired_stats: Box::default(),
             limits: Mutex::new(spec.limits),
             budget: Mutex::default(),
             record: None,
@@ -83,11 +84,11 @@ impl Cgroup {
         };
         let first = job.current().map_err(|error| {
             job.base.forget();
-            hierarchy::unavailable(error)
+            job_root::unavailable(error)
         })?;
         let begun = job.publish(spec).and_then(|()| match spec.around {
-            Around::Others => Ok(()),
-            Around::Caller => job.move_caller_to(&first),
+            Enclosure::None => Ok(()),
+            Enclosure::Caller => job.move_caller_to(&first),
         });
         match begun {
             Ok(()) => Ok(job),
@@ -99,61 +100,61 @@ impl Cgroup {
     }
 
     /// Makes the job known if it is to be: with a name it must be possible. One guard stands then.
-    fn publish(&mut self, spec: &Spec) -> Result<()> {
+    fn publish(&mut self, spec: &JobSpec) -> Result<()> {
         let guards = self.base.guards();
-        if spec.around == Around::Caller {
-            guards.confirm()?;
+        if spec.around == Enclosure::Caller {
+            guards.wait_ready()?;
         }
         if spec.is_listed() {
             let (id, proc) = (self.base.id_of(self.number), Proc::open().ok());
-            let card = Card {
+            let card = RecordHeader {
                 name: spec.name.clone(),
                 base: Some(self.base.path().to_owned()),
-                ..Card::new(id, crate::Mechanism::Cgroup, spec.around, proc.as_ref())?
+                ..RecordHeader::new(id, crate::Mechanism::Cgroup, spec.around, proc.as_ref())?
             };
             let note = spec.note.as_deref();
             self.record =
                 spec.published(Record::publish(self.base.registry(), card, note, |card| {
-                    guards.arrive()?;
-                    card.guards = guards.known();
+                    guards.wait_exec()?;
+                    card.guards = guards.known_ids();
                     Ok(())
                 }))?;
         }
-        guards.arrive()
+        guards.wait_exec()
     }
 
     /// Whoever finds the job is to see who guards it. They greet while the first member starts.
-    fn name_guards(&self) {
+    fn record_guards(&self) {
         self.base.look_at_guards();
         if let Some(record) = self.record.as_ref().filter(|record| !record.names_guards()) {
             record.name_guards(self.base.guards().ids());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<hierarchy::Cgroup>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<job_root::Cgroup>>> {
         self.cgroups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self) -> Vec<Arc<hierarchy::Cgroup>> {
+    fn all(&self) -> Vec<Arc<job_root::Cgroup>> {
         self.lock().clone()
     }
 
-    fn take(&self) -> Vec<Arc<hierarchy::Cgroup>> {
+    fn take(&self) -> Vec<Arc<job_root::Cgroup>> {
         std::mem::take(&mut self.lock())
     }
 
     /// The cgroup for new members, made anew if the last one was killed.
-    fn current(&self) -> Result<Arc<hierarchy::Cgroup>> {
+    fn current(&self) -> Result<Arc<job_root::Cgroup>> {
         let mut cgroups = self.lock();
-        self.retire(&mut cgroups);
-        if self.has_spent_its_time() {
+        self.reclaim_killed(&mut cgroups);
+        if self.cpu_time_exhausted() {
             return Err(spent());
         }
         if let Some(current) = cgroups.last().filter(|last| !last.is_killed()) {
             return Ok(current.clone());
         }
         let fresh = Arc::new(self.make()?);
-        if let Err(error) = self.watch_budget(&fresh) {
+        if let Err(error) = self.watch_cpu_time(&fresh) {
             let _ = call::rmdirat(self.base.dir().as_raw_fd(), &fresh.name);
             return Err(error);
         }
@@ -162,62 +163,65 @@ impl Cgroup {
     }
 
     /// Has a guard watch what is left of the CPU time, if that is limited.
-    fn watch_budget(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
+    fn watch_cpu_time(&self, cgroup: &job_root::Cgroup) -> Result<()> {
         let most = self.limits.lock().unwrap_or_else(PoisonError::into_inner).cpu_time_max;
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         *budget = None;
         if let Some(most) = most {
-            let used = accounting::cpu_time(&self.past());
-            let guards = self.base.guards_that_answer()?;
+            let used = accounting::cpu_time(&self.retired_usage());
+            let guards = self.base.serving_guards()?;
             let left = most.saturating_sub(used);
-            *budget = Some(Budget::watch(&guards, cgroup.dir.as_fd(), left)?);
+            *budget = Some(CpuTimeLimit::watch(&guards, cgroup.dir.as_fd(), left)?);
         }
         Ok(())
     }
 
-    fn has_spent_its_time(&self) -> bool {
+    fn cpu_time_exhausted(&self) -> bool {
         let most = self.limits.lock().unwrap_or_else(PoisonError::into_inner).cpu_time_max;
         let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_spent = budget.as_ref().is_some_and(Budget::is_spent);
-        is_spent || most.is_some_and(|most| most <= accounting::cpu_time(&self.past()))
+        let is_spent = budget.as_ref().is_some_and(CpuTimeLimit::is_exhausted);
+        is_spent || most.is_some_and(|most| most <= accounting::cpu_time(&self.retired_usage()))
     }
 
     /// Another process that can find the job can have changed its limits.
-    fn look_at_limits(&self, cgroup: &hierarchy::Cgroup) {
+    fn refresh_limits(&self, cgroup: &job_root::Cgroup) {
         if self.record.is_some() {
             let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
             // Those that cannot be read stand as they were set.
-            if let Ok(standing) = files::standing(cgroup.dir.as_fd(), &limits) {
+            if let Ok(standing) = files::effective_limits(cgroup.dir.as_fd(), &limits) {
                 *limits = standing;
             }
         }
     }
 
     /// Has another budget watched, from now on.
-    fn change_budget(&self, cgroups: MutexGuard<'_, Vec<Arc<hierarchy::Cgroup>>>) -> Result<()> {
+    fn change_cpu_time_limit(
+        &self,
+        cgroups: MutexGuard<'_, Vec<Arc<job_root::Cgroup>>>,
+    ) -> Result<()> {
         let had_spent = self.budget.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if had_spent.is_some_and(|budget| budget.is_spent()) {
+        if had_spent.is_some_and(|budget| budget.is_exhausted()) {
             // Killed, and never to be used again.
             drop(cgroups);
             return self.kill();
         }
         match cgroups.last() {
-            Some(current) => self.watch_budget(current),
+            Some(current) => self.watch_cpu_time(current),
             None => Ok(()),
         }
     }
 
     /// What the members of ended cgroups had used.
-    fn past(&self) -> Stats {
-        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retired_usage(&self) -> Stats {
+        *self.retired_stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Others can limit a job that they can find.
-    fn memory_of_a_child(&self, current: &hierarchy::Cgroup) -> Memory {
+    fn child_memory(&self, current: &job_root::Cgroup) -> Memory {
         let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         match self.record {
             Some(_) => files::memory_of_a_child(current.dir.as_fd()),
-            None if files::ends_together(&limits) => Memory::Copied,
+            None if files::is_oom_group(&limits) => Memory::Copied,
             None => Memory::Shared,
         }
     }
@@ -226,36 +230,36 @@ impl Cgroup {
     fn spawn_remote(
         &self,
         command: &Command,
-        current: &hierarchy::Cgroup,
-        remote: &Remote,
+        current: &job_root::Cgroup,
+        remote: &GuardBaseline,
     ) -> Result<crate::Child> {
         let guards = self.base.guards();
-        if !guards.answer() {
+        if !guards.is_serving() {
             return Err(Error::unsupported(
                 "the guard of the job, which starts members, was killed",
             )
-            .hint("make another job"));
+            .with_hint("make another job"));
         }
         let inherited = remote.rights.check(false)?;
         spawn::remote(command, &guards, &inherited, &remote.limits, Some(current.dir.as_fd()))
     }
 
     /// Why a process cannot get into this cgroup by a move, if it cannot.
-    fn can_be_joined(&self, current: &hierarchy::Cgroup) -> Result<()> {
+    fn can_be_joined(&self, current: &job_root::Cgroup) -> Result<()> {
         match self.base.remote {
             // It would freeze before it executes its program, and whoever starts it waits for that.
-            None if self.is_frozen(current)? => Err(members::frozen()),
+            None if self.is_frozen(current)? => Err(members::frozen_error()),
             None => Ok(()),
             Some(_) => Err(Error::unsupported(
                 "the job is in a scope of systemd's, where nobody can be moved to from here",
             )
-            .hint("Job::spawn starts processes there")),
+            .with_hint("Job::spawn starts processes there")),
         }
     }
 
     /// A failed spawn that a limit of the job has made fail says so.
-    fn limit_reached(&self, error: Error) -> Error {
-        if self.has_spent_its_time() {
+    fn explain_limit(&self, error: Error) -> Error {
+        if self.cpu_time_exhausted() {
             return spent();
         }
         let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,12 +268,12 @@ impl Cgroup {
                 format!("start a process: the job may have {most} processes and threads"),
                 Some(io::Error::from_raw_os_error(Errno::AGAIN.0)),
             )
-            .hint("wait until one has ended, or set another limit"),
+            .with_hint("wait until one has ended, or set another limit"),
             _ => error,
         }
     }
 
-    fn make(&self) -> Result<hierarchy::Cgroup> {
+    fn make(&self) -> Result<job_root::Cgroup> {
         let cgroup = self.base.make(self.number, &self.had)?;
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         match files::write(cgroup.dir.as_fd(), &Limits::default(), &limits) {
@@ -281,13 +285,13 @@ impl Cgroup {
         }
     }
 
-    fn move_caller_to(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
+    fn move_caller_to(&self, cgroup: &job_root::Cgroup) -> Result<()> {
         write_text(cgroup.dir.as_fd(), "cgroup.procs", "0")
             .map_err(|e| Error::os("move this process into the cgroup of its job", e))
     }
 
     /// Takes the caller of an enclosed job out to a fresh cgroup; answers those it left.
-    fn step_out(&self) -> Result<Vec<Arc<hierarchy::Cgroup>>> {
+    fn move_caller_out(&self) -> Result<Vec<Arc<job_root::Cgroup>>> {
         // Locked first: limits set meanwhile are for the fresh one, too.
         let mut cgroups = self.lock();
         let fresh = Arc::new(self.make()?);
@@ -298,36 +302,36 @@ impl Cgroup {
     }
 
     /// Kills and waits; an error has the members if it could not be emptied.
-    fn take_down(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
+    fn kill_and_wait(&self, cgroup: &job_root::Cgroup) -> Result<()> {
         let failed = |e: Errno| Error::os(format!("end the cgroup {:?}", cgroup.name), e);
         let (start, dir) = (Instant::now(), cgroup.dir.as_raw_fd());
-        cgroup.is_being_killed();
+        cgroup.mark_kill_begun();
         let emptied = Events::open(dir).and_then(|events| {
             if events.is(b"populated 0")? {
                 return Ok(true);
             }
             floor::kill(dir)?;
-            wait_on(&events, cgroup, Some(start + PATIENCE / 10))
+            wait_on(&events, cgroup, Some(start + KILL_TIMEOUT / 10))
         });
         let emptied = match emptied {
             Err(errno) if is_gone(errno) => Ok(true),
-            Ok(false) => floor::empty(dir, PATIENCE.as_millis() as i32),
+            Ok(false) => floor::empty(dir, KILL_TIMEOUT.as_millis() as i32),
             emptied => emptied,
         };
         if !emptied.map_err(failed)? {
             return Err(still_alive(cgroup, start));
         }
-        cgroup.has_ended();
+        cgroup.mark_ended();
         Ok(())
     }
 
     /// What this process may no longer do, since it has given up its privileges, a guard still may.
-    fn take_down_or_have_ended(&self, cgroup: &hierarchy::Cgroup) -> Result<()> {
-        match self.take_down(cgroup) {
+    fn take_down_or_have_ended(&self, cgroup: &job_root::Cgroup) -> Result<()> {
+        match self.kill_and_wait(cgroup) {
             Err(error)
-                if error.is_permission_denied() && self.base.have_ended(cgroup, PATIENCE) =>
+                if error.is_permission_denied() && self.base.end_by_guard(cgroup, KILL_TIMEOUT) =>
             {
-                cgroup.has_ended();
+                cgroup.mark_ended();
                 Ok(())
             }
             taken_down => taken_down,
@@ -336,7 +340,7 @@ impl Cgroup {
 
     /// Removes those that were killed, and remembers what their members had used. One that somebody
     /// was put into since then stays.
-    fn retire(&self, cgroups: &mut Vec<Arc<hierarchy::Cgroup>>) {
+    fn reclaim_killed(&self, cgroups: &mut Vec<Arc<job_root::Cgroup>>) {
         cgroups.retain(|cgroup| {
             let dir = cgroup.dir.as_raw_fd();
             if !cgroup.is_killed() || floor::is_empty(dir) == Ok(false) {
@@ -345,11 +349,11 @@ impl Cgroup {
             // As long as that cannot be read the cgroup stays: it is counted once it is gone.
             let Ok(used) = accounting::usage(cgroup.dir.as_fd()) else { return true };
             let used = accounting::past(used);
-            self.look_at_limits(cgroup);
+            self.refresh_limits(cgroup);
             if floor::remove(self.base.dir().as_raw_fd(), &cgroup.name).is_err() {
                 return true;
             }
-            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spent = self.retired_stats.lock().unwrap_or_else(PoisonError::into_inner);
             *spent = accounting::sum(*spent, used);
             false
         });
@@ -357,7 +361,7 @@ impl Cgroup {
 
     /// Kills, waits and removes; the first that could not be emptied is an error with its members. All
     /// are killed before the first is waited for, and the same patience is for all of them.
-    fn end(&self, cgroups: &[Arc<hierarchy::Cgroup>]) -> Result<()> {
+    fn end(&self, cgroups: &[Arc<job_root::Cgroup>]) -> Result<()> {
         let start = Instant::now();
         let base = self.base.dir().as_raw_fd();
         if let [_, _, ..] = cgroups {
@@ -367,11 +371,11 @@ impl Cgroup {
         }
         let mut first = Ok(());
         for cgroup in cgroups {
-            let left = milliseconds_until(Some(start + PATIENCE));
+            let left = milliseconds_until(Some(start + KILL_TIMEOUT));
             match floor::end(base, &cgroup.name, left) {
                 Ok(true) => {
                     self.lock().retain(|kept| !Arc::ptr_eq(kept, cgroup));
-                    cgroup.has_ended();
+                    cgroup.mark_ended();
                 }
                 Ok(false) => first = first.and_then(|()| Err(still_alive(cgroup, start))),
                 Err(e) => {
@@ -401,7 +405,7 @@ impl Cgroup {
     fn wait_others(&self, deadline: Option<Instant>) -> Result<bool> {
         let mut pauses = Pauses::new();
         loop {
-            unwaited::reap();
+            dropped_children::reap();
             let cgroups = self.all();
             let members = members_of(&cgroups);
             let others = members.others()?;
@@ -409,7 +413,7 @@ impl Cgroup {
                 return Ok(true);
             }
             let first = members.first_held(&others)?;
-            if is_past(deadline) {
+            if has_passed(deadline) {
                 return Ok(first.is_none() && members.others()?.is_empty());
             }
             match first {
@@ -425,7 +429,7 @@ impl Cgroup {
 
 impl Cgroup {
     /// Others can freeze and thaw a job that they can find.
-    fn is_frozen(&self, current: &hierarchy::Cgroup) -> Result<bool> {
+    fn is_frozen(&self, current: &job_root::Cgroup) -> Result<bool> {
         match self.record {
             Some(_) => Members(vec![current.dir.as_fd()]).are_frozen(),
             None => Ok(self.frozen.load(Ordering::Relaxed)),
@@ -444,7 +448,7 @@ impl Cgroup {
     }
 }
 
-fn still_alive(cgroup: &hierarchy::Cgroup, start: Instant) -> Error {
+fn still_alive(cgroup: &job_root::Cgroup, start: Instant) -> Error {
     match Members(vec![cgroup.dir.as_fd()]).list() {
         Ok(survivors) => Error::still_alive(survivors, start.elapsed()),
         Err(error) => error,
@@ -453,17 +457,17 @@ fn still_alive(cgroup: &hierarchy::Cgroup, start: Instant) -> Error {
 
 fn spent() -> Error {
     Error::limit_reached("start a process: the job has used up its CPU time", None)
-        .hint("set another limit, or make another job")
+        .with_hint("set another limit, or make another job")
 }
 
 /// Who is in these cgroups.
-fn members_of(cgroups: &[Arc<hierarchy::Cgroup>]) -> Members<'_> {
+fn members_of(cgroups: &[Arc<job_root::Cgroup>]) -> Members<'_> {
     Members(cgroups.iter().map(|cgroup| cgroup.dir.as_fd()).collect())
 }
 
 /// Waits for the kernel to say that nobody is in a cgroup.
 fn wait_until_empty(
-    cgroup: &hierarchy::Cgroup,
+    cgroup: &job_root::Cgroup,
     deadline: Option<Instant>,
 ) -> std::result::Result<bool, Errno> {
     wait_on(&Events::open(cgroup.dir.as_raw_fd())?, cgroup, deadline)
@@ -471,17 +475,17 @@ fn wait_until_empty(
 
 fn wait_on(
     events: &Events,
-    cgroup: &hierarchy::Cgroup,
+    cgroup: &job_root::Cgroup,
     deadline: Option<Instant>,
 ) -> std::result::Result<bool, Errno> {
     let dir = cgroup.dir.as_raw_fd();
-    let hasty = Hasty::new();
+    let hasty = EmptyEventGrace::new();
     loop {
-        unwaited::reap();
+        dropped_children::reap();
         if events.is(b"populated 0")? {
             return Ok(true);
         }
-        if is_past(deadline) {
+        if has_passed(deadline) {
             return Ok(false);
         }
         let (somebody, deadline) = hasty.also(dir, deadline);
@@ -491,8 +495,8 @@ fn wait_on(
 }
 
 impl Stoppable for Cgroup {
-    fn ask(&self, signal: Signal) -> Result<usize> {
-        if self.around == Around::Others && is_crowd() {
+    fn terminate(&self, signal: Signal) -> Result<usize> {
+        if self.around == Enclosure::None && is_crowd() {
             // Frozen members neither start others nor want the processor until all have been signalled.
             for cgroup in self.all() {
                 let _ = write_text(cgroup.dir.as_fd(), "cgroup.freeze", "1");
@@ -514,55 +518,55 @@ impl Stoppable for Cgroup {
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         match self.around {
-            Around::Others => self.wait_populated(deadline),
-            Around::Caller => self.wait_others(deadline),
+            Enclosure::None => self.wait_populated(deadline),
+            Enclosure::Caller => self.wait_others(deadline),
         }
     }
 
     fn kill(&self) -> Result<()> {
         let cgroups = match self.around {
-            Around::Others => self.all(),
-            Around::Caller => self.step_out()?,
+            Enclosure::None => self.all(),
+            Enclosure::Caller => self.move_caller_out()?,
         };
         // One with a member that cannot die keeps no other alive.
         let ended: Vec<_> =
             cgroups.iter().map(|cgroup| self.take_down_or_have_ended(cgroup)).collect();
         ended.into_iter().collect::<Result<()>>()?;
         // What stays behind empty goes with the job, or by the guards.
-        if self.around == Around::Caller || !self.base.guards().stand() {
-            self.retire(&mut self.lock());
+        if self.around == Enclosure::Caller || !self.base.guards().any_alive() {
+            self.reclaim_killed(&mut self.lock());
         }
         self.frozen.store(false, Ordering::Relaxed);
-        unwaited::reap();
+        dropped_children::reap();
         Ok(())
     }
 
     fn reason(&self) -> StopReason {
-        match self.has_spent_its_time() {
+        match self.cpu_time_exhausted() {
             true => StopReason::CpuTime,
-            false => members_of(&self.all()).reason(self.past()),
+            false => members_of(&self.all()).reason(self.retired_usage()),
         }
     }
 }
 
 impl Mechanism for Cgroup {
     fn guarantees(&self) -> Guarantees {
-        let mut promised = super::promise(crate::Mechanism::Cgroup, self.around);
-        if !self.base.guards().stand() {
+        let mut promised = super::guarantees_of(crate::Mechanism::Cgroup, self.around);
+        if !self.base.guards().any_alive() {
             promised.owner_death = OwnerDeath::None;
         }
         let of_caller = match self.around {
-            Around::Others => Resources::NONE,
-            Around::Caller => Resources::CPU_TIME,
+            Enclosure::None => Resources::NONE,
+            Enclosure::Caller => Resources::CPU_TIME,
         };
         promised.limits = self.base.limits().without(of_caller);
         if self.base.accounts("memory") {
-            promised.memory_accounting = Accounting::Everyone;
+            promised.memory_accounting = Accounting::All;
         }
         if self.base.accounts("io") {
-            promised.io_accounting = Accounting::Everyone;
+            promised.io_accounting = Accounting::All;
         }
-        let guards_answer = self.base.guards().answer();
+        let guards_answer = self.base.guards().is_serving();
         if !guards_answer {
             promised.limits = promised.limits.without(Resources::CPU_TIME);
         }
@@ -582,7 +586,7 @@ impl Mechanism for Cgroup {
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         if self.is_frozen(&*self.current()?)? {
-            return Err(members::frozen());
+            return Err(members::frozen_error());
         }
         const TRIES: usize = 8;
         let mut spawned = Err(members::killed_meanwhile());
@@ -590,7 +594,7 @@ impl Mechanism for Cgroup {
             let current = self.current()?;
             spawned = match &self.base.remote {
                 None => {
-                    let memory = self.memory_of_a_child(&current);
+                    let memory = self.child_memory(&current);
                     spawn::local(command, Some(current.dir.as_fd()), memory)
                 }
                 Some(remote) => self.spawn_remote(command, &current, remote),
@@ -604,21 +608,21 @@ impl Mechanism for Cgroup {
             }
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &current));
         }
-        self.name_guards();
-        spawned.map_err(|error| self.limit_reached(error))
+        self.record_guards();
+        spawned.map_err(|error| self.explain_limit(error))
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
         let current = self.current()?;
         self.can_be_joined(&current)?;
-        self.name_guards();
+        self.record_guards();
         spawn::join_on_exec(command, current.dir.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
         let current = self.current()?;
         self.can_be_joined(&current)?;
-        self.name_guards();
+        self.record_guards();
         members::adopt(current.dir.as_fd(), process)
     }
 
@@ -639,7 +643,7 @@ impl Mechanism for Cgroup {
     }
 
     fn limits(&self) -> Result<Limits> {
-        self.lock().last().inspect(|current| self.look_at_limits(current));
+        self.lock().last().inspect(|current| self.refresh_limits(current));
         Ok(*self.limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -647,13 +651,13 @@ impl Mechanism for Cgroup {
         let lacking = limits.resources().without(self.guarantees().limits);
         if !lacking.is_empty() {
             return Err(Error::unsupported(format!("this job cannot be limited in {lacking}"))
-                .hint("a job that is made with limits is put where they can be had"));
+                .with_hint("a job that is made with limits is put where they can be had"));
         }
         self.base.enable(limits.resources())?;
         // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.
         let mut cgroups = self.lock();
-        self.retire(&mut cgroups);
-        cgroups.last().inspect(|current| self.look_at_limits(current));
+        self.reclaim_killed(&mut cgroups);
+        cgroups.last().inspect(|current| self.refresh_limits(current));
         let was = {
             let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
             for (done, cgroup) in cgroups.iter().enumerate() {
@@ -668,19 +672,19 @@ impl Mechanism for Cgroup {
         };
         match was.cpu_time_max == limits.cpu_time_max {
             true => Ok(()),
-            false => self.change_budget(cgroups),
+            false => self.change_cpu_time_limit(cgroups),
         }
     }
 
     fn freeze(&self) -> Result<()> {
         let cgroups = match self.around {
-            Around::Others => {
+            Enclosure::None => {
                 self.current()?;
                 self.frozen.store(true, Ordering::Relaxed);
                 self.all()
             }
             // What the caller starts from now on is not frozen; all others are left behind.
-            Around::Caller => self.step_out()?,
+            Enclosure::Caller => self.move_caller_out()?,
         };
         members_of(&cgroups).set_frozen(true)
     }
@@ -694,7 +698,7 @@ impl Mechanism for Cgroup {
     fn stats(&self) -> Result<Stats> {
         let cgroups = self.all();
         let members = members_of(&cgroups);
-        let used = accounting::sum(self.past(), members.usage()?);
+        let used = accounting::sum(self.retired_usage(), members.usage()?);
         Ok(Stats { processes: members.pids()?.len(), ..used })
     }
 
@@ -719,9 +723,9 @@ impl Mechanism for Cgroup {
         }
         let go_home = || write_text(self.base.dir(), "cgroup.procs", "0");
         let cgroups = match self.around {
-            Around::Caller if go_home().is_err() => {
+            Enclosure::Caller if go_home().is_err() => {
                 // The way back is barred (a controller was enabled there): stay, but alone.
-                self.step_out().unwrap_or_default()
+                self.move_caller_out().unwrap_or_default()
             }
             _ => self.all(),
         };
@@ -734,13 +738,13 @@ impl Mechanism for Cgroup {
             // Out of descriptors, most likely; the guards have their own.
             // Or without the permission, which they still have.
             Err(_) => cgroups.iter().for_each(|cgroup| {
-                self.base.have_ended(cgroup, PATIENCE);
+                self.base.end_by_guard(cgroup, KILL_TIMEOUT);
             }),
         }
         // The owner may end next, and guards that were stopped would stay so.
         self.base.guards().go_on();
         // Last: a job is over when its record is gone.
         self.record.take().inspect(Record::remove);
-        unwaited::reap();
+        dropped_children::reap();
     }
 }

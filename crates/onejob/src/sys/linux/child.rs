@@ -14,16 +14,17 @@ use std::{
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::{
-    below::{self, Root},
-    floor::{
-        call::{self, Errno, POLLIN, PollFd},
-        message,
-        proc::Proc,
-    },
-    guard_pair::{Pair, Patience},
+    descendants::{self, Root},
+    dropped_children,
+    guard_pair::{Backoff, GuardPair},
     identity,
+    nostd::{
+        call::{self, Errno, POLLIN, PollFd},
+        proc::Proc,
+        protocol,
+    },
     tree::Tree,
-    unwaited, wait_for,
+    wait_for,
 };
 use crate::{Error, ProcessId, Result, Signal, stop::Stoppable as _};
 
@@ -46,7 +47,7 @@ enum Parent {
 struct Guarded {
     /// Where the guard sends the status.
     status: OwnedFd,
-    guards: Option<Arc<Pair>>,
+    guards: Option<Arc<GuardPair>>,
     /// Whether it is to end when no guard is left.
     ends_with_guards: bool,
     /// Ready when the status is there or the guard was killed, and when the child is dead: a guard that
@@ -59,11 +60,11 @@ impl Child {
         Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent: Parent::Us, ended: false }
     }
 
-    pub(super) fn of_guard(
+    pub(super) fn from_guard(
         pid: u32,
         pidfd: OwnedFd,
         status: OwnedFd,
-        guards: Option<Arc<Pair>>,
+        guards: Option<Arc<GuardPair>>,
         ends_with_guards: bool,
     ) -> Child {
         let any = OnceLock::new();
@@ -134,14 +135,14 @@ impl Child {
         guarded: &Guarded,
         deadline: Option<Instant>,
     ) -> io::Result<Option<i32>> {
-        let (mut patience, mut is_dead) = (Patience::NEW, false);
+        let (mut patience, mut is_dead) = (Backoff::NEW, false);
         loop {
             let pidfd = if is_dead { -1 } else { self.pidfd.as_raw_fd() };
             let status = PollFd::new(guarded.status.as_raw_fd(), POLLIN);
             let mut fds = [status, PollFd::new(pidfd, POLLIN)];
             wait_for(&mut fds, if is_dead { patience.next(None) } else { deadline });
             if fds[0].fired() {
-                return match told(guarded.status.as_fd()) {
+                return match recv_status(guarded.status.as_fd()) {
                     Ok(status) => Ok(Some(status)),
                     // It was killed; the other guard ends and reaps what it had started.
                     Err(_) if !self.ends_unguarded(guarded, deadline)? => Ok(None),
@@ -150,10 +151,10 @@ impl Child {
             }
             if is_dead {
                 guarded.guards.iter().for_each(|guards| guards.go_on());
-                if super::is_past(deadline) && self.is_traced() {
+                if super::has_passed(deadline) && self.is_traced() {
                     return Ok(None);
                 }
-            } else if !fds[1].fired() && super::is_past(deadline) {
+            } else if !fds[1].fired() && super::has_passed(deadline) {
                 return Ok(None);
             }
             is_dead |= fds[1].fired();
@@ -173,7 +174,7 @@ impl Child {
         let Some(guards) = guarded.guards.as_ref().filter(|_| guarded.ends_with_guards) else {
             return Ok(self.is_dead_by(deadline));
         };
-        let mut patience = Patience::NEW;
+        let mut patience = Backoff::NEW;
         while !call::is_dead(pidfd) {
             if guards.are_dead() {
                 let root = Root { pid: self.pid as i32, pidfd: self.pidfd.as_fd() };
@@ -183,7 +184,7 @@ impl Child {
                 ));
             }
             guards.go_on();
-            if super::is_past(deadline) {
+            if super::has_passed(deadline) {
                 return Ok(false);
             }
             let mut fds = [PollFd::new(pidfd, POLLIN), guards.outer_poll_fd()];
@@ -194,7 +195,7 @@ impl Child {
 
     fn is_dead_by(&self, deadline: Option<Instant>) -> bool {
         let root = Root { pid: self.pid as i32, pidfd: self.pidfd.as_fd() };
-        below::wait_for_end(root, deadline)
+        descendants::wait_dead(root, deadline)
     }
 
     /// The kernel's own record, which it shows once somebody has reaped the process.
@@ -217,10 +218,10 @@ impl Child {
         loop {
             match call::reap(self.pidfd.as_raw_fd(), deadline.is_none()) {
                 Ok(Some(ended)) => return Ok(Some(ended.wait_status())),
-                Ok(None) if super::is_past(deadline) => return Ok(None),
+                Ok(None) if super::has_passed(deadline) => return Ok(None),
                 // No descriptor tells when a tracer lets go.
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-                Err(Errno::CHILD) => return Err(stolen()),
+                Err(Errno::CHILD) => return Err(status_taken()),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -235,22 +236,22 @@ fn kill_group(leader: u32, signal: i32) -> std::result::Result<(), Errno> {
     kill_process_group(group, signal).map_err(|e| Errno(e.raw_os_error()))
 }
 
-fn stolen() -> io::Error {
+fn status_taken() -> io::Error {
     io::Error::other(
         "somebody else in this process has waited for it (waitpid(-1), or SIGCHLD is ignored)",
     )
 }
 
 /// The status as the guard tells it.
-fn told(socket: BorrowedFd<'_>) -> io::Result<i32> {
+fn recv_status(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let told = loop {
-        match message::receive_bare(socket.as_raw_fd()) {
+        match protocol::receive_bare(socket.as_raw_fd()) {
             Err(Errno::INTR) => {}
             told => break told?,
         }
     };
     match told {
-        Some(ended) if ended.kind == message::ENDED => Ok(ended.numbers[0] as i32),
+        Some(ended) if ended.kind == protocol::ENDED => Ok(ended.numbers[0] as i32),
         _ => Err(io::Error::other("the guard that was its parent was killed")),
     }
 }
@@ -275,7 +276,7 @@ impl Drop for Child {
             return;
         }
         if let Ok(None) = call::reap(self.pidfd.as_raw_fd(), false) {
-            unwaited::leave(self.pidfd.clone());
+            dropped_children::reap_later(self.pidfd.clone());
         }
     }
 }

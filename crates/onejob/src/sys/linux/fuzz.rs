@@ -5,21 +5,22 @@
 use std::{ops::Range, path::Path};
 
 use super::{
-    floor::{
-        exec::{List, Mapping, Plan},
-        message::{self, Message},
-        proc, request,
+    location,
+    nostd::{
+        exec::{ExecRequest, List, Mapping},
+        proc,
+        protocol::{self, Message},
+        request,
     },
-    place,
-    registry::Card,
+    registry::RecordHeader,
 };
 
 /// A record file. What reads back is written, and reads back as the same.
 pub fn record(bytes: &[u8]) {
     const ID: &str = "0123456789abcdef-1";
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Some(card) = Card::parse(ID, text) else { return };
-    assert_eq!(Card::parse(ID, &card.text()), Some(card));
+    let Some(card) = RecordHeader::parse(ID, text) else { return };
+    assert_eq!(RecordHeader::parse(ID, &card.text()), Some(card));
 }
 
 /// The bytes of a message to or from a guard. What is taken for one is whole and of our version.
@@ -29,8 +30,8 @@ pub fn message(bytes: &[u8]) {
     whole[..len].copy_from_slice(&bytes[..len]);
     // SAFETY: any bytes are the numbers of a message.
     let message: Message = unsafe { std::mem::transmute(whole) };
-    if message::flaw(&message, bytes.len()).is_none() {
-        assert!(bytes.len() >= whole.len() && message.version == message::VERSION);
+    if protocol::flaw(&message, bytes.len()).is_none() {
+        assert!(bytes.len() >= whole.len() && message.version == protocol::VERSION);
     }
 }
 
@@ -43,7 +44,7 @@ pub fn spawn_request(bytes: &[u8]) {
     let range = words.as_ptr_range();
     let (start, end) = (range.start as u64, range.end as u64);
     let passed = request::check(&words, OWN.len()).is_ok();
-    match Plan::relocate_received(&mut words, 1000, &OWN) {
+    match ExecRequest::relocate_received(&mut words, 1000, &OWN) {
         Ok(plan) => {
             assert!(passed);
             assert_inside(plan, start..end, |fd| fd == -1 || OWN.contains(&fd));
@@ -53,7 +54,7 @@ pub fn spawn_request(bytes: &[u8]) {
 }
 
 /// Panics unless all that it refers to is in this memory, and all its descriptors satisfy `is_own`.
-fn assert_inside(plan: &Plan, memory: Range<u64>, is_own: impl Fn(i32) -> bool) {
+fn assert_inside(plan: &ExecRequest, memory: Range<u64>, is_own: impl Fn(i32) -> bool) {
     let is_in = |at: u64, bytes: u64| {
         at >= memory.start && at.checked_add(bytes).is_some_and(|end| end <= memory.end)
     };
@@ -117,7 +118,7 @@ pub fn stat(bytes: &[u8]) {
 pub fn mounts(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for own in ["/", "/a", "/a/b c"] {
-        if let Some(path) = place::locate(Path::new(own), text) {
+        if let Some(path) = location::locate(Path::new(own), text) {
             assert!(path.as_os_str().len() <= text.len() + own.len() + 1, "{path:?}");
         }
     }
@@ -132,11 +133,11 @@ mod tests {
         Command,
         sys::linux::{
             attributes::Changed,
-            floor::{
+            exec_request::{ExecBuffer, SpawnContext},
+            nostd::{
                 attributes::{Attribute, OOM_SCORE_ADJ},
                 exec::Limit,
             },
-            plan::{Record, Setting},
         },
     };
 
@@ -149,7 +150,7 @@ mod tests {
             if size > 3 {
                 command.groups(&[1, 2, 3]).current_dir("/");
             }
-            let setting = Setting {
+            let setting = SpawnContext {
                 descriptors: (0..size as i32).map(|i| Mapping { from: i, to: i }).collect(),
                 limits: vec![Limit { resource: 7, values: [1, 2] }; size / 2],
                 umask: -1,
@@ -162,7 +163,7 @@ mod tests {
                     others: vec![Attribute { kind: OOM_SCORE_ADJ, value: -1 }; size / 3],
                 },
             };
-            all.push(Record::new(&command, &setting).bytes().to_vec());
+            all.push(ExecBuffer::new(&command, &setting).bytes().to_vec());
         }
         all
     }
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn no_message_of_another_version_is_used() {
-        let seed = Message::new(message::SPAWN);
+        let seed = Message::new(protocol::SPAWN);
         // SAFETY: a message has no gaps.
         let seed: [u8; size_of::<Message>()] = unsafe { std::mem::transmute(seed) };
         torture(&[seed.to_vec()], message);
@@ -199,7 +200,7 @@ mod tests {
         let id = "0123456789abcdef-1";
         let text = "format 1\nmechanism subreaper\naround others\nowner 1 2 3 4\npid-namespace 5\n\
             started 6\ninner-guard 7 8 9 10\nouter-guard 1 2 3 4\nbelow /sys%20x%ff\nname dev\n";
-        assert!(Card::parse(id, text).is_some());
+        assert!(RecordHeader::parse(id, text).is_some());
         torture(&[text.as_bytes().to_vec()], record);
     }
 

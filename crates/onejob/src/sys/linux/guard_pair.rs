@@ -11,23 +11,23 @@ use std::{
 };
 
 use super::{
-    floor::{
-        call::{self, POLLIN, PollFd, SIGCONT},
-        message::{self, Message},
-    },
-    is_past,
+    dropped_children, has_passed,
     launch::Started,
-    unwaited, wait_for,
+    nostd::{
+        call::{self, POLLIN, PollFd, SIGCONT},
+        protocol::{self, Message},
+    },
+    wait_for,
 };
 
 /// Two guards, as far as they are known.
-pub(super) struct Pair {
-    pub(super) inner: Process,
-    pub(super) outer: Arc<Process>,
+pub(super) struct GuardPair {
+    pub(super) inner: GuardProcess,
+    pub(super) outer: Arc<GuardProcess>,
 }
 
 /// One guard.
-pub(super) struct Process {
+pub(super) struct GuardProcess {
     pub(super) pid: i32,
     /// `None` if it had ended before we could see it.
     pub(super) pidfd: Option<OwnedFd>,
@@ -36,15 +36,15 @@ pub(super) struct Process {
     is_ours: AtomicBool,
 }
 
-impl Process {
+impl GuardProcess {
     /// The inner guard of this process.
-    pub(super) fn inner(pid: i32, pidfd: OwnedFd) -> Process {
-        Process { pid, pidfd: Some(pidfd), is_outer: false, is_ours: AtomicBool::new(true) }
+    pub(super) fn inner(pid: i32, pidfd: OwnedFd) -> GuardProcess {
+        GuardProcess { pid, pidfd: Some(pidfd), is_outer: false, is_ours: AtomicBool::new(true) }
     }
 
     /// A guard of another process, or none.
-    pub(super) fn other(pid: i32, pidfd: Option<OwnedFd>) -> Process {
-        Process { pid, pidfd, is_outer: false, is_ours: AtomicBool::new(false) }
+    pub(super) fn other(pid: i32, pidfd: Option<OwnedFd>) -> GuardProcess {
+        GuardProcess { pid, pidfd, is_outer: false, is_ours: AtomicBool::new(false) }
     }
 
     pub(super) fn raw(&self) -> i32 {
@@ -80,17 +80,17 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for GuardProcess {
     fn drop(&mut self) {
         if self.reap()
             && let Some(pidfd) = self.pidfd.take()
         {
-            unwaited::leave(pidfd.into());
+            dropped_children::reap_later(pidfd.into());
         }
     }
 }
 
-impl Pair {
+impl GuardPair {
     /// Has both go on that were stopped. A guard does not notice that it was, no event tells us, and
     /// whoever can signal it can stop it: so it is done now and then while something is waited for.
     pub(super) fn go_on(&self) {
@@ -110,10 +110,10 @@ impl Pair {
 }
 
 /// The time after which guards that are waited for are continued the first time, and how it grows.
-pub(super) struct Patience(Duration);
+pub(super) struct Backoff(Duration);
 
-impl Patience {
-    pub(super) const NEW: Patience = Patience(Duration::from_millis(50));
+impl Backoff {
+    pub(super) const NEW: Backoff = Backoff(Duration::from_millis(50));
 
     /// The next deadline, which is not after this one.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Instant> {
@@ -124,9 +124,9 @@ impl Patience {
     }
 }
 
-impl From<Started> for Arc<Process> {
-    fn from(Started { pid, pidfd }: Started) -> Arc<Process> {
-        Arc::new(Process {
+impl From<Started> for Arc<GuardProcess> {
+    fn from(Started { pid, pidfd }: Started) -> Arc<GuardProcess> {
+        Arc::new(GuardProcess {
             pid,
             pidfd: Some(pidfd),
             is_outer: true,
@@ -136,10 +136,10 @@ impl From<Started> for Arc<Process> {
 }
 
 /// Waits until a guard has ended; whether that came before the deadline.
-pub(super) fn wait_for_end(guard: &Process, deadline: Option<Instant>) -> bool {
-    let mut patience = Patience::NEW;
+pub(super) fn wait_dead(guard: &GuardProcess, deadline: Option<Instant>) -> bool {
+    let mut patience = Backoff::NEW;
     while !guard.is_dead() {
-        if is_past(deadline) {
+        if has_passed(deadline) {
             return false;
         }
         guard.go_on();
@@ -149,8 +149,8 @@ pub(super) fn wait_for_end(guard: &Process, deadline: Option<Instant>) -> bool {
 }
 
 /// In the place of a guard that could not begin.
-pub(super) static NOBODY: Process =
-    Process { pid: 0, pidfd: None, is_outer: false, is_ours: AtomicBool::new(false) };
+pub(super) static NO_PROCESS: GuardProcess =
+    GuardProcess { pid: 0, pidfd: None, is_outer: false, is_ours: AtomicBool::new(false) };
 
 pub(super) fn was_killed() -> io::Error {
     io::Error::other("it was killed before it could greet")
@@ -160,20 +160,20 @@ pub(super) fn was_killed() -> io::Error {
 pub(super) fn met(
     hello: &Message,
     mut fds: Vec<OwnedFd>,
-    outer: &Arc<Process>,
-) -> io::Result<Pair> {
+    outer: &Arc<GuardProcess>,
+) -> io::Result<GuardPair> {
     let [inner, outer_pid] = hello.numbers;
     match (hello.kind, hello.errno, fds.pop()) {
-        (message::HELLO, 0, Some(pidfd)) => {
-            let inner = Process::inner(inner as i32, pidfd);
-            Ok(Pair { inner, outer: outer.clone() })
+        (protocol::HELLO, 0, Some(pidfd)) => {
+            let inner = GuardProcess::inner(inner as i32, pidfd);
+            Ok(GuardPair { inner, outer: outer.clone() })
         }
-        (message::HELLO, 0, None) => Err(io::Error::other("its greeting carried no pidfd")),
+        (protocol::HELLO, 0, None) => Err(io::Error::other("its greeting carried no pidfd")),
         // An outer one that stands alone has an error and a number.
-        (message::HELLO, _, _) if outer_pid != 0 => {
-            Ok(Pair { inner: Process::other(0, None), outer: outer.clone() })
+        (protocol::HELLO, _, _) if outer_pid != 0 => {
+            Ok(GuardPair { inner: GuardProcess::other(0, None), outer: outer.clone() })
         }
-        (message::HELLO, errno, _) => Err(io::Error::from_raw_os_error(errno)),
+        (protocol::HELLO, errno, _) => Err(io::Error::from_raw_os_error(errno)),
         _ => Err(was_killed()),
     }
 }

@@ -18,13 +18,13 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
-    floor::{
-        call::{self, Errno, POLLIN, PollFd},
-        message::{self, MAX_FDS, Message},
-    },
-    guard_pair::{NOBODY, Pair, Patience, Process, met, wait_for_end, was_killed},
-    identity, is_past,
+    guard_pair::{Backoff, GuardPair, GuardProcess, NO_PROCESS, met, wait_dead, was_killed},
+    has_passed, identity,
     launch::Launch,
+    nostd::{
+        call::{self, Errno, POLLIN, PollFd},
+        protocol::{self, MAX_FDS, Message},
+    },
     token::ProcessToken,
     version::guard_failed,
     wait_for,
@@ -33,7 +33,7 @@ use crate::{Error, ProcessId, Result};
 
 /// What a pair of guards is to take down when this process is gone, besides whatever it starts.
 #[derive(Clone, Copy)]
-pub(super) struct Charge<'a> {
+pub(super) struct GuardConfig<'a> {
     /// The cgroups below this one whose names start so. The guards stay where we are now.
     pub(super) cgroups: Option<(BorrowedFd<'a>, &'a str)>,
     /// The records in this directory whose names start so.
@@ -49,9 +49,9 @@ pub(super) struct Guards {
     /// Until the outer one has executed its program, …
     launch: Mutex<Option<Launch>>,
     /// … then that one, which we know without its greeting; or why it could not.
-    outer: OnceLock<std::result::Result<Arc<Process>, Errno>>,
+    outer: OnceLock<std::result::Result<Arc<GuardProcess>, Errno>>,
     /// Both of them, or why they could not begin.
-    pair: OnceLock<io::Result<Arc<Pair>>>,
+    pair: OnceLock<io::Result<Arc<GuardPair>>>,
     /// What their last word was, once it has been read.
     finished: AtomicBool,
     /// Room for the descriptor that comes with the greeting, …
@@ -70,9 +70,9 @@ impl Reply {
     }
 }
 
-impl Charge<'_> {
+impl GuardConfig<'_> {
     /// As the guard program gets it. No name of ours has a NUL.
-    fn words(&self) -> [CString; 5] {
+    fn arguments(&self) -> [CString; 5] {
         let word = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
         let (registry, records) =
             self.records.map_or((&[][..], ""), |(dir, start)| (dir.as_os_str().as_bytes(), start));
@@ -87,16 +87,16 @@ impl Charge<'_> {
 impl Guards {
     /// Has a pair started that watches this process, and does not wait for it: see
     /// [`arrive`](Guards::arrive) and [`confirm`](Guards::confirm).
-    pub(super) fn launch(charge: Charge<'_>) -> Result<Guards> {
+    pub(super) fn launch(charge: GuardConfig<'_>) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
         let room = Mutex::new(Some(socket.try_clone().map_err(failed)?));
         Ok(Guards { room, ..Guards::new(socket, Some(launch), OnceLock::new()) })
     }
 
     /// The same, and waits.
-    pub(super) fn start(charge: Charge<'_>) -> Result<Guards> {
+    pub(super) fn start(charge: GuardConfig<'_>) -> Result<Guards> {
         let guards = Guards::launch(charge)?;
-        guards.confirm()?;
+        guards.wait_ready()?;
         Ok(guards)
     }
 
@@ -105,19 +105,19 @@ impl Guards {
     /// it asks for one.
     #[cfg(feature = "systemd")]
     pub(super) fn start_in_scope(
-        charge: Charge<'_>,
+        charge: GuardConfig<'_>,
         scope: impl FnOnce(OwnedFd, u32, &dyn Fn()) -> Result<[OwnedFd; 2]>,
     ) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
-        let outer = launch.arrived().map(Arc::<Process>::from);
+        let outer = launch.wait_exec().map(Arc::<GuardProcess>::from);
         let guards = Guards::new(socket, None, OnceLock::from(outer));
-        guards.arrive()?;
+        guards.wait_exec()?;
         let (said, mut fds) = guards
             .receive(&guards.socket)
             .and_then(|said| said.ok_or_else(was_killed))
             .map_err(failed)?;
         let connection = match (said.kind, fds.pop()) {
-            (message::CONNECTED, Some(connection)) => connection,
+            (protocol::CONNECTED, Some(connection)) => connection,
             _ => {
                 let refused = io::Error::from_raw_os_error(said.errno);
                 return Err(Error::os("connect to the bus of the service manager", refused));
@@ -125,20 +125,20 @@ impl Guards {
         };
         // Without a scope the socket is closed, and the guard ends.
         let asks = || {
-            let _ = message::send(guards.raw(), &Message::new(message::ASKED), &[]);
+            let _ = protocol::send(guards.raw(), &Message::new(protocol::ASKED), &[]);
         };
         let inside = scope(connection, said.numbers[0] as u32, &asks)?;
         let inside = inside.each_ref().map(|fd| fd.as_raw_fd());
-        message::send(guards.raw(), &Message::new(message::ENTER), &inside)
+        protocol::send(guards.raw(), &Message::new(protocol::ENTER), &inside)
             .map_err(|e| failed(e.into()))?;
-        guards.confirm()?;
+        guards.wait_ready()?;
         Ok(guards)
     }
 
     fn new(
         socket: OwnedFd,
         launch: Option<Launch>,
-        outer: OnceLock<std::result::Result<Arc<Process>, Errno>>,
+        outer: OnceLock<std::result::Result<Arc<GuardProcess>, Errno>>,
     ) -> Guards {
         Guards {
             socket,
@@ -155,23 +155,23 @@ impl Guards {
         self.socket.as_raw_fd()
     }
 
-    fn launched(charge: Charge<'_>) -> Result<(OwnedFd, Launch)> {
+    fn launched(charge: GuardConfig<'_>) -> Result<(OwnedFd, Launch)> {
         let (ours, theirs) = pair().map_err(failed)?;
         let owner = identity::caller()?;
         let base = charge.cgroups.map(|(dir, _)| dir.try_clone_to_owned());
         let base = base.transpose().map_err(failed)?;
         let fds = [theirs, owner].into_iter().chain(base).collect();
-        Ok((ours, Launch::begin(fds, charge.words()).map_err(failed)?))
+        Ok((ours, Launch::begin(fds, charge.arguments()).map_err(failed)?))
     }
 
     /// Waits until the outer one is a process of its own, which will end what is in the owner's
     /// cgroups when we are gone, whatever else becomes of it. Nobody may be started before.
-    pub(super) fn arrive(&self) -> Result<()> {
+    pub(super) fn wait_exec(&self) -> Result<()> {
         self.outer().map(drop).map_err(|errno| failed(errno.into()))
     }
 
     /// Waits until both stand.
-    pub(super) fn confirm(&self) -> Result<()> {
+    pub(super) fn wait_ready(&self) -> Result<()> {
         match self.greeting() {
             Ok(_) => Ok(()),
             Err(e) => Err(failed(match e.raw_os_error() {
@@ -181,30 +181,30 @@ impl Guards {
         }
     }
 
-    fn outer(&self) -> std::result::Result<&Arc<Process>, Errno> {
+    fn outer(&self) -> std::result::Result<&Arc<GuardProcess>, Errno> {
         let outer = self.outer.get_or_init(|| {
             let launch = self.launch.lock().unwrap_or_else(PoisonError::into_inner).take();
-            launch.map_or(Err(Errno::SRCH), Launch::arrived).map(Arc::<Process>::from)
+            launch.map_or(Err(Errno::SRCH), Launch::wait_exec).map(Arc::<GuardProcess>::from)
         });
         outer.as_ref().map_err(|errno| *errno)
     }
 
-    fn greeting(&self) -> &io::Result<Arc<Pair>> {
+    fn greeting(&self) -> &io::Result<Arc<GuardPair>> {
         self.pair.get_or_init(|| {
             let outer = self.outer()?;
             if self.reader.is_some_and(|reader| !reader.is_current()) {
                 return Err(io::Error::other("a forked copy of the owner does not know them"));
             }
             drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
-            self.greeted(outer).map(Arc::new)
+            self.receive_greeting(outer).map(Arc::new)
         })
     }
 
     /// Waits for the greeting of the outer guard. If that was killed before, the inner one holds the
     /// other end of the socket all the same, and is asked for it.
-    fn greeted(&self, outer: &Arc<Process>) -> io::Result<Pair> {
+    fn receive_greeting(&self, outer: &Arc<GuardProcess>) -> io::Result<GuardPair> {
         const MOST: Duration = Duration::from_secs(10);
-        let (mut patience, mut last) = (Patience::NEW, None);
+        let (mut patience, mut last) = (Backoff::NEW, None);
         loop {
             let is_asked = last.is_some();
             let pidfd = if is_asked { -1 } else { outer.raw() };
@@ -215,7 +215,7 @@ impl Guards {
                 return met(&hello, fds, outer);
             } else if fds[1].fired() {
                 // If there is none, that shows next.
-                let _ = message::send(self.raw(), &Message::new(message::HELLO), &[]);
+                let _ = protocol::send(self.raw(), &Message::new(protocol::HELLO), &[]);
                 last = Some(Instant::now() + MOST);
             } else if last.is_some_and(|last| last <= Instant::now()) {
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
@@ -226,68 +226,68 @@ impl Guards {
     }
 
     /// The inner one first; nobody where they could not begin.
-    fn both(&self) -> [&Process; 2] {
+    fn both(&self) -> [&GuardProcess; 2] {
         match self.greeting() {
             Ok(pair) => [&pair.inner, &pair.outer],
             // The outer one may not be dead yet, but it will do nothing any more.
-            Err(_) => [&NOBODY; 2],
+            Err(_) => [&NO_PROCESS; 2],
         }
     }
 
     /// Those that are known, without a wait.
-    pub(super) fn pair(&self) -> Option<Arc<Pair>> {
+    pub(super) fn pair(&self) -> Option<Arc<GuardPair>> {
         let is_known =
             self.pair.get().is_some() || call::poll(&mut [PollFd::new(self.raw(), POLLIN)], 0) == 1;
         match is_known {
             true => self.greeting().as_ref().ok().cloned(),
             false => {
                 let outer = self.outer().ok()?.clone();
-                Some(Arc::new(Pair { inner: Process::other(0, None), outer }))
+                Some(Arc::new(GuardPair { inner: GuardProcess::other(0, None), outer }))
             }
         }
     }
 
     /// The pair of another process, which can be asked through this socket.
-    pub(super) fn of_another(ids: [ProcessId; 2], socket: OwnedFd) -> Result<Guards> {
-        let find = |id: &ProcessId| Ok(Process::other(id.pid as i32, identity::find(id)?));
+    pub(super) fn connect(ids: [ProcessId; 2], socket: OwnedFd) -> Result<Guards> {
+        let find = |id: &ProcessId| Ok(GuardProcess::other(id.pid as i32, identity::find(id)?));
         let [inner, outer] = &ids;
         let (inner, outer) = (find(inner)?, Arc::new(find(outer)?));
-        let pair = OnceLock::from(Ok(Arc::new(Pair { inner, outer: outer.clone() })));
+        let pair = OnceLock::from(Ok(Arc::new(GuardPair { inner, outer: outer.clone() })));
         Ok(Guards { pair, ..Guards::new(socket, None, OnceLock::from(Ok(outer))) })
     }
 
     /// Who they are: the inner one first.
     pub(super) fn ids(&self) -> [ProcessId; 2] {
         self.both().map(|guard| match &guard.pidfd {
-            Some(pidfd) => identity::to_reopen(guard.pid as u32, pidfd.as_fd()),
+            Some(pidfd) => identity::persistent_id(guard.pid as u32, pidfd.as_fd()),
             None => ProcessId { pid: guard.pid as u32, start: 0, boot: 0, inode: 0 },
         })
     }
 
     /// Who they are, if they have greeted.
-    pub(super) fn known(&self) -> Option<[ProcessId; 2]> {
+    pub(super) fn known_ids(&self) -> Option<[ProcessId; 2]> {
         self.pair.get().map(|_| self.ids())
     }
 
     /// The number of the one that starts what is asked for.
-    pub(super) fn inner(&self) -> u32 {
+    pub(super) fn inner_pid(&self) -> u32 {
         self.both()[0].pid as u32
     }
 
     /// Lets other processes ask through this datagram socket.
     pub(super) fn listen(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.say(&Message::new(message::LISTEN), &[socket.as_raw_fd()])
+        self.send(&Message::new(protocol::LISTEN), &[socket.as_raw_fd()])
     }
 
     /// Those that live.
-    pub(super) fn living(&self) -> Vec<ProcessId> {
+    pub(super) fn live_ids(&self) -> Vec<ProcessId> {
         let both = self.ids().into_iter().zip(self.both());
         both.filter(|(_, guard)| !guard.is_dead()).map(|(id, _)| id).collect()
     }
 
     /// Whether at least one of them is there to finish when we are gone.
-    pub(super) fn stand(&self) -> bool {
-        !self.both().into_iter().all(Process::is_dead)
+    pub(super) fn any_alive(&self) -> bool {
+        !self.both().into_iter().all(GuardProcess::is_dead)
     }
 
     /// The guard that everybody it started comes back to: the inner one, or the outer one once that
@@ -298,13 +298,13 @@ impl Guards {
     }
 
     /// Whether the inner guard can still be asked for anything.
-    pub(super) fn answer(&self) -> bool {
+    pub(super) fn is_serving(&self) -> bool {
         !self.both()[0].is_dead()
     }
 
     /// The same, as far as is known without waiting for the greeting.
-    pub(super) fn may_answer(&self) -> bool {
-        self.pair.get().is_none() || self.answer()
+    pub(super) fn may_be_serving(&self) -> bool {
+        self.pair.get().is_none() || self.is_serving()
     }
 
     /// Sends a request, with what comes after it; the first of its descriptors is added here. Guards
@@ -313,7 +313,7 @@ impl Guards {
         let (ours, theirs) = pair()?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(fds);
-        message::send_with(self.raw(), request, more, &all)?;
+        protocol::send_with(self.raw(), request, more, &all)?;
         Ok(Reply(ours))
     }
 
@@ -342,8 +342,8 @@ impl Guards {
     }
 
     /// Why there is no answer: they could not begin, or else this.
-    pub(super) fn silence(&self, otherwise: Error) -> Error {
-        self.confirm().err().unwrap_or(otherwise)
+    pub(super) fn start_error_or(&self, otherwise: Error) -> Error {
+        self.wait_ready().err().unwrap_or(otherwise)
     }
 
     /// The next answer to a request; `None` if there will be none.
@@ -362,11 +362,11 @@ impl Guards {
 
     /// The same up to a deadline; whether there is something.
     fn wait_until(&self, answer: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
-        let mut patience = Patience::NEW;
+        let mut patience = Backoff::NEW;
         loop {
             let mut fds = [PollFd::new(answer.as_raw_fd(), POLLIN)];
             wait_for(&mut fds, patience.next(deadline));
-            if fds[0].fired() || is_past(deadline) {
+            if fds[0].fired() || has_passed(deadline) {
                 return fds[0].fired();
             }
             self.go_on();
@@ -381,9 +381,9 @@ impl Guards {
     }
 
     /// Sends what is not answered.
-    fn say(&self, message: &Message, fds: &[i32]) -> io::Result<()> {
-        let sent = message::send(self.raw(), message, fds);
-        if message.kind != message::LISTEN {
+    fn send(&self, message: &Message, fds: &[i32]) -> io::Result<()> {
+        let sent = protocol::send(self.raw(), message, fds);
+        if message.kind != protocol::LISTEN {
             self.go_on();
         }
         Ok(sent?)
@@ -391,23 +391,23 @@ impl Guards {
 
     /// Has this cgroup of this job ended without any descriptor of ours.
     pub(super) fn end_cgroup(&self, job: u32, number: u32) {
-        let mut request = Message::new(message::END_CGROUP);
+        let mut request = Message::new(protocol::END_CGROUP);
         request.numbers = [u64::from(job), u64::from(number)];
-        let _ = self.say(&request, &[]);
+        let _ = self.send(&request, &[]);
     }
 
     /// Has what dead owners have abandoned below the base ended.
     pub(super) fn end_abandoned(&self) {
-        let _ = self.say(&Message::new(message::SWEEP), &[]);
+        let _ = self.send(&Message::new(protocol::SWEEP), &[]);
     }
 
     /// Lets them go, whoever they are, and does not wait.
     pub(super) fn release(&self) {
-        let _ = self.say(&Message::new(message::RELEASE), &[]);
+        let _ = self.send(&Message::new(protocol::RELEASE), &[]);
     }
 
     /// Has them leave, and waits until both have.
-    pub(super) fn dismiss(&self, patience: Duration) -> bool {
+    pub(super) fn release_and_wait(&self, patience: Duration) -> bool {
         self.release();
         self.wait_gone(Some(Instant::now() + patience))
     }
@@ -415,12 +415,12 @@ impl Guards {
     /// Has them end everything, and waits until one says that it has: they go by themselves then, and
     /// are waited for only where they are children of ours.
     pub(super) fn end(&self, patience: Duration) {
-        let _ = self.say(&Message::new(message::END), &[]);
+        let _ = self.send(&Message::new(protocol::END), &[]);
         let deadline = Some(Instant::now() + patience);
         let mut socket = self.raw();
         for guard in self.both() {
-            let mut patience = Patience::NEW;
-            while !guard.is_dead() && !self.had_finished() && !is_past(deadline) {
+            let mut patience = Backoff::NEW;
+            while !guard.is_dead() && !self.had_finished() && !has_passed(deadline) {
                 let mut fds = [PollFd::new(guard.raw(), POLLIN), PollFd::new(socket, POLLIN)];
                 wait_for(&mut fds, patience.next(deadline));
                 if fds[1].fired() && !self.had_finished() {
@@ -434,14 +434,14 @@ impl Guards {
         }
         let [inner, outer] = self.both();
         if outer.reap() {
-            wait_for_end(outer, deadline);
-            wait_for_end(inner, deadline);
+            wait_dead(outer, deadline);
+            wait_dead(inner, deadline);
         }
     }
 
     /// Waits until both have ended.
     pub(super) fn wait_gone(&self, deadline: Option<Instant>) -> bool {
-        self.both().into_iter().all(|guard| wait_for_end(guard, deadline))
+        self.both().into_iter().all(|guard| wait_dead(guard, deadline))
     }
 
     /// Whether they end because nobody is left, rather than by being killed. Not to be asked by two at
@@ -451,7 +451,7 @@ impl Guards {
         while call::poll(&mut [PollFd::new(self.raw(), POLLIN)], 0) == 1 {
             match receive(self.socket.as_fd()) {
                 Ok(Some((last, _))) => {
-                    self.finished.store(last.kind == message::DONE, Ordering::Relaxed);
+                    self.finished.store(last.kind == protocol::DONE, Ordering::Relaxed);
                 }
                 _ => break,
             }
@@ -475,7 +475,7 @@ pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
     let mut fds = [-1; MAX_FDS];
     let received = loop {
-        match message::receive(socket.as_raw_fd(), &mut fds) {
+        match protocol::receive(socket.as_raw_fd(), &mut fds) {
             // Told once when the other end is closed with something unread; what it has said comes next.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             received => break received?,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    floor::{
+    nostd::{
         call::{self, Errno},
         proc::{Proc, Stat},
     },
@@ -49,7 +49,7 @@ pub(super) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
         let unknown = io::Error::other("neither its inode nor its start time can be read");
         Err(Error::os(format!("identify process {}", id.pid), unknown))
     } else {
-        Err(gone().hint("its number belongs to another process now"))
+        Err(gone().with_hint("its number belongs to another process now"))
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn caller() -> Result<OwnedFd> {
         errno => {
             let error = Error::os("open a pidfd of this process", errno);
             if errno == Errno::PERM {
-                error.hint("have the sandbox allow pidfd_open")
+                error.with_hint("have the sandbox allow pidfd_open")
             } else {
                 error
             }
@@ -85,7 +85,7 @@ pub(super) fn caller() -> Result<OwnedFd> {
 /// What there is to say where they cannot be opened, or not be waited for.
 pub(super) fn no_pidfds() -> Error {
     Error::unsupported("this kernel has no pidfds that can be waited for")
-        .hint("onejob needs Linux 5.4")
+        .with_hint("onejob needs Linux 5.4")
 }
 
 pub(super) fn pidfd_open(pid: u32) -> std::result::Result<OwnedFd, Errno> {
@@ -106,7 +106,7 @@ pub(super) fn held(pid: u32) -> std::result::Result<Option<OwnedFd>, Errno> {
 
 /// As much of the identity of the process behind a pidfd as [`reopen`] needs: an inode is one process'
 /// alone for the whole boot.
-pub(super) fn to_reopen(pid: u32, pidfd: BorrowedFd<'_>) -> ProcessId {
+pub(super) fn persistent_id(pid: u32, pidfd: BorrowedFd<'_>) -> ProcessId {
     match of_pidfd(pid, pidfd, None) {
         ProcessId { inode: 0, .. } => of_pidfd(pid, pidfd, Proc::open().ok().as_ref()),
         id => id,

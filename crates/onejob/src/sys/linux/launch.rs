@@ -28,12 +28,12 @@ use std::{
 use rustix::thread::futex;
 
 use super::{
-    floor::{
+    nostd::{
         call::{
             self, CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, Errno,
             SIGCHLD, SIGCONT,
         },
-        guard::{self, Memory, Task},
+        guard::{self, GuardTask, Memory},
         raw::{self, nr},
         rlimit,
     },
@@ -48,13 +48,13 @@ static PROGRAM: &[u8] = &[];
 
 /// The outer guard on its way into its program.
 pub(super) struct Launch {
-    road: Arc<Road>,
+    road: Arc<LaunchState>,
     /// Whose memory the guard is in: not a forked copy's.
     owner: Option<ProcessToken>,
 }
 
 /// What the guard reads of ours until it has executed its program.
-struct Road {
+struct LaunchState {
     /// The first descriptors of the guard.
     fds: Vec<OwnedFd>,
     words: [CString; 5],
@@ -64,12 +64,12 @@ struct Road {
     /// Whether the guard is a forked copy of us, with memory of its own from the start.
     is_copied: bool,
     /// Why the program could not be executed.
-    errno: AtomicI32,
+    exec_errno: AtomicI32,
     /// The guard's number, and its pidfd in our own table; 0 and -1 before there is one.
     pid: AtomicI32,
     pidfd: AtomicI32,
     /// 1 as long as the guard is in our memory: the kernel clears it and wakes who waits.
-    here: AtomicU32,
+    in_our_memory: AtomicU32,
 }
 
 /// The outer guard, as the kernel names it.
@@ -90,20 +90,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 impl Launch {
     /// Starts the guard with these descriptors as its first ones, and these words.
     pub(super) fn begin(fds: Vec<OwnedFd>, words: [CString; 5]) -> io::Result<Launch> {
-        let road = Arc::new(Road::new(fds, words, false)?);
+        let road = Arc::new(LaunchState::new(fds, words, false)?);
         let launch = Launch { road, owner: ProcessToken::current().ok() };
         if PROGRAM.is_empty() {
-            launch.road.errno.store(Errno::NOSYS.0, Ordering::Relaxed);
+            launch.road.exec_errno.store(Errno::NOSYS.0, Ordering::Relaxed);
         } else {
-            launch.road.set_out()?;
+            launch.road.clone_intermediate()?;
         }
         Ok(launch)
     }
 
     /// Waits until the guard is a process of its own.
-    pub(super) fn arrived(mut self) -> std::result::Result<Started, Errno> {
+    pub(super) fn wait_exec(mut self) -> std::result::Result<Started, Errno> {
         self.wait();
-        match Errno(self.road.errno.load(Ordering::Acquire)) {
+        match Errno(self.road.exec_errno.load(Ordering::Acquire)) {
             Errno(0) => {}
             errno if is_refusal(errno) => self.fork()?,
             errno => return Err(errno),
@@ -113,11 +113,12 @@ impl Launch {
 
     fn wait(&self) {
         while self.owner.is_none_or(|owner| owner.is_current())
-            && self.road.here.load(Ordering::Acquire) == 1
+            && self.road.in_our_memory.load(Ordering::Acquire) == 1
         {
             let timeout = futex::Timespec::try_from(LOOK_AGAIN).ok();
-            let _ = futex::wait(&self.road.here, futex::Flags::empty(), 1, timeout.as_ref());
-            if self.road.here.load(Ordering::Acquire) == 1 {
+            let _ =
+                futex::wait(&self.road.in_our_memory, futex::Flags::empty(), 1, timeout.as_ref());
+            if self.road.in_our_memory.load(Ordering::Acquire) == 1 {
                 let _ = call::pidfd_send_signal(self.road.pidfd.load(Ordering::Acquire), SIGCONT);
             }
         }
@@ -129,9 +130,9 @@ impl Launch {
         let copy = |fd: &OwnedFd| fd.try_clone();
         let fds: io::Result<Vec<_>> = self.road.fds.iter().map(copy).collect();
         let fds = fds.map_err(|_| Errno::MFILE)?;
-        let road = Road::new(fds, self.road.words.clone(), true)?;
+        let road = LaunchState::new(fds, self.road.words.clone(), true)?;
         self.road = Arc::new(road);
-        self.road.set_out()
+        self.road.clone_intermediate()
     }
 }
 
@@ -149,22 +150,32 @@ fn is_refusal(errno: Errno) -> bool {
     matches!(errno, Errno::NOSYS | Errno::ACCES | Errno::PERM | Errno::NOEXEC | Errno::FBIG)
 }
 
-impl Road {
+impl LaunchState {
     fn new(
         fds: Vec<OwnedFd>,
         words: [CString; 5],
         is_copied: bool,
-    ) -> std::result::Result<Road, Errno> {
+    ) -> std::result::Result<LaunchState, Errno> {
         let stack = if is_copied { STACK_OF_A_FORK } else { STACK };
         let mut stacks = Stack::new(STACK + stack)?;
         let tops = [STACK + stack, STACK].map(|size| stacks.top(size) as usize);
         let (errno, here) = (AtomicI32::new(0), AtomicU32::new(0));
         let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
-        Ok(Road { fds, words, tops, _stacks: stacks, is_copied, errno, pid, pidfd, here })
+        Ok(LaunchState {
+            fds,
+            words,
+            tops,
+            _stacks: stacks,
+            is_copied,
+            exec_errno: errno,
+            pid,
+            pidfd,
+            in_our_memory: here,
+        })
     }
 
     /// Starts the guard, which goes on by itself.
-    fn set_out(&self) -> std::result::Result<(), Errno> {
+    fn clone_intermediate(&self) -> std::result::Result<(), Errno> {
         let mut pidfd = -1;
         let top = self.tops[1] as *mut u8;
         let flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD;
@@ -180,7 +191,7 @@ impl Road {
         let ended = reap_intermediate(pid as i32, &call::Fd(pidfd));
         if self.pidfd.load(Ordering::Acquire) < 0 {
             // It was killed before it could start a guard, which would have cleared this.
-            self.here.store(0, Ordering::Release);
+            self.in_our_memory.store(0, Ordering::Release);
         }
         ended
     }
@@ -196,7 +207,7 @@ impl Road {
 
 /// Leaves the owner's group for one that the outer guard is born into, and does not lead: whoever
 /// kills the whole group of the owner is not to meet a guard that has not left the session yet.
-fn step_aside() {
+fn leave_process_group() {
     // A group from outside our PID namespace has no number, and cannot be joined again.
     if call::own_group() != 0 {
         call::join_group(0);
@@ -220,23 +231,23 @@ fn reap_intermediate(pid: i32, pidfd: &call::Fd) -> std::result::Result<(), Errn
 
 unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
     // SAFETY: `set_out` passes a `Road`, and waits.
-    let road = unsafe { &*data.cast::<Road>() };
-    step_aside();
+    let road = unsafe { &*data.cast::<LaunchState>() };
+    leave_process_group();
     let mut unused = -1;
     let shared = if road.is_copied { 0 } else { CLONE_VM | CLONE_CHILD_CLEARTID };
     let top = road.tops[0] as *mut u8;
     let mut args = call::clone_args(shared | CLONE_PIDFD, SIGCHLD, top, &mut unused);
     args[call::PIDFD] = road.pidfd.as_ptr() as usize;
-    args[call::CHILD_TID] = road.here.as_ptr() as usize;
-    road.here.store(u32::from(!road.is_copied), Ordering::Release);
+    args[call::CHILD_TID] = road.in_our_memory.as_ptr() as usize;
+    road.in_our_memory.store(u32::from(!road.is_copied), Ordering::Release);
     let entry = if road.is_copied { become_copy } else { become_program };
     // SAFETY: the other part of the stack, in our memory or in a copy of it; the road stays until the
     // guard has left it.
     match unsafe { raw::clone_to(nr::CLONE, args, entry, data) } {
         Ok(pid) => road.pid.store(pid as i32, Ordering::Release),
         Err(errno) => {
-            road.errno.store(errno.0, Ordering::Release);
-            road.here.store(0, Ordering::Release);
+            road.exec_errno.store(errno.0, Ordering::Release);
+            road.in_our_memory.store(0, Ordering::Release);
         }
     }
     call::exit(0)
@@ -244,8 +255,8 @@ unsafe extern "C" fn intermediate(data: *mut u8) -> ! {
 
 unsafe extern "C" fn become_program(data: *mut u8) -> ! {
     // SAFETY: a `Road` that is there until we have left this memory.
-    let road = unsafe { &*data.cast::<Road>() };
-    let executed = place(&road.fds).and_then(|()| rlimit::raise());
+    let road = unsafe { &*data.cast::<LaunchState>() };
+    let executed = place_descriptors(&road.fds).and_then(|()| rlimit::raise());
     let executed = executed.and_then(|()| program_file()).and_then(|program| {
         let [prefix, records, registry, bus, group] =
             road.words.each_ref().map(|word| word.as_ptr());
@@ -264,7 +275,7 @@ unsafe extern "C" fn become_program(data: *mut u8) -> ! {
         }
     });
     if let Err(errno) = executed {
-        road.errno.store(errno.0, Ordering::Release);
+        road.exec_errno.store(errno.0, Ordering::Release);
     }
     call::exit(127)
 }
@@ -277,7 +288,7 @@ fn program_file() -> std::result::Result<i32, Errno> {
 }
 
 /// Puts the descriptors at 0, 1, ….
-fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
+fn place_descriptors(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
     const CLEAR: i32 = 3;
     let mut moved = [-1; 3];
     for (slot, fd) in moved.iter_mut().zip(fds) {
@@ -292,17 +303,17 @@ fn place(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
 /// The guard in a copy of our memory, which it never leaves.
 unsafe extern "C" fn become_copy(data: *mut u8) -> ! {
     // SAFETY: a copy of the `Road`, which nobody else has.
-    let road = unsafe { &*data.cast::<Road>() };
-    if place(&road.fds).is_err() {
+    let road = unsafe { &*data.cast::<LaunchState>() };
+    if place_descriptors(&road.fds).is_err() {
         call::exit(127);
     }
     match rlimit::raise().and_then(|()| Memory::map()) {
         Ok(memory) => {
             let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
             // SAFETY: a fresh mapping of this process alone.
-            guard::run(Task::new(words), unsafe { &mut *memory })
+            guard::run(GuardTask::new(words), unsafe { &mut *memory })
         }
-        Err(errno) => guard::give_up(errno),
+        Err(errno) => guard::abort_startup(errno),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, io, os::fd::BorrowedFd, path::Path};
 
 use super::{
-    hierarchy::{read_text, write_text},
+    job_root::{read_text, write_text},
     spawn::Memory,
 };
 use crate::{Error, Limits, OnOom, Resources, Result};
@@ -91,7 +91,7 @@ impl Change {
     fn write(&self, dir: BorrowedFd<'_>, limits: &Limits) -> Result<()> {
         let Change { file, text, .. } = self;
         if let ("memory.max", Some(bytes)) = (*file, limits.memory_max) {
-            make_room(dir, bytes)?;
+            reclaim_memory(dir, bytes)?;
         }
         write_text(dir, file, text).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::unsupported(format!(
@@ -103,14 +103,14 @@ impl Change {
 }
 
 /// Whether a job with these limits is ended as one when it runs out of memory.
-pub(super) fn ends_together(limits: &Limits) -> bool {
+pub(super) fn is_oom_group(limits: &Limits) -> bool {
     limits.memory_max.is_some() && limits.on_oom == OnOom::KillAll
 }
 
 fn changes(old: &Limits, new: &Limits) -> Vec<Change> {
     let number = |value: Option<u64>| value.map_or("max".to_owned(), |value| value.to_string());
     let weight = |value: Option<u32>| format!("default {}", value.unwrap_or(100));
-    let together = |limits: &Limits| u32::from(ends_together(limits));
+    let together = |limits: &Limits| u32::from(is_oom_group(limits));
     let texts = |limits: &Limits| {
         [
             // First, so that it stands when memory runs out.
@@ -143,7 +143,7 @@ fn bandwidth(cpus: Option<f64>) -> String {
 
 /// Has the kernel take back what a cgroup can do without until it uses no more than this. Written
 /// alone, a `memory.max` below what is in use kills.
-fn make_room(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
+fn reclaim_memory(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
     let in_use = || {
         let text = read_text(dir, "memory.current")
             .map_err(|e| Error::os("read how much memory the job uses", e))?;
@@ -168,7 +168,7 @@ fn make_room(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
             ),
             None,
         )
-        .hint("a limit above that, or end some of its members first")),
+        .with_hint("a limit above that, or end some of its members first")),
     }
 }
 
@@ -187,7 +187,7 @@ pub(super) fn memory_of_a_child(cgroup: BorrowedFd<'_>) -> Memory {
 }
 
 /// The limits of a cgroup that was given `set`, and perhaps others since, by somebody else.
-pub(super) fn standing(dir: BorrowedFd<'_>, set: &Limits) -> Result<Limits> {
+pub(super) fn effective_limits(dir: BorrowedFd<'_>, set: &Limits) -> Result<Limits> {
     let read = Limits { cpu_time_max: set.cpu_time_max, ..read(dir)? };
     // The kernel rounds: what was set and still stands is told as it was set.
     Ok(if changes(set, &read).is_empty() { *set } else { read })

@@ -11,16 +11,17 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 
 use super::{
-    PATIENCE, accounting,
-    below::{Reached, is_converging},
-    floor::{
+    KILL_TIMEOUT, accounting,
+    descendants::{SignalTally, is_converging},
+    has_passed, identity,
+    job_root::{is_gone as is_removed, read_job_text, write_job_text, write_text},
+    location, milliseconds_until,
+    nostd::{
         boost::CROWD,
         call::{self, Errno},
         cgroup::{self as floor, Events},
         proc::Proc,
     },
-    hierarchy::{is_gone as is_removed, read_job_text, write_job_text, write_text},
-    identity, is_past, milliseconds_until, place,
 };
 use crate::{Error, Process, ProcessId, Result, Signal, Stats, StopReason};
 
@@ -92,7 +93,7 @@ impl Members<'_> {
         // So that descriptors suffice for any job.
         const AT_ONCE: usize = 256;
         const ROUNDS: usize = 16;
-        let mut reached = Reached::new(signal);
+        let mut reached = SignalTally::new(signal);
         let mut most_new = usize::MAX;
         for _ in 0..ROUNDS {
             let mut others = self.others()?;
@@ -119,7 +120,7 @@ impl Members<'_> {
         self.0.iter().try_for_each(|dir| match set_frozen(*dir, frozen) {
             Err(e) if e.raw_os_error().is_some_and(|raw| is_removed(Errno(raw))) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Err(Error::os(what, e).hint("a member is stuck in the kernel"))
+                Err(Error::os(what, e).with_hint("a member is stuck in the kernel"))
             }
             set => set.map_err(|e| Error::os(what, e)),
         })
@@ -157,11 +158,11 @@ impl Members<'_> {
 /// The kernel sends no two events of a cgroup within 10 ms, so that of its emptiness comes late if
 /// it has just got its first member. A wait that begins then watches a member, too; one that has
 /// lasted longer need not.
-pub(super) struct Hasty(Instant);
+pub(super) struct EmptyEventGrace(Instant);
 
-impl Hasty {
-    pub(super) fn new() -> Hasty {
-        Hasty(Instant::now() + Duration::from_millis(20))
+impl EmptyEventGrace {
+    pub(super) fn new() -> EmptyEventGrace {
+        EmptyEventGrace(Instant::now() + Duration::from_millis(20))
     }
 
     /// Whom to wait for besides the event, and until when.
@@ -170,10 +171,10 @@ impl Hasty {
         cgroup: i32,
         deadline: Option<Instant>,
     ) -> (Option<call::Fd>, Option<Instant>) {
-        if is_past(Some(self.0)) {
+        if has_passed(Some(self.0)) {
             return (None, deadline);
         }
-        let somebody = floor::somebody_in(cgroup);
+        let somebody = floor::last_member(cgroup);
         let soon = Instant::now() + Duration::from_millis(1);
         let until = if somebody.is_some() { self.0 } else { soon };
         (somebody, Some(deadline.map_or(until, |deadline| deadline.min(until))))
@@ -200,7 +201,7 @@ fn cannot_list(errno: Errno) -> Error {
     let error = Error::os("list the members of the job", errno);
     match errno {
         Errno::ACCES | Errno::PERM => {
-            error.hint("this process may no longer do what it could when the job was made")
+            error.with_hint("this process may no longer do what it could when the job was made")
         }
         _ => error,
     }
@@ -210,9 +211,9 @@ fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
     let (word, event): (_, &[u8]) = if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
     write_job_text(cgroup, c"cgroup.freeze", word)?;
     let events = Events::open(cgroup.as_raw_fd())?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + KILL_TIMEOUT;
     while !events.is(event)? {
-        if is_past(Some(deadline)) {
+        if has_passed(Some(deadline)) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         events.wait(milliseconds_until(Some(deadline)));
@@ -222,15 +223,16 @@ fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
 
 /// Refusing to start a process in a frozen job: a child born frozen never gets to its program, and
 /// we would wait for that.
-pub(super) fn frozen() -> Error {
-    Error::unsupported("a frozen job cannot take new members").hint("thaw it first")
+pub(super) fn frozen_error() -> Error {
+    Error::unsupported("a frozen job cannot take new members").with_hint("thaw it first")
 }
 
-pub(super) fn would_freeze_us() -> Error {
-    Error::unsupported("a member cannot freeze its own job").hint("from outside it can be frozen")
+pub(super) fn freezes_caller_error() -> Error {
+    Error::unsupported("a member cannot freeze its own job")
+        .with_hint("from outside it can be frozen")
 }
 
-pub(super) fn not_ours() -> Error {
+pub(super) fn not_owner_error() -> Error {
     Error::unsupported("only its owner can release a job")
 }
 
@@ -257,17 +259,17 @@ pub(super) fn adopt(cgroup: BorrowedFd<'_>, process: &ProcessId) -> Result<()> {
         // It was there all the time, so it was it that was moved.
         return Ok(());
     }
-    give_back(pid, cgroup);
+    move_back(pid, cgroup);
     Err(Error::stale(format!("process {pid} is gone")))
 }
 
 /// Somebody took the number over just before the move: it goes back to where its parent is, which
 /// is where it was born.
-fn give_back(pid: u32, from: BorrowedFd<'_>) {
+fn move_back(pid: u32, from: BorrowedFd<'_>) {
     let moved = Members(vec![from]).pids().is_ok_and(|pids| pids.contains(&pid));
     let proc = Proc::open().ok().filter(|_| moved);
     let parent = proc.and_then(|proc| proc.stat(pid as i32).ok()).map(|stat| stat.parent);
-    let home = parent.and_then(|parent| place::cgroup_of(parent).ok());
+    let home = parent.and_then(|parent| location::cgroup_of(parent).ok());
     let home = home.and_then(|path| {
         rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     });

@@ -8,44 +8,44 @@
 
 mod accounting;
 mod attributes;
-mod below;
-mod budget;
 mod caller_limits;
 mod cgroup;
 mod child;
-mod floor;
+mod cpu_time;
+mod credentials;
+mod delegation;
+mod descendants;
+mod dropped_children;
+mod exec_request;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod ground;
 mod guard_pair;
 mod guards;
-mod hierarchy;
 mod identity;
+mod job_root;
 mod launch;
 mod limits;
+mod location;
 mod members;
-mod place;
-mod plan;
+mod nostd;
 mod privilege;
+mod probe;
 mod registry;
-mod rights;
 #[cfg(feature = "systemd")]
 mod scope;
 mod spawn;
 mod stuck;
 mod subreaper;
-mod survey;
 mod token;
 mod tree;
-mod unwaited;
 mod version;
 mod view;
 
 pub(crate) use caller_limits::limit_hint;
 pub(crate) use child::Child;
 pub(crate) use identity::identify;
-pub(crate) use registry::{Record, jobs, leftovers, runtime_dir};
-pub(crate) use survey::{promise, survey};
+pub(crate) use probe::{guarantees_of, probe_mechanisms};
+pub(crate) use registry::{Record, abandoned_jobs, jobs, runtime_dir};
 pub(crate) use token::ProcessToken;
 pub(crate) use tree::{descendants, tree};
 
@@ -53,11 +53,11 @@ use std::{io, os::fd::OwnedFd, time::Instant};
 
 use super::Mechanism;
 use crate::{
-    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::Spec, name::Name,
-    stop::Stoppable,
+    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::JobSpec,
+    name::Name, stop::Stoppable,
 };
 
-pub(crate) const LADDER: &[crate::Mechanism] =
+pub(crate) const MECHANISMS: &[crate::Mechanism] =
     &[crate::Mechanism::Cgroup, crate::Mechanism::Subreaper];
 
 /// A job of either mechanism.
@@ -70,7 +70,7 @@ pub(crate) enum Job {
 delegate!(Job { Cgroup, Subreaper, View });
 
 impl Job {
-    pub(crate) fn new(mechanism: crate::Mechanism, spec: &Spec) -> Result<Job> {
+    pub(crate) fn new(mechanism: crate::Mechanism, spec: &JobSpec) -> Result<Job> {
         match mechanism {
             crate::Mechanism::Cgroup => cgroup::Cgroup::new(spec).map(Job::Cgroup),
             crate::Mechanism::Subreaper => subreaper::Subreaper::new(spec).map(Job::Subreaper),
@@ -82,7 +82,7 @@ impl Job {
 /// A second view of a living job.
 pub(crate) fn open(name: &Name) -> Result<Job> {
     let record = registry::find(name)?;
-    match record.card.mechanism {
+    match record.header.mechanism {
         crate::Mechanism::Cgroup => view::View::new(record).map(Job::View),
         _ => subreaper::Subreaper::open(record).map(Job::Subreaper),
     }
@@ -105,7 +105,7 @@ fn read_all(file: &OwnedFd) -> io::Result<String> {
 }
 
 /// How long a kill goes on while nobody dies.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Milliseconds until a deadline for `poll`, rounded up so that it does not wake too early; -1 for
 /// none.
@@ -116,11 +116,11 @@ fn milliseconds_until(deadline: Option<Instant>) -> i32 {
 }
 
 /// Whether a deadline has passed; one that is none never does.
-fn is_past(deadline: Option<Instant>) -> bool {
+fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Waits until one of the descriptors fires or the deadline has passed.
-fn wait_for(fds: &mut [floor::call::PollFd], deadline: Option<Instant>) {
-    floor::call::poll(fds, milliseconds_until(deadline));
+fn wait_for(fds: &mut [nostd::call::PollFd], deadline: Option<Instant>) {
+    nostd::call::poll(fds, milliseconds_until(deadline));
 }

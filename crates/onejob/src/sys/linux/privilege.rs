@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{
-    floor::call::{self, Errno},
+    nostd::call::{self, Errno},
     read_proc,
 };
 

@@ -14,33 +14,32 @@ use super::{
     attributes::Changed,
     caller_limits::{allows_descriptor, check_file_size},
     child::Child,
-    floor::{
-        birth,
+    dropped_children,
+    exec_request::{ExecBuffer, SpawnContext, StdioPipes, failure},
+    guards::{self, Guards},
+    launch::{Blocked, Stack},
+    nostd::{
         call::{
             self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM,
             CloneArgs, Errno, SIGCHLD, SIGKILL,
         },
-        exec::{self, Limit, Mapping, Plan, Stage},
-        message::{self, MAX_FDS, Message},
+        exec::{self, ExecRequest, Limit, Mapping, Stage},
         proc,
+        protocol::{self, MAX_FDS, Message},
         raw::{self, nr},
-        request, rlimit,
+        request, rlimit, spawn,
     },
-    guards::{self, Guards},
-    launch::{Blocked, Stack},
-    plan::{Record, Setting, Wiring, failure},
-    unwaited,
     version::guard_failed,
 };
 use crate::{Command, Error, Result, command::PreExec};
 
 /// How a child is made.
 #[derive(Clone, Copy)]
-enum Way<'a> {
+enum CloneMethod<'a> {
     /// `clone3`, in this cgroup from birth if there is one.
-    Born(Option<BorrowedFd<'a>>),
+    IntoCgroup(Option<BorrowedFd<'a>>),
     /// The old `clone`, and the child joins the cgroup of this `cgroup.procs` before anything else.
-    Joins(Option<BorrowedFd<'a>>),
+    ThenJoin(Option<BorrowedFd<'a>>),
 }
 
 /// Whose memory a child has until it executes its program.
@@ -54,7 +53,7 @@ pub(super) enum Memory {
 }
 
 /// What came of an attempt to make a child.
-enum Attempt {
+enum SpawnAttempt {
     Started(u32, OwnedFd),
     /// It failed at this stage, with this error, and is gone.
     Failed(u32, i32),
@@ -69,55 +68,60 @@ pub(super) fn local(
     cgroup: Option<BorrowedFd<'_>>,
     memory: Memory,
 ) -> Result<crate::Child> {
-    unwaited::reap();
-    let wiring = Wiring::new(command)?;
+    dropped_children::reap();
+    let wiring = StdioPipes::new(command)?;
     let hooks = &mut Hooks { steps: std::mem::take(&mut command.unix.pre_exec), memory };
-    let attempt = make(command, &wiring, hooks, Way::Born(cgroup)).and_then(|attempt| {
-        match (attempt, cgroup) {
-            (Attempt::Refused, None) => make(command, &wiring, hooks, Way::Joins(None)),
-            (Attempt::Refused, Some(cgroup)) => {
-                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-                let procs = rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
-                make(command, &wiring, hooks, Way::Joins(Some(procs.as_fd())))
+    let attempt =
+        make(command, &wiring, hooks, CloneMethod::IntoCgroup(cgroup)).and_then(|attempt| {
+            match (attempt, cgroup) {
+                (SpawnAttempt::Refused, None) => {
+                    make(command, &wiring, hooks, CloneMethod::ThenJoin(None))
+                }
+                (SpawnAttempt::Refused, Some(cgroup)) => {
+                    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                    let procs = rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+                    make(command, &wiring, hooks, CloneMethod::ThenJoin(Some(procs.as_fd())))
+                }
+                (attempt, _) => Ok(attempt),
             }
-            (attempt, _) => Ok(attempt),
-        }
-    });
+        });
     command.unix.pre_exec = std::mem::take(&mut hooks.steps);
     let failed = |e: io::Error| Error::os(format!("start a process for {:?}", command.program), e);
     match attempt.map_err(failed)? {
-        Attempt::Started(pid, pidfd) => {
-            let Wiring { stdin, stdout, stderr, .. } = wiring;
+        SpawnAttempt::Started(pid, pidfd) => {
+            let StdioPipes { stdin, stdout, stderr, .. } = wiring;
             Ok(crate::Child::new(Child::ours(pid, pidfd), stdin, stdout, stderr))
         }
-        Attempt::Failed(stage, errno) => Err(failure(command, stage, errno)),
-        Attempt::Refused => Err(failed(io::Error::other("the kernel killed it at birth, twice"))),
+        SpawnAttempt::Failed(stage, errno) => Err(failure(command, stage, errno)),
+        SpawnAttempt::Refused => {
+            Err(failed(io::Error::other("the kernel killed it at birth, twice")))
+        }
     }
 }
 
 fn make(
     command: &Command,
-    wiring: &Wiring,
+    wiring: &StdioPipes,
     hooks: &mut Hooks,
-    way: Way<'_>,
-) -> io::Result<Attempt> {
-    let setting = Setting {
+    way: CloneMethod<'_>,
+) -> io::Result<SpawnAttempt> {
+    let setting = SpawnContext {
         descriptors: wiring.mappings(),
         limits: Vec::new(),
         umask: -1,
         cwd_fd: -1,
         process_group: None,
         // The old call cannot reset our handlers, so the child does, and must know what to ignore.
-        ignored: matches!(way, Way::Joins(_)).then(ignored_signals),
+        ignored: matches!(way, CloneMethod::ThenJoin(_)).then(ignored_signals),
         attributes: Changed::default(),
     };
-    let mut record = Record::new(command, &setting);
-    if let Way::Joins(Some(procs)) = way {
-        record.plan().join = procs.as_raw_fd();
+    let mut record = ExecBuffer::new(command, &setting);
+    if let CloneMethod::ThenJoin(Some(procs)) = way {
+        record.request().join = procs.as_raw_fd();
     }
     match hooks.memory {
-        Memory::Shared if hooks.steps.is_empty() => share(record, way),
-        _ => copy(record, way, hooks),
+        Memory::Shared if hooks.steps.is_empty() => spawn_vfork(record, way),
+        _ => spawn_fork(record, way, hooks),
     }
 }
 
@@ -137,28 +141,28 @@ pub(super) fn join_on_exec(
 }
 
 /// A child that shares our memory while we are suspended: as fast with 4 GB as with 4 MB.
-fn share(mut record: Record, way: Way<'_>) -> io::Result<Attempt> {
+fn spawn_vfork(mut record: ExecBuffer, way: CloneMethod<'_>) -> io::Result<SpawnAttempt> {
     const STACK: usize = 64 * 1024;
     let mut stack = Stack::new(STACK)?;
     let data = record.as_mut_ptr();
     // SAFETY: a whole record that stays in place until the end of this function.
-    unsafe { Plan::relocate(data) };
+    unsafe { ExecRequest::relocate(data) };
     let mut pidfd = -1;
     let flags = CLONE_PIDFD | CLONE_VM | CLONE_VFORK;
     let all_blocked = Blocked::new();
     let cloned = match way {
-        Way::Born(cgroup) => {
+        CloneMethod::IntoCgroup(cgroup) => {
             let args = CloneArgs {
                 stack: stack.top(0) as u64,
                 stack_size: STACK as u64,
-                ..born(flags, cgroup, &mut pidfd)
+                ..clone_into(flags, cgroup, &mut pidfd)
             };
             let (at, size) = (&raw const args as usize, size_of::<CloneArgs>());
             // SAFETY: a fresh stack; the record outlives the child's use of it, since CLONE_VFORK
             // suspends us until it has executed its program or ended.
             unsafe { raw::clone_to(raw::CLONE3, [at, size, 0, 0, 0], exec::start, data) }
         }
-        Way::Joins(_) => {
+        CloneMethod::ThenJoin(_) => {
             // SAFETY: as above. Handlers of ours stay set in the child, which resets them before it
             // unblocks signals.
             unsafe {
@@ -170,16 +174,16 @@ fn share(mut record: Record, way: Way<'_>) -> io::Result<Attempt> {
     drop(all_blocked);
     let pid = match cloned {
         Ok(pid) => pid as u32,
-        Err(errno) if way.is_refused_by(errno) => return Ok(Attempt::Refused),
+        Err(errno) if way.is_refused_by(errno) => return Ok(SpawnAttempt::Refused),
         Err(errno) => return Err(errno.into()),
     };
     // SAFETY: a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let (stage, errno) = record.outcome();
-    Ok(judge(pid, pidfd, stage, errno))
+    Ok(classify(pid, pidfd, stage, errno))
 }
 
-fn born(flags: u64, cgroup: Option<BorrowedFd<'_>>, pidfd: &mut i32) -> CloneArgs {
+fn clone_into(flags: u64, cgroup: Option<BorrowedFd<'_>>, pidfd: &mut i32) -> CloneArgs {
     let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     CloneArgs {
         flags: flags | into | CLONE_CLEAR_SIGHAND,
@@ -190,27 +194,27 @@ fn born(flags: u64, cgroup: Option<BorrowedFd<'_>>, pidfd: &mut i32) -> CloneArg
     }
 }
 
-impl Way<'_> {
+impl CloneMethod<'_> {
     /// Whether the error is that of a seccomp filter, or of a kernel without the call.
     fn is_refused_by(self, errno: Errno) -> bool {
         let refusals = [Errno::NOSYS, Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP];
-        matches!(self, Way::Born(_)) && refusals.contains(&errno)
+        matches!(self, CloneMethod::IntoCgroup(_)) && refusals.contains(&errno)
     }
 }
 
 /// What became of a child that reported this last.
-fn judge(pid: u32, pidfd: OwnedFd, stage: u32, errno: i32) -> Attempt {
+fn classify(pid: u32, pidfd: OwnedFd, stage: u32, errno: i32) -> SpawnAttempt {
     match (stage, errno) {
         (0, _) => match call::reap(pidfd.as_raw_fd(), true) {
             // Killed before its first instruction: kernels up to 6.18 do so when the caller's
             // cgroup and the target have seen different numbers of kills.
-            Ok(Some(ended)) if ended.wait_status() == SIGKILL => Attempt::Refused,
-            _ => Attempt::Failed(0, Errno::CHILD.0),
+            Ok(Some(ended)) if ended.wait_status() == SIGKILL => SpawnAttempt::Refused,
+            _ => SpawnAttempt::Failed(0, Errno::CHILD.0),
         },
-        (_, 0) => Attempt::Started(pid, pidfd),
+        (_, 0) => SpawnAttempt::Started(pid, pidfd),
         (stage, errno) => {
             let _ = call::reap(pidfd.as_raw_fd(), true);
-            Attempt::Failed(stage, errno)
+            SpawnAttempt::Failed(stage, errno)
         }
     }
 }
@@ -233,24 +237,30 @@ unsafe extern "C" fn run_hooks(data: *mut u8) -> i32 {
 }
 
 /// A child with a copy of our memory, for steps that must not change ours, or to share no end with it.
-fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attempt> {
+fn spawn_fork(
+    mut record: ExecBuffer,
+    way: CloneMethod<'_>,
+    hooks: &mut Hooks,
+) -> io::Result<SpawnAttempt> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let plan = record.plan();
+    let plan = record.request();
     plan.report.store(writer.as_raw_fd(), std::sync::atomic::Ordering::Relaxed);
     plan.hook = run_hooks as *const () as u64;
     plan.hook_data = &raw mut *hooks as u64;
     let data = record.as_mut_ptr();
     // SAFETY: a whole record, relocated once.
-    let plan = unsafe { Plan::relocate(data) };
+    let plan = unsafe { ExecRequest::relocate(data) };
     let mut pidfd = -1;
     let all_blocked = Blocked::new();
     let cloned = match way {
         // SAFETY: no memory is shared, and the child goes on in the floor, but for the caller's
         // steps, which promised to be async-signal-safe.
-        Way::Born(cgroup) => unsafe { call::clone3(&born(CLONE_PIDFD, cgroup, &mut pidfd)) }
-            .map(|pid| pid.map(|pid| (pid, call::Fd(pidfd)))),
+        CloneMethod::IntoCgroup(cgroup) => {
+            unsafe { call::clone3(&clone_into(CLONE_PIDFD, cgroup, &mut pidfd)) }
+                .map(|pid| pid.map(|pid| (pid, call::Fd(pidfd))))
+        }
         // SAFETY: as above.
-        Way::Joins(_) => unsafe { call::fork(SIGCHLD) },
+        CloneMethod::ThenJoin(_) => unsafe { call::fork(SIGCHLD) },
     };
     match cloned {
         Ok(Some((pid, pidfd))) => {
@@ -258,18 +268,18 @@ fn copy(mut record: Record, way: Way<'_>, hooks: &mut Hooks) -> io::Result<Attem
             drop(writer);
             // SAFETY: a new descriptor that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.into_raw()) };
-            let (stage, errno) = last_report(reader.as_fd(), |_| ())?;
-            Ok(judge(pid as u32, pidfd, stage, errno))
+            let (stage, errno) = read_report(reader.as_fd(), |_| ())?;
+            Ok(classify(pid as u32, pidfd, stage, errno))
         }
         // SAFETY: the child, on its relocated record.
         Ok(None) => unsafe { plan.run() },
-        Err(errno) if way.is_refused_by(errno) => Ok(Attempt::Refused),
+        Err(errno) if way.is_refused_by(errno) => Ok(SpawnAttempt::Refused),
         Err(errno) => Err(errno.into()),
     }
 }
 
 /// The last of the reports on a pipe that a child's `execve` closes.
-fn last_report(
+fn read_report(
     reader: BorrowedFd<'_>,
     wait_for: impl Fn(BorrowedFd<'_>),
 ) -> io::Result<(u32, i32)> {
@@ -315,12 +325,12 @@ pub(super) fn remote(
     match ask(true)? {
         Some(child) => Ok(child),
         // See `judge`.
-        None if cgroup.is_some() => ask(false)?.ok_or_else(killed_at_birth),
-        None => Err(killed_at_birth()),
+        None if cgroup.is_some() => ask(false)?.ok_or_else(killed_on_entry),
+        None => Err(killed_on_entry()),
     }
 }
 
-fn killed_at_birth() -> Error {
+fn killed_on_entry() -> Error {
     Error::os("ask the guard to start a process", io::Error::other("it was killed at birth"))
 }
 
@@ -335,12 +345,12 @@ fn remote_once(
 ) -> Result<Option<crate::Child>> {
     if !command.unix.pre_exec.is_empty() {
         return Err(Error::unsupported("pre_exec steps cannot run in a child of the guard")
-            .hint("they need the cgroup mechanism"));
+            .with_hint("they need the cgroup mechanism"));
     }
     let failed = |e: io::Error| {
         guard_failed(format!("ask the guard to start a process for {:?}", command.program), e)
     };
-    let wiring = Wiring::new(command)?;
+    let wiring = StdioPipes::new(command)?;
     let inherited = inherited(&wiring).map_err(failed)?;
     let cwd = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| Error::os("open the current directory", e))?;
@@ -351,7 +361,7 @@ fn remote_once(
     let mut limits = limits();
     // The guard has raised its own, where it needs more.
     limits.retain(|limit| rlimit::is_raised(limit) || !guards_limits.contains(limit));
-    let setting = Setting {
+    let setting = SpawnContext {
         descriptors: numbered.map(|(i, m)| Mapping { from: i as i32, to: m.to }).collect(),
         limits,
         umask: ours.umask,
@@ -360,19 +370,19 @@ fn remote_once(
         ignored: Some(ours.ignored & !(1 << (call::SIGPIPE - 1))),
         attributes: ours.attributes.clone(),
     };
-    let mut record = Record::new(command, &setting);
-    let mut request = Message::new(message::SPAWN);
+    let mut record = ExecBuffer::new(command, &setting);
+    let mut request = Message::new(protocol::SPAWN);
     let procs;
     if let Some((dir, is_born_inside)) = cgroup {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         procs = rustix::fs::openat(dir, "cgroup.procs", flags, Mode::empty())
             .map_err(|e| failed(e.into()))?;
-        record.plan().join = own.len() as i32;
+        record.request().join = own.len() as i32;
         own.extend([procs.as_raw_fd(), dir.as_raw_fd()]);
         request.numbers[1] = if is_born_inside { own.len() as u64 } else { 0 };
     }
     // Only a cgroup kills at birth.
-    record.plan().tells_birth = u32::from(cgroup.is_some());
+    record.request().report_start = u32::from(cgroup.is_some());
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     let mut fds = vec![writer.as_raw_fd()];
     let mut bytes = record.bytes();
@@ -380,7 +390,7 @@ fn remote_once(
     if bytes.len() > request::MAX {
         return Err(failure(command, Stage::Exec as u32, Errno::TOOBIG.0));
     }
-    if bytes.len() > birth::MOST {
+    if bytes.len() > spawn::MAX_INLINE {
         file = memory_file(bytes).map_err(failed)?;
         fds.push(file.as_raw_fd());
         request.numbers[0] = bytes.len() as u64;
@@ -395,17 +405,17 @@ fn remote_once(
     } else {
         fds.extend(own);
     }
-    let silent = |e| guards.silence(failed(e));
+    let silent = |e| guards.start_error_or(failed(e));
     let reply = guards.request(&request, bytes, &fds).map_err(silent)?;
     drop(writer);
     // The report ends when the program is executed, and the answer is there by then: we sleep once.
-    let report = last_report(reader.as_fd(), |reader| guards.wait_for(reader)).map_err(failed)?;
+    let report = read_report(reader.as_fd(), |reader| guards.wait_for(reader)).map_err(failed)?;
     let (answer, mut pidfds) = reply
         .receive()
         .and_then(|answer| answer.ok_or_else(|| io::Error::other("the guard was killed")))
         .map_err(silent)?;
     let pidfd = match (answer.kind, pidfds.pop()) {
-        (message::STARTED, Some(pidfd)) => pidfd,
+        (protocol::STARTED, Some(pidfd)) => pidfd,
         _ => return Err(failed(io::Error::from_raw_os_error(answer.errno))),
     };
     match report {
@@ -414,8 +424,8 @@ fn remote_once(
             Ok(None)
         }
         (_, 0) => {
-            let Wiring { stdin, stdout, stderr, .. } = wiring;
-            let child = Child::of_guard(
+            let StdioPipes { stdin, stdout, stderr, .. } = wiring;
+            let child = Child::from_guard(
                 answer.numbers[0] as u32,
                 pidfd,
                 reply.0,
@@ -439,15 +449,15 @@ fn remote_once(
 /// A socket that holds these descriptors, in as many messages as it takes.
 fn packed(fds: &[RawFd]) -> io::Result<OwnedFd> {
     let too_many = || {
-        let most = format!("more than {} descriptors to inherit", birth::MANY);
+        let most = format!("more than {} descriptors to inherit", spawn::MANY);
         io::Error::new(io::ErrorKind::ArgumentListTooLong, most)
     };
-    if fds.len() > birth::MANY {
+    if fds.len() > spawn::MANY {
         return Err(too_many());
     }
     let (ours, theirs) = guards::pair()?;
     for some in fds.chunks(MAX_FDS) {
-        message::answer(ours.as_raw_fd(), &Message::new(message::MORE), some)
+        protocol::answer(ours.as_raw_fd(), &Message::new(protocol::MORE), some)
             .map_err(|errno| if errno == Errno::AGAIN { too_many() } else { errno.into() })?;
     }
     Ok(theirs)
@@ -462,7 +472,7 @@ fn failed_above_limit(command: &Command, number: RawFd) -> Error {
 
 /// What a child of ours would inherit: the standard streams as wired, and every descriptor that is
 /// not closed on exec.
-fn inherited(wiring: &Wiring) -> io::Result<Vec<Mapping>> {
+fn inherited(wiring: &StdioPipes) -> io::Result<Vec<Mapping>> {
     let mut all = wiring.mappings();
     let wired = all.len();
     let dir = call::openat(-1, c"/proc/self/fd", call::O_DIRECTORY)?;

@@ -19,28 +19,29 @@ use std::{
 use rustix::process::{Pid, set_child_subreaper};
 
 use super::{
-    PATIENCE, accounting,
-    below::{self, Root},
-    floor::{
+    KILL_TIMEOUT, accounting,
+    credentials::Credentials,
+    descendants::{self, Root},
+    dropped_children,
+    guards::{GuardConfig, Guards},
+    identity, members,
+    nostd::{
         boost::is_crowd,
         call::{self, Errno},
         exec::Limit,
-        message,
         proc::Proc,
+        protocol,
     },
-    guards::{Charge, Guards},
-    identity, members, privilege,
-    registry::{self, Card, Record},
-    rights::Rights,
+    privilege,
+    registry::{self, Record, RecordHeader},
     spawn::{self, Memory},
     tree::Tree,
-    unwaited,
     version::guard_failed,
 };
 use crate::{
     Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId, Resources,
     Result, Signal, Stats,
-    job::{Around, Spec},
+    job::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::Mechanism,
 };
@@ -66,44 +67,45 @@ enum Parent {
         /// can be found.
         started: Mutex<Vec<(u32, Weak<OwnedFd>)>>,
         /// Ours when the guard was started; a view looks once it starts somebody.
-        bequest: Box<OnceLock<Bequest>>,
+        bequest: Box<OnceLock<GuardBaseline>>,
     },
     /// The owner of an enclosed job, a member itself. It is the caller, unless this is a view.
     Owner { pid: i32, pidfd: OwnedFd },
 }
 
 /// What a child has from the guard that starts it.
-struct Bequest {
-    rights: Rights,
+struct GuardBaseline {
+    rights: Credentials,
     limits: Vec<Limit>,
 }
 
 impl Subreaper {
-    pub(super) fn new(spec: &Spec) -> Result<Subreaper> {
+    pub(super) fn new(spec: &JobSpec) -> Result<Subreaper> {
         let proc = match spec.around {
-            Around::Others => usable_proc()?,
+            Enclosure::None => usable_proc()?,
             // No guard has to find one, too.
-            Around::Caller => usable_proc().or_else(|error| own_proc().map_err(|_| error))?,
+            Enclosure::Caller => usable_proc().or_else(|error| own_proc().map_err(|_| error))?,
         };
         let (owner, registry) = match spec.is_listed() {
             true => (registry::fresh_owner()?, registry::place()),
             false => Default::default(),
         };
         let parent = match spec.around {
-            Around::Others => {
-                let guards = Guards::launch(Charge {
+            Enclosure::None => {
+                let guards = Guards::launch(GuardConfig {
                     cgroups: None,
                     records: spec.is_listed().then_some((&registry, &owner)),
                     bus: None,
                 })?;
-                let bequest = Bequest { rights: Rights::current()?.0, limits: spawn::limits() };
+                let bequest =
+                    GuardBaseline { rights: Credentials::current()?.0, limits: spawn::limits() };
                 Parent::Guards {
                     guards: guards.into(),
                     started: Mutex::default(),
                     bequest: Box::new(bequest.into()),
                 }
             }
-            Around::Caller => enclose(&proc)?,
+            Enclosure::Caller => enclose(&proc)?,
         };
         let mut job = Subreaper {
             proc,
@@ -125,42 +127,42 @@ impl Subreaper {
 
     /// Makes the job known if it is to be: with a name it must be possible. Its guards stand then;
     /// otherwise the first request finds them when they begin.
-    fn publish(&self, spec: &Spec, registry: &Path, id: String) -> Result<Option<Record>> {
+    fn publish(&self, spec: &JobSpec, registry: &Path, id: String) -> Result<Option<Record>> {
         let guards = match &self.parent {
             Parent::Guards { guards, .. } => Some(&**guards),
             Parent::Owner { .. } => None,
         };
         let record = || {
             let mut card =
-                Card::new(id, crate::Mechanism::Subreaper, spec.around, Some(&self.proc))?;
+                RecordHeader::new(id, crate::Mechanism::Subreaper, spec.around, Some(&self.proc))?;
             card.name = spec.name.clone();
             Record::publish(registry, card, spec.note.as_deref(), |card| {
                 let Some(guards) = guards else { return Ok(()) };
                 // First: they find it when they begin, and need not be woken for it.
                 let socket = Record::listener(registry, &card.id)?;
                 let failed = |e| Error::os("have the guard of the job listen", e);
-                guards.listen(socket.as_fd()).map_err(|e| guards.silence(failed(e)))?;
-                guards.confirm()?;
+                guards.listen(socket.as_fd()).map_err(|e| guards.start_error_or(failed(e)))?;
+                guards.wait_ready()?;
                 card.guards = Some(guards.ids());
                 Ok(())
             })
         };
         let record = if spec.is_listed() { spec.published(record())? } else { None };
-        guards.map_or(Ok(()), Guards::arrive)?;
+        guards.map_or(Ok(()), Guards::wait_exec)?;
         Ok(record)
     }
 
     /// A view of another process' job.
     pub(super) fn open(record: Record) -> Result<Subreaper> {
         let proc = usable_proc()?;
-        let parent = match record.card.around {
-            Around::Others => Parent::Guards {
+        let parent = match record.header.around {
+            Enclosure::None => Parent::Guards {
                 guards: record.connect()?.into(),
                 started: Mutex::default(),
                 bequest: Box::default(),
             },
-            Around::Caller => {
-                let owner = &record.card.owner;
+            Enclosure::Caller => {
+                let owner = &record.header.owner;
                 Parent::Owner { pid: owner.pid as i32, pidfd: identity::reopen(owner)? }
             }
         };
@@ -174,8 +176,8 @@ impl Subreaper {
             Parent::Owner { pid, pidfd } => Ok(Some(Root { pid: *pid, pidfd: pidfd.as_fd() })),
             Parent::Guards { guards, .. } => match guards.root() {
                 Some((pid, pidfd)) => Ok(Some(Root { pid, pidfd })),
-                None if self.have_finished(guards) => Ok(None),
-                None => Err(guards.silence(lost())),
+                None if self.guards_finished(guards) => Ok(None),
+                None => Err(guards.start_error_or(guards_killed_error())),
             },
         }
     }
@@ -191,20 +193,24 @@ impl Subreaper {
                 result => return result,
             }
         }
-        Err(lost())
+        Err(guards_killed_error())
     }
 
     /// What the guard bequeaths, which never changes.
-    fn inherit<'a>(&self, guards: &Guards, bequest: &'a OnceLock<Bequest>) -> Result<&'a Bequest> {
+    fn baseline<'a>(
+        &self,
+        guards: &Guards,
+        bequest: &'a OnceLock<GuardBaseline>,
+    ) -> Result<&'a GuardBaseline> {
         if bequest.get().is_none() {
-            let inner = guards.inner();
-            let (rights, limits) = (Rights::of(inner)?, spawn::limits_of(inner as i32));
-            if !guards.answer() {
-                return Err(lost());
+            let inner = guards.inner_pid();
+            let (rights, limits) = (Credentials::of(inner)?, spawn::limits_of(inner as i32));
+            if !guards.is_serving() {
+                return Err(guards_killed_error());
             }
-            let _ = bequest.set(Bequest { rights, limits });
+            let _ = bequest.set(GuardBaseline { rights, limits });
         }
-        bequest.get().ok_or_else(lost)
+        bequest.get().ok_or_else(guards_killed_error)
     }
 
     /// Whether its owner has let go of it.
@@ -214,7 +220,7 @@ impl Subreaper {
 
     /// Whether the guards are gone because nobody was left. The record tells those who have not
     /// started them.
-    fn have_finished(&self, guards: &Guards) -> bool {
+    fn guards_finished(&self, guards: &Guards) -> bool {
         guards.had_finished() || self.is_over()
     }
 
@@ -242,31 +248,31 @@ impl Subreaper {
     }
 
     /// Has whoever died reaped by the guard.
-    fn settle(&self) {
-        unwaited::reap();
+    fn reap_dead(&self) {
+        dropped_children::reap();
         if let Parent::Guards { guards, .. } = &self.parent
-            && guards.answer()
+            && guards.is_serving()
         {
-            let _ = guards.ask(message::SYNC);
+            let _ = guards.ask(protocol::SYNC);
         }
     }
 
     /// With the inner guard dead, the outer one is ending the job and knows when it is empty.
     fn wait_for_outer(&self, deadline: Option<Instant>) -> Option<Result<bool>> {
         let Parent::Guards { guards, .. } = &self.parent else { return None };
-        if guards.answer() {
+        if guards.is_serving() {
             return None;
         }
         if !guards.wait_gone(deadline) {
             return Some(Ok(false));
         }
-        Some(if self.have_finished(guards) { Ok(true) } else { Err(self.end_found()) })
+        Some(if self.guards_finished(guards) { Ok(true) } else { Err(self.end_found()) })
     }
 
     /// With both guards killed the job ends, as with one: whoever is below what we know of is killed.
     /// Names those that could not be, or says that there may be others.
     fn end_found(&self) -> Error {
-        let Parent::Guards { started, .. } = &self.parent else { return lost() };
+        let Parent::Guards { started, .. } = &self.parent else { return guards_killed_error() };
         let start = Instant::now();
         let started = started.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let held = started.iter().filter_map(|(pid, held)| Some((*pid, held.upgrade()?)));
@@ -280,32 +286,33 @@ impl Subreaper {
             }
         }
         match survivors[..] {
-            [] => lost(),
-            _ => Error::still_alive(survivors, start.elapsed()).hint("both guards were killed"),
+            [] => guards_killed_error(),
+            _ => {
+                Error::still_alive(survivors, start.elapsed()).with_hint("both guards were killed")
+            }
         }
     }
 }
 
-fn ended(record: Option<&Record>) -> Error {
+fn ended_error(record: Option<&Record>) -> Error {
     Error::stale(format!("the job {} has ended", record.map_or("", Record::id)))
 }
 
-fn lost() -> Error {
+fn guards_killed_error() -> Error {
     Error::unsupported(
         "both guards of the job were killed: members that had left the tree below what was started \
          can no longer be found",
     )
-    .hint("the cgroup mechanism does not depend on its guards")
+    .with_hint("the cgroup mechanism does not depend on its guards")
 }
 
 /// A /proc that shows what we are going to walk through.
 fn usable_proc() -> Result<Proc> {
     Proc::open().map_err(|errno| match errno {
         Errno::STALE => Error::unsupported("/proc shows another PID namespace than ours")
-            .hint("mount a fresh one: mount -t proc proc /proc"),
-        Errno::NOENT | Errno::NOTDIR => {
-            Error::unsupported("/proc is not mounted").hint("mount it: mount -t proc proc /proc")
-        }
+            .with_hint("mount a fresh one: mount -t proc proc /proc"),
+        Errno::NOENT | Errno::NOTDIR => Error::unsupported("/proc is not mounted")
+            .with_hint("mount it: mount -t proc proc /proc"),
         errno => Error::os("open /proc", errno),
     })
 }
@@ -334,7 +341,7 @@ fn enclose(proc: &Proc) -> Result<Parent> {
             "this process already has {children} children, whose orphans could not be told apart \
              from members"
         ))
-        .hint("enclose before the first child is started"));
+        .with_hint("enclose before the first child is started"));
     }
     let pidfd = identity::caller()?;
     // We are no child of ours, is the answer of a kernel that knows what is asked.
@@ -347,35 +354,35 @@ fn enclose(proc: &Proc) -> Result<Parent> {
 }
 
 impl Subreaper {
-    fn asked(&self) -> MutexGuard<'_, Option<Arc<Tree>>> {
+    fn stop_targets(&self) -> MutexGuard<'_, Option<Arc<Tree>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the owner of an enclosed job with everybody below it. Nobody else removes the record
     /// then: such an owner has no guards.
     fn kill_with_owner(&self, owner: Root<'_>) -> Result<()> {
-        match self.asked().take() {
+        match self.stop_targets().take() {
             Some(asked) => asked.kill()?,
             None => Tree::new(owner)?.kill()?,
         }
-        self.record.as_ref().map(|record| record.is_held_or_cleared(Duration::ZERO));
+        self.record.as_ref().map(|record| record.owner_alive_or_reaped(Duration::ZERO));
         Ok(())
     }
 }
 
 /// Writes down whom a freeze is about to stop.
-type Note<'a> = &'a mut dyn FnMut(i32, BorrowedFd<'_>) -> io::Result<()>;
+type RecordFrozen<'a> = &'a mut dyn FnMut(i32, BorrowedFd<'_>) -> io::Result<()>;
 
 impl Stoppable for Subreaper {
-    fn ask(&self, signal: Signal) -> Result<usize> {
+    fn terminate(&self, signal: Signal) -> Result<usize> {
         if let Some(owner) = self.owner() {
             let tree = Arc::new(Tree::new(owner)?);
-            let asked = tree.ask(signal);
-            *self.asked() = Some(tree);
+            let asked = tree.terminate(signal);
+            *self.stop_targets() = Some(tree);
             return asked;
         }
         if is_crowd() {
-            let _ = self.below((), |root| below::hold(&self.proc, root));
+            let _ = self.below((), |root| descendants::hold(&self.proc, root));
         }
         let asked = self.signal(signal);
         let _ = self.signal(Signal::CONT);
@@ -388,10 +395,10 @@ impl Stoppable for Subreaper {
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         if let Some(owner) = self.owner() {
-            let asked = self.asked().clone();
+            let asked = self.stop_targets().clone();
             return match asked {
                 Some(asked) => asked.wait(deadline),
-                None => Ok(below::wait_for_end(owner, deadline)),
+                None => Ok(descendants::wait_dead(owner, deadline)),
             };
         }
         loop {
@@ -399,9 +406,9 @@ impl Stoppable for Subreaper {
                 return answer;
             }
             let Some(root) = self.root()? else { return Ok(true) };
-            match below::wait(&self.proc, root, deadline, &|| self.settle()) {
+            match descendants::wait(&self.proc, root, deadline, &|| self.reap_dead()) {
                 Ok(true) => return Ok(true),
-                Ok(false) if super::is_past(deadline) => return Ok(false),
+                Ok(false) if super::has_passed(deadline) => return Ok(false),
                 // The inner guard has gone: ask again who the root is now.
                 Ok(false) => {}
                 Err(error) if self.wait_for_outer(Some(Instant::now())).is_none() => {
@@ -413,17 +420,17 @@ impl Stoppable for Subreaper {
     }
 
     fn kill(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + KILL_TIMEOUT;
         if let Some(answer) = self.wait_for_outer(Some(deadline)) {
             return match answer {
-                Ok(false) => Err(Error::still_alive(self.processes()?, PATIENCE)),
+                Ok(false) => Err(Error::still_alive(self.processes()?, KILL_TIMEOUT)),
                 answer => answer.map(drop),
             };
         }
         let Some(root) = self.root()? else { return Ok(()) };
         match self.owner() {
             Some(owner) => self.kill_with_owner(owner)?,
-            None => below::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?,
+            None => descendants::kill(&self.proc, root, &|| self.wait(Some(Instant::now())))?,
         }
         // What is left of a freeze concerns the dead.
         let _ = self.thaw_all();
@@ -434,10 +441,10 @@ impl Stoppable for Subreaper {
 impl Mechanism for Subreaper {
     fn guarantees(&self) -> Guarantees {
         let around = match &self.parent {
-            Parent::Guards { .. } => Around::Others,
-            Parent::Owner { .. } => Around::Caller,
+            Parent::Guards { .. } => Enclosure::None,
+            Parent::Owner { .. } => Enclosure::Caller,
         };
-        let mut promised = super::promise(crate::Mechanism::Subreaper, around);
+        let mut promised = super::guarantees_of(crate::Mechanism::Subreaper, around);
         let (pid, pidfd) = match &self.parent {
             Parent::Owner { pid, pidfd } => (*pid, pidfd.as_fd()),
             Parent::Guards { guards, .. } => match guards.root() {
@@ -466,17 +473,19 @@ impl Mechanism for Subreaper {
                 "the members of a job that encloses its owner are started by that alone",
             )),
             Parent::Owner { .. } => spawn::local(command, None, Memory::Shared),
-            Parent::Guards { .. } if self.is_view() && self.is_over() => Err(ended(self.record())),
+            Parent::Guards { .. } if self.is_view() && self.is_over() => {
+                Err(ended_error(self.record()))
+            }
             Parent::Guards { guards, started, bequest } => {
-                if !guards.may_answer() {
+                if !guards.may_be_serving() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
                     ));
                 }
                 if self.is_frozen()? {
-                    return Err(members::frozen());
+                    return Err(members::frozen_error());
                 }
-                let Bequest { rights, limits } = self.inherit(guards, bequest)?;
+                let GuardBaseline { rights, limits } = self.baseline(guards, bequest)?;
                 let inherited = rights.check(self.is_view())?;
                 let child = spawn::remote(command, guards, &inherited, limits, None)?;
                 let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
@@ -495,19 +504,19 @@ impl Mechanism for Subreaper {
             _ => Err(Error::unsupported(
                 "under the subreaper mechanism a std command cannot be started into a job",
             )
-            .hint("use onejob::Command, or the cgroup mechanism")),
+            .with_hint("use onejob::Command, or the cgroup mechanism")),
         }
     }
 
     fn adopt(&self, _: &ProcessId) -> Result<()> {
         Err(Error::unsupported("under the subreaper mechanism a running process cannot be adopted")
-            .hint("adopting needs the cgroup mechanism"))
+            .with_hint("adopting needs the cgroup mechanism"))
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
         let failed = |e: io::Error| Error::os("list the members of the job", e);
         let mut members =
-            self.below(Vec::new(), |root| below::list(&self.proc, root).map_err(failed))?;
+            self.below(Vec::new(), |root| descendants::list(&self.proc, root).map_err(failed))?;
         if let Parent::Owner { pid, pidfd } = &self.parent
             && !call::is_dead(pidfd.as_raw_fd())
         {
@@ -520,7 +529,7 @@ impl Mechanism for Subreaper {
     fn pids(&self) -> Result<Vec<u32>> {
         let failed = |e: io::Error| Error::os("list the members of the job", e);
         let mut members =
-            self.below(Vec::new(), |root| below::pids(&self.proc, root).map_err(failed))?;
+            self.below(Vec::new(), |root| descendants::pids(&self.proc, root).map_err(failed))?;
         if let Parent::Owner { pid, pidfd } = &self.parent
             && !call::is_dead(pidfd.as_raw_fd())
         {
@@ -530,7 +539,7 @@ impl Mechanism for Subreaper {
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
-        self.below(0, |root| below::signal(&self.proc, root, self.owner(), signal))
+        self.below(0, |root| descendants::signal(&self.proc, root, self.owner(), signal))
     }
 
     fn record(&self) -> Option<&Record> {
@@ -549,10 +558,10 @@ impl Mechanism for Subreaper {
     }
 
     fn freeze(&self) -> Result<()> {
-        let freeze = |note: Note<'_>| {
+        let freeze = |note: RecordFrozen<'_>| {
             let note = RefCell::new(note);
             self.below(Vec::new(), |root| {
-                below::freeze(&self.proc, root, self.owner(), &mut *note.borrow_mut())
+                descendants::freeze(&self.proc, root, self.owner(), &mut *note.borrow_mut())
             })
         };
         let Some(record) = &self.record else {
@@ -566,15 +575,15 @@ impl Mechanism for Subreaper {
             list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
         };
         let stopped = freeze(&mut note)?;
-        match list.stands() {
+        match list.persist() {
             Ok(true) => {}
             // Another process has thawed the job meanwhile, without these.
             Ok(false) => {
-                below::thaw(stopped.iter().map(OwnedFd::as_fd))
+                descendants::thaw(stopped.iter().map(OwnedFd::as_fd))
                     .map_err(|e| Error::os("thaw the job", e))?;
             }
             Err(e) => {
-                let _ = below::thaw(stopped.iter().map(OwnedFd::as_fd));
+                let _ = descendants::thaw(stopped.iter().map(OwnedFd::as_fd));
                 return Err(Error::os("freeze the job", e));
             }
         }
@@ -588,12 +597,12 @@ impl Mechanism for Subreaper {
     fn stats(&self) -> Result<Stats> {
         let failed = |e: io::Error| guard_failed("read what the job has used", e);
         let dead = match &self.parent {
-            Parent::Guards { guards, .. } if guards.answer() => {
+            Parent::Guards { guards, .. } if guards.is_serving() => {
                 // Whose job it is may be frozen itself, which is not to hold up who lists all jobs.
                 const PATIENCE: Duration = Duration::from_secs(1);
                 let usage = match self.is_view() {
-                    true => guards.ask_within(message::USAGE, PATIENCE),
-                    false => guards.ask(message::USAGE),
+                    true => guards.ask_within(protocol::USAGE, PATIENCE),
+                    false => guards.ask(protocol::USAGE),
                 };
                 usage.map_err(failed)?
             }
@@ -615,12 +624,12 @@ impl Mechanism for Subreaper {
 
     fn release(&mut self) -> Result<()> {
         if self.is_view() {
-            return Err(members::not_ours());
+            return Err(members::not_owner_error());
         }
         // First: whoever waits takes the guards' leaving for the end, which it is to them.
         self.record.take().inspect(Record::remove);
         if let Parent::Guards { guards, .. } = &self.parent
-            && !guards.dismiss(PATIENCE)
+            && !guards.release_and_wait(KILL_TIMEOUT)
         {
             return Err(Error::os(
                 "have the guards of the job leave",
@@ -638,7 +647,7 @@ impl Mechanism for Subreaper {
         match &self.parent {
             Parent::Guards { guards, .. } => {
                 // Survivors are the guards' to watch, for as long as it takes.
-                let patience = if self.kill().is_ok() { PATIENCE } else { Duration::ZERO };
+                let patience = if self.kill().is_ok() { KILL_TIMEOUT } else { Duration::ZERO };
                 guards.end(patience);
             }
             Parent::Owner { .. } => {
@@ -658,11 +667,11 @@ impl Subreaper {
             Some(record) => record.thaw(|ids| {
                 let held = ids.iter().filter_map(|id| identity::find(id).transpose());
                 let stopped = held.collect::<Result<Vec<_>>>()?;
-                below::thaw(stopped.iter().map(OwnedFd::as_fd)).map_err(failed)
+                descendants::thaw(stopped.iter().map(OwnedFd::as_fd)).map_err(failed)
             }),
             None => {
                 let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-                below::thaw(frozen.iter().map(OwnedFd::as_fd)).map_err(failed)?;
+                descendants::thaw(frozen.iter().map(OwnedFd::as_fd)).map_err(failed)?;
                 frozen.clear();
                 Ok(())
             }

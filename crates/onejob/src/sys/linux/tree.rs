@@ -8,14 +8,15 @@ use std::{
 };
 
 use super::{
-    PATIENCE,
-    below::{self, Reached, Root},
-    floor::{
+    KILL_TIMEOUT,
+    descendants::{self, Root, SignalTally},
+    has_passed, identity,
+    nostd::{
         call::{self, Errno, POLLIN, PollFd, SIGCONT, SIGKILL, SIGSTOP},
         proc::Proc,
         walk::{Coverage, Found, Visitor},
     },
-    identity, is_past, wait_for,
+    wait_for,
 };
 use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
 
@@ -23,10 +24,10 @@ use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
 /// not lost to us.
 pub(crate) struct Tree {
     proc: Proc,
-    met: Mutex<Vec<Met>>,
+    met: Mutex<Vec<HeldProcess>>,
 }
 
-struct Met {
+struct HeldProcess {
     pid: u32,
     pidfd: OwnedFd,
 }
@@ -38,7 +39,7 @@ pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
     let pid = root.pid;
     if pid == 1 {
         return Err(Error::invalid("process 1 is the init of everybody")
-            .hint("name the process that started what is to end"));
+            .with_hint("name the process that started what is to end"));
     }
     if pid == std::process::id() {
         return Err(Error::invalid(format!("process {pid} is the calling process itself")));
@@ -46,7 +47,7 @@ pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
     let pidfd = identity::reopen(root)?;
     let proc = Proc::open().map_err(|e| {
         Error::os("open a /proc that shows this PID namespace", e)
-            .hint("mount a fresh one: mount -t proc proc /proc")
+            .with_hint("mount a fresh one: mount -t proc proc /proc")
     })?;
     if proc.stat(pid as i32).is_ok_and(|stat| stat.flags & KERNEL_THREAD != 0) {
         return Err(Error::invalid(format!("process {pid} is a kernel thread")));
@@ -54,13 +55,12 @@ pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
     match call::pidfd_send_signal(pidfd.as_raw_fd(), 0) {
         Err(Errno::SRCH) => return Err(Error::stale(format!("process {pid} is gone"))),
         Err(e) => {
-            return Err(
-                Error::os(format!("signal process {pid}"), e).hint("it belongs to another user")
-            );
+            return Err(Error::os(format!("signal process {pid}"), e)
+                .with_hint("it belongs to another user"));
         }
         Ok(()) => {}
     }
-    Ok(Tree { proc, met: Mutex::new(vec![Met { pid, pidfd }]) })
+    Ok(Tree { proc, met: Mutex::new(vec![HeldProcess { pid, pidfd }]) })
 }
 
 /// A process and everybody below it but the calling one, to be looked at.
@@ -70,7 +70,7 @@ pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
     let proc = Proc::open().map_err(|e| failed(e.into()))?;
     let mut found = vec![identity::describe(root.pid, pidfd.as_fd(), Some(&proc))];
     let root = Root { pid: root.pid as i32, pidfd: pidfd.as_fd() };
-    found.extend(below::list(&proc, root).map_err(failed)?);
+    found.extend(descendants::list(&proc, root).map_err(failed)?);
     Ok(found)
 }
 
@@ -79,10 +79,10 @@ impl Tree {
     pub(super) fn new(root: Root<'_>) -> Result<Tree> {
         let proc = Proc::open().map_err(|e| Error::os("open /proc", e))?;
         let pidfd = root.pidfd.try_clone_to_owned().map_err(|e| Error::os("hold a process", e))?;
-        Ok(Tree { proc, met: Mutex::new(vec![Met { pid: root.pid as u32, pidfd }]) })
+        Ok(Tree { proc, met: Mutex::new(vec![HeldProcess { pid: root.pid as u32, pidfd }]) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Met>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<HeldProcess>> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,8 +108,8 @@ impl Tree {
             for top in met.iter().filter(|met| !call::is_dead(met.pidfd.as_raw_fd())) {
                 let _ = call::pidfd_send_signal(top.pidfd.as_raw_fd(), SIGSTOP);
                 let root = Root { pid: top.pid as i32, pidfd: top.pidfd.as_fd() };
-                let mut holder = Holder { known: &mut known, met: &mut grown };
-                let of_it = below::visit(&self.proc, root, &mut holder).map_err(failed)?;
+                let mut holder = Collector { known: &mut known, met: &mut grown };
+                let of_it = descendants::visit(&self.proc, root, &mut holder).map_err(failed)?;
                 if of_it != Coverage::Whole {
                     coverage = of_it;
                 }
@@ -119,7 +119,7 @@ impl Tree {
             if anew == 0 && coverage == Coverage::Whole {
                 break;
             }
-            failure = below::failure(coverage);
+            failure = descendants::failure(coverage);
         }
         if let Some(errno) = failure {
             return Err(failed(errno.into()));
@@ -128,28 +128,28 @@ impl Tree {
     }
 }
 
-struct Holder<'a> {
+struct Collector<'a> {
     known: &'a mut HashSet<u64>,
-    met: &'a mut Vec<Met>,
+    met: &'a mut Vec<HeldProcess>,
 }
 
-impl Visitor for Holder<'_> {
+impl Visitor for Collector<'_> {
     fn enter(&mut self, found: &Found) {
         let _ = call::pidfd_send_signal(found.pidfd, SIGSTOP);
         if !self.known.insert(found.pid as u64) {
             return;
         }
         // Without a descriptor to spare it is still stopped, and killed with its parents' round.
-        if let Ok(pidfd) = below::pidfd_of(found).try_clone_to_owned() {
-            self.met.push(Met { pid: found.pid as u32, pidfd });
+        if let Ok(pidfd) = descendants::pidfd_of(found).try_clone_to_owned() {
+            self.met.push(HeldProcess { pid: found.pid as u32, pidfd });
         }
     }
 }
 
 impl Stoppable for Tree {
-    fn ask(&self, signal: Signal) -> Result<usize> {
+    fn terminate(&self, signal: Signal) -> Result<usize> {
         self.hold()?;
-        let mut reached = Reached::new(signal);
+        let mut reached = SignalTally::new(signal);
         let met = self.lock();
         met.iter().for_each(|met| reached.send(met.pid as i32, met.pidfd.as_raw_fd()));
         met.iter().for_each(|met| {
@@ -168,7 +168,7 @@ impl Stoppable for Tree {
             };
             let Some(alive) = alive else { return Ok(true) };
             let alive = alive.map_err(|e| Error::os("hold a process", e))?;
-            if is_past(deadline) {
+            if has_passed(deadline) {
                 return Ok(false);
             }
             wait_for(&mut [PollFd::new(alive.as_raw_fd(), POLLIN)], deadline);
@@ -181,16 +181,16 @@ impl Stoppable for Tree {
             self.hold()?;
             let refused = {
                 let met = self.lock();
-                let kill = |met: &&Met| {
+                let kill = |met: &&HeldProcess| {
                     call::pidfd_send_signal(met.pidfd.as_raw_fd(), SIGKILL) == Err(Errno::PERM)
                 };
                 met.iter().filter(kill).count()
             };
-            if self.wait(Some(Instant::now() + PATIENCE / 20))? {
+            if self.wait(Some(Instant::now() + KILL_TIMEOUT / 20))? {
                 return Ok(());
             }
             let alive = self.alive();
-            if alive.len() == refused || start.elapsed() > PATIENCE {
+            if alive.len() == refused || start.elapsed() > KILL_TIMEOUT {
                 return Err(Error::still_alive(alive, start.elapsed()));
             }
         }

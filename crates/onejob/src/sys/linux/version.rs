@@ -3,7 +3,7 @@
 
 use std::{fmt, io};
 
-use super::floor::call::Errno;
+use super::nostd::call::Errno;
 use crate::Error;
 
 const HINT: &str =
@@ -40,7 +40,7 @@ impl From<Errno> for io::Error {
 pub(super) fn guard_failed(what: impl Into<String>, cause: io::Error) -> Error {
     let is_of_another = cause.get_ref().is_some_and(|cause| cause.is::<OtherVersion>());
     let error = Error::os(what, cause);
-    if is_of_another { error.hint(HINT) } else { error }
+    if is_of_another { error.with_hint(HINT) } else { error }
 }
 
 /// A record that is not in our format.
@@ -51,5 +51,5 @@ pub(super) fn other_record(path: &std::path::Path, format: u32, ours: u32) -> Er
         "the record {path} is in format {format} of {maker} version of onejob, this program reads \
          format {ours}"
     ))
-    .hint(HINT)
+    .with_hint(HINT)
 }

@@ -10,16 +10,16 @@ use std::{
 };
 
 use super::{
-    PATIENCE,
-    floor::{
+    KILL_TIMEOUT, has_passed,
+    job_root::{self, is_gone},
+    limits,
+    members::{self, Members, Pauses},
+    nostd::{
         call::{POLLIN, PollFd},
         cgroup::{self as floor, Events},
     },
-    hierarchy::{self, is_gone},
-    is_past, limits,
-    members::{self, Members, Pauses},
     privilege,
-    registry::{Record, Watch},
+    registry::{Record, RecordWatch},
     spawn, wait_for,
 };
 use crate::{
@@ -34,8 +34,8 @@ pub(crate) struct View {
 
 impl View {
     pub(super) fn new(record: Record) -> Result<View> {
-        let base = record.card.base.as_deref().unwrap_or("".as_ref());
-        let base = hierarchy::open_base(base).map_err(|e| {
+        let base = record.header.base.as_deref().unwrap_or("".as_ref());
+        let base = job_root::open_base(base).map_err(|e| {
             Error::os(format!("find the cgroups of job {} in {}", record.id(), base.display()), e)
         })?;
         Ok(View { record, base })
@@ -43,12 +43,12 @@ impl View {
 
     /// The cgroups of the job, as they are now.
     fn cgroups(&self) -> Result<Vec<(CString, OwnedFd)>> {
-        hierarchy::cgroups_of(self.base.as_fd(), self.record.id())
+        job_root::cgroups_of(self.base.as_fd(), self.record.id())
             .map_err(|e| Error::os(format!("find the cgroups of job {}", self.record.id()), e))
     }
 
     /// Those of a job that is not over.
-    fn living(&self) -> Result<Vec<(CString, OwnedFd)>> {
+    fn live_cgroups(&self) -> Result<Vec<(CString, OwnedFd)>> {
         if self.record.is_over() {
             return Err(Error::stale(format!("the job {} has ended", self.record.id())));
         }
@@ -57,10 +57,10 @@ impl View {
 
     /// The one that takes new members.
     fn current(&self) -> Result<OwnedFd> {
-        let latest = self.living()?.pop().map(|(_, dir)| dir);
+        let latest = self.live_cgroups()?.pop().map(|(_, dir)| dir);
         latest.ok_or_else(|| {
             Error::unsupported(format!("job {} was emptied by its owner", self.record.id()))
-                .hint("only its owner can start the next member")
+                .with_hint("only its owner can start the next member")
         })
     }
 
@@ -68,30 +68,30 @@ impl View {
     fn thawed(&self) -> Result<OwnedFd> {
         let current = self.current()?;
         match Members(vec![current.as_fd()]).are_frozen()? {
-            true => Err(members::frozen()),
+            true => Err(members::frozen_error()),
             false => Ok(current),
         }
     }
 
     /// Somebody besides us, to be waited for.
-    fn somebody(&self) -> Result<Option<Somebody>> {
+    fn watched_member(&self) -> Result<Option<Watched>> {
         let cgroups = self.cgroups()?;
         if !holds_us(&cgroups)? {
-            return populated(&cgroups).map(|events| events.map(Somebody::In));
+            return populated(&cgroups).map(|events| events.map(Watched::In));
         }
         let members = members_of(&cgroups);
         let others = members.others()?;
         match members.first_held(&others)? {
-            Some(pidfd) => Ok(Some(Somebody::Is(pidfd))),
+            Some(pidfd) => Ok(Some(Watched::Is(pidfd))),
             None if others.is_empty() => Ok(None),
-            None => Ok(Some(Somebody::NotHeld)),
+            None => Ok(Some(Watched::NotHeld)),
         }
     }
 
     /// The kernel would kill us, too: everybody else one by one, until nobody is left.
     fn kill_others(&self) -> Result<()> {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < KILL_TIMEOUT {
             let cgroups = self.cgroups()?;
             let members = members_of(&cgroups);
             let others = members.others()?;
@@ -111,19 +111,19 @@ impl View {
 }
 
 /// Whose end is waited for.
-enum Somebody {
+enum Watched {
     In(Events),
     Is(OwnedFd),
     /// A process that has ended since, or that could not be opened.
     NotHeld,
 }
 
-impl Somebody {
+impl Watched {
     fn poll_fd(&self) -> PollFd {
         match self {
-            Somebody::In(events) => events.poll_fd(),
-            Somebody::Is(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
-            Somebody::NotHeld => PollFd::new(-1, 0),
+            Watched::In(events) => events.poll_fd(),
+            Watched::Is(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
+            Watched::NotHeld => PollFd::new(-1, 0),
         }
     }
 }
@@ -152,7 +152,7 @@ fn populated(cgroups: &[(CString, OwnedFd)]) -> Result<Option<Events>> {
 }
 
 /// A cgroup that has gone meanwhile needs no thaw.
-fn thaw_empty(cgroup: BorrowedFd<'_>) {
+fn thaw_emptied(cgroup: BorrowedFd<'_>) {
     let members = Members(vec![cgroup]);
     if members.are_frozen().unwrap_or(true) {
         let _ = members.set_frozen(false);
@@ -160,7 +160,7 @@ fn thaw_empty(cgroup: BorrowedFd<'_>) {
 }
 
 impl Stoppable for View {
-    fn ask(&self, signal: Signal) -> Result<usize> {
+    fn terminate(&self, signal: Signal) -> Result<usize> {
         let asked = match self.signal(signal) {
             Err(error) if error.is_permission_denied() => 0,
             answer => answer?,
@@ -171,18 +171,18 @@ impl Stoppable for View {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        let watch = Watch::new(&self.record)?.also(self.base.as_fd())?;
+        let watch = RecordWatch::new(&self.record)?.also(self.base.as_fd())?;
         let mut pauses = Pauses::new();
         loop {
             if self.record.is_over() || watch.finish_if_abandoned(&self.record) {
                 return Ok(true);
             }
-            let Some(somebody) = self.somebody()? else { return Ok(true) };
-            if is_past(deadline) {
+            let Some(somebody) = self.watched_member()? else { return Ok(true) };
+            if has_passed(deadline) {
                 return Ok(false);
             }
             let until = match somebody {
-                Somebody::NotHeld => pauses.next(deadline),
+                Watched::NotHeld => pauses.next(deadline),
                 _ => deadline,
             };
             watch.wait(vec![somebody.poll_fd()], until);
@@ -202,14 +202,14 @@ impl Stoppable for View {
             }
         }
         for (name, dir) in &cgroups {
-            let emptied = floor::empty(dir.as_raw_fd(), PATIENCE.as_millis() as i32)
+            let emptied = floor::empty(dir.as_raw_fd(), KILL_TIMEOUT.as_millis() as i32)
                 .map_err(|e| Error::os(format!("end the cgroup {name:?}"), e))?;
             if !emptied {
                 let survivors = Members(vec![dir.as_fd()]).list()?;
                 return Err(Error::still_alive(survivors, start.elapsed()));
             }
             // It takes new members from now on, also if those before were killed frozen.
-            thaw_empty(dir.as_fd());
+            thaw_emptied(dir.as_fd());
         }
         Ok(())
     }
@@ -222,8 +222,8 @@ impl Stoppable for View {
 
 impl Mechanism for View {
     fn guarantees(&self) -> Guarantees {
-        let around = self.record.card.around;
-        let mut promised = super::survey::promise_without_limits(crate::Mechanism::Cgroup, around);
+        let around = self.record.header.around;
+        let mut promised = super::probe::promise_without_limits(crate::Mechanism::Cgroup, around);
         if !self.cgroups().and_then(|cgroups| holds_us(&cgroups)).is_ok_and(|holds| !holds) {
             // One by one, then, and only if they may be signalled.
             promised.kill = Kill::Converging;
@@ -233,9 +233,9 @@ impl Mechanism for View {
             promised.owner_death = OwnerDeath::None;
         }
         // The guard that watches CPU time listens to the owner alone.
-        promised.limits = hierarchy::limits_below(self.base.as_fd()).without(Resources::CPU_TIME);
+        promised.limits = job_root::limits_below(self.base.as_fd()).without(Resources::CPU_TIME);
         if promised.limits.contains(Resources::MEMORY) {
-            promised.memory_accounting = Accounting::Everyone;
+            promised.memory_accounting = Accounting::All;
         }
         promised
     }
@@ -249,14 +249,16 @@ impl Mechanism for View {
             spawned = spawn::local(command, Some(current.as_fd()), memory);
             // Removed by its owner since we looked for the cgroup.
             match &spawned {
-                Err(error) if !error.is_exec() && hierarchy::is_removed(current.as_fd()) => {
+                Err(error) if !error.is_exec() && job_root::is_removed(current.as_fd()) => {
                     spawned = Err(members::killed_meanwhile());
                 }
                 _ => break,
             }
         }
         spawned.map_err(|error| match error.is_permission_denied() && !error.is_exec() {
-            true => error.hint("from here we may not put processes into the cgroup of the job"),
+            true => {
+                error.with_hint("from here we may not put processes into the cgroup of the job")
+            }
             false => error,
         })
     }
@@ -298,21 +300,23 @@ impl Mechanism for View {
             return Err(Error::unsupported(format!(
                 "this job cannot be limited in {lacking} by us"
             ))
-            .hint("what its owner cannot have is not to be had, and CPU time is its own to set"));
+            .with_hint(
+                "what its owner cannot have is not to be had, and CPU time is its own to set",
+            ));
         }
         limits::write(current.as_fd(), &limits::read(current.as_fd())?, limits)
     }
 
     fn freeze(&self) -> Result<()> {
-        let cgroups = self.living()?;
+        let cgroups = self.live_cgroups()?;
         if holds_us(&cgroups)? {
-            return Err(members::would_freeze_us());
+            return Err(members::freezes_caller_error());
         }
         members_of(&cgroups).set_frozen(true)
     }
 
     fn thaw(&self) -> Result<()> {
-        members_of(&self.living()?).set_frozen(false)
+        members_of(&self.live_cgroups()?).set_frozen(false)
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -322,7 +326,7 @@ impl Mechanism for View {
     }
 
     fn release(&mut self) -> Result<()> {
-        Err(members::not_ours())
+        Err(members::not_owner_error())
     }
 
     fn close(&mut self) {}

@@ -12,7 +12,7 @@ use std::{
 use windows_sys::Win32::System::Threading::{GetExitCodeProcess, TerminateProcess};
 
 use super::{
-    handles::{done, is_signalled, wait_any},
+    handles::{check, is_signalled, wait_any},
     object::KILLED,
 };
 use crate::{Error, ProcessId, Result, Signal};
@@ -38,7 +38,7 @@ impl Child {
         }
         let mut code = 0;
         // SAFETY: an open handle and a place to write to.
-        done(unsafe { GetExitCodeProcess(self.process.as_raw_handle(), &raw mut code) })
+        check(unsafe { GetExitCodeProcess(self.process.as_raw_handle(), &raw mut code) })
             .map_err(failed)?;
         Ok(Some(ExitStatus::from_raw(code)))
     }
@@ -54,13 +54,13 @@ impl Child {
 
 pub(super) fn no_signal(signal: Signal) -> Error {
     Error::unsupported(format!("Windows cannot send {signal}"))
-        .hint("SIGKILL ends a process, and Job::stop asks politely where that is possible")
+        .with_hint("SIGKILL ends a process, and Job::stop asks politely where that is possible")
 }
 
 /// Who has ended already is no error.
 pub(super) fn terminate(process: BorrowedHandle<'_>) -> std::io::Result<()> {
     // SAFETY: an open handle.
-    done(unsafe { TerminateProcess(process.as_raw_handle(), KILLED) })
+    check(unsafe { TerminateProcess(process.as_raw_handle(), KILLED) })
         .or_else(|error| if is_signalled(process) { Ok(()) } else { Err(error) })
 }
 

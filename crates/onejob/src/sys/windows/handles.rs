@@ -30,7 +30,7 @@ pub(super) fn owned(handle: HANDLE) -> io::Result<OwnedHandle> {
 }
 
 /// What a call answered that answers 0 for a failure.
-pub(super) fn done(answer: i32) -> io::Result<()> {
+pub(super) fn check(answer: i32) -> io::Result<()> {
     if answer == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn done(answer: i32) -> io::Result<()> {
 pub(super) fn inheritable(handle: HANDLE) -> io::Result<OwnedHandle> {
     let mut copy = std::ptr::null_mut();
     // SAFETY: if the handle is none of ours, the call says so; the copy is written on success.
-    done(unsafe {
+    check(unsafe {
         let us = GetCurrentProcess();
         DuplicateHandle(us, handle, us, &raw mut copy, 0, 1, DUPLICATE_SAME_ACCESS)
     })?;
@@ -60,7 +60,7 @@ pub(super) fn wait_any(
         match woken.wrapping_sub(WAIT_OBJECT_0) as usize {
             index if index < raw.len() => return Ok(Some(index)),
             _ if woken == WAIT_FAILED => return Err(io::Error::last_os_error()),
-            _ if is_past(deadline) => return Ok(None),
+            _ if has_passed(deadline) => return Ok(None),
             // The longest time the call knows is over, and not yet ours.
             _ => {}
         }
@@ -73,7 +73,7 @@ pub(super) fn is_signalled(handle: BorrowedHandle<'_>) -> bool {
 }
 
 /// Whether a deadline has passed; one that is none never does.
-pub(super) fn is_past(deadline: Option<Instant>) -> bool {
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 

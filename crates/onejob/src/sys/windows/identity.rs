@@ -20,7 +20,7 @@ use windows_sys::Win32::{
 };
 
 use super::{
-    handles::{done, is_signalled, owned},
+    handles::{check, is_signalled, owned},
     nt,
 };
 use crate::{Error, Process, ProcessId, Result};
@@ -66,7 +66,7 @@ pub(super) fn reopen(id: &ProcessId, rights: u32) -> Result<OwnedHandle> {
     if id_of(id.pid, process.as_handle()) == *id {
         Ok(process)
     } else {
-        Err(gone().hint("its number belongs to another process now"))
+        Err(gone().with_hint("its number belongs to another process now"))
     }
 }
 
@@ -80,7 +80,7 @@ pub(super) fn creation(process: BorrowedHandle<'_>) -> Option<u64> {
     let [created, exited, kernel, user] = &mut times;
     // SAFETY: an open handle, and four places to write to.
     let answer = unsafe { GetProcessTimes(process.as_raw_handle(), created, exited, kernel, user) };
-    done(answer).ok()?;
+    check(answer).ok()?;
     Some(u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime))
 }
 
@@ -102,7 +102,7 @@ fn name_of(process: BorrowedHandle<'_>) -> Option<String> {
     let answer = unsafe {
         QueryFullProcessImageNameW(process.as_raw_handle(), 0, path.as_mut_ptr(), &raw mut length)
     };
-    done(answer).ok()?;
+    check(answer).ok()?;
     let path = OsString::from_wide(path.get(..length as usize)?);
     Some(Path::new(&path).file_name()?.to_string_lossy().into_owned())
 }

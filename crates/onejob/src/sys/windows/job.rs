@@ -18,40 +18,42 @@ use windows_sys::Win32::System::{
 };
 
 use super::{
-    PATIENCE,
-    ask::{self, Group},
+    KILL_TIMEOUT,
     child::no_signal,
-    handles::{is_past, is_signalled, wait_any},
-    host, identity, limits, names, nt,
+    directory,
+    graceful::{self, Group},
+    handles::{has_passed, is_signalled, wait_any},
+    identity, limits, nt,
     object::{Member, Members, Object},
-    port::{Bell, Watch},
-    record::{self, Card, Record},
-    shared::Shared,
+    probe,
+    record::{self, Record, RecordHeader},
+    shared_state::SharedState,
     spawn,
+    wait::{EndSignal, Registration},
 };
 use crate::{
     Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, StopReason,
-    job::{Around, Spec},
+    job::{Enclosure, JobSpec},
     name::Name,
     stop::Stoppable,
     sys::Mechanism,
 };
 
 pub(crate) struct JobObject {
-    hold: Hold,
+    hold: Ownership,
     record: Option<Record>,
-    shared: Shared,
+    shared: SharedState,
     groups: Mutex<Vec<Group>>,
 }
 
 /// What keeps the job.
-enum Hold {
+enum Ownership {
     /// The owner's handles. When the last one of the job is closed, the kernel ends the members.
     Owner {
         object: Arc<Object>,
-        around: Around,
+        around: Enclosure,
         /// Made by the first wait that has to sleep.
-        watch: OnceLock<Option<Watch>>,
+        watch: OnceLock<Option<Registration>>,
     },
     /// None: a handle would keep the job alive when its owner dies, so it is opened for each
     /// operation alone, and never while waiting.
@@ -61,34 +63,35 @@ enum Hold {
 
 /// A wait for the members' end.
 #[derive(Default)]
-struct Vigil {
+struct WaitState {
     has_begun: bool,
-    bell: Option<Bell>,
+    bell: Option<EndSignal>,
     /// How long it sleeps when no member can be held, to look again though nothing was heard.
     pause: Duration,
 }
 
-const SHORT: Duration = Duration::from_millis(1);
-const LONG: Duration = Duration::from_millis(250);
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+const LONG_WAIT: Duration = Duration::from_millis(250);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl JobObject {
-    pub(super) fn new(spec: &Spec) -> Result<JobObject> {
+    pub(super) fn new(spec: &JobSpec) -> Result<JobObject> {
         let failed = |e| Error::os("create a Job Object", e);
         // First, so that nothing is made for a name that is taken.
         let claim = spec.name.as_ref().map(record::claim).transpose()?;
-        let card = spec.is_listed().then(|| Card::new(spec.name.clone()));
+        let card = spec.is_listed().then(|| RecordHeader::new(spec.name.clone()));
         let object = match &card {
             Some(card) => Object::create(&card.object()),
             None => Object::anonymous(),
         };
         let object = Arc::new(object.map_err(failed)?);
-        let shared = Shared::create(card.as_ref().map(Card::shared).as_deref()).map_err(failed)?;
+        let shared = SharedState::create(card.as_ref().map(RecordHeader::shared).as_deref())
+            .map_err(failed)?;
         let mut job = JobObject {
-            hold: Hold::Owner { object, around: spec.around, watch: OnceLock::new() },
+            hold: Ownership::Owner { object, around: spec.around, watch: OnceLock::new() },
             record: None,
             shared,
             groups: Mutex::default(),
@@ -100,42 +103,42 @@ impl JobObject {
             job.record = spec.published(record)?;
         }
         // Last: from now on a job that is dropped takes us along.
-        if spec.around == Around::Caller {
+        if spec.around == Enclosure::Caller {
             object.assign_caller().map_err(|e| {
                 Error::os("put this process into a Job Object", e)
-                    .hint("a job around this process may refuse to have another nested in it")
+                    .with_hint("a job around this process may refuse to have another nested in it")
             })?;
         }
         Ok(job)
     }
 
     pub(super) fn open(name: &Name) -> Result<JobObject> {
-        let record = names::find(name)?;
+        let record = directory::find(name)?;
         let failed = |e| Error::os(format!("open the job {name}"), e);
         Ok(JobObject {
-            hold: Hold::View,
-            shared: Shared::open(&record.card.shared()).map_err(failed)?,
+            hold: Ownership::View,
+            shared: SharedState::open(&record.card.shared()).map_err(failed)?,
             record: Some(record),
             groups: Mutex::default(),
         })
     }
 
     /// The kernel's job, for a short time; `None` if it has ended with its owner.
-    fn living(&self) -> Option<Arc<Object>> {
+    fn live(&self) -> Option<Arc<Object>> {
         match &self.hold {
-            Hold::Owner { object, .. } => Some(Arc::clone(object)),
-            Hold::View => {
+            Ownership::Owner { object, .. } => Some(Arc::clone(object)),
+            Ownership::View => {
                 let record = self.record.as_ref().filter(|record| !record.is_over())?;
                 Object::open(&record.card.object()).ok().map(Arc::new)
             }
-            Hold::Nothing => None,
+            Ownership::Nothing => None,
         }
     }
 
     fn object(&self) -> Result<Arc<Object>> {
         let which = || self.record.as_ref().map_or("", Record::id);
         let ended = || Error::stale(format!("the job {} has ended", which()));
-        self.living().ok_or_else(ended)
+        self.live().ok_or_else(ended)
     }
 
     fn write_limits(&self, object: &Object, limits: &Limits, dies: bool) -> Result<()> {
@@ -159,7 +162,7 @@ impl JobObject {
     }
 
     /// One round: everybody who is listed, but us. A job without us is one operation.
-    fn strike(&self, object: &Object) -> std::io::Result<bool> {
+    fn terminate_round(&self, object: &Object) -> std::io::Result<bool> {
         if !object.contains_caller()? {
             object.terminate()?;
             return Ok(true);
@@ -174,42 +177,50 @@ impl JobObject {
 
     /// What the kernel rings for each end of a member, from now on. A view has none: the port is
     /// the owner's.
-    fn bell(&self, object: &Object) -> Option<Bell> {
-        let Hold::Owner { watch, .. } = &self.hold else { return None };
-        watch.get_or_init(|| Watch::over(object).ok()).as_ref()?.bell().ok()
+    fn end_signal(&self, object: &Object) -> Option<EndSignal> {
+        let Ownership::Owner { watch, .. } = &self.hold else { return None };
+        watch.get_or_init(|| Registration::already_ended(object).ok()).as_ref()?.end_signal().ok()
     }
 
     /// Waits until somebody may have ended.
-    fn sleep(&self, object: Arc<Object>, vigil: &mut Vigil, until: Option<Instant>) -> Result<()> {
+    fn sleep(
+        &self,
+        object: Arc<Object>,
+        vigil: &mut WaitState,
+        until: Option<Instant>,
+    ) -> Result<()> {
         let failed = |e| Error::os("wait for the job", e);
         if !vigil.has_begun {
-            *vigil = Vigil { has_begun: true, bell: self.bell(&object), pause: SHORT };
+            *vigil =
+                WaitState { has_begun: true, bell: self.end_signal(&object), pause: SHORT_WAIT };
             // Who ended before there was a bell is seen by looking once more.
             return Ok(());
         }
-        let member = object.somebody().map_err(failed)?;
+        let member = object.any_member().map_err(failed)?;
         // A view keeps nothing of the job while it sleeps.
         drop(object);
-        let bell = vigil.bell.as_ref().map(Bell::as_handle);
+        let bell = vigil.bell.as_ref().map(EndSignal::as_handle);
         let member = member.as_ref().map(|member| member.process.as_handle());
         let ends = match (&self.hold, &self.record) {
-            (Hold::View, Some(record)) => record.ends(),
+            (Ownership::View, Some(record)) => record.ends(),
             _ => Vec::new(),
         };
         // Everybody is about to be gone, or may not be opened by us: a lost message would be missed.
         let blind = (member.is_none()).then(|| Instant::now() + vigil.pause);
-        vigil.pause = if member.is_none() { LONG.min(vigil.pause * 2) } else { SHORT };
+        vigil.pause = if member.is_none() { LONG_WAIT.min(vigil.pause * 2) } else { SHORT_WAIT };
         let until = [until, blind].into_iter().flatten().min();
         let handles: Vec<_> = bell.into_iter().chain(member).chain(ends).collect();
         if handles.is_empty() {
-            thread::sleep(blind.map_or(SHORT, |it| it.saturating_duration_since(Instant::now())));
+            thread::sleep(
+                blind.map_or(SHORT_WAIT, |it| it.saturating_duration_since(Instant::now())),
+            );
             return Ok(());
         }
         wait_any(&handles, until).map_err(failed).map(drop)
     }
 
     /// Nobody finds it any more.
-    fn take_back(&self) {
+    fn reclaim(&self) {
         self.record.iter().for_each(Record::remove);
     }
 
@@ -231,29 +242,29 @@ impl Stoppable for JobObject {
         let used = || self.object().ok().and_then(|object| limits::user_time(&object).ok());
         match (limit, limit.and_then(|_| used())) {
             (Some(limit), Some(used)) if used >= limit => StopReason::CpuTime,
-            _ => StopReason::Asked,
+            _ => StopReason::Requested,
         }
     }
 
     /// SIGTERM stands for what Windows has; nobody else can be asked.
-    fn ask(&self, signal: Signal) -> Result<usize> {
+    fn terminate(&self, signal: Signal) -> Result<usize> {
         match signal {
             Signal::TERM => {
                 let members = self.members(0)?;
-                Ok(ask::politely(&members.others, &lock(&self.groups)).len())
+                Ok(graceful::request_end(&members.others, &lock(&self.groups)).len())
             }
             _ => self.signal(signal),
         }
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        let mut vigil = Vigil::default();
+        let mut vigil = WaitState::default();
         loop {
-            let Some(object) = self.living() else { return Ok(true) };
-            if object.others().map_err(|e| Error::os("observe the job", e))? == 0 {
+            let Some(object) = self.live() else { return Ok(true) };
+            if object.other_members().map_err(|e| Error::os("observe the job", e))? == 0 {
                 return Ok(true);
             }
-            if is_past(deadline) {
+            if has_passed(deadline) {
                 return Ok(false);
             }
             self.sleep(object, &mut vigil, deadline)?;
@@ -264,21 +275,21 @@ impl Stoppable for JobObject {
         let failed = |e| Error::os("kill the job", e);
         let start = Instant::now();
         let (mut fewest, mut last_death) = (u32::MAX, start);
-        let mut vigil = Vigil::default();
+        let mut vigil = WaitState::default();
         loop {
-            let Some(object) = self.living() else { return Ok(()) };
-            let others = object.others().map_err(failed)?;
+            let Some(object) = self.live() else { return Ok(()) };
+            let others = object.other_members().map_err(failed)?;
             if others == 0 {
                 return self.shared.clear().map_err(failed);
             }
             if others < fewest {
                 (fewest, last_death) = (others, Instant::now());
             }
-            let can_be_killed = self.strike(&object).map_err(failed)?;
-            if !can_be_killed || last_death.elapsed() > PATIENCE {
+            let can_be_killed = self.terminate_round(&object).map_err(failed)?;
+            if !can_be_killed || last_death.elapsed() > KILL_TIMEOUT {
                 return Err(self.survivors(start));
             }
-            self.sleep(object, &mut vigil, Instant::now().checked_add(LONG))?;
+            self.sleep(object, &mut vigil, Instant::now().checked_add(LONG_WAIT))?;
         }
     }
 }
@@ -286,15 +297,17 @@ impl Stoppable for JobObject {
 impl Mechanism for JobObject {
     fn guarantees(&self) -> Guarantees {
         let around = match self.hold {
-            Hold::Owner { around, .. } => around,
-            _ => Around::Others,
+            Ownership::Owner { around, .. } => around,
+            _ => Enclosure::None,
         };
-        host::promise(crate::Mechanism::JobObject, around)
+        probe::guarantees_of(crate::Mechanism::JobObject, around)
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         if !self.shared.is_thawed() {
-            return Err(Error::unsupported("a frozen job takes no new members").hint("thaw it"));
+            return Err(
+                Error::unsupported("a frozen job takes no new members").with_hint("thaw it")
+            );
         }
         let child = spawn::spawn(&*self.object()?, command)?;
         if command.new_group
@@ -313,7 +326,7 @@ impl Mechanism for JobObject {
             return Ok(());
         }
         Err(Error::unsupported("std's Command cannot start a process inside a Job Object")
-            .hint("Job::spawn can, and an enclosed job holds what std starts"))
+            .with_hint("Job::spawn can, and an enclosed job holds what std starts"))
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
@@ -323,8 +336,9 @@ impl Mechanism for JobObject {
             return Ok(());
         }
         object.assign(held.as_handle()).map_err(|e| {
-            Error::os(format!("put process {process} into the job"), e)
-                .hint("a process in another job can only join one that is empty or nested in it")
+            Error::os(format!("put process {process} into the job"), e).with_hint(
+                "a process in another job can only join one that is empty or nested in it",
+            )
         })
     }
 
@@ -357,8 +371,8 @@ impl Mechanism for JobObject {
         }
         let object = self.object()?;
         let failed = |e| Error::os("kill the job", e);
-        let others = object.others().map_err(failed)?;
-        self.strike(&object).map_err(failed)?;
+        let others = object.other_members().map_err(failed)?;
+        self.terminate_round(&object).map_err(failed)?;
         Ok(others as usize)
     }
 
@@ -378,7 +392,7 @@ impl Mechanism for JobObject {
         }
         // Who only looks on needs no right to change it.
         let object = match (&self.hold, &self.record) {
-            (Hold::View, Some(record)) if !record.is_over() => {
+            (Ownership::View, Some(record)) if !record.is_over() => {
                 let opened = Object::open_to_change(&record.card.object());
                 Arc::new(opened.map_err(|e| Error::os("set the limits of the job", e))?)
             }
@@ -431,7 +445,7 @@ impl Mechanism for JobObject {
             processes_total: Some(object.accounting().map_err(failed)?.TotalProcesses.into()),
             ..Stats::default()
         };
-        if !host::is_wine() {
+        if !probe::is_wine() {
             let used = object.accounting().map_err(failed)?;
             let time = |units: i64| Some(Duration::from_nanos(u64::try_from(units).ok()? * 100));
             let peak: JOBOBJECT_EXTENDED_LIMIT_INFORMATION =
@@ -444,20 +458,20 @@ impl Mechanism for JobObject {
     }
 
     fn release(&mut self) -> Result<()> {
-        if matches!(self.hold, Hold::Owner { .. }) {
+        if matches!(self.hold, Ownership::Owner { .. }) {
             self.write_limits(&*self.object()?, &self.limits()?, false)?;
-            self.take_back();
+            self.reclaim();
         }
-        self.hold = Hold::Nothing;
+        self.hold = Ownership::Nothing;
         Ok(())
     }
 
     fn close(&mut self) {
-        if let Hold::Owner { around, .. } = self.hold {
+        if let Ownership::Owner { around, .. } = self.hold {
             let _ = self.kill();
-            self.take_back();
+            self.reclaim();
             // The last handle is closed next, and we are inside.
-            if around == Around::Caller {
+            if around == Enclosure::Caller {
                 let _ = self.release();
             }
         }
@@ -467,13 +481,13 @@ impl Mechanism for JobObject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::windows::port::tests::{LONG, reader};
+    use crate::sys::windows::wait::tests::{LONG, reader};
 
     #[test]
     fn a_wait_ends_also_when_every_message_is_lost() {
-        let mut job = JobObject::new(&Spec::plain(Around::Others)).unwrap();
-        let Hold::Owner { watch, .. } = &mut job.hold else { panic!("the owner") };
-        *watch = OnceLock::from(Some(Watch::deaf()));
+        let mut job = JobObject::new(&JobSpec::plain(Enclosure::None)).unwrap();
+        let Ownership::Owner { watch, .. } = &mut job.hold else { panic!("the owner") };
+        *watch = OnceLock::from(Some(Registration::without_messages()));
         let object = job.object().unwrap();
         let mut members = [reader(), reader()];
         members.iter().for_each(|it| object.assign(it.as_handle()).unwrap());

@@ -67,8 +67,9 @@ pub(super) fn cpu_rate(limits: &Limits, processors: u32) -> JOBOBJECT_CPU_RATE_C
 mod tests {
     use super::*;
 
+    /// The whole structure is passed whatever is limited.
     #[test]
-    fn the_whole_structure_is_passed_whatever_is_limited() {
+    fn every_limit_passes_the_whole_structure() {
         let whole = extended(&Limits::new(), Duration::ZERO, true);
         assert_eq!(whole.BasicLimitInformation.LimitFlags, 0x2000);
         let limits = Limits::new().memory_max(1 << 30).processes_max(7);

@@ -5,39 +5,39 @@
 //! and [`names`] have jobs found by others; [`tree`] catches what is below a process without a job. Whoever is acted on
 //! is held by a handle and proven first ([`identity`]).
 
-mod ask;
 mod child;
+mod directory;
+mod graceful;
 mod handles;
-mod host;
 mod identity;
 mod job;
 mod limits;
 mod memory;
-mod names;
-mod notes;
+mod note_page;
 mod nt;
 mod object;
-mod port;
+mod probe;
 mod quoting;
 mod record;
-mod shared;
+mod shared_state;
 mod spawn;
 mod tree;
+mod wait;
 
 pub(crate) use child::Child;
-pub(crate) use host::{promise, survey};
+pub(crate) use directory::{abandoned_jobs, jobs, runtime_dir};
 pub(crate) use identity::identify;
-pub(crate) use names::{jobs, leftovers, runtime_dir};
+pub(crate) use probe::{guarantees_of, probe_mechanisms};
 pub(crate) use record::Record;
 pub(crate) use tree::{descendants, tree};
 
 use super::Mechanism;
 use crate::{
-    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::Spec, name::Name,
-    stop::Stoppable,
+    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::JobSpec,
+    name::Name, stop::Stoppable,
 };
 
-pub(crate) const LADDER: &[crate::Mechanism] = &[crate::Mechanism::JobObject];
+pub(crate) const MECHANISMS: &[crate::Mechanism] = &[crate::Mechanism::JobObject];
 
 /// A job of the only mechanism.
 pub(crate) enum Job {
@@ -47,7 +47,7 @@ pub(crate) enum Job {
 delegate!(Job { JobObject });
 
 impl Job {
-    pub(crate) fn new(_: crate::Mechanism, spec: &Spec) -> Result<Job> {
+    pub(crate) fn new(_: crate::Mechanism, spec: &JobSpec) -> Result<Job> {
         job::JobObject::new(spec).map(Job::JobObject)
     }
 }
@@ -57,4 +57,4 @@ pub(crate) fn open(name: &Name) -> Result<Job> {
 }
 
 /// How long a kill goes on while nobody dies.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

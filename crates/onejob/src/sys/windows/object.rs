@@ -24,7 +24,7 @@ use windows_sys::Win32::{
 };
 
 use super::{
-    handles::{done, is_signalled, owned, wide},
+    handles::{check, is_signalled, owned, wide},
     identity,
 };
 
@@ -88,32 +88,32 @@ impl Object {
 
     pub(super) fn assign(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
         // SAFETY: two open handles.
-        done(unsafe { AssignProcessToJobObject(self.raw(), process.as_raw_handle()) })
+        check(unsafe { AssignProcessToJobObject(self.raw(), process.as_raw_handle()) })
     }
 
     pub(super) fn assign_caller(&self) -> io::Result<()> {
         // SAFETY: an open handle and the one that always means ourselves.
-        done(unsafe { AssignProcessToJobObject(self.raw(), GetCurrentProcess()) })
+        check(unsafe { AssignProcessToJobObject(self.raw(), GetCurrentProcess()) })
     }
 
     pub(super) fn contains(&self, process: BorrowedHandle<'_>) -> io::Result<bool> {
         let mut inside = 0;
         // SAFETY: two open handles and a place to write to.
-        done(unsafe { IsProcessInJob(process.as_raw_handle(), self.raw(), &raw mut inside) })?;
+        check(unsafe { IsProcessInJob(process.as_raw_handle(), self.raw(), &raw mut inside) })?;
         Ok(inside != 0)
     }
 
     pub(super) fn contains_caller(&self) -> io::Result<bool> {
         let mut inside = 0;
         // SAFETY: as in `contains`, with the handle that always means ourselves.
-        done(unsafe { IsProcessInJob(GetCurrentProcess(), self.raw(), &raw mut inside) })?;
+        check(unsafe { IsProcessInJob(GetCurrentProcess(), self.raw(), &raw mut inside) })?;
         Ok(inside != 0)
     }
 
     /// Ends everybody in it, at once.
     pub(super) fn terminate(&self) -> io::Result<()> {
         // SAFETY: an open handle.
-        done(unsafe { TerminateJobObject(self.raw(), KILLED) })
+        check(unsafe { TerminateJobObject(self.raw(), KILLED) })
     }
 
     /// What the kernel has as `class`, which must be a plain structure of numbers.
@@ -122,7 +122,7 @@ impl Object {
         let mut value: T = unsafe { mem::zeroed() };
         let size = mem::size_of::<T>() as u32;
         // SAFETY: an open handle, and a structure of the size that is said.
-        done(unsafe {
+        check(unsafe {
             let to = (&raw mut value).cast();
             QueryInformationJobObject(self.raw(), class, to, size, ptr::null_mut())
         })?;
@@ -133,7 +133,7 @@ impl Object {
     pub(super) fn set<T: Copy>(&self, class: JOBOBJECTINFOCLASS, value: &T) -> io::Result<()> {
         let size = mem::size_of::<T>() as u32;
         // SAFETY: an open handle, and a structure of the size that is said.
-        done(unsafe {
+        check(unsafe {
             SetInformationJobObject(self.raw(), class, ptr::from_ref(value).cast(), size)
         })
     }
@@ -144,7 +144,7 @@ impl Object {
 
     /// How many live in it, the caller left out: what decides about emptiness. A member is counted
     /// until it is dead.
-    pub(super) fn others(&self) -> io::Result<u32> {
+    pub(super) fn other_members(&self) -> io::Result<u32> {
         let active = self.accounting()?.ActiveProcesses;
         Ok(active.saturating_sub(u32::from(self.contains_caller()?)))
     }
@@ -157,7 +157,7 @@ impl Object {
         loop {
             let mut list = vec![0_usize; HEAD + room];
             // SAFETY: an open handle, and a buffer of the size that is said.
-            let listed = done(unsafe {
+            let listed = check(unsafe {
                 QueryInformationJobObject(
                     self.raw(),
                     JobObjectBasicProcessIdList,
@@ -210,7 +210,7 @@ impl Object {
     }
 
     /// Somebody who lives in it, to be waited for.
-    pub(super) fn somebody(&self) -> io::Result<Option<Member>> {
+    pub(super) fn any_member(&self) -> io::Result<Option<Member>> {
         let me = std::process::id();
         for pid in self.pids()?.into_iter().filter(|pid| *pid != me) {
             if let Ok(process) = identity::open(pid, 0)
@@ -237,10 +237,11 @@ impl AsHandle for Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::windows::port::tests::reader;
+    use crate::sys::windows::wait::tests::reader;
 
+    /// A stranger whose number is on a list is not held.
     #[test]
-    fn a_stranger_whose_number_is_on_a_list_is_not_held() {
+    fn listed_pid_of_an_unrelated_process_is_dropped() {
         let object = Object::anonymous().unwrap();
         let (mut member, mut stranger) = (reader(), reader());
         object.assign(member.as_handle()).unwrap();

@@ -82,14 +82,16 @@ mod tests {
             .map(|line| String::from_utf16(&line).unwrap())
     }
 
+    /// Backslashes are doubled before a quote and nowhere else.
     #[test]
-    fn backslashes_are_doubled_before_a_quote_and_nowhere_else() {
+    fn backslashes_double_only_before_a_quote() {
         assert_eq!(program(&["a", "", r"a b\"]), r#""p q" a "" "a b\\""#);
         assert_eq!(program(&[r#"a\"b"#, r"\\host\x"]), r#""p q" a\\\"b \\host\x"#);
     }
 
+    /// Nothing in an argument of a batch file is executed or expanded.
     #[test]
-    fn nothing_in_an_argument_of_a_batch_file_is_executed_or_expanded() {
+    fn batch_file_arguments_are_not_expanded() {
         let line = |args: &str| format!(r#"cmd.exe /e:ON /v:OFF /d /c ""C:\a b.bat" {args}""#);
         assert_eq!(batch(&["%PATH%"]), Some(line(r#""%%cd:~,%PATH%%cd:~,%""#)));
         assert_eq!(batch(&["a&b", "c"]), Some(line(r#""a&b" c"#)));

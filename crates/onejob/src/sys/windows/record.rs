@@ -23,7 +23,7 @@ use windows_sys::Win32::{
 use super::{
     handles::{is_signalled, owned, wait_any, wide},
     identity,
-    notes::{self, Notes},
+    note_page::{self, Notes},
 };
 use crate::{Error, JobEntry, Mechanism, ProcessId, Result, name::Name};
 
@@ -36,7 +36,7 @@ pub(super) fn random() -> u64 {
 
 /// Which job it is, and whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Card {
+pub(super) struct RecordHeader {
     pub(super) id: String,
     pub(super) name: Option<Name>,
     pub(super) owner: ProcessId,
@@ -44,12 +44,12 @@ pub(super) struct Card {
     started: Duration,
 }
 
-impl Card {
+impl RecordHeader {
     /// For a job of this process that begins now.
-    pub(super) fn new(name: Option<Name>) -> Card {
+    pub(super) fn new(name: Option<Name>) -> RecordHeader {
         // SAFETY: the handle that always means ourselves.
         let me = unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) };
-        Card {
+        RecordHeader {
             id: format!("{:016x}", random()),
             name,
             owner: identity::id_of(std::process::id(), me),
@@ -58,14 +58,14 @@ impl Card {
     }
 
     fn text(&self) -> String {
-        let Card { id, owner, name, started } = self;
+        let RecordHeader { id, owner, name, started } = self;
         let name = name.as_ref().map_or("", Name::as_str);
         let started = started.as_nanos();
         format!("onejob-card,{id},{},{},{started},{name}", owner.pid, owner.start)
     }
 
     /// From the name of a kernel object, if it is a card.
-    pub(super) fn parse(text: &str) -> Option<Card> {
+    pub(super) fn parse(text: &str) -> Option<RecordHeader> {
         let mut parts = text.strip_prefix("onejob-card,")?.splitn(5, ',');
         let id = Name::new(parts.next()?).ok()?.as_str().to_owned();
         let (pid, start) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -75,7 +75,7 @@ impl Card {
             "" => None,
             name => Some(Name::new(name).ok()?),
         };
-        Some(Card { id, name, owner, started })
+        Some(RecordHeader { id, name, owner, started })
     }
 
     /// The name of the kernel's job.
@@ -99,7 +99,7 @@ impl Card {
     }
 
     /// Whether its owner still holds the job.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn owner_alive(&self) -> bool {
         let open = self.open().is_ok_and(|event| !is_signalled(event.as_handle()));
         open && identity::reopen(&self.owner, 0).is_ok()
     }
@@ -142,14 +142,14 @@ pub(super) fn claim(name: &Name) -> Result<OwnedHandle> {
 
 /// How others find a job, or how it was found.
 pub(crate) struct Record {
-    pub(super) card: Card,
+    pub(super) card: RecordHeader,
     notes: Notes,
     /// Signalled when the owner has let go.
     over: OwnedHandle,
-    whose: Whose,
+    whose: Role,
 }
 
-enum Whose {
+enum Role {
     Ours {
         _claim: Option<OwnedHandle>,
     },
@@ -160,7 +160,7 @@ enum Whose {
 impl Record {
     /// Found from now on.
     pub(super) fn publish(
-        card: Card,
+        card: RecordHeader,
         claim: Option<OwnedHandle>,
         note: Option<&str>,
     ) -> Result<Record> {
@@ -168,16 +168,16 @@ impl Record {
         let notes = Notes::create(&card.notes()).map_err(failed)?;
         write(&notes, note.unwrap_or_default())?;
         let over = event(&card.text()).map_err(failed)?;
-        Ok(Record { card, notes, over, whose: Whose::Ours { _claim: claim } })
+        Ok(Record { card, notes, over, whose: Role::Ours { _claim: claim } })
     }
 
     /// Of a job that was found.
-    pub(super) fn open(card: Card) -> Result<Record> {
+    pub(super) fn open(card: RecordHeader) -> Result<Record> {
         let failed = |e| Error::os(format!("open the job {}", card.id), e);
         let owner = identity::reopen(&card.owner, 0)?;
         let notes = Notes::open(&card.notes()).map_err(failed)?;
         let over = card.open().map_err(failed)?;
-        Ok(Record { card, notes, over, whose: Whose::Another(owner) })
+        Ok(Record { card, notes, over, whose: Role::Another(owner) })
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -205,17 +205,17 @@ impl Record {
     /// Signalled as soon as the owner lets go or ends.
     pub(super) fn ends(&self) -> Vec<BorrowedHandle<'_>> {
         let owner = match &self.whose {
-            Whose::Ours { .. } => None,
-            Whose::Another(owner) => Some(owner.as_handle()),
+            Role::Ours { .. } => None,
+            Role::Another(owner) => Some(owner.as_handle()),
         };
         [Some(self.over.as_handle()), owner].into_iter().flatten().collect()
     }
 
     /// Waits until the owner has let go of the job; whether that came before the deadline.
-    pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> Result<bool> {
-        if matches!(self.whose, Whose::Ours { .. }) {
+    pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
+        if matches!(self.whose, Role::Ours { .. }) {
             return Err(Error::unsupported("a job is not over as long as its owner holds it")
-                .hint("wait is for the members"));
+                .with_hint("wait is for the members"));
         }
         let woken = wait_any(&self.ends(), deadline);
         woken.map(|woken| woken.is_some()).map_err(|e| Error::os("wait for the owner", e))
@@ -229,9 +229,9 @@ impl Record {
 }
 
 fn write(notes: &Notes, note: &str) -> Result<()> {
-    if note.len() > notes::LONGEST {
+    if note.len() > note_page::MAX_NOTE {
         return Err(Error::invalid(format!("a note of {} bytes", note.len()))
-            .hint(format!("at most {}", notes::LONGEST)));
+            .with_hint(format!("at most {}", note_page::MAX_NOTE)));
     }
     let others = || Error::unsupported("only its owner writes the note of a job");
     notes.write(note).ok_or_else(others)
@@ -244,11 +244,11 @@ mod tests {
     #[test]
     fn a_card_reads_back_as_it_is_written() {
         for name in [None, Some(Name::new("dev-server").unwrap())] {
-            let card = Card::new(name);
-            assert_eq!(Card::parse(&card.text()).unwrap(), card);
+            let card = RecordHeader::new(name);
+            assert_eq!(RecordHeader::parse(&card.text()).unwrap(), card);
         }
         for text in ["", "onejob-card", "onejob-card,", "onejob-card,a,1,x,2,", "onejob,a,1,2,3,"] {
-            assert_eq!(Card::parse(text), None, "{text:?}");
+            assert_eq!(RecordHeader::parse(text), None, "{text:?}");
         }
     }
 }

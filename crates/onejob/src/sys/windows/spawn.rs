@@ -38,7 +38,7 @@ use windows_sys::Win32::{
 
 use super::{
     child::Child,
-    handles::{done, inheritable, owned, wide},
+    handles::{check, inheritable, owned, wide},
     identity,
     object::Object,
     quoting,
@@ -60,7 +60,7 @@ pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> 
                 "an argument for {} that no batch file can get",
                 program.display()
             ))
-            .hint("line breaks cannot be escaped there")
+            .with_hint("line breaks cannot be escaped there")
         })?;
         (system_folder().join("cmd.exe"), line)
     } else {
@@ -68,7 +68,7 @@ pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> 
     };
     let streams = Streams::new(command).map_err(|e| Error::os("prepare standard streams", e))?;
     let made = create(object, &program, line, environment.as_ref(), command, &streams);
-    let (process, pid) = made.map_err(|e| blame(object, &program, command, e))?;
+    let (process, pid) = made.map_err(|e| exec_error(object, &program, command, e))?;
     let id = identity::id_of(pid, std::os::windows::io::AsHandle::as_handle(&process));
     let [stdin, stdout, stderr] = streams.ours;
     Ok(crate::Child::new(
@@ -80,12 +80,12 @@ pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> 
 }
 
 /// Access denied has two meanings: of the program, or of a job that lets no other be nested.
-fn blame(object: &Object, program: &Path, command: &Command, error: io::Error) -> Error {
+fn exec_error(object: &Object, program: &Path, command: &Command, error: io::Error) -> Error {
     let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
     let _ = object;
     if is_denied && program.is_file() && File::open(program).is_ok() {
         return Error::exec(format!("execute {:?} inside the job", command.program), error)
-            .hint("a job around this process may refuse to have another nested in it");
+            .with_hint("a job around this process may refuse to have another nested in it");
     }
     Error::exec(format!("execute {:?}", command.program), error)
 }
@@ -125,7 +125,7 @@ fn create(
     let group = if command.new_group { CREATE_NEW_PROCESS_GROUP } else { 0 };
     // SAFETY: texts end with a NUL (the block with two), and everything pointed to lives through
     // the call.
-    done(unsafe {
+    check(unsafe {
         CreateProcessW(
             program.as_ptr(),
             line.as_mut_ptr(),
@@ -153,7 +153,7 @@ impl Attributes {
         unsafe { InitializeProcThreadAttributeList(ptr::null_mut(), 2, 0, &raw mut size) };
         let mut list = vec![0_usize; size.div_ceil(mem::size_of::<usize>())];
         // SAFETY: an aligned buffer of the size that was asked for.
-        done(unsafe {
+        check(unsafe {
             InitializeProcThreadAttributeList(list.as_mut_ptr().cast(), 2, 0, &raw mut size)
         })?;
         Ok(Attributes(list))
@@ -163,7 +163,7 @@ impl Attributes {
     fn set(&mut self, attribute: u32, handles: &[HANDLE]) -> io::Result<()> {
         let (value, size) = (handles.as_ptr().cast::<c_void>(), mem::size_of_val(handles));
         // SAFETY: an initialised list with room for two, and a value of the size that is said.
-        done(unsafe {
+        check(unsafe {
             let (list, none) = (self.0.as_mut_ptr().cast(), ptr::null_mut());
             UpdateProcThreadAttribute(list, 0, attribute as usize, value, size, none, ptr::null())
         })

@@ -17,9 +17,10 @@ use windows_sys::Win32::System::{
 };
 
 use super::{
-    PATIENCE, ask,
+    KILL_TIMEOUT,
     child::{no_signal, terminate},
-    handles::{is_past, is_signalled, owned, wait_any},
+    graceful,
+    handles::{has_passed, is_signalled, owned, wait_any},
     identity, nt,
     object::{Member, Object},
 };
@@ -27,9 +28,9 @@ use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
 
 /// A process and who was found below it. Every handle is kept: while it is open, the number stays
 /// this process', and who names it as its parent and is younger is its child.
-pub(crate) struct Below(Mutex<Caught>);
+pub(crate) struct Descendants(Mutex<HeldProcess>);
 
-struct Caught {
+struct HeldProcess {
     rights: u32,
     /// What they start from now on is in it as well.
     object: Option<Object>,
@@ -38,28 +39,28 @@ struct Caught {
 
 const RIGHTS: u32 = PROCESS_TERMINATE | PROCESS_SET_QUOTA;
 
-pub(crate) fn tree(root: &ProcessId) -> Result<Below> {
+pub(crate) fn tree(root: &ProcessId) -> Result<Descendants> {
     if root.pid == std::process::id() {
         return Err(Error::invalid("a process cannot stop itself and what is below it"));
     }
     let process = identity::reopen(root, RIGHTS)?;
     let object = Object::anonymous().ok();
-    let mut caught = Caught { rights: RIGHTS, object, held: HashMap::new() };
+    let mut caught = HeldProcess { rights: RIGHTS, object, held: HashMap::new() };
     caught.add(root.pid, Member { pid: root.pid, process });
-    caught.look();
-    Ok(Below(Mutex::new(caught)))
+    caught.rescan();
+    Ok(Descendants(Mutex::new(caught)))
 }
 
 /// A process and everybody below it but the calling one, to be looked at.
 pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
     let process = identity::reopen(root, 0)?;
-    let mut found = Caught { rights: 0, object: None, held: HashMap::new() };
+    let mut found = HeldProcess { rights: 0, object: None, held: HashMap::new() };
     found.add(root.pid, Member { pid: root.pid, process });
-    let living = found.living();
+    let living = found.live();
     Ok(living.iter().map(|it| identity::describe(it.pid, it.process.as_handle())).collect())
 }
 
-impl Caught {
+impl HeldProcess {
     fn add(&mut self, pid: u32, member: Member) {
         let Some(created) = identity::creation(member.process.as_handle()) else { return };
         // Who is in a job that lets no other join is killed one by one.
@@ -70,7 +71,7 @@ impl Caught {
     }
 
     /// Finds everybody below who is not held yet, until nobody new is seen.
-    fn look(&mut self) {
+    fn rescan(&mut self) {
         loop {
             let before = self.held.len();
             for pid in all_pids() {
@@ -99,23 +100,23 @@ impl Caught {
         }
     }
 
-    fn living(&mut self) -> Vec<&Member> {
-        self.look();
+    fn live(&mut self) -> Vec<&Member> {
+        self.rescan();
         let members = self.held.values().map(|(member, _)| member);
         members.filter(|member| !is_signalled(member.process.as_handle())).collect()
     }
 }
 
-impl Below {
-    fn caught(&self) -> std::sync::MutexGuard<'_, Caught> {
+impl Descendants {
+    fn held(&self) -> std::sync::MutexGuard<'_, HeldProcess> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for_an_end(&self, deadline: Option<Instant>) -> Result<bool> {
+    fn wait_any_end(&self, deadline: Option<Instant>) -> Result<bool> {
         let failed = |e| Error::os("wait for the tree", e);
         let first = {
-            let mut caught = self.caught();
-            let living = caught.living();
+            let mut caught = self.held();
+            let living = caught.live();
             let Some(member) = living.first() else { return Ok(true) };
             member.process.try_clone().map_err(failed)?
         };
@@ -124,17 +125,17 @@ impl Below {
     }
 }
 
-impl Stoppable for Below {
-    fn ask(&self, signal: Signal) -> Result<usize> {
-        let mut caught = self.caught();
-        let living = caught.living();
+impl Stoppable for Descendants {
+    fn terminate(&self, signal: Signal) -> Result<usize> {
+        let mut caught = self.held();
+        let living = caught.live();
         match signal {
             Signal::TERM => {
                 let copy = |member: &&Member| {
                     Some(Member { pid: member.pid, process: member.process.try_clone().ok()? })
                 };
                 let members: Vec<_> = living.iter().filter_map(copy).collect();
-                Ok(ask::politely(&members, &[]).len())
+                Ok(graceful::request_end(&members, &[]).len())
             }
             Signal::KILL => {
                 living.iter().for_each(|member| drop(terminate(member.process.as_handle())));
@@ -146,13 +147,13 @@ impl Stoppable for Below {
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         loop {
-            if self.caught().living().is_empty() {
+            if self.held().live().is_empty() {
                 return Ok(true);
             }
-            if is_past(deadline) {
+            if has_passed(deadline) {
                 return Ok(false);
             }
-            self.wait_for_an_end(deadline)?;
+            self.wait_any_end(deadline)?;
         }
     }
 
@@ -161,15 +162,15 @@ impl Stoppable for Below {
         let (mut fewest, mut last_death) = (usize::MAX, start);
         loop {
             {
-                let mut caught = self.caught();
-                let living = caught.living();
+                let mut caught = self.held();
+                let living = caught.live();
                 if living.is_empty() {
                     return Ok(());
                 }
                 if living.len() < fewest {
                     (fewest, last_death) = (living.len(), Instant::now());
                 }
-                if last_death.elapsed() > PATIENCE {
+                if last_death.elapsed() > KILL_TIMEOUT {
                     let describe = |m: &&Member| identity::describe(m.pid, m.process.as_handle());
                     let survivors: Vec<Process> = living.iter().map(describe).collect();
                     return Err(Error::still_alive(survivors, start.elapsed()));
@@ -185,7 +186,7 @@ impl Stoppable for Below {
                     let _ = object.terminate();
                 }
             }
-            self.wait_for_an_end(Instant::now().checked_add(Duration::from_millis(50)))?;
+            self.wait_any_end(Instant::now().checked_add(Duration::from_millis(50)))?;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! That a member is in its odd state, seen by its handle or said by itself.
 
-use testkit::{Cell, Player, proc};
+use testkit::{Player, Sandbox, proc};
 
 pub(crate) const MECHANISMS: &[&str] = &["job-object"];
 
@@ -31,6 +31,6 @@ pub(crate) fn holds_the_pipe_of(player: &Player, main: &Player) {
 }
 
 /// The kernel needs none.
-pub(crate) fn guards(_: &Cell, _: i32) -> Vec<i32> {
+pub(crate) fn guards(_: &Sandbox, _: i32) -> Vec<i32> {
     Vec::new()
 }

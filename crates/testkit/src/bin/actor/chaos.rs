@@ -14,9 +14,8 @@ use std::{
 };
 
 use crate::{
-    arg, cgroup,
+    arg, cgroup, fixture,
     random::Random,
-    scene,
     sys::{self, rest},
 };
 
@@ -189,7 +188,7 @@ fn run_nested(onejob: &Path, program: &Path, mechanism: &str, tree: &[&str]) {
     command.arg("--").arg(program).args(["chaos", "/dev/null", arg(0)]).args(tree);
     let error = command.exec();
     // Without memory or descriptors, say.
-    eprintln!("{}: failed to exec {}: {error}", scene().report.display(), onejob.display());
+    eprintln!("{}: failed to exec {}: {error}", fixture().report.display(), onejob.display());
 }
 
 fn root(brief: bool) -> &'static str {

@@ -3,18 +3,18 @@
 //! The main process sets the scene, then stays until a file named `REPORT.go` exists and exits 0,
 //! leaving everybody else behind. Each player announces itself by one line in the file REPORT:
 //! `ROLE pid=… (where it is) starter=…`, so that a test waits for a condition.
-//! Nobody outlives [`mortal::LIFETIME_SECONDS`]. Knows nothing of onejob.
+//! Nobody outlives [`lifetime_limit::LIFETIME_SECONDS`]. Knows nothing of onejob.
 
 #[cfg(target_os = "linux")]
 #[path = "../../cgroup.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod cgroup;
 #[cfg(target_os = "linux")]
-#[path = "../../mortal.rs"]
+#[path = "../../lifetime_limit.rs"]
 #[allow(unreachable_pub)]
-mod mortal;
+mod lifetime_limit;
 #[cfg(windows)]
-use testkit::mortal;
+use testkit::lifetime_limit;
 
 #[cfg(target_os = "linux")]
 #[path = "../../random.rs"]
@@ -30,6 +30,8 @@ mod nested;
 #[cfg(target_os = "linux")]
 mod odd;
 #[cfg(target_os = "linux")]
+mod seccomp_filter;
+#[cfg(target_os = "linux")]
 mod supervisor;
 #[cfg(target_os = "linux")]
 mod sys;
@@ -37,8 +39,6 @@ mod sys;
 mod tools;
 #[cfg(target_os = "linux")]
 mod trees;
-#[cfg(target_os = "linux")]
-mod without;
 
 #[cfg(windows)]
 mod windows;
@@ -50,33 +50,33 @@ use std::{io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
 use sys::Pid;
 
 /// What every player of this process and its forks knows.
-struct Scene {
+struct Fixture {
     report: PathBuf,
     args: Vec<String>,
 }
 
-static SCENE: OnceLock<Scene> = OnceLock::new();
+static SCENE: OnceLock<Fixture> = OnceLock::new();
 
-fn scene() -> &'static Scene {
+fn fixture() -> &'static Fixture {
     SCENE.get().expect("set first thing in main")
 }
 
 /// A file beside the report.
 fn beside(suffix: &str) -> PathBuf {
-    let mut path = scene().report.clone().into_os_string();
+    let mut path = fixture().report.clone().into_os_string();
     path.push(suffix);
     path.into()
 }
 
 fn arg(index: usize) -> &'static str {
-    scene().args.get(index).unwrap_or_else(|| panic!("argument {index} is missing"))
+    fixture().args.get(index).unwrap_or_else(|| panic!("argument {index} is missing"))
 }
 
 /// Announces the calling process, which `starter` forked. One write to a file in append mode:
 /// lines of different processes never mix.
-fn say(role: &str, starter: Pid) {
+fn report(role: &str, starter: Pid) {
     let line = format!("{role} pid={} {} starter={starter}\n", sys::pid(), sys::place());
-    let report = sys::open_to_append(&scene().report);
+    let report = sys::open_to_append(&fixture().report);
     report.and_then(|mut report| report.write_all(line.as_bytes())).expect("a writable report");
 }
 
@@ -84,14 +84,14 @@ fn say(role: &str, starter: Pid) {
 /// Waits until somebody has announced itself as `role`.
 fn await_line(role: &str) {
     let said = |text: String| text.lines().any(|line| line.split(' ').next() == Some(role));
-    while !std::fs::read_to_string(&scene().report).is_ok_and(said) {
+    while !std::fs::read_to_string(&fixture().report).is_ok_and(said) {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// The main process' end.
-fn linger() -> ! {
-    say("main", sys::parent());
+fn sleep_until_killed() -> ! {
+    report("main", sys::parent());
     while !beside(".go").exists() {
         thread::sleep(Duration::from_millis(2));
     }
@@ -99,7 +99,7 @@ fn linger() -> ! {
 }
 
 fn main() {
-    mortal::bound(mortal::LIFETIME_SECONDS);
+    lifetime_limit::apply(lifetime_limit::LIFETIME_SECONDS);
     let mut args = std::env::args().skip(1);
     let (Some(scenario), Some(report)) = (args.next(), args.next()) else {
         eprintln!("usage: actor SCENARIO REPORT [ARGS…]");
@@ -111,9 +111,9 @@ fn main() {
         eprintln!("unknown scenario {scenario:?}, one of: {}", names.join(" "));
         std::process::exit(2);
     };
-    let _ = SCENE.set(Scene { report: report.into(), args: args.collect() });
+    let _ = SCENE.set(Fixture { report: report.into(), args: args.collect() });
     play();
-    linger()
+    sleep_until_killed()
 }
 
 #[cfg(target_os = "linux")]
@@ -156,7 +156,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("exit", tools::exit),
     ("signal-counter", tools::signal_counter),
     ("trace", tools::trace),
-    ("without", without::without),
+    ("without", seccomp_filter::without),
     ("chaos", chaos::chaos),
     ("inject", inject::inject),
 ];

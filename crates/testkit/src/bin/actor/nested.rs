@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    arg, await_line, cgroup, say,
+    arg, await_line, cgroup, report,
     sys::{self, rest},
 };
 
@@ -26,7 +26,7 @@ fn descend(depth: usize, name: &str) {
 /// Ends the leading thread of the calling process; another one says that it is the escapee and stays.
 fn outlive_the_leader(starter: sys::Pid) -> ! {
     thread::spawn(move || {
-        say("escapee", starter);
+        report("escapee", starter);
         rest()
     });
     sys::exit_thread()
@@ -67,7 +67,7 @@ pub(crate) fn movers() {
     for mover in 0..3 {
         sys::fork(|| {
             sys::leave_session();
-            say("escapee", starter);
+            report("escapee", starter);
             let own = cgroup::own().expect("cgroup v2");
             for number in 0_usize.. {
                 let dir = own.join(format!(".{mover}-{}", number % 20));

@@ -4,7 +4,7 @@
 use std::{env, fs, os::unix::process::CommandExt, process::Command, thread, time::Duration};
 
 use crate::{
-    arg, await_line, beside, cgroup, say, scene,
+    arg, await_line, beside, cgroup, fixture, report,
     sys::{self, Pid, rest},
     trees::daemonise,
 };
@@ -14,7 +14,7 @@ fn escapee(play: impl FnOnce()) -> Pid {
     let starter = sys::pid();
     sys::fork(|| {
         sys::leave_session();
-        say("escapee", starter);
+        report("escapee", starter);
         play();
         rest()
     })
@@ -26,7 +26,7 @@ pub(crate) fn stubborn() {
     sys::fork(|| {
         sys::leave_session();
         sys::ignore(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
-        say("escapee", starter);
+        report("escapee", starter);
         rest()
     });
 }
@@ -49,7 +49,7 @@ pub(crate) fn renamed() {
     let starter = sys::pid();
     sys::fork(|| {
         let mut body = Command::new("/proc/self/exe");
-        body.arg0("[kworker/0:1]").arg("renamed-body").arg(&scene().report);
+        body.arg0("[kworker/0:1]").arg("renamed-body").arg(&fixture().report);
         let error = body.arg(starter.to_string()).env_clear().exec();
         panic!("failed to exec myself: {error}");
     });
@@ -61,7 +61,7 @@ pub(crate) fn renamed_body() {
     assert_eq!(env::vars_os().count(), 0, "the environment is not empty");
     // Whoever splits /proc/PID/stat at blanks reads a stopped child of init here.
     rustix::thread::set_name(c") T 1 1 (x").expect("a short name");
-    say("escapee", arg(0).parse().expect("a pid"));
+    report("escapee", arg(0).parse().expect("a pid"));
     rest()
 }
 
@@ -70,10 +70,10 @@ pub(crate) fn vfork() {
     let starter = sys::pid();
     sys::fork(|| {
         sys::leave_session();
-        say("vforker", starter);
+        report("vforker", starter);
         sys::vfork(|| {
             sys::leave_session();
-            say("escapee", sys::parent());
+            report("escapee", sys::parent());
             rest()
         });
         rest()
@@ -86,7 +86,7 @@ pub(crate) fn leader_gone() {
     sys::fork(|| {
         sys::leave_session();
         thread::spawn(move || {
-            say("escapee", starter);
+            report("escapee", starter);
             rest()
         });
         sys::exit_thread()
@@ -99,7 +99,7 @@ pub(crate) fn subreaper() {
     sys::fork(|| {
         sys::leave_session();
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux 3.4");
-        say("subreaper", starter);
+        report("subreaper", starter);
         daemonise("escapee", sys::pid());
         rest()
     });
@@ -111,7 +111,7 @@ pub(crate) fn subcgroup() {
         let dir = cgroup::own().expect("cgroup v2").join("made-by-a-member");
         let child = sys::fork(|| {
             sys::leave_session();
-            say("escapee", sys::parent());
+            report("escapee", sys::parent());
             rest()
         });
         // Once frozen it cannot say anything any more.
@@ -128,7 +128,7 @@ pub(crate) fn zombies() {
     escapee(|| {
         for _ in 0..20 {
             let starter = sys::pid();
-            sys::fork(|| say("zombie", starter));
+            sys::fork(|| report("zombie", starter));
         }
     });
 }
@@ -155,7 +155,7 @@ pub(crate) fn traced() {
     sys::fork(|| {
         sys::leave_session();
         sys::trace(tracee).expect("a traceable sibling");
-        say("tracer", starter);
+        report("tracer", starter);
         rest()
     });
 }
@@ -165,12 +165,12 @@ pub(crate) fn setuid() {
     let starter = sys::pid();
     sys::fork(|| {
         let mut body = Command::new(arg(0));
-        let error = body.arg("setuid-body").arg(&scene().report).arg(starter.to_string()).exec();
+        let error = body.arg("setuid-body").arg(&fixture().report).arg(starter.to_string()).exec();
         panic!("failed to exec {}: {error}", arg(0));
     });
     // A member that can be killed, beside the one that cannot.
     sys::fork(|| {
-        say("mate", starter);
+        report("mate", starter);
         rest()
     });
 }
@@ -182,7 +182,7 @@ pub(crate) fn setuid_body() {
     let root = unsafe { libc::setresuid(0, 0, 0) } == 0;
     assert!(root, "{:?} is not setuid root", env::current_exe());
     sys::leave_session();
-    say("escapee", arg(0).parse().expect("a pid"));
+    report("escapee", arg(0).parse().expect("a pid"));
     // The test's user cannot kill it: it goes when asked through a file.
     while !beside(".end").exists() {
         thread::sleep(Duration::from_millis(5));

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process;
 
-use crate::mortal;
+use crate::lifetime_limit;
 
 pub(crate) type Pid = i32;
 
@@ -46,7 +46,7 @@ pub(crate) fn try_fork(child: impl FnOnce()) -> std::io::Result<Pid> {
     match unsafe { libc::fork() } {
         -1 => Err(std::io::Error::last_os_error()),
         0 => {
-            mortal::bound(mortal::LIFETIME_SECONDS);
+            lifetime_limit::apply(lifetime_limit::LIFETIME_SECONDS);
             child();
             exit(0)
         }
@@ -62,7 +62,7 @@ pub(crate) fn fork_sibling(child: impl FnOnce()) {
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
         -1 => panic!("failed to clone a sibling: {}", std::io::Error::last_os_error()),
         0 => {
-            mortal::bound(mortal::LIFETIME_SECONDS);
+            lifetime_limit::apply(lifetime_limit::LIFETIME_SECONDS);
             child();
             exit(0)
         }
@@ -74,7 +74,7 @@ pub(crate) fn fork_sibling(child: impl FnOnce()) {
 pub(crate) fn vfork(child: fn()) {
     static CHILD: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
     extern "C" fn enter(_: *mut libc::c_void) -> libc::c_int {
-        mortal::bound(mortal::LIFETIME_SECONDS);
+        lifetime_limit::apply(lifetime_limit::LIFETIME_SECONDS);
         // SAFETY: stored below from a `fn()` before this runs.
         let child: fn() = unsafe { mem::transmute(CHILD.load(Ordering::Relaxed)) };
         child();

@@ -7,17 +7,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{arg, beside, say, sys};
+use crate::{arg, beside, report, sys};
 
 /// Just alive. Unlike a scenario's main process it does not end by `REPORT.go`.
 pub(crate) fn sleep() {
-    say("sleeper", sys::parent());
+    report("sleeper", sys::parent());
     sys::rest()
 }
 
 /// Eats a processor.
 pub(crate) fn busy() {
-    say("busy", sys::parent());
+    report("busy", sys::parent());
     loop {
         std::hint::spin_loop();
     }
@@ -30,7 +30,7 @@ pub(crate) fn hog() {
         page[0] = 1;
     }
     std::hint::black_box(&memory);
-    say("hog", sys::parent());
+    report("hog", sys::parent());
     sys::rest()
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn signal_counter() {
     // never lost.
     let mut written = total();
     write_counts();
-    say("counter", sys::parent());
+    report("counter", sys::parent());
     loop {
         thread::sleep(Duration::from_millis(5));
         let now = total();
@@ -85,6 +85,6 @@ fn write_counts() {
 /// `trace REPORT PID`: holds PID in a ptrace stop and never waits for it again.
 pub(crate) fn trace() {
     sys::trace(arg(0).parse().expect("a pid")).expect("a traceable process");
-    say("tracer", sys::parent());
+    report("tracer", sys::parent());
     sys::rest()
 }

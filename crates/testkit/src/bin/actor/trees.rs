@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{
-    arg, beside, say, scene,
+    arg, beside, fixture, report,
     sys::{self, Pid, rest},
 };
 
@@ -27,7 +27,7 @@ fn generation(number: usize) {
         if number < 4 {
             generation(number + 1);
         }
-        say(&format!("generation{number}"), starter);
+        report(&format!("generation{number}"), starter);
         rest()
     });
 }
@@ -38,7 +38,7 @@ pub(crate) fn setsid() {
         let starter = sys::pid();
         sys::fork(|| {
             sys::leave_session();
-            say("escapee", starter);
+            report("escapee", starter);
             rest()
         });
         rest()
@@ -49,7 +49,7 @@ pub(crate) fn setsid() {
 pub(crate) fn below() {
     sys::fork(|| {
         let mut program = Command::new(arg(0));
-        let error = program.args(&scene().args[1..]).exec();
+        let error = program.args(&fixture().args[1..]).exec();
         panic!("failed to exec {}: {error}", arg(0));
     });
 }
@@ -80,7 +80,7 @@ pub(crate) fn daemonise(role: &str, starter: Pid) {
             while sys::parent() == middle {
                 thread::sleep(Duration::from_millis(1));
             }
-            say(role, starter);
+            report(role, starter);
             rest()
         });
     });
@@ -102,7 +102,7 @@ pub(crate) fn respawn() {
 }
 
 fn link(number: usize, starter: Pid) -> ! {
-    say(&format!("link{number}"), starter);
+    report(&format!("link{number}"), starter);
     sys::take(libc::SIGTERM);
     let starter = sys::pid();
     if number < LINKS {
@@ -114,11 +114,11 @@ fn link(number: usize, starter: Pid) -> ! {
 fn keep(starter: Pid) -> ! {
     sys::leave_session();
     sys::ignore(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
-    say("keeper", starter);
+    report("keeper", starter);
     let keeper = sys::pid();
     for number in 1..=LINKS {
         let child = sys::fork(|| {
-            say(&format!("kept{number}"), keeper);
+            report(&format!("kept{number}"), keeper);
             rest()
         });
         sys::wait(child);
@@ -136,7 +136,7 @@ pub(crate) fn hoppers() {
     for chain in 0..2 {
         sys::fork(|| {
             sys::leave_session();
-            say(&format!("hopper{chain}"), starter);
+            report(&format!("hopper{chain}"), starter);
             let counter = fs::File::create(beside(".hops")).expect("a writable counter");
             hop(&counter, chain)
         });
@@ -164,7 +164,7 @@ pub(crate) fn clone_parent() {
     let starter = sys::pid();
     sys::fork_sibling(|| {
         sys::leave_session();
-        say("escapee", starter);
+        report("escapee", starter);
         rest()
     });
 }
@@ -183,7 +183,7 @@ fn branches(node: usize, total: usize) {
                 sys::leave_session();
             }
             branches(child, total);
-            say("crowd", starter);
+            report("crowd", starter);
             rest()
         });
     }
@@ -199,9 +199,9 @@ pub(crate) fn mourners() {
             for _ in 0..20 {
                 sys::fork(|| rest());
             }
-            say("parent", starter);
+            report("parent", starter);
             sys::wait(-1);
-            say("mourner", starter);
+            report("mourner", starter);
             rest()
         });
     }
@@ -212,7 +212,7 @@ pub(crate) fn crowded() {
     let starter = sys::pid();
     loop {
         if let Err(error) = sys::try_fork(|| rest()) {
-            return say(&format!("refused-{}", error.raw_os_error().unwrap_or(0)), starter);
+            return report(&format!("refused-{}", error.raw_os_error().unwrap_or(0)), starter);
         }
     }
 }
@@ -241,7 +241,7 @@ fn limited_to_own_processes(child: impl FnOnce()) {
     setrlimit(Resource::Nproc, Rlimit { current: most, maximum: most }).expect("a lower limit");
     let starter = sys::pid();
     sys::fork(|| {
-        say("bomb", starter);
+        report("bomb", starter);
         child();
     });
 }
@@ -254,7 +254,7 @@ fn explode(rest: Option<Duration>, says_when_full: bool) -> ! {
             (Err(_), Some(rest)) => thread::sleep(rest),
             (Err(_), None) if says_when_full => {
                 says_when_full = false;
-                say("full", sys::parent());
+                report("full", sys::parent());
             }
             (Err(_), None) => {}
             (Ok(_), _) => {

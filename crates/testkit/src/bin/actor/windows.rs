@@ -141,7 +141,7 @@ fn number(index: usize) -> usize {
 
 /// Nobody stays for ever.
 fn rest() -> ! {
-    thread::sleep(Duration::from_secs(crate::mortal::LIFETIME_SECONDS.unsigned_abs()));
+    thread::sleep(Duration::from_secs(crate::lifetime_limit::LIFETIME_SECONDS.unsigned_abs()));
     sys::exit(0)
 }
 

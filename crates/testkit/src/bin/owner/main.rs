@@ -25,7 +25,7 @@ use std::{
 
 use killpg::Group;
 use onejob::{Child, Command, Error, Job, JobBuilder, JobEntry, ProcessId, Signal, Stdio};
-use testkit::mortal;
+use testkit::lifetime_limit;
 
 /// What a request gives: the rest of the `ok` or of the `err` line.
 type Answer = Result<String, String>;
@@ -46,7 +46,7 @@ struct Owner {
 fn main() {
     // A soak is as long as its user wants.
     let lifetimes = if std::env::var_os("SOAK_N").is_some() { 50 } else { 2 };
-    mortal::bound(lifetimes * mortal::LIFETIME_SECONDS);
+    lifetime_limit::apply(lifetimes * lifetime_limit::LIFETIME_SECONDS);
     let args: Vec<_> = std::env::args().skip(1).collect();
     let mut owner = Owner::default();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -227,7 +227,7 @@ impl Owner {
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error().to_string()),
             0 => {
-                mortal::bound(mortal::LIFETIME_SECONDS);
+                lifetime_limit::apply(lifetime_limit::LIFETIME_SECONDS);
                 if request == "forked-drop" {
                     drop(self.job.take());
                     // SAFETY: no preconditions.
@@ -284,7 +284,7 @@ impl Owner {
             "set-note" => said(job.set_note(&args.join(" "))).map(nothing),
             "over" => {
                 let patience = if args.is_empty() { None } else { Some(millis()?) };
-                said(job.wait_over(patience)).map(|over| over.to_string())
+                said(job.wait_closed(patience)).map(|over| over.to_string())
             }
             _ => Err(format!("unknown request {request:?}")),
         }

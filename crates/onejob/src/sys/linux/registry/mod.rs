@@ -7,8 +7,8 @@
 //!
 //! [`floor::records`]: super::floor::records
 
-mod card;
-mod dir;
+mod directory;
+mod header;
 mod record;
 mod watch;
 
@@ -22,13 +22,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{PATIENCE, hierarchy, stuck};
-use crate::{Error, JobEntry, Leftover, LeftoverKind, Result, name::Name};
-pub(super) use card::Card;
-pub(super) use dir::place;
-use dir::{Registry, link_of};
+use super::{KILL_TIMEOUT, job_root, stuck};
+use crate::{AbandonedJob, AbandonedKind, Error, JobEntry, Result, name::Name};
+pub(super) use directory::place;
+use directory::{Registry, link_of};
+pub(super) use header::RecordHeader;
 pub(crate) use record::Record;
-pub(super) use watch::Watch;
+pub(super) use watch::RecordWatch;
 
 /// How long a look for jobs waits for the end of what dead owners have left.
 const LISTING: Duration = Duration::from_millis(200);
@@ -55,7 +55,7 @@ fn claim(registry: &Registry, name: &Name, id: &str) -> Result<()> {
     let link = link_of(name);
     let taken = || {
         Error::name_taken(format!("a job named {name} is running already"))
-            .hint("another name, or stop that one first: onejob kill")
+            .with_hint("another name, or stop that one first: onejob kill")
     };
     for _ in 0..TRIES {
         match symlinkat(id, &registry.dir, &link) {
@@ -65,11 +65,11 @@ fn claim(registry: &Registry, name: &Name, id: &str) -> Result<()> {
         }
         let Some(holder) = registry.id_of(name)? else { continue };
         match registry.record(&holder)? {
-            Some(record) if record.is_held() => return Err(taken()),
-            Some(record) if record.clear(PATIENCE) => {}
+            Some(record) if record.owner_alive() => return Err(taken()),
+            Some(record) if record.reap_abandoned(KILL_TIMEOUT) => {}
             Some(_) => {
                 return Err(
-                    taken().hint("its owner is dead, and its last processes are being ended")
+                    taken().with_hint("its owner is dead, and its last processes are being ended")
                 );
             }
             // Its owner was killed just before it could take the name back.
@@ -97,7 +97,7 @@ pub(super) fn find(job: &Name) -> Result<Record> {
         let fits = |id: &String| by_name.is_some() || id.starts_with(job.as_str());
         for id in ids.into_iter().filter(fits) {
             let living = registry.record(&id)?;
-            let living = living.filter(|record| record.is_held_or_cleared(LISTING));
+            let living = living.filter(|record| record.owner_alive_or_reaped(LISTING));
             // A name is one job's, whatever other ids begin with.
             match living {
                 Some(record) if by_name.is_some() => return Ok(record),
@@ -106,13 +106,11 @@ pub(super) fn find(job: &Name) -> Result<Record> {
         }
     }
     match fitting.len() {
-        0 => {
-            Err(Error::missing(format!("there is no job {job}"))
-                .hint("onejob ls lists those that run"))
-        }
+        0 => Err(Error::missing(format!("there is no job {job}"))
+            .with_hint("onejob ls lists those that run")),
         1 => Ok(fitting.remove(0)),
         _ => Err(Error::invalid(format!("{job} is the beginning of several ids"))
-            .hint("more of the id, or the name")),
+            .with_hint("more of the id, or the name")),
     }
 }
 
@@ -130,20 +128,20 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
                 _ => continue,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let is_living = match record.card.format {
-                card::FORMAT => record.is_held_or_cleared(left),
-                _ => record.is_held(),
+            let is_living = match record.header.format {
+                header::FORMAT => record.owner_alive_or_reaped(left),
+                _ => record.owner_alive(),
             };
             if !is_living {
                 continue;
             }
-            let leads_to = record.card.name.as_ref().map(|name| registry.id_of(name)).transpose();
+            let leads_to = record.header.name.as_ref().map(|name| registry.id_of(name)).transpose();
             match leads_to {
                 Err(error) if !error.is_unsupported() => return Err(error),
                 Ok(Some(Some(found))) if found == id => {}
-                _ => record.card.name = None,
+                _ => record.header.name = None,
             }
-            entries.push(record.card.entry());
+            entries.push(record.header.entry());
         }
     }
     entries.sort_by_key(|entry| entry.started);
@@ -151,19 +149,19 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
 }
 
 /// What is left of jobs: in cgroups, and of those that have records.
-pub(crate) fn leftovers() -> Result<Vec<Leftover>> {
-    let mut leftovers = hierarchy::leftovers()?;
+pub(crate) fn abandoned_jobs() -> Result<Vec<AbandonedJob>> {
+    let mut leftovers = job_root::leftovers()?;
     for registry in Registry::all()? {
         for id in registry.ids()? {
             let record = match registry.record(&id) {
                 Err(error) if !error.is_unsupported() => return Err(error),
                 record => record.ok().flatten(),
             };
-            if let Some(record) = record.filter(|record| !record.is_held()) {
+            if let Some(record) = record.filter(|record| !record.owner_alive()) {
                 let members = record.members()?;
-                let (place, kind) = (registry.path.join(id), LeftoverKind::Abandoned);
+                let (place, kind) = (registry.path.join(id), AbandonedKind::Abandoned);
                 let stuck = stuck::why(&members);
-                leftovers.push(Leftover { place, processes: members.len(), kind, stuck });
+                leftovers.push(AbandonedJob { place, processes: members.len(), kind, stuck });
             }
         }
     }
@@ -186,25 +184,30 @@ mod tests {
     use std::{env, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
     use super::*;
-    use crate::{Mechanism, job::Around};
+    use crate::{Mechanism, job::Enclosure};
 
-    fn card() -> Card {
-        let mut card =
-            Card::new("0123456789abcdef-7".into(), Mechanism::Cgroup, Around::Caller, None)
-                .unwrap();
+    fn card() -> RecordHeader {
+        let mut card = RecordHeader::new(
+            "0123456789abcdef-7".into(),
+            Mechanism::Cgroup,
+            Enclosure::Caller,
+            None,
+        )
+        .unwrap();
         card.name = Some(Name::new("dev").unwrap());
         card.guards = Some([card.owner, card.owner]);
         card.base = Some(OsStr::from_bytes(b"/sys/fs/cg\n roup%\xff").into());
         card
     }
 
+    /// A card reads back as it was written and half a one is none.
     #[test]
-    fn a_card_reads_back_as_it_was_written_and_half_a_one_is_none() {
+    fn header_round_trips_and_a_partial_one_is_none() {
         let card = card();
         let text = card.text();
-        assert_eq!(Card::parse(&card.id, &text), Some(card.clone()));
-        assert_eq!(Card::parse(&card.id, text.split_at(40).0), None);
-        assert_eq!(Card::parse(&card.id, ""), None);
+        assert_eq!(RecordHeader::parse(&card.id, &text), Some(card.clone()));
+        assert_eq!(RecordHeader::parse(&card.id, text.split_at(40).0), None);
+        assert_eq!(RecordHeader::parse(&card.id, ""), None);
     }
 
     /// A record of another version is listed while its owner lives, and everything else with it is an error
@@ -214,20 +217,20 @@ mod tests {
         let dir = tempdir();
         let registry = Registry::open(&dir).unwrap();
         let card = card();
-        for (format, word) in [(card::FORMAT + 1, "a newer"), (0, "an older")] {
-            let text = Card { format, ..card.clone() }.text();
+        for (format, word) in [(header::FORMAT + 1, "a newer"), (0, "an older")] {
+            let text = RecordHeader { format, ..card.clone() }.text();
             let beginning = format!("format {format}\nanything else\n");
             for text in [text, beginning] {
                 std::fs::write(dir.join(&card.id), text).unwrap();
                 let error = registry.record(&card.id).err().expect("a refusal");
                 assert!(error.is_unsupported() && error.to_string().contains(word), "{error}");
-                assert!(error.remedy().is_some_and(|hint| hint.contains("version")), "{error}");
+                assert!(error.hint().is_some_and(|hint| hint.contains("version")), "{error}");
             }
         }
-        let text = Card { format: card::FORMAT + 1, ..card.clone() }.text();
+        let text = RecordHeader { format: header::FORMAT + 1, ..card.clone() }.text();
         std::fs::write(dir.join(&card.id), text).unwrap();
         let seen = registry.record_of_any_format(&card.id).unwrap().expect("it is there");
-        assert_eq!(seen.card.entry().mechanism, Mechanism::Cgroup);
+        assert_eq!(seen.header.entry().mechanism, Mechanism::Cgroup);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -256,7 +259,7 @@ mod tests {
 
     fn tempdir() -> PathBuf {
         let dir = env::temp_dir().join(format!("onejob-registry-{}", fresh_owner().unwrap()));
-        Registry::made(&dir).unwrap();
+        Registry::create(&dir).unwrap();
         dir
     }
 }

@@ -19,21 +19,21 @@ use rustix::{
 
 use super::super::{
     caller_limits::check_file_size,
-    floor::call::{self, POLLIN, PollFd},
     guards::Guards,
-    hierarchy, identity, is_past, wait_for,
+    has_passed, identity, job_root,
+    nostd::call::{self, POLLIN, PollFd},
+    wait_for,
 };
 use super::{
-    Card, Watch,
-    card::{escape, guards_text, pid_namespace, process_of, text_of, unescape},
-    claim,
-    dir::{Registry, draft, draft_of, link_of, locked},
+    RecordHeader, RecordWatch, claim,
+    directory::{Registry, draft_of, link_of, locked, temp_record},
+    header::{escape, guards_text, pid_namespace, process_of, text_of, unescape},
     watch::path_of,
 };
 use crate::{Error, Mechanism, Process, ProcessId, Result, name::Name};
 
 /// How large a record becomes at most, in bytes.
-const MOST: u64 = 1 << 20;
+const MAX_RECORD: u64 = 1 << 20;
 
 /// How a job that is listed can be found: the owner's record of it, or another process' view.
 pub(crate) struct Record {
@@ -41,7 +41,7 @@ pub(crate) struct Record {
     dir: OwnedFd,
     /// The owner's is locked.
     pub(super) file: OwnedFd,
-    pub(crate) card: Card,
+    pub(crate) header: RecordHeader,
     /// Who guards the job, where the card did not say it yet.
     late_guards: OnceLock<[ProcessId; 2]>,
     is_owners: bool,
@@ -49,31 +49,36 @@ pub(crate) struct Record {
 
 impl Record {
     /// Another process' view.
-    pub(super) fn seen(registry: PathBuf, dir: OwnedFd, file: OwnedFd, card: Card) -> Record {
-        Record { registry, dir, file, card, late_guards: OnceLock::new(), is_owners: false }
+    pub(super) fn seen(
+        registry: PathBuf,
+        dir: OwnedFd,
+        file: OwnedFd,
+        card: RecordHeader,
+    ) -> Record {
+        Record { registry, dir, file, header: card, late_guards: OnceLock::new(), is_owners: false }
     }
 
     /// Makes the job known, after `prepare` has made whatever else it needs in the directory and has
     /// said the last on its card. From now on it can be found, and its name is taken.
     pub(crate) fn publish(
         registry: &Path,
-        card: Card,
+        card: RecordHeader,
         note: Option<&str>,
-        prepare: impl FnOnce(&mut Card) -> Result<()>,
+        prepare: impl FnOnce(&mut RecordHeader) -> Result<()>,
     ) -> Result<Record> {
-        let registry = Registry::made(registry)?;
+        let registry = Registry::create(registry)?;
         let failed = |e: Errno| {
             Error::os(format!("write the record of the job into {}", registry.path.display()), e)
         };
         let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
-        let file = draft(&registry, &card.id).map_err(failed)?;
+        let file = temp_record(&registry, &card.id).map_err(failed)?;
         let path = registry.path.clone();
         let mut record = Record { is_owners: true, ..Record::seen(path, dir, file, card) };
-        let prepared = prepare(&mut record.card);
+        let prepared = prepare(&mut record.header);
         let publish = || {
             prepared?;
             let note = note.map(note_line).unwrap_or_default();
-            record.add(&(record.card.text() + &note), MOST).map_err(failed)?;
+            record.add(&(record.header.text() + &note), MAX_RECORD).map_err(failed)?;
             let (draft, id) = (draft_of(record.id()), record.id());
             renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
             record.name().map_or(Ok(()), |name| claim(&registry, name, id))
@@ -89,17 +94,17 @@ impl Record {
     }
 
     pub(crate) fn id(&self) -> &str {
-        &self.card.id
+        &self.header.id
     }
 
     pub(crate) fn name(&self) -> Option<&Name> {
-        self.card.name.as_ref()
+        self.header.name.as_ref()
     }
 
     /// The last note that its owner has written; still to be read when the job is over.
     pub(crate) fn note(&self) -> Result<Option<String>> {
         let text = read(self.file.as_fd())
-            .map_err(|e| Error::os(format!("read the record of job {}", self.card.id), e))?;
+            .map_err(|e| Error::os(format!("read the record of job {}", self.header.id), e))?;
         // A line without an end is still being written.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let last = whole.lines().filter_map(|line| line.strip_prefix("note ")).next_back();
@@ -110,22 +115,22 @@ impl Record {
     /// Adds a note, which counts instead of those before.
     pub(crate) fn set_note(&self, note: &str) -> Result<()> {
         let failed =
-            |e: io::Error| Error::os(format!("write the record of job {}", self.card.id), e);
+            |e: io::Error| Error::os(format!("write the record of job {}", self.header.id), e);
         if !self.is_owners {
             return Err(Error::unsupported("only its owner writes the note of a job"));
         }
-        self.add(&note_line(note), MOST).map_err(|e| failed(e.into()))
+        self.add(&note_line(note), MAX_RECORD).map_err(|e| failed(e.into()))
     }
 
     /// Whether it says who guards the job: the record of a cgroup says so once they have greeted.
     pub(crate) fn names_guards(&self) -> bool {
-        self.card.guards.is_some() || self.late_guards.get().is_some()
+        self.header.guards.is_some() || self.late_guards.get().is_some()
     }
 
     /// Adds who guards the job. A record that has no room for it does as well without.
     pub(crate) fn name_guards(&self, guards: [ProcessId; 2]) {
         if self.late_guards.set(guards).is_ok() {
-            let _ = self.add(&guards_text(&guards), MOST);
+            let _ = self.add(&guards_text(&guards), MAX_RECORD);
         }
     }
 
@@ -157,24 +162,24 @@ impl Record {
 
     /// Waits until the owner has let go of the job, or the guards have ended it; whether that came
     /// before the deadline.
-    pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> Result<bool> {
+    pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
         if self.is_owners {
             return Err(Error::unsupported("a job is not over as long as its owner holds it")
-                .hint("wait is for the members"));
+                .with_hint("wait is for the members"));
         }
         // How long the end of what dead owners have left is waited for at once.
         const ROUND: Duration = Duration::from_secs(60);
-        let watch = Watch::new(self)?;
+        let watch = RecordWatch::new(self)?;
         let mut pause = Duration::from_millis(10);
         loop {
             let is_abandoned = watch.is_abandoned(self);
             let round = Instant::now() + ROUND;
             let round = deadline.map_or(round, |deadline| deadline.min(round));
             let left = round.saturating_duration_since(Instant::now());
-            if self.is_over() || is_abandoned && self.clear(left) {
+            if self.is_over() || is_abandoned && self.reap_abandoned(left) {
                 return Ok(true);
             }
-            if is_past(deadline) {
+            if has_passed(deadline) {
                 return Ok(false);
             }
             if is_abandoned {
@@ -195,22 +200,22 @@ impl Record {
         if let Some(name) = self.name() {
             locked(&self.registry, || {
                 let target = readlinkat(&self.dir, link_of(name), Vec::new());
-                if target.is_ok_and(|target| target.to_bytes() == self.card.id.as_bytes()) {
+                if target.is_ok_and(|target| target.to_bytes() == self.header.id.as_bytes()) {
                     let _ = unlink(link_of(name));
                 }
             });
         }
-        if self.card.mechanism != Mechanism::Cgroup {
+        if self.header.mechanism != Mechanism::Cgroup {
             let _ = [self.socket(), self.frozen_file()].map(unlink);
         }
         // Last: whoever finds it removes what is left. It can still be a draft.
-        if unlink(self.card.id.clone()) == Err(Errno::NOENT) {
+        if unlink(self.header.id.clone()) == Err(Errno::NOENT) {
             let _ = unlink(draft_of(self.id()));
         }
     }
 
     /// Whether its owner lives: only that keeps the lock.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn owner_alive(&self) -> bool {
         match flock(&self.file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
                 let _ = flock(&self.file, FlockOperation::Unlock);
@@ -222,14 +227,14 @@ impl Record {
 
     /// Whether the numbers in it mean the same processes to us.
     pub(crate) fn is_of_our_namespace(&self) -> bool {
-        self.card.pid_namespace == pid_namespace()
+        self.header.pid_namespace == pid_namespace()
     }
 
     /// Whether somebody would take the job down if its owner were killed. Guards that had still to
     /// greet when we looked stood all the same.
     pub(crate) fn is_guarded(&self) -> bool {
         let is_yet_to_say =
-            self.card.mechanism == Mechanism::Cgroup && self.named_guards().is_none();
+            self.header.mechanism == Mechanism::Cgroup && self.named_guards().is_none();
         let is_alive = |guard: &OwnedFd| !call::is_dead(guard.as_raw_fd());
         is_yet_to_say || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
     }
@@ -242,28 +247,28 @@ impl Record {
 
     /// Those that it names, or has come to name since it was read.
     fn named_guards(&self) -> Option<[ProcessId; 2]> {
-        let again = || Card::parse(self.id(), &read(self.file.as_fd()).ok()?)?.guards;
-        self.card.guards.or_else(again)
+        let again = || RecordHeader::parse(self.id(), &read(self.file.as_fd()).ok()?)?.guards;
+        self.header.guards.or_else(again)
     }
 
     /// The owner is dead: takes down what the guards, if they live, have not taken down yet.
     /// Whether it is done.
-    pub(super) fn clear(&self, patience: Duration) -> bool {
+    pub(super) fn reap_abandoned(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let deadline = Some(until);
         // Guards that cannot be looked for may be there.
         let Ok(guards) = self.guards() else { return false };
         for guard in guards {
             while !call::is_dead(guard.as_raw_fd()) {
-                if is_past(deadline) {
+                if has_passed(deadline) {
                     return false;
                 }
                 wait_for(&mut [PollFd::new(guard.as_raw_fd(), POLLIN)], deadline);
             }
         }
         // The record stays if its cgroups could not be looked for: it is all that leads to them.
-        if let Some(base) = &self.card.base
-            && !hierarchy::end_abandoned(base, &self.card.id, until)
+        if let Some(base) = &self.header.base
+            && !job_root::end_abandoned(base, &self.header.id, until)
         {
             return false;
         }
@@ -273,14 +278,14 @@ impl Record {
 
     /// The members of a job in cgroups.
     pub(super) fn members(&self) -> Result<Vec<Process>> {
-        let base = self.card.base.as_deref();
-        base.map_or(Ok(Vec::new()), |base| hierarchy::members(base, self.id()))
+        let base = self.header.base.as_deref();
+        base.map_or(Ok(Vec::new()), |base| job_root::members(base, self.id()))
     }
 
     /// A socket where other processes of the user can ask the guards of this job.
     pub(crate) fn listener(registry: &Path, id: &str) -> Result<OwnedFd> {
         let failed = |e: Errno| Error::os("make the socket of the job's guard", e);
-        let registry = Registry::made(registry)?;
+        let registry = Registry::create(registry)?;
         let socket = datagrams().map_err(failed)?;
         let address = address(registry.dir.as_fd(), &socket_of(id)).map_err(failed)?;
         bind(&socket, &address).map_err(failed)?;
@@ -289,11 +294,11 @@ impl Record {
 
     /// The guards of the job, to be asked.
     pub(in crate::sys::linux) fn connect(&self) -> Result<Guards> {
-        let failed = |e: Errno| Error::os(format!("reach the guard of job {}", self.card.id), e);
-        let Some(ids) = self.card.guards.filter(|_| self.is_of_our_namespace()) else {
+        let failed = |e: Errno| Error::os(format!("reach the guard of job {}", self.header.id), e);
+        let Some(ids) = self.header.guards.filter(|_| self.is_of_our_namespace()) else {
             return Err(Error::unsupported(format!(
                 "job {} was started in another PID namespace",
-                self.card.id
+                self.header.id
             )));
         };
         let socket = datagrams().map_err(failed)?;
@@ -303,15 +308,15 @@ impl Record {
             Ok(()) | Err(Errno::NOENT | Errno::CONNREFUSED) => {}
             Err(e) => return Err(failed(e)),
         }
-        Guards::of_another(ids, socket)
+        Guards::connect(ids, socket)
     }
 
     pub(super) fn socket(&self) -> String {
-        socket_of(&self.card.id)
+        socket_of(&self.header.id)
     }
 
     pub(super) fn frozen_file(&self) -> String {
-        format!("{}.frozen", self.card.id)
+        format!("{}.frozen", self.header.id)
     }
 
     /// The list of whom a freeze stops, for whoever thaws.
@@ -360,10 +365,10 @@ impl Record {
 impl Record {
     /// Whether its owner lives. If not, what is left of the job goes, unless its guards are still
     /// at it.
-    pub(crate) fn is_held_or_cleared(&self, patience: Duration) -> bool {
-        let held = self.is_held();
+    pub(crate) fn owner_alive_or_reaped(&self, patience: Duration) -> bool {
+        let held = self.owner_alive();
         if !held {
-            self.clear(patience);
+            self.reap_abandoned(patience);
         }
         held
     }
@@ -385,7 +390,7 @@ impl Freezing {
     }
 
     /// Whether nobody has thawed the job meanwhile.
-    pub(crate) fn stands(&self) -> io::Result<bool> {
+    pub(crate) fn persist(&self) -> io::Result<bool> {
         Ok(fstat(&self.0)?.st_nlink > 0)
     }
 }
@@ -414,7 +419,7 @@ pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
     // None that we have written is larger.
-    while text.len() as u64 <= MOST {
+    while text.len() as u64 <= MAX_RECORD {
         match rustix::io::pread(file, &mut chunk, text.len() as u64)? {
             0 => return String::from_utf8(text).map_err(io::Error::other),
             len => text.extend_from_slice(chunk.get(..len).unwrap_or(&[])),

@@ -9,8 +9,9 @@ use rustix::{fs::inotify, io::Errno};
 
 use super::{
     super::{
-        floor::call::{self, POLLIN, PollFd},
-        identity, wait_for,
+        identity,
+        nostd::call::{self, POLLIN, PollFd},
+        wait_for,
     },
     Record,
 };
@@ -21,13 +22,13 @@ pub(super) fn path_of(file: BorrowedFd<'_>) -> String {
 }
 
 /// What tells that something has happened to a job of another process.
-pub(crate) struct Watch {
+pub(crate) struct RecordWatch {
     changes: OwnedFd,
     keepers: Vec<OwnedFd>,
 }
 
-impl Watch {
-    pub(crate) fn new(record: &Record) -> Result<Watch> {
+impl RecordWatch {
+    pub(crate) fn new(record: &Record) -> Result<RecordWatch> {
         let failed = |e: Errno| Error::os(format!("watch the record of job {}", record.id()), e);
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let changes = inotify::init(flags).map_err(failed)?;
@@ -35,15 +36,15 @@ impl Watch {
             | inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::DELETE_SELF;
         inotify::add_watch(&changes, path_of(record.file.as_fd()), wanted).map_err(failed)?;
-        let owner = record.is_of_our_namespace().then_some(&record.card.owner);
+        let owner = record.is_of_our_namespace().then_some(&record.header.owner);
         let owner = owner.map_or(Ok(None), identity::find)?;
         let keepers = owner.into_iter().chain(record.guards()?).collect();
-        Ok(Watch { changes, keepers })
+        Ok(RecordWatch { changes, keepers })
     }
 
     /// Tells when something in this directory is removed, too. A cgroup's own files do not tell of
     /// its removal, and of its emptiness with a delay that a removal cuts off.
-    pub(crate) fn also(self, dir: BorrowedFd<'_>) -> Result<Watch> {
+    pub(crate) fn also(self, dir: BorrowedFd<'_>) -> Result<RecordWatch> {
         let wanted = inotify::WatchFlags::DELETE;
         inotify::add_watch(&self.changes, path_of(dir), wanted)
             .map_err(|e| Error::os("watch the cgroups of the job", e))?;
@@ -53,12 +54,12 @@ impl Watch {
     /// Whether owner and guards are dead, so that any process that finds the job ends what is left.
     pub(super) fn is_abandoned(&self, record: &Record) -> bool {
         let dead = |keeper: &OwnedFd| call::is_dead(keeper.as_raw_fd());
-        self.keepers.iter().all(dead) && !record.is_held()
+        self.keepers.iter().all(dead) && !record.owner_alive()
     }
 
     /// Does so, as far as that takes no waiting. Whether nothing is left.
     pub(crate) fn finish_if_abandoned(&self, record: &Record) -> bool {
-        self.is_abandoned(record) && record.clear(Duration::ZERO)
+        self.is_abandoned(record) && record.reap_abandoned(Duration::ZERO)
     }
 
     /// Waits until one of `fds`, the record or one of the job's keepers has something to tell.

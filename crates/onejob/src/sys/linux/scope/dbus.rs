@@ -16,8 +16,9 @@ use std::{
 };
 
 use super::super::{
-    floor::call::{POLLIN, POLLOUT, PollFd},
-    is_past, wait_for,
+    has_passed,
+    nostd::call::{POLLIN, POLLOUT, PollFd},
+    wait_for,
 };
 use wire::{
     CALL, DESTINATION, ERROR, INTERFACE, MEMBER, Message, PATH, RETURN, Reader, SIGNAL, SIGNATURE,
@@ -283,7 +284,7 @@ impl Bus {
     }
 
     fn check_deadline(&self) -> Result<()> {
-        if is_past(Some(self.deadline)) { Err(Failure::Slow) } else { Ok(()) }
+        if has_passed(Some(self.deadline)) { Err(Failure::Slow) } else { Ok(()) }
     }
 
     fn wait(&self, events: i16) -> Result<()> {

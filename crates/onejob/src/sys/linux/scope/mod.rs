@@ -29,7 +29,7 @@ pub(super) use dbus::fuzz;
 #[cfg(test)]
 pub(super) use dbus::tests::messages;
 
-use super::{hierarchy, place};
+use super::{job_root, location};
 use crate::{Error, Result};
 
 /// How long all that talking may take.
@@ -79,7 +79,7 @@ fn lacking(why: String) -> Error {
     let error = Error::unsupported(format!("systemd makes no scope for us: {why}"));
     match geteuid().is_root() {
         true => error,
-        false => error.hint(
+        false => error.with_hint(
             "have a systemd user manager: loginctl enable-linger, or log in with pam_systemd; it \
              needs dbus (Debian: dbus-user-session)",
         ),
@@ -127,7 +127,7 @@ impl Scope {
     }
 
     fn found(guard: u32, unit: &str) -> Result<Scope> {
-        let path = place::cgroup_of(guard)?;
+        let path = location::cgroup_of(guard)?;
         // Whatever the number means by now: the name is random.
         if path.file_name() != Some(OsStr::new(unit)) {
             return Err(lacking(format!("the guard is in {} instead of {unit}", path.display())));
@@ -138,7 +138,7 @@ impl Scope {
     fn open(path: PathBuf) -> Result<Scope> {
         let shown = path.display().to_string();
         let failed = |e: rustix::io::Errno| Error::os(format!("use the scope {shown}"), e);
-        let dir = hierarchy::usable(&path)?;
+        let dir = job_root::usable(&path)?;
         rustix::fs::mkdirat(&dir, LEAF, Mode::RWXU).map_err(failed)?;
         let procs = Path::new(LEAF).join("cgroup.procs");
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;

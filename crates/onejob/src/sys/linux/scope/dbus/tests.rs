@@ -92,8 +92,9 @@ fn friendly_or_closed(bus: &mut UnixStream) -> std::io::Result<()> {
     until_or_closed(bus, b"TimeoutStopUSec\0")
 }
 
+/// A scope is there when its job is done also if that is told first.
 #[test]
-fn a_scope_is_there_when_its_job_is_done_also_if_that_is_told_first() {
+fn scope_is_ready_when_job_removed_arrives_early() {
     for early in [false, true] {
         let came = meet(move |mut bus| {
             friendly(&mut bus);
@@ -130,8 +131,9 @@ fn a_refusal_is_told_in_its_own_words() {
     assert!(matches!(came, Err(Failure::Refused(_) | Failure::Io(_))), "{came:?}");
 }
 
+/// Nonsense is recognised and a bus that hangs is left alone.
 #[test]
-fn nonsense_is_recognised_and_a_bus_that_hangs_is_left_alone() {
+fn malformed_replies_and_hangs_are_errors() {
     let long = vec![b'x'; 4096];
     let endless = {
         let mut head = vec![b'l', RETURN, 0, 1];

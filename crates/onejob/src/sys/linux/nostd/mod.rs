@@ -1,0 +1,32 @@
+//! The freestanding floor: code that runs where nothing may be assumed.
+//!
+//! It runs in three places: in the guard program (no standard library, a few pages of memory), in
+//! a child between `clone` and `execve` (sharing its memory with a suspended parent), and in a
+//! forked copy of a multithreaded owner. So nothing here allocates, locks, panics, prints or uses
+//! thread-local storage; it is `core` and system calls. The library uses the same code from
+//! ordinary threads, so that what kills a tree is one piece of code wherever it runs.
+
+#![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
+
+pub(crate) mod abandoned;
+pub(crate) mod attributes;
+pub(crate) mod boost;
+pub(crate) mod call;
+pub(crate) mod cgroup;
+pub(crate) mod cgroup_members;
+pub(crate) mod cgroup_walk;
+pub(crate) mod children;
+pub(crate) mod cpu_time;
+pub(crate) mod exec;
+pub(crate) mod guard;
+pub(crate) mod kill_tree;
+pub(crate) mod proc;
+pub(crate) mod protocol;
+pub(crate) mod raw;
+pub(crate) mod records;
+pub(crate) mod request;
+pub(crate) mod rlimit;
+pub(crate) mod scope;
+pub(crate) mod spawn;
+pub(crate) mod unfinished;
+pub(crate) mod walk;

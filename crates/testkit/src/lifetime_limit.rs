@@ -1,0 +1,24 @@
+//! A hard end for every process a test starts, so that a failed test leaves nothing for ever.
+
+use std::{mem, ptr};
+
+/// Long enough for a stalled machine, short enough that a leak clears itself.
+pub const LIFETIME_SECONDS: i64 = 300;
+
+/// Makes the kernel kill the calling process after `seconds`, whatever it blocks, ignores or waits
+/// for. Neither `fork` nor `exec` passes it on: every new process asks for itself.
+pub fn apply(seconds: i64) {
+    // SAFETY: all-zero is a valid sigevent and itimerspec; both and the timer id are locals that
+    // live through the calls, which keep no pointer to them.
+    unsafe {
+        let mut event: libc::sigevent = mem::zeroed();
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = libc::SIGKILL;
+        let mut timer: libc::timer_t = ptr::null_mut();
+        let mut end: libc::itimerspec = mem::zeroed();
+        end.it_value.tv_sec = seconds;
+        let armed = libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) == 0
+            && libc::timer_settime(timer, 0, &end, ptr::null_mut()) == 0;
+        assert!(armed, "failed to arm the lifetime timer: {}", std::io::Error::last_os_error());
+    }
+}
