@@ -1,6 +1,6 @@
-//! Compiles the guard program with the compiler cargo uses and hands it to the library, which
-//! carries it inside. Where it cannot be compiled (no linker for the target), the library is built
-//! without it and starts its guards by a fork instead.
+//! Compiles the guard program with the compiler that cargo uses. The library contains the binary. If
+//! it cannot be compiled (no linker for the target), the library is built without it and starts its
+//! guards with a fork instead.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ fn main() {
     );
     let var = |name: &str| env::var(name).unwrap_or_default();
     let arch = var("CARGO_CFG_TARGET_ARCH");
-    // `--cfg onejob_unsupported` builds here as on a system without a mechanism.
+    // `--cfg onejob_unsupported` builds the library as for a system without a mechanism.
     if var("CARGO_CFG_TARGET_OS") != "linux"
         || !["x86_64", "aarch64"].contains(&arch.as_str())
         || env::var_os("CARGO_CFG_ONEJOB_UNSUPPORTED").is_some()
@@ -26,8 +26,8 @@ fn main() {
     println!("cargo::rustc-cfg=onejob_linux");
     let program = PathBuf::from(var("OUT_DIR")).join("onejob-guard");
     let linkers = [var("RUSTC_LINKER"), "cc".to_owned(), "rust-lld".to_owned()];
-    // The program needs no C library, so the `core` of any Linux target will do where the target's own
-    // is not installed (a standard library built along with the program).
+    // The program needs no C library. If the `core` of the target itself is not installed (because the
+    // standard library is built along with the program), the `core` of another Linux target works, too.
     let targets =
         [var("TARGET"), format!("{arch}-unknown-linux-gnu"), format!("{arch}-unknown-linux-musl")];
     let mut errors = Vec::new();
@@ -40,7 +40,9 @@ fn main() {
         }
     }
     let errors = errors.join("; ").replace('\n', " ");
-    println!("cargo::warning=guards will be forked, the guard program was not built: {errors}");
+    println!(
+        "cargo::warning=failed to build the guard program, guards are forked instead: {errors}"
+    );
 }
 
 fn compile(program: &Path, target: &str, linker: &str) -> Result<(), String> {
@@ -49,13 +51,13 @@ fn compile(program: &Path, target: &str, linker: &str) -> Result<(), String> {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
     rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=onejob_guard", "--target"]);
     rustc.arg(target).arg("-o").arg(program).arg(source);
-    // Debug assertions and overflow checks would be panics; the floor must have none.
+    // Debug assertions and overflow checks would add panics; `nostd` must not contain any.
     rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Clto=fat", "-Ccodegen-units=1"]);
     rustc.args(["-Cstrip=symbols", "-Crelocation-model=static", "-Cforce-unwind-tables=no"]);
     rustc.arg("-Ctarget-feature=+crt-static");
     if target.ends_with("musl") {
-        // There rustc brings start files of its own; on other targets the option is an error from
-        // Rust 1.96 on.
+        // For musl targets rustc adds its own start files. For other targets the option is an error
+        // from Rust 1.96 on.
         rustc.arg("-Clink-self-contained=no");
     }
     rustc.arg(format!("-Clinker={linker}"));

@@ -1,7 +1,7 @@
-/* User-mode-linux 6.1 sets the floating point registers of its processes with a buffer whose size it
- * knew at compile time. On processors with a larger state (AMX) the host's kernel accepts nothing
- * but the whole (EFAULT, and the guest panics): ask for the whole, and put what was given in front.
- * Preloaded, for the C library's ptrace is the one that it calls. */
+/* User-mode-linux 6.1 sets the floating point registers of its processes with a buffer of a size fixed at
+ * compile time. On processors with a larger state (AMX) the host's kernel accepts only the complete state
+ * (EFAULT, and the guest panics). So read the complete state, overwrite its beginning with the given part,
+ * and set it. This library is preloaded, because user-mode-linux calls the C library's ptrace. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -179,7 +179,7 @@ fn number(word: &str) -> u64 {
     word.parse().expect("a number")
 }
 
-/// Once the guards stand: they are nobody's children then, and not ours either.
+/// After both guards have started: they are not children of this process then.
 fn become_subreaper() {
     // SAFETY: a flag of this process.
     let set = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
@@ -188,7 +188,7 @@ fn become_subreaper() {
 
 fn reap_children() {
     loop {
-        // SAFETY: no status is asked for.
+        // SAFETY: the pointer to the status is null, which `waitpid` permits.
         let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) };
         if pid < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return;
@@ -205,7 +205,7 @@ struct Ballast {
 impl Ballast {
     fn new(megabytes: u64) -> Ballast {
         let size = (megabytes as usize) << 20;
-        // SAFETY: fresh memory that nobody else uses; one byte of each page is written.
+        // SAFETY: fresh memory without other references; one byte of each page is written.
         unsafe {
             let (prot, flags) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -222,7 +222,7 @@ impl Ballast {
 
 impl Drop for Ballast {
     fn drop(&mut self) {
-        // SAFETY: it is ours, and nobody points into it.
+        // SAFETY: this process has mapped it, and no reference into it exists.
         unsafe { libc::munmap(self.at, self.size) };
     }
 }

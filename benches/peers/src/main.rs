@@ -1,4 +1,4 @@
-//! The peers that are crates, each used as its documentation says, and std's own `Command`.
+//! The peers that are crates, each used as its documentation describes, and std's own `Command`.
 //!
 //! One request a line on standard input, one answer a line: `ok NUMBERS…` or `err TEXT`. Times are
 //! in nanoseconds.
@@ -159,7 +159,7 @@ impl Peers {
     }
 
     /// Kills; `and-reap` goes on until the last one is dead and reaped, which never ends if a peer
-    /// leaves somebody alive.
+    /// leaves a process alive.
     fn kill(&mut self, then: &str) -> Answer {
         let mut group = None;
         let begin = Instant::now();
@@ -231,7 +231,7 @@ fn number(word: &str) -> u64 {
 
 fn reap_children() {
     loop {
-        // SAFETY: no status is asked for.
+        // SAFETY: the pointer to the status is null, which `waitpid` permits.
         let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) };
         if pid < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return;

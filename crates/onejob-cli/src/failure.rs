@@ -87,6 +87,9 @@ impl From<&onejob::Error> for Failure {
         // The library appends the remedy to its text; here it has a line of its own.
         let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
         let message = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));
+        // The library's hint is for programmers.
+        let doctor = "`onejob doctor` shows the guarantees of this host and how to get more";
+        let hint = if error.is_unmet_requirement() { Some(doctor.to_owned()) } else { hint };
         Failure { message: message.unwrap_or(text), hint, exit }
     }
 }

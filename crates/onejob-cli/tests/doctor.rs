@@ -13,7 +13,7 @@ fn report() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The JSON has the promised keys, and each unavailable mechanism has a remedy.
+/// The JSON has the promised keys, and each unavailable mechanism has a hint.
 #[test]
 fn json_keys() {
     let report = report();
@@ -23,11 +23,11 @@ fn json_keys() {
     for mechanism in mechanisms {
         assert!(mechanism["mechanism"].is_string());
         assert!(mechanism["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
-        assert!(mechanism["remedy"].is_null() || mechanism["remedy"].is_string());
+        assert!(mechanism["hint"].is_null() || mechanism["hint"].is_string());
         let guarantees = &mechanism["guarantees"];
         assert_eq!(mechanism["available"] == true, guarantees.is_object(), "{mechanism}");
-        // Each unavailable mechanism has a remedy.
-        assert!(mechanism["available"] == true || mechanism["remedy"].is_string(), "{mechanism}");
+        // Each unavailable mechanism has a hint.
+        assert!(mechanism["available"] == true || mechanism["hint"].is_string(), "{mechanism}");
         if let Some(guarantees) = guarantees.as_object() {
             let keys: Vec<_> = guarantees.keys().map(String::as_str).collect();
             let promised = [

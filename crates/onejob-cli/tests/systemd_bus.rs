@@ -105,7 +105,7 @@ fn unusable_bus() {
         }
         let reason = cgroup["reason"].as_str().unwrap();
         assert!(reason.contains("systemd makes no scope") && reason.contains(told), "{reason}");
-        assert!(cgroup["remedy"].as_str().unwrap().contains("linger"), "{cgroup}");
+        assert!(cgroup["hint"].as_str().unwrap().contains("linger"), "{cgroup}");
         assert_eq!(report["run_uses"], "subreaper", "the next one");
     }
 }

@@ -1,7 +1,7 @@
-//! Where it all began: a program whose *libraries* start processes and hand out no pids.
+//! A program whose *libraries* start processes without returning their pids.
 //!
-//! It encloses itself, lets a "library" start three children that it knows nothing of, prints every
-//! member, waits for a key, kills all but itself, and proves it by listing again.
+//! The program encloses itself, calls a "library" that starts three children, prints every member,
+//! waits for Enter, kills all members but itself, and lists the members again as a proof.
 //!
 //! ```sh
 //! cargo run -p onejob --example enclose
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("enclosed. {}", job.guarantees());
 
     some_library::starts_three_children();
-    println!("members, none of whose pids anybody told us:");
+    println!("members, found without their pids:");
     print!("{}", job.tree()?);
 
     println!("press Enter to kill all but this process");
@@ -29,13 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("killed in {:?}. members now:", report.took);
     for process in job.processes()? {
         println!("{process}");
-        assert!(process.is_caller, "only we are left");
+        assert!(process.is_caller, "only this process is left");
     }
     assert!(job.is_empty()?);
     Ok(())
 }
 
-/// Code that we do not control.
+/// Code that this program does not control.
 #[cfg(unix)]
 mod some_library {
     use std::ffi::{c_char, c_int, c_uint};
@@ -57,7 +57,7 @@ mod some_library {
             unsafe { sleep(600) };
         });
         start(|| {
-            // A daemon: a session of its own, and a parent that ends and is waited for.
+            // A daemon: it has its own session, and its parent ends and is reaped.
             start(|| {
                 // SAFETY: changes the session of this process, then only waits.
                 unsafe {
@@ -66,13 +66,13 @@ mod some_library {
                 }
             });
         });
-        // SAFETY: waits for whichever child ends first, which is the daemon's parent.
+        // SAFETY: waits for the first child that ends, which is the daemon's parent.
         unsafe { wait(std::ptr::null_mut()) };
     }
 
-    /// As a C library does it: fork, and tell nobody.
+    /// Forks and does not return the pid, as a C library can.
     fn start(work: fn()) {
-        // SAFETY: this program has one thread, so the child may do whatever the parent may.
+        // SAFETY: this program has one thread, so the child may call any function.
         unsafe {
             if fork() == 0 {
                 work();
@@ -82,7 +82,8 @@ mod some_library {
     }
 }
 
-/// Code that we do not control, on Windows: this program again, as a child that starts another.
+/// Code that this program does not control, on Windows: a child that runs this program and starts
+/// another child.
 #[cfg(windows)]
 mod some_library {
     use std::{env, process::Command, thread, time::Duration};

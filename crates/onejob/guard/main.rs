@@ -1,7 +1,8 @@
-//! The guard program: freestanding, static, a few kilobytes. What it does is in the floor, which
-//! it shares with the library; here is only how a program starts and ends without a C library.
+//! The guard program: freestanding, statically linked, a few kilobytes. Its functions are in `nostd`,
+//! which it shares with the library; this file only contains the start and the end of a program
+//! without a C library.
 //!
-//! It is compiled by the library's build script and carried inside the library.
+//! The build script of the library compiles it, and the library contains the binary.
 
 #![no_std]
 #![no_main]
@@ -20,25 +21,25 @@ global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {}
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x0, sp", "and sp, x0, #-16", "bl {}", "brk 1", sym start);
 
-/// Gets the initial stack: the number of arguments, then their addresses.
+/// `stack` points to the initial stack: the number of arguments, then their addresses.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     static mut MEMORY: Memory = Memory::NEW;
-    // SAFETY: the kernel lays the stack out so (execve(2)): argument 0 is the second word.
+    // SAFETY: this is the stack layout of the kernel (execve(2)): argument 0 is the second word.
     let word = |number: usize| unsafe {
         if number < *stack { CStr::from_ptr(*stack.add(1 + number) as *const _) } else { c"" }
     };
-    // SAFETY: this runs once, and nothing else refers to the memory.
+    // SAFETY: this runs once, and there is no other reference to the memory.
     run(GuardTask::new([word(1), word(2), word(3), word(4), word(5)]), unsafe { &mut *(&raw mut MEMORY) })
 }
 
-/// The floor has no reachable panic; whoever finds one ends instead of spinning.
+/// `nostd` has no reachable panic. If there is one, the process exits instead of spinning.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     nostd::call::exit(70)
 }
 
-// The compiler calls these by name, and there is no C library to provide them. Byte loops in
-// assembly-free form would be compiled into calls of themselves, hence the volatile accesses.
+// The compiler calls these functions by name, and there is no C library that provides them. Plain
+// byte loops would be compiled into calls of the same functions, hence the volatile accesses.
 
 #[unsafe(no_mangle)]
 #[cfg(target_arch = "x86_64")]
@@ -96,14 +97,14 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -> i3
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees that both have `len` bytes.
     unsafe { memcmp(left, right, len) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut len = 0;
-    // SAFETY: the caller's: it ends with a NUL.
+    // SAFETY: the caller guarantees that the text ends with a NUL.
     while unsafe { text.add(len).read_volatile() } != 0 {
         len += 1;
     }

@@ -10,14 +10,14 @@ use crate::{ProcessId, Result, Signal, sys};
 
 /// A process that [`Job::spawn`](crate::Job::spawn) started.
 ///
-/// Dropping it does nothing to the process, which stays a member of its job; nobody has to wait
-/// for it, zombies of dropped children are cleared away.
+/// Dropping it does nothing to the process, which stays a member of its job. It need not be waited
+/// for: zombies of dropped children are reaped.
 pub struct Child {
-    /// The writing end of its standard input, if it was [`piped`](crate::Stdio::piped).
+    /// The write end of its standard input, if it was [`piped`](crate::Stdio::piped).
     pub stdin: Option<ChildStdin>,
-    /// The reading end of its standard output, if it was piped.
+    /// The read end of its standard output, if it was piped.
     pub stdout: Option<ChildStdout>,
-    /// The reading end of its standard error, if it was piped.
+    /// The read end of its standard error, if it was piped.
     pub stderr: Option<ChildStderr>,
     sys: sys::Child,
     status: Option<ExitStatus>,
@@ -34,30 +34,29 @@ impl Child {
     }
 
     #[cfg(target_os = "linux")]
-    #[allow(dead_code, reason = "only one mechanism looks after what it has started")]
+    #[allow(dead_code, reason = "only one mechanism keeps track of the processes it has started")]
     pub(crate) fn sys(&self) -> &sys::Child {
         &self.sys
     }
 
-    /// Which process it is.
+    /// The identity of the process.
     pub fn id(&self) -> ProcessId {
         self.sys.id()
     }
 
-    /// Its number.
+    /// Its pid.
     pub fn pid(&self) -> u32 {
         self.sys.pid()
     }
 
-    /// Waits until it has ended and returns exactly how.
+    /// Waits until the process has ended and returns its exact exit status.
     ///
-    /// Closes its standard input first, as std does. A grandchild that holds its pipes does not
+    /// Closes its standard input first, as std does. A grandchild that holds its pipes open does not
     /// delay this.
     ///
     /// # Errors
-    /// If the status was taken by somebody else (a `waitpid(-1)` in this process, an ignored
-    /// `SIGCHLD`, a killed guard) and the kernel cannot tell it again (Linux before 6.15). Never
-    /// hangs on that.
+    /// If the status was lost (to a `waitpid(-1)` in this process, an ignored `SIGCHLD` or a killed
+    /// guard) and the kernel does not keep it (Linux before 6.15). Never hangs in this case.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
         loop {
@@ -67,7 +66,7 @@ impl Child {
         }
     }
 
-    /// Its status if it has ended, `None` if it is still running.
+    /// Its exit status if it has ended, `None` if it is still running.
     ///
     /// # Errors
     /// As [`wait`](Child::wait).
@@ -90,11 +89,12 @@ impl Child {
         Ok(self.status)
     }
 
-    /// Sends a signal to this process alone. An ended one is left alone, also if its number is
-    /// somebody else's by now.
+    /// Sends a signal to this process alone. Does nothing if the process has ended, also if another
+    /// process has its pid by now.
     ///
     /// # Errors
-    /// [`is_permission_denied`](crate::Error::is_permission_denied) if it changed its user.
+    /// [`is_permission_denied`](crate::Error::is_permission_denied) if the process has changed its
+    /// user.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         if self.status.is_some() {
             return Ok(());
@@ -102,9 +102,9 @@ impl Child {
         self.sys.signal(signal)
     }
 
-    /// Sends a signal to the process group that this process leads: nobody, if it leads none. An
-    /// ended leader's group is reached from Linux 6.9 on; before, it is left alone, since the number
-    /// could be somebody else's.
+    /// Sends a signal to the process group that this process leads; does nothing if it leads none.
+    /// If the leader has ended, its group is signalled on Linux 6.9 and later; on earlier kernels
+    /// the group is left alone, because another group could have its number.
     ///
     /// # Errors
     /// [`is_permission_denied`](crate::Error::is_permission_denied) if none of them may be
@@ -114,7 +114,7 @@ impl Child {
         self.sys.signal_group(signal)
     }
 
-    /// Kills this process alone; what it started is the job's affair.
+    /// Kills this process alone, not its descendants.
     ///
     /// # Errors
     /// As [`signal`](Child::signal).

@@ -1,4 +1,4 @@
-//! What to start, and how: the method names of [`std::process::Command`].
+//! The program to start and its settings, with the method names of [`std::process::Command`].
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,9 @@ use crate::{Error, Result, Signal};
 ///
 /// let job = Job::new()?;
 /// let mut echo = job.spawn(Command::new("echo").arg("hello").stdout(Stdio::piped()))?;
-/// let mut said = String::new();
-/// echo.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-/// assert_eq!(said, "hello\n");
+/// let mut output = String::new();
+/// echo.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+/// assert_eq!(output, "hello\n");
 /// assert!(echo.wait()?.success());
 /// # }
 /// # Ok(())
@@ -39,14 +39,14 @@ pub struct Command {
     pub(crate) env: BTreeMap<OsString, Option<OsString>>,
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
-    /// Whether it gets a console group of its own.
+    /// Whether it gets its own console process group.
     #[cfg(windows)]
     pub(crate) new_group: bool,
     #[cfg(unix)]
     pub(crate) unix: UnixExtras,
 }
 
-/// What only Unix has.
+/// Settings that exist on Unix only.
 #[cfg(unix)]
 #[derive(Default)]
 pub(crate) struct UnixExtras {
@@ -59,7 +59,7 @@ pub(crate) struct UnixExtras {
     pub(crate) take_terminal: bool,
     pub(crate) signals: Option<SignalState>,
     pub(crate) pre_exec: Vec<PreExec>,
-    /// Of the environment, as they are.
+    /// Environment entries that are passed unchanged.
     pub(crate) entries: Vec<OsString>,
 }
 
@@ -131,25 +131,25 @@ impl Command {
         self
     }
 
-    /// The directory it starts in.
+    /// Sets the directory it starts in.
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command {
         self.current_dir = Some(dir.as_ref().to_owned());
         self
     }
 
-    /// Its standard input.
+    /// Sets its standard input.
     pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Command {
         self.stdio[0] = stdin.into();
         self
     }
 
-    /// Its standard output.
+    /// Sets its standard output.
     pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Command {
         self.stdio[1] = stdout.into();
         self
     }
 
-    /// Its standard error.
+    /// Sets its standard error.
     pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Command {
         self.stdio[2] = stderr.into();
         self
@@ -157,31 +157,35 @@ impl Command {
 
     pub(crate) fn check(&self) -> Result<()> {
         if self.program.is_empty() {
-            return Err(Error::invalid("the program to start has an empty name"));
+            return Err(Error::invalid("the name of the program to start is empty"));
         }
         let env = self.env.iter().flat_map(|(key, value)| [Some(key), value.as_ref()]);
         let mut strings = [&self.program].into_iter().chain(&self.args).chain(env.flatten());
         if strings.any(|text| text.as_encoded_bytes().contains(&0)) {
             return Err(Error::invalid(format!(
-                "a NUL byte in the program, an argument or the environment of {:?}",
+                "the program name, an argument or the environment of {:?} contains a NUL byte",
                 self.program
             )));
         }
         #[cfg(unix)]
         if let Some(entry) = self.unix.entries.iter().find(|e| e.as_encoded_bytes().contains(&0)) {
-            return Err(Error::invalid(format!("a NUL byte in the environment entry {entry:?}")));
+            return Err(Error::invalid(format!(
+                "the environment entry {entry:?} contains a NUL byte"
+            )));
         }
         let bad_key = |key: &&OsString| {
             key.is_empty() || key.as_encoded_bytes().iter().skip(1).any(|byte| *byte == b'=')
         };
         match self.env.keys().find(bad_key) {
-            Some(key) => Err(Error::invalid(format!("{key:?} is no name for a variable"))),
+            Some(key) => Err(Error::invalid(format!("invalid environment variable name {key:?}"))
+                .with_hint("a name is not empty and contains no \"=\"")),
             None => Ok(()),
         }
     }
 
-    #[cfg_attr(windows, allow(dead_code, reason = "names have no case there"))]
-    /// The environment of the child: ours in its own order, or sorted where it was changed.
+    #[cfg_attr(windows, allow(dead_code, reason = "variable names ignore case on Windows"))]
+    /// The environment of the child: that of this process in its own order, or sorted if it was
+    /// changed.
     pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
         if !self.env_cleared && self.env.is_empty() {
             return std::env::vars_os().collect();
@@ -202,8 +206,8 @@ impl Command {
 
 #[cfg(windows)]
 impl Command {
-    /// Whether it starts a console process group of its own (`CREATE_NEW_PROCESS_GROUP`): only such
-    /// a one can be asked politely to end, by a break event, and it does not hear Ctrl-C.
+    /// Whether it starts its own console process group (`CREATE_NEW_PROCESS_GROUP`). Only such a
+    /// group can get a break event, which requests a graceful end, and it ignores Ctrl-C.
     pub fn new_process_group(&mut self, wanted: bool) -> &mut Command {
         self.new_group = wanted;
         self
@@ -212,71 +216,75 @@ impl Command {
 
 #[cfg(unix)]
 impl Command {
-    /// Its zeroth argument, instead of the program's name.
+    /// Sets its zeroth argument, instead of the program name.
     pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
         self.unix.arg0 = Some(arg.as_ref().to_owned());
         self
     }
 
-    /// Adds an entry to its environment as it is, also one that is no variable because it has no `=`.
-    /// Such entries of this process' own environment are not inherited: [`std::env`] does not show them.
+    /// Adds an unchanged entry to its environment, even one without `=`, which is not a variable.
+    /// Such entries of the environment of this process are not inherited: [`std::env`](mod@std::env) does not show
+    /// them.
     pub fn env_entry(&mut self, entry: impl AsRef<OsStr>) -> &mut Command {
         self.unix.entries.push(entry.as_ref().to_owned());
         self
     }
 
-    /// Its user. As with std, a change of user by root drops the supplementary groups unless
+    /// Sets its user id. As with std, a change of user by root drops the supplementary groups unless
     /// [`groups`](Command::groups) are given.
     pub fn uid(&mut self, uid: u32) -> &mut Command {
         self.unix.uid = Some(uid);
         self
     }
 
-    /// Its group.
+    /// Sets its group id.
     pub fn gid(&mut self, gid: u32) -> &mut Command {
         self.unix.gid = Some(gid);
         self
     }
 
-    /// Its supplementary groups.
+    /// Sets its supplementary groups.
     pub fn groups(&mut self, groups: &[u32]) -> &mut Command {
         self.unix.groups = Some(groups.to_owned());
         self
     }
 
-    /// Its process group: 0 for a new one of its own. Membership in the job needs none.
+    /// Sets its process group; 0 makes a new one. Membership in the job does not depend on process
+    /// groups.
     pub fn process_group(&mut self, pgroup: i32) -> &mut Command {
         self.unix.process_group = Some(pgroup);
         self
     }
 
-    /// Whether it leads a session of its own, without a controlling terminal. Goes before
+    /// Whether it leads a new session, without a controlling terminal. Takes precedence over
     /// [`process_group`](Command::process_group).
     pub fn setsid(&mut self, wanted: bool) -> &mut Command {
         self.unix.setsid = wanted;
         self
     }
 
-    /// Whether it takes the terminal on its standard input: with [`setsid`](Command::setsid) as the
-    /// controlling terminal of its session, which works if no other session has it; otherwise for
-    /// its process group, as the foreground. Where there is no terminal to take, nothing happens.
+    /// Whether it takes the terminal on its standard input. With [`setsid`](Command::setsid), the
+    /// terminal becomes the controlling terminal of the new session, if it is not that of another
+    /// session; otherwise, the process group of the child becomes the foreground process group.
+    /// Does nothing if standard input is not a terminal.
     ///
-    /// Nobody gives the foreground back for it, and it is taken from whoever has it.
+    /// The foreground is taken from the group that has it, and is not given back when the child ends.
     pub fn take_terminal(&mut self, wanted: bool) -> &mut Command {
         self.unix.take_terminal = wanted;
         self
     }
 
-    /// The signal mask and the ignored signals it starts with, instead of an empty mask, the
-    /// default `SIGPIPE` and everything else as here.
+    /// Sets the signal mask and the ignored signals it starts with. The default is an empty mask, the
+    /// default action for `SIGPIPE`, and the ignored signals of this process otherwise.
     pub fn signals(&mut self, state: SignalState) -> &mut Command {
         self.unix.signals = Some(state);
         self
     }
 
-    /// A step to run in the child before the program: after everything else is set up, as with std.
+    /// Adds a function that runs in the child before the program, after everything else is set up, as
+    /// with std.
     ///
-    /// Needs a real `fork`, so the spawn gets slower with the memory of this process.
+    /// Needs a real `fork`, so the more memory this process uses, the slower the spawn.
     ///
     /// # Safety
     /// As [`std::os::unix::process::CommandExt::pre_exec`]: only async-signal-safe operations.
@@ -296,7 +304,7 @@ impl fmt::Debug for Command {
     }
 }
 
-/// The signals a program starts with blocked, and those it starts with ignored.
+/// The signals that are blocked and the signals that are ignored when a program starts.
 ///
 /// Every other signal starts with its default action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -324,7 +332,7 @@ impl SignalState {
     }
 }
 
-/// Where a standard stream goes.
+/// The source or destination of a standard stream.
 #[derive(Debug)]
 pub struct Stdio(pub(crate) StdioKind);
 
@@ -390,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_is_refused_before_anything_starts() {
+    fn invalid_commands_are_refused() {
         assert!(Command::new("").check().unwrap_err().is_invalid_input());
         assert!(Command::new("a\0b").check().unwrap_err().is_invalid_input());
         assert!(Command::new("a").arg("\0").check().unwrap_err().is_invalid_input());
@@ -399,7 +407,7 @@ mod tests {
         assert!(Command::new("a").arg("-b").env("c", "d").check().is_ok());
     }
 
-    /// The environment is cleared changed and removed from.
+    /// `env_clear`, `env` and `env_remove` give the expected environment.
     #[test]
     fn environment_is_cleared_changed_and_removed() {
         let mut command = Command::new("a");

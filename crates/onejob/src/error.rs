@@ -1,4 +1,4 @@
-//! The one error of this crate: opaque, with predicates.
+//! The error type of this crate: opaque, with predicates.
 
 use std::{fmt, io, time::Duration};
 
@@ -7,10 +7,10 @@ use crate::Process;
 /// A [`Result`](std::result::Result) whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, on what object, why, and where there is one, the remedy.
+/// The failed operation, the object, the reason and, if one is known, the remedy.
 ///
-/// Ask it with the `is_…` predicates; print it for people. The cause, where
-/// the operating system gave one, is its [`source`](std::error::Error::source).
+/// Programs distinguish errors with the `is_…` predicates; the text is for users. If a system call
+/// failed, its error is the [`source`](std::error::Error::source).
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -42,7 +42,7 @@ impl Error {
         Error(Box::new(Inner { kind, what, hint, source }))
     }
 
-    /// The system refused: "failed to {what}: {source}".
+    /// A system call failed: "failed to {what}: {source}".
     pub(crate) fn os(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::with(Kind::Os, what.into(), Some(source.into()))
     }
@@ -56,7 +56,7 @@ impl Error {
         Self::with(Kind::Unsupported, what.into(), None)
     }
 
-    /// A refusal of the system that says that something cannot be had on this host.
+    /// For a system call that failed because this host does not support the operation.
     #[allow(dead_code, reason = "not every system has a second mechanism")]
     pub(crate) fn into_unsupported(mut self) -> Self {
         if matches!(self.0.kind, Kind::Os) {
@@ -74,7 +74,7 @@ impl Error {
         Self::with(Kind::Unmet, what.into(), None)
     }
 
-    /// What was named does not exist.
+    /// The object that was named does not exist.
     #[allow(dead_code, reason = "not every system has names")]
     pub(crate) fn missing(what: impl Into<String>) -> Self {
         Self::with(Kind::Missing, what.into(), None)
@@ -90,7 +90,7 @@ impl Error {
     }
 
     /// "failed to {what}: {source}", because of a limit that the job was given.
-    #[allow(dead_code, reason = "not every system tells")]
+    #[allow(dead_code, reason = "not every system reports this")]
     pub(crate) fn limit_reached(what: impl Into<String>, source: Option<io::Error>) -> Self {
         Self::with(Kind::LimitReached, what.into(), source)
     }
@@ -104,8 +104,8 @@ impl Error {
         Self::with(Kind::Survivors(survivors), what, None)
     }
 
-    /// What stood in the way elsewhere, too; the remedy is the first that is known.
-    #[allow(dead_code, reason = "not every system has an elsewhere")]
+    /// Adds the errors of the other locations that were tried; the last hint is kept.
+    #[allow(dead_code, reason = "not every system has several locations")]
     pub(crate) fn and(mut self, others: Vec<Error>) -> Self {
         for other in others {
             self.0.what = format!("{}; {}", self.reason_without_source(), other.reason());
@@ -117,7 +117,7 @@ impl Error {
     fn reason_without_source(&mut self) -> String {
         let reason = self.reason();
         if self.0.source.take().is_some() {
-            // It has become a part of the text.
+            // The source is part of the text now.
             self.0.kind = Kind::Unsupported;
         }
         reason
@@ -128,7 +128,7 @@ impl Error {
         self
     }
 
-    /// Neither this host nor the mechanism in use can do what was asked.
+    /// This host or the mechanism in use does not support the operation.
     pub fn is_unsupported(&self) -> bool {
         matches!(self.0.kind, Kind::Unsupported)
     }
@@ -145,33 +145,33 @@ impl Error {
             || self.raw_os_error() == Some(ESRCH)
     }
 
-    /// The input makes no sense anywhere: an empty command, a NUL in an argument, pid 0.
+    /// The input is invalid on every host: an empty command, a NUL in an argument, pid 0.
     pub fn is_invalid_input(&self) -> bool {
         matches!(self.0.kind, Kind::InvalidInput)
     }
 
-    /// A guarantee that [`JobBuilder::require`](crate::JobBuilder::require) asked for is not to be had.
+    /// A guarantee that [`JobBuilder::require`](crate::JobBuilder::require) requires is not available.
     pub fn is_unmet_requirement(&self) -> bool {
         matches!(self.0.kind, Kind::Unmet)
     }
 
-    /// The process that was named is gone, and its number may belong to a stranger now.
+    /// The process that was named is gone, and its pid may belong to an unrelated process now.
     pub fn is_stale(&self) -> bool {
         matches!(self.0.kind, Kind::Stale)
     }
 
-    /// A living job has the name already.
+    /// A live job has the name already.
     pub fn is_name_taken(&self) -> bool {
         matches!(self.0.kind, Kind::NameTaken)
     }
 
-    /// A limit that the job was given stands against it: a process too many, no CPU time left, or
-    /// more memory in use than it is to have.
+    /// A limit of the job prevents the operation: the maximum number of processes is reached, no CPU
+    /// time is left, or the members use more memory than the new limit.
     pub fn is_limit_reached(&self) -> bool {
         matches!(self.0.kind, Kind::LimitReached)
     }
 
-    /// The program could not be executed; everything before `execve` had worked.
+    /// The program could not be executed; every step before `execve` succeeded.
     pub fn is_exec(&self) -> bool {
         matches!(self.0.kind, Kind::Exec)
     }
@@ -184,17 +184,17 @@ impl Error {
         }
     }
 
-    /// The operating system's number for the cause, if it gave one.
+    /// The error number of the system call that failed, if there is one.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.0.source.as_ref().and_then(io::Error::raw_os_error)
     }
 
-    /// What would help, where we know it.
+    /// The remedy, if one is known.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// What it says but for the remedy.
+    /// The text of the error without the hint.
     pub(crate) fn reason(&self) -> String {
         let Inner { kind, what, source, .. } = &*self.0;
         let failed = match kind {

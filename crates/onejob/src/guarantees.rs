@@ -1,10 +1,10 @@
-//! What a job really promises on this host, as data.
+//! The guarantees of a job on this host, as data.
 
 use std::{fmt, str::FromStr};
 
 use crate::{Error, Resources, Result};
 
-/// What the operating system gives us to hold a job together.
+/// The feature of the operating system that holds a job together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mechanism {
@@ -24,8 +24,8 @@ pub enum Mechanism {
 pub enum Containment {
     /// `setsid` or `setpgid` leaves.
     Grouped,
-    /// Nothing leaves by forking, `setsid`, daemonising or its parent's death;
-    /// only a deliberate act against the container can.
+    /// A process does not leave by forking, `setsid`, daemonising or the death of its parent; only a
+    /// deliberate act against the container can make it leave.
     Tracked,
     /// Not even a hostile member running as the owner's user can leave.
     Sealed,
@@ -35,23 +35,23 @@ pub enum Containment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Kill {
-    /// What could be found is killed.
+    /// Every process that was found is killed.
     BestEffort,
-    /// Repeated until provably empty, or the survivors are reported.
+    /// Repeated until the job is proven empty, or the survivors are reported.
     Converging,
     /// One kernel operation; no fork can slip through.
     Atomic,
 }
 
-/// What happens to the whole tree when the owner is killed. Stronger is greater.
+/// The effect on the whole tree when the owner is killed. Stronger is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum OwnerDeath {
     /// Nothing: the members live on.
     None,
-    /// A guard process takes the tree down.
+    /// A guard process kills the tree.
     Guard,
-    /// The kernel takes the tree down.
+    /// The kernel kills the tree.
     Kernel,
 }
 
@@ -59,7 +59,7 @@ pub enum OwnerDeath {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Freeze {
-    /// It cannot be.
+    /// It cannot be frozen.
     None,
     /// Member by member with a stop signal, which their parents can see.
     Signals,
@@ -67,22 +67,22 @@ pub enum Freeze {
     Atomic,
 }
 
-/// Whose use of a resource [`Job::stats`](crate::Job::stats) includes. More is greater.
+/// The members that [`Job::stats`](crate::Job::stats) includes for a resource. More is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Accounting {
     /// Not accounted.
     None,
-    /// Members that are alive when asked.
+    /// Members that are alive at the time of the call.
     Live,
-    /// The living, and the dead that were waited for, which is what `getrusage(2)` calls children:
-    /// all but the children of a process that ignores `SIGCHLD`.
+    /// Live members, and dead members that were waited for (the children of `getrusage(2)`): all but
+    /// the children of a process that ignores `SIGCHLD`.
     Reaped,
-    /// Every member there ever was.
+    /// Every member, live or dead.
     All,
 }
 
-/// What a job really promises on this host.
+/// The guarantees of a job on this host.
 ///
 /// ```
 /// # fn main() -> onejob::Result<()> {
@@ -96,26 +96,32 @@ pub enum Accounting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
-    /// What holds the job together.
+    /// The mechanism that holds the job together.
     pub mechanism: Mechanism,
-    /// How hard it is to leave.
+    /// How hard it is for a process to leave the job.
     pub containment: Containment,
-    /// How a kill reaches everybody.
+    /// How a kill reaches all members.
     pub kill: Kill,
-    /// What the owner's death does to the tree.
+    /// The effect of the owner's death on the tree.
     pub owner_death: OwnerDeath,
     /// Whether members that changed their user are killed too.
     pub crosses_setuid: bool,
     /// How the job is frozen.
     pub freeze: Freeze,
-    /// CPU time.
+    /// Accounting of CPU time.
     pub cpu_accounting: Accounting,
-    /// Memory.
+    /// Accounting of memory.
     pub memory_accounting: Accounting,
-    /// Bytes from and to devices.
+    /// Accounting of bytes read from and written to devices.
     pub io_accounting: Accounting,
-    /// What can be limited for the whole job.
+    /// The resources that can be limited for the whole job.
     pub limits: Resources,
+    /// Whether members are started by the job's guard: they are its children, and in the session of
+    /// the job's owner, not of the process that calls [`Job::spawn`](crate::Job::spawn).
+    pub spawned_by_guard: bool,
+    /// Whether members whose parent has ended become children of the guard, or of the owner of an
+    /// enclosed job, instead of the host's next subreaper.
+    pub reaps_orphans: bool,
 }
 
 impl Guarantees {
@@ -128,7 +134,7 @@ impl Guarantees {
 /// One guarantee that a job must have at least, for
 /// [`JobBuilder::require`](crate::JobBuilder::require).
 ///
-/// From a word: `tracked`, `kill=atomic`, `owner-death=guard`, `freeze=sweep`,
+/// From a word: `tracked`, `kill=atomic`, `owner-death=guard`, `freeze=signals`,
 /// `limits=memory,processes`, `crosses-setuid`. A bare level is a containment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -160,7 +166,7 @@ impl Requirement {
     }
 }
 
-/// One table of the words, both ways: what is printed is what is understood.
+/// One table of words for both directions: `from_str` reads exactly the words that `fmt` prints.
 macro_rules! words {
     ($type:ident, $what:literal, $($variant:ident => $word:literal),+) => {
         impl $type {
@@ -192,8 +198,8 @@ words!(Mechanism, "mechanism", Cgroup => "cgroup", Subreaper => "subreaper", Job
 words!(Containment, "containment", Grouped => "grouped", Tracked => "tracked", Sealed => "sealed");
 words!(Kill, "kill", BestEffort => "best-effort", Converging => "converging", Atomic => "atomic");
 words!(OwnerDeath, "owner-death", None => "none", Guard => "guard", Kernel => "kernel");
-words!(Freeze, "freeze", None => "none", Signals => "sweep", Atomic => "atomic");
-words!(Accounting, "accounting", None => "none", Live => "living", Reaped => "waited", All => "everyone");
+words!(Freeze, "freeze", None => "none", Signals => "signals", Atomic => "atomic");
+words!(Accounting, "accounting", None => "none", Live => "live", Reaped => "reaped", All => "all");
 
 impl FromStr for Requirement {
     type Err = Error;
@@ -208,8 +214,7 @@ impl FromStr for Requirement {
             ("freeze", level) => level.parse().map(Requirement::Freeze),
             ("limits", resources) => resources.parse().map(Requirement::Limits),
             _ => Err(Error::invalid(format!("unknown guarantee {name:?}")).with_hint(
-                "one of: containment=…, kill=…, owner-death=…, freeze=…, limits=…, \
-                       crosses-setuid",
+                "one of: containment=…, kill=…, owner-death=…, freeze=…, limits=…, crosses-setuid",
             )),
         }
     }
@@ -294,7 +299,7 @@ mod tests {
         assert_eq!("crosses-setuid".parse::<Requirement>().unwrap(), Requirement::CrossesSetuid);
     }
 
-    /// An unknown word is answered with the known ones.
+    /// The error for an unknown word lists the known words.
     #[test]
     fn unknown_word_error_lists_the_known_ones() {
         let error = "kill=hard".parse::<Requirement>().unwrap_err().to_string();

@@ -11,92 +11,94 @@ use crate::{
     Signal, Stats, StopReason, StopReport, Tree,
     name::Name,
     stop,
-    stop::Stoppable as _,
-    sys::{self, Mechanism as _},
+    sys::{self, Backend, Freezer, JobRecord, LimitControl, MechanismEntry},
 };
 
-/// A set of processes managed as one unit. Membership is inherited by everything a member starts.
+/// A set of processes managed as one unit. Every process that a member starts is a member, too.
 ///
-/// Dropping a `Job` kills it, unless it was [released](Job::release); dropping it in a forked copy
-/// of the process that made it does nothing, and starting or adopting a process there is an error: the
-/// job belongs to the process that made it, and ends with it. A program that forks itself into the
-/// background (`daemon(3)`) makes its jobs afterwards. No method ever acts on the process that calls it: on
-/// an [enclosed](JobBuilder::enclose) job `processes` and `tree` show the caller, marked, and every
-/// other method is about the others.
+/// Dropping a `Job` kills its members, unless it was [released](Job::release). The job belongs to
+/// the process that made it, and ends with that process. In a forked copy of that process, dropping
+/// the job does nothing, and starting or adopting a process is an error. A program that forks itself
+/// into the background (`daemon(3)`) must make its jobs after the fork.
+///
+/// No method ever acts on the calling process. On an [enclosed](JobBuilder::enclose) job,
+/// `processes` and `tree` list the caller and mark it; all other methods act on the other members
+/// only.
 ///
 /// All methods take `&self` and may be called from several threads at once.
 pub struct Job {
-    sys: sys::Job,
+    backend: Box<dyn Backend>,
     made_by: sys::ProcessToken,
-    /// Whether it ends with us; not a view of another job.
+    /// Whether the job ends with this process; `false` for a view of a job of another process.
     is_owned: bool,
 }
 
 impl Job {
-    /// A job of the strongest mechanism this host gives.
+    /// Makes a job with the strongest mechanism that is available on this host.
     ///
     /// # Errors
-    /// If no mechanism is available, with the reason for each.
+    /// If no mechanism is available; the error gives the reason for each mechanism.
     pub fn new() -> Result<Job> {
         Job::builder().build()
     }
 
-    /// Chooses what the job must be like.
+    /// Returns a builder, which sets the requirements and properties of a job.
     pub fn builder() -> JobBuilder {
         JobBuilder::default()
     }
 
-    /// A living job of this user: by its name, or by an unambiguous beginning of its id.
+    /// Opens a live job of this user by its name, or by an unambiguous prefix of its id.
     ///
-    /// What comes is a second view of the job, not a second owner: dropping it changes nothing, and
+    /// The result is a second view of the job, not a second owner: dropping it changes nothing, and
     /// it does not keep the job alive.
     ///
     /// # Errors
-    /// [`is_not_found`](Error::is_not_found) if there is none;
-    /// [`is_invalid_input`](Error::is_invalid_input) if the text could not be a name or fits several
-    /// ids; [`is_permission_denied`](Error::is_permission_denied) if it is another user's.
+    /// [`is_not_found`](Error::is_not_found) if there is no such job;
+    /// [`is_invalid_input`](Error::is_invalid_input) if the text is not a valid name or is a prefix
+    /// of several ids; [`is_permission_denied`](Error::is_permission_denied) if the job belongs to
+    /// another user.
     pub fn open(job: &str) -> Result<Job> {
         let made_by = sys::ProcessToken::current()?;
-        Ok(Job { sys: sys::open(&Name::new(job)?)?, made_by, is_owned: false })
+        Ok(Job { backend: sys::open(&Name::new(job)?)?, made_by, is_owned: false })
     }
 
     /// Starts a process as a member: it is in the job before its first instruction.
     ///
     /// # Errors
-    /// [`is_exec`](Error::is_exec) with exactly what `execve` said if the program could not be
+    /// [`is_exec`](Error::is_exec) with the unchanged error of `execve` if the program could not be
     /// executed; [`is_invalid_input`](Error::is_invalid_input) for an empty program name or a NUL;
-    /// otherwise what the system said. Nothing is left behind by a failed spawn.
+    /// otherwise the error of the system call that failed. A failed spawn leaves nothing behind.
     pub fn spawn(&self, mut command: impl BorrowMut<Command>) -> Result<Child> {
         let command = command.borrow_mut();
         command.check()?;
         self.is_not_a_copy()?;
-        self.sys.spawn(command)
+        self.backend.spawn(command)
     }
 
     /// Starts a [`std::process::Command`] as a member, for code that already has one.
     ///
-    /// The child joins the job by itself between `fork` and `exec`, before any of the program's
-    /// code: slower than [`spawn`](Job::spawn) (a fork, and on an idle system some 10 ms until the
-    /// kernel has moved it). The join is added to `command` as a `pre_exec` step, so do not use the
-    /// same `command` for another job.
+    /// The child joins the job by itself between `fork` and `exec`, before any code of the program
+    /// runs. This is slower than [`spawn`](Job::spawn): it needs a fork, and on an idle system the
+    /// kernel takes some 10 ms to move the child. The join is added to `command` as a `pre_exec`
+    /// step, so do not use the same `command` for another job.
     ///
     /// # Errors
     /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`] unless the job is
     /// enclosed: its members must be started by the guard. The same under
-    /// [`Mechanism::JobObject`], which std's command cannot be told of.
+    /// [`Mechanism::JobObject`]: a std command has no option to start a process in a job object.
     pub fn spawn_std(&self, command: &mut std::process::Command) -> Result<std::process::Child> {
         self.is_not_a_copy()?;
-        self.sys.join_on_exec(command)?;
+        self.backend.join_on_exec(command)?;
         let program = command.get_program().to_os_string();
         command.spawn().map_err(|e| Error::exec(format!("start {program:?} into the job"), e))
     }
 
-    /// Makes a running process a member, and what it starts from now on. What it started before
-    /// stays outside.
+    /// Makes a running process a member, together with every process that it starts from now on.
+    /// Processes that it started before stay outside.
     ///
     /// # Errors
-    /// [`is_stale`](Error::is_stale) if the process is gone, even if its number is in use again (a
-    /// stranger that was moved because it took the number over at that very moment is moved back);
+    /// [`is_stale`](Error::is_stale) if the process is gone, even if its pid is in use again (an
+    /// unrelated process that was moved because it got the pid at that very moment is moved back);
     /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`].
     pub fn adopt(&self, process: &ProcessId) -> Result<()> {
         if process.pid == std::process::id() {
@@ -104,89 +106,92 @@ impl Job {
                 .with_hint("JobBuilder::enclose makes a job around the calling process"));
         }
         self.is_not_a_copy()?;
-        self.sys.adopt(process)
+        self.backend.adopt(process)
     }
 
-    /// Where the owner has forked, its guards take the copy for no owner: what that started would end
-    /// with the process that made the job.
+    /// Refuses to start processes from a forked copy of the owner. The guards do not treat the copy
+    /// as an owner, so everything it started would end with the process that made the job.
     fn is_not_a_copy(&self) -> Result<()> {
         if !self.is_owned || self.made_by.is_current() {
             return Ok(());
         }
         Err(Error::unsupported(
-            "this process is a forked copy of the one that made the job, which ends with that",
+            "this process is a forked copy of the process that made the job: the job belongs to \
+             the original process and ends with it",
         )
         .with_hint("make the job after the fork, also after daemon(3)"))
     }
 
-    /// Its living members.
+    /// The live members.
     ///
     /// # Errors
-    /// If the listing cannot be read.
+    /// If the list of members cannot be read.
     pub fn processes(&self) -> Result<Vec<Process>> {
-        self.sys.processes()
+        self.backend.processes()
     }
 
-    /// The numbers of its living members, the caller of an enclosed one included: for counting and
-    /// printing, and much faster than [`processes`](Job::processes). To act on a number is to risk
-    /// hitting a stranger.
+    /// The pids of the live members, including the caller of an enclosed job. Meant for counting and
+    /// printing, and much faster than [`processes`](Job::processes). Do not signal a process by its
+    /// pid: the pid may belong to an unrelated process by then.
     ///
     /// # Errors
-    /// If the listing cannot be read.
+    /// If the list of members cannot be read.
     pub fn pids(&self) -> Result<Vec<u32>> {
-        self.sys.pids()
+        self.backend.pids()
     }
 
-    /// Its living members, each below its parent.
+    /// The live members, each below its parent.
     ///
     /// # Errors
-    /// If the listing cannot be read.
+    /// If the list of members cannot be read.
     pub fn tree(&self) -> Result<Tree> {
         self.processes().map(Tree::of)
     }
 
-    /// Whether nobody is left. Zombies count as gone, a dead leader with living threads does not.
+    /// Whether no member is left. Zombies count as gone; a process whose main thread has ended but
+    /// that has other live threads does not.
     ///
     /// # Errors
     /// If the job can no longer be observed.
     pub fn is_empty(&self) -> Result<bool> {
-        self.sys.wait(Some(Instant::now()))
+        self.backend.wait(Some(Instant::now()))
     }
 
-    /// Waits until the last member has ended, whoever started it. Pipes that members hold do not
-    /// matter.
+    /// Waits until the last member has ended, no matter which process started it. Pipes that members
+    /// hold open do not matter.
     ///
     /// # Errors
     /// If the job can no longer be observed.
     pub fn wait(&self) -> Result<()> {
-        self.sys.wait(None).map(drop)
+        self.backend.wait(None).map(drop)
     }
 
-    /// Waits for at most `timeout`; whether the job is empty.
+    /// Waits for at most `timeout`; returns whether the job is empty.
     ///
     /// # Errors
     /// If the job can no longer be observed.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.sys.wait(Instant::now().checked_add(timeout))
+        self.backend.wait(Instant::now().checked_add(timeout))
     }
 
-    /// Sends a signal to every member, and says how many it reached. Repeated until a listing shows
-    /// nobody new; only [`kill`](Job::kill) is proof against members that fork faster.
+    /// Sends a signal to every member and returns the number of processes it reached. Repeats until
+    /// the list of members shows no new process. Members that fork faster than this can escape the
+    /// signal, but not [`kill`](Job::kill).
     ///
     /// # Errors
     /// [`is_permission_denied`](Error::is_permission_denied) if there are members and none could be
     /// signalled; [`is_unsupported`](Error::is_unsupported) on Windows for all but
     /// [`Signal::KILL`].
     pub fn signal(&self, signal: Signal) -> Result<usize> {
-        self.sys.signal(signal)
+        self.backend.signal(signal)
     }
 
-    /// The ladder: `SIGTERM` (and `SIGCONT`, for those that are stopped) to every member, up to
-    /// `grace` to end, then [`kill`](Job::kill). Returns as soon as the job is empty; a zero
-    /// `grace` kills at once.
+    /// Sends `SIGTERM` to every member (and `SIGCONT`, for members that are stopped), waits up to
+    /// `grace` for them to end, then [kills](Job::kill) the rest. Returns as soon as the job is
+    /// empty; a zero `grace` kills at once.
     ///
-    /// Under [`Mechanism::JobObject`] windows are asked to close and console groups of their own
-    /// get a break event; if there is nobody to ask, the kill follows at once.
+    /// Under [`Mechanism::JobObject`], windows get a close request and members with their own
+    /// console process group get a break event. If there is neither, the kill follows at once.
     ///
     /// # Errors
     /// As [`kill`](Job::kill).
@@ -194,145 +199,169 @@ impl Job {
         self.stop_with(Signal::TERM, grace)
     }
 
-    /// [`stop`](Job::stop) that asks with another signal.
+    /// Like [`stop`](Job::stop), with another signal instead of `SIGTERM`.
     ///
     /// # Errors
     /// As [`kill`](Job::kill).
     pub fn stop_with(&self, signal: Signal, grace: Duration) -> Result<StopReport> {
-        stop::stop(&self.sys, signal, grace)
+        stop::stop(&*self.backend, signal, grace)
     }
 
     /// Waits until all members have ended, and [stops](Job::stop) those that are left after
-    /// `timeout`; the report says which it was.
+    /// `timeout`; [`StopReport::reason`] tells the two cases apart.
     ///
     /// # Errors
     /// As [`wait`](Job::wait) and [`kill`](Job::kill).
     pub fn stop_after(&self, timeout: Duration, grace: Duration) -> Result<StopReport> {
-        stop::stop_after(&self.sys, timeout, Signal::TERM, grace)
+        stop::stop_after(&*self.backend, timeout, Signal::TERM, grace)
     }
 
-    /// What limits have done to the members so far; [`StopReason::Asked`] for nothing.
-    pub fn reason(&self) -> StopReason {
-        self.sys.reason()
+    /// Which limit the members have reached so far, the most severe one first.
+    pub fn limit_reached(&self) -> Option<StopReason> {
+        self.backend.limit_reached()
     }
 
     /// Kills every member, and returns when they are dead. The job can be used again.
     ///
-    /// On an enclosed job, all who were members at entry and their descendants are dead on return;
-    /// what other threads of this process start meanwhile is the next call's.
+    /// On an enclosed job, all processes that were members at entry and their descendants are dead
+    /// on return; a process that another thread of the caller starts meanwhile is left to the next
+    /// call.
     ///
     /// # Errors
-    /// With the [`survivors`](Error::survivors) if some cannot be killed (another user's under
-    /// [`Mechanism::Subreaper`], one stuck in the kernel): at once if all that is left refuses the
-    /// signal, otherwise when 10 seconds have passed without anybody dying.
+    /// With the [`survivors`](Error::survivors) if some cannot be killed (a process of another user
+    /// under [`Mechanism::Subreaper`], or one stuck in the kernel): at once if no process that is
+    /// left may be signalled, otherwise when no member has died for 10 seconds.
     pub fn kill(&self) -> Result<StopReport> {
         self.stop(Duration::ZERO)
     }
 
     /// Freezes every member: none runs until [`thaw`](Job::thaw), and no new one is started.
     ///
-    /// # Errors
-    /// What the system said. Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their
-    /// parents can see.
-    pub fn freeze(&self) -> Result<()> {
-        self.sys.freeze()
-    }
-
-    /// Lets the members run again. Who was stopped before the freeze stays stopped.
+    /// Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their parents can see.
     ///
     /// # Errors
-    /// What the system said.
+    /// The error of the system call that failed.
+    pub fn freeze(&self) -> Result<()> {
+        self.freezer()?.freeze()
+    }
+
+    /// Lets the members run again. A member that was stopped before the freeze stays stopped.
+    ///
+    /// # Errors
+    /// The error of the system call that failed.
     pub fn thaw(&self) -> Result<()> {
-        self.sys.thaw()
+        self.freezer()?.thaw()
     }
 
     /// The limits that are set.
     ///
     /// # Errors
-    /// What the system said.
+    /// The error of the system call that failed.
     pub fn limits(&self) -> Result<Limits> {
-        self.sys.limits()
+        self.backend.limits().map_or(Ok(Limits::default()), LimitControl::get)
     }
 
-    /// Sets these limits instead of those set before, for the members there are and those to come.
+    /// Replaces all limits with these, for present and future members.
     ///
     /// # Errors
-    /// [`is_invalid_input`](Error::is_invalid_input) for a limit of nothing;
-    /// [`is_limit_reached`](Error::is_limit_reached) for less memory than the members use and can
-    /// do without (they are not killed for that);
-    /// [`is_unsupported`](Error::is_unsupported) for one that cannot be enforced on the whole job
-    /// here, with what would help. Nothing has changed then.
+    /// [`is_invalid_input`](Error::is_invalid_input) for a limit of zero;
+    /// [`is_limit_reached`](Error::is_limit_reached) for a memory limit below what the members use
+    /// and the kernel cannot reclaim (no member is killed for that);
+    /// [`is_unsupported`](Error::is_unsupported) for a limit that cannot be enforced on the whole
+    /// job on this host, with a hint. After an error the limits are unchanged.
     pub fn set_limits(&self, limits: &Limits) -> Result<()> {
         limits.check()?;
-        self.sys.set_limits(limits)
+        match self.backend.limits() {
+            Some(control) => control.set(limits),
+            None if limits.resources().is_empty() => Ok(()),
+            None => Err(Error::unsupported(format!(
+                "cannot limit {} of this job: the {} mechanism does not support limits",
+                limits.resources(),
+                self.guarantees().mechanism
+            ))),
+        }
     }
 
-    /// What the members have used.
+    /// The resources that the members have used.
     ///
     /// # Errors
-    /// What the system said.
+    /// The error of the system call that failed.
     pub fn stats(&self) -> Result<Stats> {
-        self.sys.stats()
+        self.backend.stats()
     }
 
-    /// Its name, if it was given one.
+    /// The name of the job, if it has one.
     pub fn name(&self) -> Option<&str> {
-        self.sys.record()?.name().map(Name::as_str)
+        self.backend.record()?.name().map(Name::as_str)
     }
 
-    /// What tells it apart from every other job of this boot, if it is [listed](JobBuilder::listed).
+    /// An id that is unique among all jobs of this boot, if the job is [listed](JobBuilder::listed).
     pub fn id(&self) -> Option<&str> {
-        self.sys.record().map(sys::Record::id)
+        self.backend.record().map(JobRecord::id)
     }
 
-    /// What its owner has noted on it last. Who opened the job before its end can read it after.
+    /// The last note that the owner has set. A view that was opened before the end of the job can
+    /// read it afterwards, too.
     ///
     /// # Errors
-    /// What the system said.
+    /// The error of the system call that failed.
     pub fn note(&self) -> Result<Option<String>> {
-        self.sys.record().map_or(Ok(None), sys::Record::note)
+        self.backend.record().map_or(Ok(None), JobRecord::note)
     }
 
-    /// Notes something on it for whoever [opens](Job::open) it. Meant for a few short notes in a
-    /// job's life: how it was started, how its main process ended.
+    /// Sets a note that every process that [opens](Job::open) the job can read. Meant for a few short
+    /// notes in the lifetime of a job: how it was started, how its main process ended.
     ///
     /// # Errors
     /// [`is_unsupported`](Error::is_unsupported) if the job is not [listed](JobBuilder::listed) or
-    /// this is not its owner; what the system said.
+    /// this process is not its owner; otherwise the error of the system call that failed.
     pub fn set_note(&self, note: &str) -> Result<()> {
-        let unlisted = || Error::unsupported("nobody could read the note: the job is not listed");
-        self.sys.record().ok_or_else(unlisted)?.set_note(note)
+        let unlisted = || {
+            Error::unsupported("cannot set a note: the job is not listed")
+                .with_hint("make the job with JobBuilder::listed or JobBuilder::name")
+        };
+        self.backend.record().ok_or_else(unlisted)?.set_note(note)
     }
 
-    /// For an [opened](Job::open) job: waits until its owner has let go of it, has ended and the
-    /// job with it; `None` waits for as long as that takes. Whether that came in time.
+    /// For an [opened](Job::open) job: waits until its owner has released it, or has ended and the
+    /// job with it. Returns whether that happened within `timeout`; `None` waits without a limit.
     ///
     /// # Errors
     /// [`is_unsupported`](Error::is_unsupported) for the owner itself.
-    pub fn wait_over(&self, timeout: Option<Duration>) -> Result<bool> {
-        let owners = || Error::unsupported("a job is not over as long as its owner holds it");
+    pub fn wait_closed(&self, timeout: Option<Duration>) -> Result<bool> {
+        let owners =
+            || Error::unsupported("cannot wait for the end of this job: this process is its owner");
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.sys.record().ok_or_else(owners)?.wait_closed(deadline)
+        self.backend.record().ok_or_else(owners)?.wait_closed(deadline)
     }
 
-    /// What this job really promises, now: a guard that was killed is missing here.
+    fn freezer(&self) -> Result<&dyn Freezer> {
+        self.backend.freezer().ok_or_else(|| {
+            Error::unsupported(format!(
+                "cannot freeze the job: the {} mechanism cannot pause its members",
+                self.guarantees().mechanism
+            ))
+        })
+    }
+
+    /// The guarantees of this job at this moment. If a guard was killed, its guarantee is missing.
     pub fn guarantees(&self) -> Guarantees {
-        self.sys.guarantees()
+        self.backend.guarantees()
     }
 
     /// Gives up the job and leaves its members running, also when this process ends.
     ///
     /// # Errors
-    /// What the system said; the job is killed then, as by drop.
+    /// The error of the system call that failed; the members are killed then, as by drop.
     pub fn release(mut self) -> Result<()> {
-        self.sys.release()
+        self.backend.release()
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
         if self.made_by.is_current() {
-            self.sys.close();
+            self.backend.close();
         }
     }
 }
@@ -343,7 +372,7 @@ impl fmt::Debug for Job {
     }
 }
 
-/// What a job must be like. Made by [`Job::builder`].
+/// The requirements and properties of a job to make. Made by [`Job::builder`].
 #[derive(Debug, Clone, Default)]
 pub struct JobBuilder {
     mechanism: Option<Mechanism>,
@@ -374,32 +403,33 @@ impl JobBuilder {
     }
 
     /// Names the job, so that other processes of this user can [open](Job::open) it: 1 to 64
-    /// letters, digits, dots, underscores and dashes, no dot or dash in front. A name dies with its
-    /// job.
+    /// letters, digits, dots, underscores and dashes, no dot or dash in front. The name becomes free
+    /// when the job ends.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Has the job found by [`jobs`](crate::jobs) and by its id, although it has no name. A job with
-    /// a name always is. If it cannot be (no runtime directory), it is just not listed.
+    /// Makes the job visible to [`jobs`](crate::jobs) and to [`Job::open`] by its id, although it has
+    /// no name. A job with a name is always listed. If a job without a name cannot be listed (no
+    /// runtime directory), that is not an error.
     pub fn listed(mut self) -> Self {
         self.listed = true;
         self
     }
 
-    /// The first [note](Job::note) on the job, there as soon as it can be found.
+    /// Sets the first [note](Job::note). It can be read as soon as the job is listed.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// Limits what the members may use, all together. A mechanism that cannot enforce one of these
-    /// limits is passed over like one that does not meet a requirement.
+    /// Limits the resources that all members together may use. A mechanism that cannot enforce one
+    /// of these limits is skipped, like a mechanism that does not meet a requirement.
     ///
-    /// On Linux that needs controllers. Where our own cgroup has none the job is made elsewhere, in a
-    /// scope of systemd's for example (feature `systemd`); the first job that needs one waits for it,
-    /// two seconds at most.
+    /// On Linux, limits need cgroup controllers. If the cgroup of this process has none, the job is
+    /// made elsewhere, for example in a systemd scope (feature `systemd`); the first job that needs
+    /// a scope waits for it, at most 2 seconds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -423,9 +453,9 @@ impl JobBuilder {
         self
     }
 
-    /// Has memory, devices and processes accounted, too, as far as that can be had: the system is
-    /// told to keep these books where it does not yet, which makes the members a little slower.
-    pub fn account(mut self) -> Self {
+    /// Accounts for memory, devices and processes, too, as far as the host supports it. Accounting is
+    /// turned on where it is off, which makes the members a little slower.
+    pub fn accounting(mut self) -> Self {
         self.account = true;
         self
     }
@@ -433,26 +463,26 @@ impl JobBuilder {
     /// Makes an empty job.
     ///
     /// # Errors
-    /// [`is_invalid_input`](Error::is_invalid_input) for a name that is none or a limit of nothing;
-    /// [`is_name_taken`](Error::is_name_taken) if a living job has the name;
-    /// [`is_unmet_requirement`](Error::is_unmet_requirement) if no mechanism gives what is
-    /// required; [`is_unsupported`](Error::is_unsupported) if none, or not the forced one, is
-    /// available. Both say what is missing and how to get it.
+    /// [`is_invalid_input`](Error::is_invalid_input) for an invalid name or a limit of zero;
+    /// [`is_name_taken`](Error::is_name_taken) if a live job has the name;
+    /// [`is_unmet_requirement`](Error::is_unmet_requirement) if no mechanism meets the requirements;
+    /// [`is_unsupported`](Error::is_unsupported) if no mechanism is available, or the forced one is
+    /// not. The last two name the missing guarantee or mechanism and, in the hint, the remedy.
     pub fn build(self) -> Result<Job> {
         self.try_mechanisms(Enclosure::None)
     }
 
-    /// Puts the *calling* process into a new job, so that whatever it starts from now on, through
-    /// whatever library, is a member.
+    /// Puts the *calling* process into a new job. Every process that it starts from now on, through
+    /// any library, is a member.
     ///
     /// Under [`Mechanism::Subreaper`] the process becomes a child subreaper for the rest of its
-    /// life, and nothing can take the job down when it is killed ([`OwnerDeath::None`]). As PID 1 of
-    /// a PID namespace it is the subreaper already, and its end is everybody's
+    /// life, and nothing ends the job when the process is killed ([`OwnerDeath::None`]). PID 1 of a
+    /// PID namespace is the subreaper already, and the kernel kills all members when it ends
     /// ([`OwnerDeath::Kernel`]).
     ///
     /// # Errors
-    /// As [`build`](JobBuilder::build); and under Subreaper if the process already has children,
-    /// whose orphans could not be told from members, unless it is PID 1.
+    /// As [`build`](JobBuilder::build); and under Subreaper if the process already has children and
+    /// is not PID 1: orphans of these children could not be distinguished from members.
     ///
     /// [`OwnerDeath::None`]: crate::OwnerDeath::None
     /// [`OwnerDeath::Kernel`]: crate::OwnerDeath::Kernel
@@ -463,21 +493,22 @@ impl JobBuilder {
     /// Tries the mechanisms, strongest first, until one is available and meets the requirements.
     fn try_mechanisms(mut self, around: Enclosure) -> Result<Job> {
         let spec = self.spec(around)?;
-        let mut ladder = sys::MECHANISMS.to_vec();
-        if let Some(forced) = self.mechanism {
-            ladder.retain(|mechanism| *mechanism == forced);
-        }
+        let forced = self.mechanism;
+        let candidates = sys::MECHANISMS
+            .iter()
+            .filter(|entry| forced.is_none_or(|forced| entry.mechanism == forced));
         let made_by = sys::ProcessToken::current()?;
         let mut refusals = Vec::new();
-        for mechanism in ladder {
-            let unmet = self.unmet(mechanism, around);
+        for entry in candidates {
+            let mechanism = entry.mechanism;
+            let unmet = self.unmet(entry, around);
             if !unmet.is_empty() {
                 refusals.push(format!("{mechanism} lacks {}", unmet.join(", ")));
                 continue;
             }
-            match sys::Job::new(mechanism, &spec) {
-                Ok(sys) => {
-                    let job = Job { sys, made_by, is_owned: true };
+            match (entry.create)(&spec) {
+                Ok(backend) => {
+                    let job = Job { backend, made_by, is_owned: true };
                     match self.broken(&job) {
                         unmet if unmet.is_empty() => return Ok(job),
                         unmet => refusals.push(format!("{mechanism} lacks {}", unmet.join(", "))),
@@ -495,18 +526,18 @@ impl JobBuilder {
         Err(self.refuse(&refusals))
     }
 
-    /// Which requirements a mechanism would not meet. What it promises is looked up only if it
-    /// matters.
-    fn unmet(&self, mechanism: Mechanism, around: Enclosure) -> Vec<String> {
+    /// The requirements that a mechanism would not meet. Looks up its guarantees only if there are
+    /// requirements.
+    fn unmet(&self, entry: &MechanismEntry, around: Enclosure) -> Vec<String> {
         if self.required.is_empty() {
             return Vec::new();
         }
-        let promised = sys::guarantees_of(mechanism, around);
+        let promised = (entry.guarantees_of)(around);
         promised.unmet(&self.required).iter().map(ToString::to_string).collect()
     }
 
-    /// Which requirements the job does not meet now that it is made. Limits were settled when a place
-    /// for it was looked for.
+    /// The requirements that the finished job does not meet. Limits are left out: they were checked
+    /// when the location of the job was chosen.
     fn broken(&self, job: &Job) -> Vec<String> {
         let mut required = self.required.clone();
         required.retain(|requirement| !matches!(requirement, Requirement::Limits(_)));
@@ -516,7 +547,8 @@ impl JobBuilder {
         job.guarantees().unmet(&required).iter().map(ToString::to_string).collect()
     }
 
-    /// What is asked for beyond the guarantees, checked; a limit is also a requirement.
+    /// Checks and returns the properties of the job beyond its guarantees. Each limit is added to the
+    /// requirements, too.
     fn spec(&mut self, around: Enclosure) -> Result<JobSpec> {
         self.limits.check()?;
         let wanted = self.limits.resources();
@@ -531,25 +563,31 @@ impl JobBuilder {
 
     fn refuse(&self, refusals: &[String]) -> Error {
         let why = match refusals {
-            [] => "unknown on this operating system".to_owned(),
+            [] => match self.mechanism {
+                Some(mechanism) => {
+                    format!("the {mechanism} mechanism does not exist on this operating system")
+                }
+                None => "this operating system has no mechanism".to_owned(),
+            },
             _ => refusals.join("; "),
         };
         if self.required.is_empty() {
-            return Error::unsupported(format!("no mechanism is available here: {why}"));
+            return Error::unsupported(format!("no mechanism is available on this host: {why}"));
         }
         let wanted: Vec<_> = self.required.iter().map(ToString::to_string).collect();
-        Error::unmet(format!("no job with {} is to be had here: {why}", wanted.join(", ")))
-            .with_hint("`onejob doctor` explains what this host can give and how to get more")
+        Error::unmet(format!("no job with {} can be made on this host: {why}", wanted.join(", ")))
+            .with_hint("probe_mechanisms() lists the guarantees of this host and how to get more")
     }
 }
 
-/// Whether the next mechanism is tried after this error: this one is not available on this host.
-/// Any other error (a full table of descriptors) would not be different with the next one.
+/// Whether the next mechanism is tried after this error. It is, if the error means that the mechanism
+/// is not available on this host. Any other error (a full descriptor table) would recur with the next
+/// mechanism.
 pub(crate) fn allows_next(error: &Error) -> bool {
     error.is_unmet_requirement() || error.is_unsupported()
 }
 
-/// What a new job is to be, whatever holds it together.
+/// The properties of a new job that do not depend on its mechanism.
 #[derive(Debug, Clone)]
 pub(crate) struct JobSpec {
     pub(crate) around: Enclosure,
@@ -557,12 +595,12 @@ pub(crate) struct JobSpec {
     pub(crate) listed: bool,
     pub(crate) note: Option<String>,
     pub(crate) limits: Limits,
-    #[allow(dead_code, reason = "not every system has to be told")]
+    #[allow(dead_code, reason = "not every system has to turn accounting on")]
     pub(crate) account: bool,
 }
 
 impl JobSpec {
-    /// Nothing asked for.
+    /// A job without a name, note or limits.
     pub(crate) fn plain(around: Enclosure) -> JobSpec {
         let limits = Limits::default();
         JobSpec { around, name: None, listed: false, note: None, limits, account: false }
@@ -572,7 +610,8 @@ impl JobSpec {
         self.listed || self.name.is_some()
     }
 
-    /// A job with a name must be found; another one only if it can be.
+    /// Turns a failure to list the job into `None` if the job has no name. A job with a name must be
+    /// listed.
     pub(crate) fn published<T>(&self, record: Result<T>) -> Result<Option<T>> {
         match record {
             Err(_) if self.name.is_none() => Ok(None),
@@ -581,10 +620,10 @@ impl JobSpec {
     }
 }
 
-/// Whom a new job is put around.
+/// Whether a new job encloses the calling process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Enclosure {
-    /// Nobody yet: members are spawned into it or adopted.
+    /// The job starts empty: members are spawned into it or adopted.
     None,
     /// The calling process.
     Caller,

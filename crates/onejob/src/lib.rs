@@ -1,8 +1,8 @@
 //! Many processes, one job.
 //!
-//! A [`Job`] is everything a program starts and everything that starts in turn, as one unit:
-//! list it, wait for it, freeze it, stop it, kill it, without ever hitting a stranger and without
-//! losing a straggler. How strong that is on this host, a job says itself: [`Job::guarantees`].
+//! A [`Job`] manages a process and all of its descendants as one unit: it lists them, waits for
+//! them, freezes, stops and kills them. It never signals an unrelated process and never misses a
+//! descendant. [`Job::guarantees`] returns how strong this is on the current host.
 //!
 //! ```
 //! # fn main() -> onejob::Result<()> {
@@ -10,22 +10,23 @@
 //! use onejob::{Command, Job};
 //! use std::time::Duration;
 //!
-//! let job = Job::new()?;                                      // strongest this host gives
+//! let job = Job::new()?;                                      // the strongest mechanism available
 //! let mut sh = job.spawn(Command::new("sh").args(["-c", "sleep 60 & exit 7"]))?;
 //! assert_eq!(sh.wait()?.code(), Some(7));                     // std::process::ExitStatus
-//! assert_eq!(job.processes()?.len(), 1);                      // who is left
-//! job.stop(Duration::from_secs(5))?;                          // polite, then kill, then empty
+//! assert_eq!(job.processes()?.len(), 1);                      // `sleep` is still running
+//! job.stop(Duration::from_secs(5))?;                          // SIGTERM, then SIGKILL, until empty
 //! assert!(job.is_empty()?);
 //! # }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A program whose *libraries* start processes encloses itself: [`JobBuilder::enclose`].
+//! If the *libraries* of a program start processes, the program can enclose itself:
+//! [`JobBuilder::enclose`].
 #![deny(missing_docs)]
 #![cfg_attr(
     not(any(onejob_linux, windows)),
-    allow(dead_code, reason = "nobody starts anything there")
+    allow(dead_code, reason = "no process is started on a system without a mechanism")
 )]
 
 mod child;

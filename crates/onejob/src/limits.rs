@@ -1,14 +1,14 @@
-//! What a job may use at most.
+//! Limits on the resources that a job may use.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use crate::{Error, Result};
 
-/// What the members of a job may use at most, all together; `None` where nothing is set.
+/// Limits on the resources that all members of a job together may use; `None` means not limited.
 ///
-/// Every limit is one on the whole job, the members it will have included. A limit that cannot be
-/// enforced so is an error, never ignored and never turned into one on each process: which ones can
-/// be had, a job says itself ([`Guarantees::limits`](crate::Guarantees::limits)).
+/// Every limit applies to the whole job, including future members. A limit that cannot be enforced
+/// on the whole job is an error: it is never ignored and never turned into a limit on each process.
+/// [`Guarantees::limits`](crate::Guarantees::limits) returns the limits that a job supports.
 ///
 /// ```
 /// use onejob::Limits;
@@ -17,42 +17,43 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Memory in bytes, caches of files included. What does not fit is taken from those caches
-    /// first, then moved to swap space ([`swap_max`](Limits::swap_max)); then members are killed,
-    /// [`on_oom`](Limits::on_oom) says which.
+    /// Memory in bytes, including file caches. At the limit, the kernel first reclaims file caches,
+    /// then moves memory to swap space ([`swap_max`](Limits::swap_max)), then kills members;
+    /// [`on_oom`](Limits::on_oom) selects which members.
     ///
-    /// On Linux, where all of them end together, a child is started with a copy of the owner's
-    /// memory rather than in it, which takes longer the larger the owner is: whoever shares memory
-    /// with a victim is killed, too.
+    /// On Linux, if all members are killed together, a child is started with a copy of the owner's
+    /// memory instead of sharing it, because the kernel also kills every process that shares memory
+    /// with a victim. This takes longer the more memory the owner uses.
     pub memory_max: Option<u64>,
-    /// Swap space in bytes, on top of [`memory_max`](Limits::memory_max); 0 is none. Unset, it is
-    /// not limited.
+    /// Swap space in bytes, in addition to [`memory_max`](Limits::memory_max); 0 means no swap, `None`
+    /// means not limited.
     pub swap_max: Option<u64>,
-    /// Whom the system kills when a member needs memory and there is none.
+    /// The members that the kernel kills when a member needs memory and none is free.
     pub on_oom: OnOom,
     /// CPU bandwidth, in CPUs: 1.5 is one and a half of them.
     pub cpu_max: Option<f64>,
-    /// The share of a busy CPU against others beside the job: 1 to 10000, of which others have 100
-    /// unless told otherwise.
+    /// The share of CPU time relative to other processes when the CPUs are busy: 1 to 10000; the
+    /// default of other groups of processes is 100.
     pub cpu_weight: Option<u32>,
-    /// The share of a busy device, as [`cpu_weight`](Limits::cpu_weight).
+    /// The share of device bandwidth when a device is busy, as [`cpu_weight`](Limits::cpu_weight).
     pub io_weight: Option<u32>,
-    /// Live processes and threads, as the system counts them.
+    /// The number of live processes and threads, as the kernel counts them.
     pub processes_max: Option<u32>,
-    /// CPU time in all, of the living and the dead; the job is killed when it is used up, and takes
-    /// no new members then. Not to be had by an enclosed job, whose caller would be killed, too.
+    /// Total CPU time of all members, live and dead. The job is killed when it is used up, and
+    /// accepts no new members afterwards. Not available for an enclosed job, because the caller would
+    /// be killed, too.
     pub cpu_time_max: Option<Duration>,
-    /// The CPUs that members run on: bit N of it is CPU N. Windows only.
+    /// The CPUs that members run on: bit N stands for CPU N. Windows only.
     pub affinity: Option<u64>,
 }
 
-/// Whom the system kills when a job is out of memory.
+/// The members that the kernel kills when a job is out of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnOom {
-    /// All members together: half a job is of no use.
+    /// All members together, because a job usually cannot go on with some members missing.
     #[default]
     KillAll,
-    /// The one that the system chooses.
+    /// One member, which the kernel chooses.
     KillOne,
 }
 
@@ -68,15 +69,15 @@ impl Limits {
         self
     }
 
-    /// Limits swap space, in bytes; 0 is none.
+    /// Limits swap space, in bytes; 0 means no swap.
     pub fn swap_max(mut self, bytes: u64) -> Limits {
         self.swap_max = Some(bytes);
         self
     }
 
-    /// Chooses whom the system kills when memory is out.
-    pub fn on_oom(mut self, whom: OnOom) -> Limits {
-        self.on_oom = whom;
+    /// Selects the members that the kernel kills when the job is out of memory.
+    pub fn on_oom(mut self, victims: OnOom) -> Limits {
+        self.on_oom = victims;
         self
     }
 
@@ -86,25 +87,25 @@ impl Limits {
         self
     }
 
-    /// Sets the share of a busy CPU, 1 to 10000.
+    /// Sets the share of CPU time when the CPUs are busy, 1 to 10000.
     pub fn cpu_weight(mut self, weight: u32) -> Limits {
         self.cpu_weight = Some(weight);
         self
     }
 
-    /// Sets the share of a busy device, 1 to 10000.
+    /// Sets the share of device bandwidth when a device is busy, 1 to 10000.
     pub fn io_weight(mut self, weight: u32) -> Limits {
         self.io_weight = Some(weight);
         self
     }
 
-    /// Limits how many live at once.
+    /// Limits the number of live processes and threads.
     pub fn processes_max(mut self, count: u32) -> Limits {
         self.processes_max = Some(count);
         self
     }
 
-    /// Limits CPU time in all.
+    /// Limits the total CPU time.
     pub fn cpu_time_max(mut self, time: Duration) -> Limits {
         self.cpu_time_max = Some(time);
         self
@@ -116,7 +117,7 @@ impl Limits {
         self
     }
 
-    /// Which resources are limited here.
+    /// The resources that have a limit.
     pub fn resources(&self) -> Resources {
         let set = [
             (self.memory_max.is_some(), Resources::MEMORY),
@@ -132,13 +133,16 @@ impl Limits {
         wanted.fold(Resources::NONE, |all, (_, resource)| all.with(resource))
     }
 
-    /// Refuses what no job can live with.
+    /// Refuses values with which no process could run.
     pub(crate) fn check(&self) -> Result<()> {
         const LEAST_CPUS: f64 = 0.001;
-        let zero = |what: &str| Err(Error::invalid(format!("a limit of 0 for {what}")));
+        let zero = |what: &str| {
+            Err(Error::invalid(format!("invalid limit 0 for {what}: no process could run")))
+        };
         let weights = [self.cpu_weight, self.io_weight];
         if let Some(weight) = weights.into_iter().flatten().find(|w| !(1..=10_000).contains(w)) {
-            return Err(Error::invalid(format!("{weight} is no weight")).with_hint("1 to 10000"));
+            return Err(Error::invalid(format!("invalid weight {weight}"))
+                .with_hint("a weight is a number from 1 to 10000"));
         }
         match self {
             Limits { affinity: Some(0), .. } => zero("CPUs"),
@@ -146,24 +150,24 @@ impl Limits {
             Limits { processes_max: Some(0), .. } => zero("processes"),
             Limits { cpu_time_max: Some(Duration::ZERO), .. } => zero("CPU time"),
             Limits { cpu_max: Some(cpus), .. } if !(cpus.is_finite() && *cpus > 0.0) => {
-                Err(Error::invalid(format!("{cpus} is no number of CPUs"))
-                    .with_hint("a number above 0, like 0.5 or 2"))
+                Err(Error::invalid(format!("invalid number of CPUs {cpus}"))
+                    .with_hint("a number above 0, for example 0.5 or 2"))
             }
             Limits { cpu_max: Some(cpus), .. } if *cpus < LEAST_CPUS => {
-                Err(Error::invalid(format!("{cpus} CPUs are too few to run on"))
-                    .with_hint(format!("at least {LEAST_CPUS}")))
+                Err(Error::invalid(format!("the limit of {cpus} CPUs is too low"))
+                    .with_hint(format!("the minimum is {LEAST_CPUS}")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// A set of resources that a job can be limited in.
+/// A set of resources that a job can limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Resources(u8);
 
 impl Resources {
-    /// None of them.
+    /// The empty set.
     pub const NONE: Resources = Resources(0);
     /// Memory.
     pub const MEMORY: Resources = Resources(1);
@@ -171,13 +175,13 @@ impl Resources {
     pub const CPU: Resources = Resources(2);
     /// Processes and threads alive at once.
     pub const PROCESSES: Resources = Resources(4);
-    /// CPU time in all.
+    /// Total CPU time.
     pub const CPU_TIME: Resources = Resources(8);
     /// Swap space.
     pub const SWAP: Resources = Resources(16);
-    /// The share of a busy CPU.
+    /// The share of CPU time when the CPUs are busy.
     pub const CPU_WEIGHT: Resources = Resources(32);
-    /// The share of a busy device.
+    /// The share of device bandwidth when a device is busy.
     pub const IO_WEIGHT: Resources = Resources(64);
     /// The CPUs that members run on.
     pub const AFFINITY: Resources = Resources(128);
@@ -193,22 +197,22 @@ impl Resources {
         ("io-weight", Resources::IO_WEIGHT),
     ];
 
-    /// Both sets together.
+    /// The union of both sets.
     pub const fn with(self, other: Resources) -> Resources {
         Resources(self.0 | other.0)
     }
 
-    /// What is in this set and not in the other.
+    /// The resources in this set that are not in the other.
     pub const fn without(self, other: Resources) -> Resources {
         Resources(self.0 & !other.0)
     }
 
-    /// Whether all of another set are in this one.
+    /// Whether this set contains every resource of the other.
     pub const fn contains(self, other: Resources) -> bool {
         other.without(self).is_empty()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -228,7 +232,7 @@ impl fmt::Debug for Resources {
     }
 }
 
-/// From words with commas between them: `memory,cpu`.
+/// From words separated by commas: `memory,cpu`.
 impl FromStr for Resources {
     type Err = Error;
 
@@ -262,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_lets_nobody_live_is_refused() {
+    fn limits_with_which_nothing_can_run_are_refused() {
         let refused = [
             Limits::new().memory_max(0),
             Limits::new().processes_max(0),

@@ -1,12 +1,13 @@
-//! Names of jobs, and finding jobs by them.
+//! Names of jobs, and the list of live jobs.
 
 use std::{fmt, time::SystemTime};
 
 use crate::{Error, Job, Mechanism, ProcessId, Result, sys};
 
-/// A name that a job can have: 1 to 64 of `A–Z a–z 0–9 . _ -`, neither a dot nor a dash first.
+/// The name of a job: 1 to 64 characters of `A–Z a–z 0–9 . _ -`, with no dot or dash in front.
 ///
-/// So it is a file name everywhere, never a path, never an option, and needs no quotes in a shell.
+/// Such a name is a valid file name on every system, is neither a path nor an option, and needs no
+/// quotes in a shell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Name(String);
 
@@ -18,7 +19,7 @@ impl Name {
         if fits && text.chars().all(is_allowed) && !text.starts_with(['.', '-']) {
             return Ok(Name(text.to_owned()));
         }
-        Err(Error::invalid(format!("{text:?} is no name for a job")).with_hint(
+        Err(Error::invalid(format!("invalid job name {text:?}")).with_hint(
             "1 to 64 letters, digits, dots, underscores and dashes, no dot or dash in front",
         ))
     }
@@ -34,24 +35,24 @@ impl fmt::Display for Name {
     }
 }
 
-/// A living job of this user, as [`jobs`] found it.
+/// A live job of this user, as returned by [`jobs`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JobEntry {
-    /// What tells it apart from every other job of this boot.
+    /// An id that is unique among all jobs of this boot.
     pub id: String,
-    /// Its name, if it was given one.
+    /// Its name, if it has one.
     pub name: Option<String>,
-    /// What holds it together.
+    /// The mechanism that holds it together.
     pub mechanism: Mechanism,
-    /// Who holds it; `None` if that process cannot be told.
+    /// The owner process; `None` if it cannot be determined.
     pub owner: Option<ProcessId>,
-    /// When it was made; `None` if that cannot be told.
+    /// The time at which it was made; `None` if it cannot be determined.
     pub started: Option<SystemTime>,
 }
 
 impl JobEntry {
-    /// The job itself, as [`Job::open`] gives it.
+    /// Opens the job, as [`Job::open`] does.
     ///
     /// # Errors
     /// [`is_not_found`](Error::is_not_found) if it has ended meanwhile.
@@ -60,10 +61,10 @@ impl JobEntry {
     }
 }
 
-/// The living jobs of this user that can be opened, whoever started them.
+/// The live jobs of this user that can be opened, no matter which process started them.
 ///
 /// # Errors
-/// If they cannot be listed. Jobs that end meanwhile are no error.
+/// If they cannot be listed. A job that ends meanwhile does not cause an error.
 pub fn jobs() -> Result<impl Iterator<Item = JobEntry>> {
     sys::jobs().map(Vec::into_iter)
 }
@@ -72,7 +73,7 @@ pub fn jobs() -> Result<impl Iterator<Item = JobEntry>> {
 mod tests {
     use super::*;
 
-    /// A name is a file name everywhere and never a path or an option.
+    /// A name is a valid file name on every system and never a path or an option.
     #[test]
     fn name_is_a_portable_file_name() {
         let longest = "x".repeat(64);

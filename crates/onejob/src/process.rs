@@ -1,4 +1,4 @@
-//! Processes, named so that a recycled pid is never mistaken for the one that was meant.
+//! Processes, identified so that a process with a recycled pid is never mistaken for the original.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,12 @@ use std::{
 
 use crate::{Result, sys};
 
-/// One process of one boot of this host, told apart from every later one with the same number.
+/// One process of one boot of this host, distinguished from every later process with the same pid.
 ///
-/// A pid alone is not an identity: numbers are recycled within seconds. This is the pid, the start
-/// time ([`proc_pid_stat(5)`] field 22, in clock ticks), the boot id, and where the kernel has it
-/// (Linux 6.9) the unique inode number of its pidfd; on Windows the pid and the moment of creation, in
-/// units of 100 ns.
+/// A pid alone is not an identity: pids are recycled within seconds. On Linux, a `ProcessId` is the
+/// pid, the start time ([`proc_pid_stat(5)`] field 22, in clock ticks), the boot id and, where the
+/// kernel has it (Linux 6.9), the unique inode number of the pidfd. On Windows, it is the pid and the
+/// creation time, in units of 100 ns.
 ///
 /// [`proc_pid_stat(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// The process that has this number now.
+    /// The process that has this pid now.
     ///
     /// # Errors
     /// [`is_not_found`](crate::Error::is_not_found) if no process has it,
@@ -34,14 +34,15 @@ impl ProcessId {
         sys::identify(pid)
     }
 
-    /// Its number, good for printing. To act on it by number is to risk hitting a stranger.
+    /// Its pid, for printing. Do not signal the process by its pid: the pid may belong to an
+    /// unrelated process by then.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 }
 
-/// By the inode where both have one, which no other process of this boot ever has; else by the
-/// start time.
+/// Compares the inode numbers if both have one, because no other process of this boot ever has the
+/// same; otherwise the start times.
 impl PartialEq for ProcessId {
     fn eq(&self, other: &ProcessId) -> bool {
         let same = if self.inode != 0 && other.inode != 0 {
@@ -73,22 +74,22 @@ impl fmt::Debug for ProcessId {
     }
 }
 
-/// A member of a job, as it was when it was listed.
+/// A member of a job, in its state at the time of listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Process {
-    /// Which process.
+    /// The identity of the process.
     pub id: ProcessId,
-    /// The number of its parent at that time; `None` if it could not be read.
+    /// The pid of its parent at that time; `None` if it could not be read.
     pub parent: Option<u32>,
-    /// Its name (`comm`), empty if it could not be read. Names are the process' own to choose.
+    /// Its name (`comm`), empty if it could not be read. A process can choose any name.
     pub name: String,
-    /// Whether this is the process that asked: only an enclosed job lists its caller.
+    /// Whether this is the calling process: only an enclosed job lists its caller.
     pub is_caller: bool,
 }
 
 impl Process {
-    /// Its number, good for printing.
+    /// Its pid, for printing.
     pub fn pid(&self) -> u32 {
         self.id.pid
     }
@@ -107,15 +108,16 @@ impl fmt::Display for Process {
 /// The members of a job, each below its parent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Members whose parent is no member: what was started directly, and orphans.
+    /// Members whose parent is not a member: processes that were started directly, and orphans.
     pub roots: Vec<TreeNode>,
 }
 
-/// A process and everything below it by parenthood, whoever started it: what can be seen of a tree
-/// without a job. The calling process is left out, unless it is the root.
+/// A process and all of its descendants that can be found by their parents, without a job. The calling
+/// process is left out, unless it is the root.
 ///
 /// # Errors
-/// [`is_stale`](crate::Error::is_stale) if `root` is gone; what the system said.
+/// [`is_stale`](crate::Error::is_stale) if `root` is gone; otherwise the error of the system call
+/// that failed.
 pub fn tree_below(root: &ProcessId) -> Result<Tree> {
     sys::descendants(root).map(Tree::of)
 }
@@ -126,7 +128,7 @@ pub fn tree_below(root: &ProcessId) -> Result<Tree> {
 pub struct TreeNode {
     /// The member.
     pub process: Process,
-    /// Its children, in order of their number.
+    /// Its children, in order of their pids.
     pub children: Vec<TreeNode>,
 }
 
@@ -144,7 +146,7 @@ impl Tree {
         let roots = below.remove(&None).unwrap_or_default();
         let mut tree =
             Tree { roots: roots.into_iter().map(|root| grow(root, &mut below)).collect() };
-        // A listing is no snapshot: parents read at different moments can form a ring.
+        // A listing is not a snapshot: parents that were read at different moments can form a ring.
         let mut rings: Vec<_> = below.into_values().flatten().collect();
         rings.sort_by_key(Process::pid);
         let alone = |process| TreeNode { process, children: Vec::new() };
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_of_parents_loses_nobody() {
+    fn a_ring_of_parents_loses_no_process() {
         let tree = Tree::of(vec![process(2, 3), process(3, 2), process(4, 4)]);
         assert_eq!(tree.roots.len(), 3);
     }

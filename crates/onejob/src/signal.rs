@@ -34,11 +34,11 @@ signals! {
     USR1 = 10, "User-defined.";
     SEGV = 11, "Invalid memory reference.";
     USR2 = 12, "User-defined.";
-    PIPE = 13, "Write to a pipe nobody reads.";
+    PIPE = 13, "Write to a pipe that has no reader.";
     ALRM = 14, "Timer.";
-    TERM = 15, "Please end.";
+    TERM = 15, "Termination request.";
     STKFLT = 16, "Unused.";
-    CHLD = 17, "A child changed.";
+    CHLD = 17, "A child ended, stopped or continued.";
     CONT = 18, "Continue if stopped.";
     STOP = 19, "Stop; cannot be caught.";
     TSTP = 20, "Stop from the keyboard.";
@@ -49,13 +49,13 @@ signals! {
     XFSZ = 25, "File size limit.";
     VTALRM = 26, "Virtual timer.";
     PROF = 27, "Profiling timer.";
-    WINCH = 28, "The window changed.";
+    WINCH = 28, "The window size changed.";
     IO = 29, "Input is possible.";
     PWR = 30, "Power failure.";
     SYS = 31, "Bad system call.";
 }
 
-/// The first and the last real-time signal a C library leaves to programs.
+/// The first and the last real-time signal that a C library leaves to programs.
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
@@ -70,7 +70,7 @@ impl Signal {
         self.0
     }
 
-    /// Every signal there is.
+    /// All signals.
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=RTMAX).filter_map(Signal::from_raw)
     }
@@ -96,7 +96,7 @@ impl FromStr for Signal {
         };
         named.or_else(|| number.and_then(Signal::from_raw)).ok_or_else(|| {
             Error::invalid(format!("unknown signal {text:?}"))
-                .with_hint("a name like TERM or a number from 1 to 64, see kill -l")
+                .with_hint("a name like TERM or a number from 1 to 64; `kill -l` lists them")
         })
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_signal() {
+    fn invalid_signals_are_refused() {
         for text in ["", "0", "-1", "65", "32", "SIG", "FOO", "RTMIN-1", "RTMAX+1", "9999999999"] {
             assert!(text.parse::<Signal>().is_err(), "{text:?}");
         }

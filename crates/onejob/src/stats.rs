@@ -1,13 +1,14 @@
-//! What a job has used.
+//! The resources that a job has used.
 
 use std::time::Duration;
 
-/// What the members of a job have used so far; `None` where the mechanism cannot tell.
+/// The resources that the members of a job have used so far; `None` if the mechanism does not count
+/// a resource.
 ///
-/// Whose use is included says [`Guarantees`](crate::Guarantees). On Linux the numbers are those of
-/// the kernel's own files (kernel documentation: "Control Group v2"), those of members that a
-/// [kill](crate::Job::kill) ended included; beside CPU time they need the resource's controller,
-/// see [`JobBuilder::account`](crate::JobBuilder::account).
+/// The accounting fields of [`Guarantees`](crate::Guarantees) define which members are included. On
+/// Linux the numbers come from the files of the cgroup (kernel documentation: "Control Group v2"),
+/// and include members that a [kill](crate::Job::kill) ended. All numbers except CPU time need the
+/// controller of the resource, see [`JobBuilder::accounting`](crate::JobBuilder::accounting).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -15,29 +16,29 @@ pub struct Stats {
     pub cpu_user: Option<Duration>,
     /// CPU time in the kernel.
     pub cpu_system: Option<Duration>,
-    /// Memory in use now, in bytes, caches of files included.
+    /// Memory in use now, in bytes, including file caches.
     pub memory: Option<u64>,
-    /// The most memory in use at one time, in bytes. Linux 5.19.
+    /// The peak of memory in use, in bytes. Linux 5.19.
     pub memory_peak: Option<u64>,
-    /// Bytes read from devices: what was in a cache already is not among them.
+    /// Bytes read from devices. Data that was already in a cache is not counted.
     pub io_read: Option<u64>,
     /// Bytes written to devices.
     pub io_written: Option<u64>,
     /// Members alive now.
     pub processes: usize,
-    /// The most processes and threads alive at one time. Linux 6.1.
+    /// The peak number of live processes and threads. Linux 6.1.
     pub processes_peak: Option<u64>,
-    /// How many processes there have been. Windows only: Linux does not count them.
+    /// The number of processes that have ever been members. Windows only: Linux does not count them.
     pub processes_total: Option<u64>,
-    /// For how long some member that could have run waited for a CPU (kernel documentation:
+    /// The total time in which at least one runnable member waited for a CPU (kernel documentation:
     /// "Pressure Stall Information").
     pub stalled_on_cpu: Option<Duration>,
-    /// For how long some member waited for memory to become free.
+    /// The total time in which at least one member waited for memory to become free.
     pub stalled_on_memory: Option<Duration>,
-    /// For how long some member waited for a device.
+    /// The total time in which at least one member waited for a device.
     pub stalled_on_io: Option<Duration>,
-    /// Members that the system killed because memory was out: the job's own limit, or the host's.
+    /// The number of members that the kernel killed because the job or the host was out of memory.
     pub oom_kills: Option<u64>,
-    /// How often a new process or thread was refused because of a limit on them.
+    /// How often a new process or thread was refused because the maximum number was reached.
     pub processes_refused: Option<u64>,
 }

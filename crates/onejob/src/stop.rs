@@ -1,83 +1,82 @@
-//! The ladder: ask politely, wait the grace period, kill what is left, confirm empty.
+//! Stopping: send a signal, wait for the grace period, kill the remaining members, confirm empty.
 
 use std::time::{Duration, Instant};
 
 use crate::{ProcessId, Result, Signal, sys};
 
-/// How a job, or a tree of processes, was ended. It is confirmed empty: survivors are an
-/// [`Error`](crate::Error::survivors).
+/// How a job, or a tree of processes, was stopped. It is confirmed to be empty: if members survive,
+/// the result is an [`Error`](crate::Error::survivors) instead.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StopReport {
-    /// How many members were asked politely.
+    /// The number of members that got the first signal.
     pub signaled: usize,
-    /// Whether the grace period ran out and the rest was killed.
+    /// Whether the grace period expired and the remaining members were killed.
     pub killed: bool,
-    /// How long it took.
+    /// The duration of the stop.
     pub took: Duration,
-    /// What had happened to the members before.
-    pub reason: StopReason,
+    /// Why the members ended; `None` if they ended by themselves.
+    pub reason: Option<StopReason>,
 }
 
-/// Why members came to their end, or could not do what they wanted.
+/// Why members ended, or why a limit made a call of a member fail.
 ///
-/// Of several, the first in this order: what has ended the whole job, what has ended a part of it,
-/// and what was only refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// If several reasons apply, the most severe one is reported: one that ended the whole job before one
+/// that ended a part of it, and that before one that only made calls fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The CPU time that all had together was used up, and they were killed.
+    /// The total CPU time of the job was used up, and all members were killed.
     CpuTime,
-    /// Memory was out, and the system killed them all, or some of them.
+    /// The job was out of memory, and the kernel killed all members or some of them.
     Memory,
-    /// The time of [`Job::stop_after`](crate::Job::stop_after) was over.
+    /// The timeout of [`Job::stop_after`](crate::Job::stop_after) expired.
     Timeout,
-    /// A process too many was refused; the others went on.
+    /// The limit on processes was reached and a new process was refused; the others went on.
     Processes,
-    /// Nothing of that: they ended by themselves, or somebody asked.
-    #[default]
+    /// A stop or a kill was requested.
     Requested,
 }
 
-/// What the ladder needs from whatever it takes down.
+/// The operations that [`stop`] needs from a job or a tree of processes.
 pub(crate) trait Stoppable {
-    /// The polite rung: sends `signal` to every member, wakes those that are stopped, and says how
-    /// many it reached.
+    /// Sends `signal` to every member, continues members that are stopped, and returns the number of
+    /// members reached.
     fn terminate(&self, signal: Signal) -> Result<usize>;
-    /// Waits until nobody is left; whether that came before the deadline.
+    /// Waits until no member is left; returns whether that happened before the deadline.
     fn wait(&self, deadline: Option<Instant>) -> Result<bool>;
-    /// The last rung: returns when nobody is left, or with the survivors.
+    /// Kills all members; returns when no member is left, or an error with the survivors.
     fn kill(&self) -> Result<()>;
-    /// What the limits of a job have done to its members so far.
-    fn reason(&self) -> StopReason {
-        StopReason::Requested
+    /// The most severe limit of the job that its members have reached so far.
+    fn limit_reached(&self) -> Option<StopReason> {
+        None
     }
 }
 
 pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Result<StopReport> {
     let start = Instant::now();
-    let asked = if grace.is_zero() { 0 } else { job.terminate(signal)? };
-    // Whom nobody could ask nobody waits for.
-    let patience = if asked == 0 { Duration::ZERO } else { grace };
+    let signaled = if grace.is_zero() { 0 } else { job.terminate(signal)? };
+    // If no process could be signalled, skip the grace period.
+    let wait_at_most = if signaled == 0 { Duration::ZERO } else { grace };
     let emptied = match grace.is_zero() {
         true => false,
-        false => match job.wait(start.checked_add(patience)) {
-            // What may not be looked at can perhaps be killed all the same.
+        false => match job.wait(start.checked_add(wait_at_most)) {
+            // Members that this process may not observe can perhaps still be killed.
             Err(error) if error.is_permission_denied() => false,
             waited => waited?,
         },
     };
-    // Also after a polite end: the kill proves the emptiness and costs nothing then.
+    // Kill also if all members have ended: this proves that the job is empty, and costs nothing.
     job.kill()?;
     Ok(StopReport {
-        signaled: asked,
+        signaled,
         killed: !emptied,
         took: start.elapsed(),
-        reason: job.reason(),
+        reason: job.limit_reached().or(Some(StopReason::Requested)),
     })
 }
 
-/// Waits for the end of all, and stops those who are left after `timeout`.
+/// Waits until all members have ended, and stops the members that are left after `timeout`.
 pub(crate) fn stop_after(
     job: &dyn Stoppable,
     timeout: Duration,
@@ -88,26 +87,31 @@ pub(crate) fn stop_after(
     let emptied = job.wait(start.checked_add(timeout))?;
     let report = stop(job, signal, if emptied { Duration::ZERO } else { grace })?;
     let reason = match report.reason {
-        StopReason::Processes | StopReason::Requested if !emptied => StopReason::Timeout,
+        Some(StopReason::Processes | StopReason::Requested) if !emptied => {
+            Some(StopReason::Timeout)
+        }
+        Some(StopReason::Requested) => None,
         reason => reason,
     };
     Ok(StopReport { killed: report.killed && !emptied, took: start.elapsed(), reason, ..report })
 }
 
-/// Stops the process `root` and everything below it, whoever started it, without a job.
+/// Stops the process `root` and all of its descendants, without a job.
 ///
-/// Asks with `signal`, waits up to `grace` until all have ended, then kills the rest; a zero
-/// `grace` kills at once. No stranger is ever hit: every process is held by a pidfd and proven to
-/// be below `root` before it is signalled, and the calling process is spared if it is below
-/// `root` itself. What had left the tree before this call by daemonising cannot be found any more,
-/// and what leaves it while it is being asked is found only if it was seen before: without a job,
-/// completeness is best effort.
+/// Sends `signal`, waits up to `grace` until all have ended, then kills the rest; a zero `grace` kills
+/// at once. Never signals an unrelated process: every process is held by a pidfd and proven to be below
+/// `root` before it is signalled. The calling process is left out if it is below `root`.
+///
+/// Without a job, completeness is best effort: a process that left the tree before this call by
+/// daemonising cannot be found any more, and a process that leaves the tree during this call is found
+/// only if it was seen before.
 ///
 /// # Errors
 /// [`is_invalid_input`](crate::Error::is_invalid_input) for pid 1, a kernel thread or the calling
 /// process; [`is_stale`](crate::Error::is_stale) if `root` is gone;
-/// [`is_permission_denied`](crate::Error::is_permission_denied) for another user's process, before
-/// anything is signalled; [`survivors`](crate::Error::survivors).
+/// [`is_permission_denied`](crate::Error::is_permission_denied) for a process of another user, before
+/// any process is signalled; an error with [`survivors`](crate::Error::survivors) if some processes
+/// cannot be killed.
 pub fn stop_tree(root: &ProcessId, signal: Signal, grace: Duration) -> Result<StopReport> {
-    stop(&sys::tree(root)?, signal, grace)
+    stop(&*sys::tree(root)?, signal, grace)
 }

@@ -10,7 +10,7 @@ use onejob::{Accounting, Command, Job, Limits, Mechanism, Stdio};
 use testkit::{Bins, Report, eventually};
 
 fn cgroup_job() -> Option<Job> {
-    match Job::builder().mechanism(Mechanism::Cgroup).account().build() {
+    match Job::builder().mechanism(Mechanism::Cgroup).accounting().build() {
         Ok(job) => Some(job),
         Err(error) => {
             testkit::skip(&error.to_string());

@@ -388,13 +388,13 @@ fn a_proc_that_hides_others_hides_no_member() {
     assert!(job.is_empty().expect("observable"));
 }
 
-/// A requirement that cannot be met says what is missing and how to get it.
+/// The error for a requirement that cannot be met names the missing guarantee and the remedy.
 #[test]
 fn unmet_requirement_error_has_reason_and_hint() {
     let error = Job::builder().require(Containment::Sealed).build().expect_err("nobody seals yet");
     assert!(error.is_unmet_requirement(), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("containment=sealed") && text.contains("onejob doctor"), "{text}");
+    assert!(text.contains("containment=sealed") && text.contains("probe_mechanisms"), "{text}");
     for_each_mechanism(|mechanism| {
         let builder = || Job::builder().mechanism(mechanism);
         let strong = builder().require(Kill::Atomic).build();

@@ -63,10 +63,10 @@ fn swap_limit_decides_what_fits() {
         let mut ended = hog(job, &Report::new(), 96 * MIB);
         let status = ended.wait_timeout(DEADLINE).expect("a status").expect("it ended");
         assert_eq!(status.signal(), Some(9));
-        assert_eq!(job.reason(), StopReason::Memory);
+        assert_eq!(job.limit_reached(), Some(StopReason::Memory));
     }
     assert!(swapped.try_wait().expect("a status").is_none(), "HIT the neighbour");
-    assert_eq!(with.reason(), StopReason::Requested);
+    assert_eq!(with.limit_reached(), None);
 
     // No more of it from now on: what is there already stays, and the next byte is one too many.
     with.set_limits(&memory.swap_max(0)).expect("changed");
@@ -74,7 +74,7 @@ fn swap_limit_decides_what_fits() {
     assert!(swapped.try_wait().expect("a status").is_none(), "nobody dies of that alone");
     hog(&with, &Report::new(), 96 * MIB);
     assert!(with.wait_timeout(DEADLINE).expect("observable"), "ended as one");
-    assert_eq!(with.reason(), StopReason::Memory);
+    assert_eq!(with.limit_reached(), Some(StopReason::Memory));
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn names(document: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_test_that_a_document_names_exists() {
-    for document in ["docs/platforms.md", "docs/gotchas.md"] {
+    for document in ["docs/architecture.md", "docs/platforms.md", "docs/gotchas.md"] {
         let text = fs::read_to_string(root().join(document)).expect(document);
         let names = names(&text);
         assert!(names.len() > 10, "{document} names tests: {names:?}");
@@ -47,11 +47,26 @@ fn every_test_that_a_document_names_exists() {
     }
 }
 
+/// The README's table of guarantees has a column for every mechanism of this system.
+#[test]
+fn every_mechanism_has_a_column() {
+    let text = fs::read_to_string(root().join("README.md")).expect("a document").to_lowercase();
+    for mechanism in onejob::probe_mechanisms().iter().map(|report| report.mechanism) {
+        let is_head =
+            |line: &str| line.starts_with("| |") && line.contains(&format!("| {mechanism} "));
+        assert!(text.lines().any(is_head), "no column for {mechanism}");
+    }
+}
+
 #[test]
 fn every_guarantee_of_every_mechanism_has_a_row() {
     let text = fs::read_to_string(root().join("docs/platforms.md")).expect("a document");
-    for mechanism in ["## Linux, Cgroup", "## Linux, Subreaper"] {
-        let section = text.split(mechanism).nth(1).expect(mechanism);
+    let reports = onejob::probe_mechanisms();
+    assert!(!reports.is_empty());
+    for mechanism in reports.iter().map(|report| report.mechanism.to_string()) {
+        let heading = format!("\n## linux, {mechanism}");
+        let at = text.to_lowercase().find(&heading).unwrap_or_else(|| panic!("no {heading:?}"));
+        let section = text.get(at + heading.len()..).expect("a section");
         let section = section.split("\n## ").next().expect("text");
         for guarantee in
             ["containment", "kill", "owner death", "crosses setuid", "freeze", "accounting"]

@@ -82,7 +82,7 @@ fn run_does_what_the_doctor_says() {
         let doctor = on_a_host(&script, &["doctor"]);
         let said = text(&doctor.stdout);
         let uses = match expected {
-            "nothing" => "onejob run has nothing to use here.".to_owned(),
+            "nothing" => "onejob run has no mechanism to use on this host.".to_owned(),
             mechanism => format!("onejob run uses {mechanism}."),
         };
         assert!(said.contains(&uses), "{script}: {said}{}", text(&doctor.stderr));

@@ -129,8 +129,10 @@ const CHANGES: &[Change] = &[
 /// Of these there is none that root needs a privilege for, which a container may lack.
 const UNPRIVILEGED: usize = 14;
 
+/// What a guard shares with its children. The timer slack belongs to the thread: the kernel sets it to 0
+/// when the outer guard takes a real-time policy.
 fn memory_of(guards: &[i32]) -> Vec<String> {
-    let files = ["oom_score_adj", "coredump_filter", "timerslack_ns"];
+    let files = ["oom_score_adj", "coredump_filter"];
     let read = |pid: &i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
     guards.iter().flat_map(|pid| files.map(|file| read(pid, file).unwrap_or_default())).collect()
 }

@@ -77,11 +77,11 @@ fn memory_limit_ends_the_job_and_no_other() {
         assert_eq!(status.signal(), Some(9));
     }
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "ended as one");
-    assert_eq!(job.reason(), StopReason::Memory);
+    assert_eq!(job.limit_reached(), Some(StopReason::Memory));
     let peak = job.stats().expect("stats").memory_peak.expect("accounted");
     assert!(((40 << 20)..=(48 << 20)).contains(&peak), "{peak}");
     assert!(beside.try_wait().expect("a status").is_none(), "HIT the neighbour");
-    assert_eq!(neighbour.reason(), StopReason::Requested);
+    assert_eq!(neighbour.limit_reached(), None);
 }
 
 /// Onejob run over its memory ends as one and says so.
@@ -127,7 +127,7 @@ fn a_process_too_many_is_refused_inside_too() {
     let refused = format!("refused-{}", libc::EAGAIN);
     eventually("a refusal", || (report.count(&refused) == 1).then_some(()));
     assert_eq!(job.processes().expect("a list").len(), 5, "exactly as many as allowed");
-    assert_eq!(job.reason(), StopReason::Processes);
+    assert_eq!(job.limit_reached(), Some(StopReason::Processes));
     assert!(crowded.try_wait().expect("a status").is_none(), "the job goes on");
     job.spawn(Command::new("true")).expect_err("nor by us");
     report.go();
@@ -176,7 +176,7 @@ fn less_memory_than_in_use_is_an_error() {
     assert!(error.to_string().contains("16.0 MiB"), "{error}");
     assert_eq!(job.limits().expect("limits").memory_max, Some(256 << 20), "nothing has changed");
     assert!(hog.try_wait().expect("a status").is_none(), "it lives");
-    assert_eq!(job.reason(), StopReason::Requested);
+    assert_eq!(job.limit_reached(), None);
     // What stands is the old one.
     let more = self::hog(&job, &Report::new(), 64 << 20);
     drop(more);
@@ -194,7 +194,7 @@ fn only_one_process_ends_on_oom_if_set() {
     let status = glutton.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
     assert_eq!(status.signal(), Some(9));
     assert!(mate.try_wait().expect("a status").is_none(), "the other one lives");
-    assert_eq!(job.reason(), StopReason::Memory);
+    assert_eq!(job.limit_reached(), Some(StopReason::Memory));
     assert_eq!(job.stats().expect("stats").oom_kills, Some(1));
 }
 
@@ -230,27 +230,29 @@ fn the_owner_survives_oom_of_its_job() {
 fn why_a_job_ended_is_told_apart() {
     let asked = Job::new().expect("a job");
     shell(&asked, "exec sleep 300");
-    assert_eq!(asked.kill().expect("killed").reason, StopReason::Requested);
+    assert_eq!(asked.kill().expect("killed").reason, Some(StopReason::Requested));
     shell(&asked, "exec sleep 300");
     let report = asked.stop_after(Duration::from_millis(50), Duration::from_secs(60));
     let report = report.expect("stopped");
-    assert_eq!((report.reason, report.killed), (StopReason::Timeout, false));
+    assert_eq!((report.reason, report.killed), (Some(StopReason::Timeout), false));
     shell(&asked, "exit 3");
     let report = asked.stop_after(testkit::DEADLINE, Duration::ZERO).expect("ended");
-    assert_eq!((report.reason, report.killed), (StopReason::Requested, false));
+    assert_eq!((report.reason, report.killed), (None, false));
 
     let Some(memory) = limited(Limits::new().memory_max(32 << 20)) else { return };
     hog_unannounced(&memory, 300 << 20);
     let report = memory.stop_after(testkit::DEADLINE, Duration::ZERO).expect("ended");
-    assert_eq!(report.reason, StopReason::Memory);
+    assert_eq!(report.reason, Some(StopReason::Memory));
     let stats = memory.stats().expect("stats");
     assert!(stats.oom_kills.expect("accounted") >= 1, "also of an ended cgroup: {stats:?}");
 
     let processes = limited(Limits::new().processes_max(2)).expect("as the first");
     let mut forks = shell(&processes, "sleep 300 & sleep 300 & exit 0");
     forks.wait().expect("a status");
-    eventually("a refusal", || (processes.reason() == StopReason::Processes).then_some(()));
-    assert_eq!(processes.kill().expect("killed").reason, StopReason::Processes);
+    eventually("a refusal", || {
+        (processes.limit_reached() == Some(StopReason::Processes)).then_some(())
+    });
+    assert_eq!(processes.kill().expect("killed").reason, Some(StopReason::Processes));
     assert!(processes.stats().expect("stats").processes_refused.expect("accounted") >= 1);
 }
 
@@ -287,10 +289,10 @@ fn a_job_ends_when_its_cpu_time_is_used_up() {
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "ended as one");
     let used = used(&job);
     assert!((1.8..=2.2).contains(&used), "{used}");
-    assert_eq!(job.reason(), StopReason::CpuTime);
+    assert_eq!(job.limit_reached(), Some(StopReason::CpuTime));
     let error = job.spawn(Command::new("true")).expect_err("nothing left");
     assert!(error.is_limit_reached(), "{error}");
-    assert_eq!(job.kill().expect("killed").reason, StopReason::CpuTime);
+    assert_eq!(job.kill().expect("killed").reason, Some(StopReason::CpuTime));
     assert!(job.spawn(Command::new("true")).is_err(), "a kill gives nothing back");
     assert!(beside.try_wait().expect("a status").is_none(), "HIT the neighbour");
     job.set_limits(&Limits::new().cpu_time_max(Duration::from_secs(60))).expect("more");
@@ -322,7 +324,7 @@ fn cpu_time_limit_ends_a_fork_bomb() {
     let mut bomb = Command::new(Bins::get().actor());
     job.spawn(bomb.args(["hoppers", report.arg()])).expect("started");
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "nobody is left");
-    assert_eq!(job.reason(), StopReason::CpuTime);
+    assert_eq!(job.limit_reached(), Some(StopReason::CpuTime));
 }
 
 /// Another process of the user can change the limits of a listed job.

@@ -166,7 +166,7 @@ fn without_cgroup_kill_subreaper_is_used() {
         }
         scene.owner.ok("new name=old");
         let guarantees = scene.owner.ok("guarantees");
-        for word in ["subreaper", "tracked", "converging", "guard", "sweep"] {
+        for word in ["subreaper", "tracked", "converging", "guard", "signals"] {
             assert!(guarantees.contains(word), "{word}: {guarantees}");
         }
         scene.plays("subreaper");

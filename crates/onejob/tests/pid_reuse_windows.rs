@@ -89,7 +89,7 @@ fn owner_of_a_dead_member(cell: &mut Sandbox, request: &str) -> (Owner, u32) {
     owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), Bins::NOWHERE));
     owner.ok(&format!("spawn {} daemon {}", Bins::get().actor().display(), report.arg()));
     owner.ok("child-wait");
-    let number = report.player(cell, "escapee").pid;
+    let number = report.helper(cell, "escapee").pid;
     let held = Held::open(number).expect("alive");
     assert!(owner.list().contains(&number));
     held.terminate();

@@ -19,7 +19,7 @@ pub struct Bins {
 }
 
 impl Bins {
-    /// Built once per test process, so that a test never meets the program of an older tree.
+    /// Built once per test process, so that a test never runs a program of an older source tree.
     pub fn get() -> &'static Bins {
         static BINS: OnceLock<Bins> = OnceLock::new();
         BINS.get_or_init(|| {
@@ -37,7 +37,7 @@ impl Bins {
         })
     }
 
-    /// The report of an actor that nobody watches.
+    /// The report path of an actor if the report is not read.
     pub const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
     /// The scripted process.
@@ -45,7 +45,7 @@ impl Bins {
         self.program("actor")
     }
 
-    /// The program that holds a job.
+    /// The program that owns a job.
     pub fn owner(&self) -> PathBuf {
         self.program("owner")
     }
@@ -67,7 +67,7 @@ const PROGRAMS: &[&str] = &["actor", "owner", "onejob"];
 
 #[cfg(target_os = "linux")]
 impl Bins {
-    /// The first process of a namespace cell.
+    /// The first process of a namespace sandbox.
     pub fn cell_init(&self) -> PathBuf {
         self.dir.join("cell-init")
     }
@@ -77,7 +77,7 @@ impl Bins {
         self.dir.join("fault-point")
     }
 
-    /// A copy of the actor that runs as root whoever starts it; `None` where that is not to be had.
+    /// A setuid-root copy of the actor; `None` if this host cannot run one.
     pub fn setuid_actor(&self) -> Option<&'static Path> {
         static COPY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let copy = COPY.get_or_init(|| {
@@ -92,14 +92,14 @@ impl Bins {
     }
 }
 
-/// Where cargo puts the programs: above the directory of the test executable.
+/// The directory in which cargo puts the programs: the parent of that of the test executable.
 fn target_dir() -> PathBuf {
     let test = env::current_exe().expect("a path to this test");
     let dir = test.parent().expect("a directory").to_owned();
     if dir.ends_with("deps") { dir.parent().expect("a directory").to_owned() } else { dir }
 }
 
-/// Without cargo (a test executable started by hand) what lies there is taken as it is.
+/// Builds the programs. Without cargo (a test executable started by hand) the existing files are used.
 fn build(target: &Path) {
     let Some(cargo) = env::var_os("CARGO") else { return };
     let mut build = Command::new(cargo);
@@ -117,7 +117,7 @@ fn build(target: &Path) {
     assert!(built.status.success(), "failed to build the programs that tests start:\n{said}");
 }
 
-/// A new empty directory that everybody can write to.
+/// A new empty directory that all users can write to.
 pub fn scratch_dir() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = scratch_root().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
@@ -126,7 +126,7 @@ pub fn scratch_dir() -> PathBuf {
     dir
 }
 
-/// Holds everything that this test process writes, and goes with it.
+/// Contains everything that this test process writes, and is removed when the process ends.
 fn scratch_root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     extern "C" fn remove() {
@@ -147,7 +147,7 @@ fn scratch_root() -> &'static Path {
 
 const PREFIX: &str = "testkit-";
 
-/// What a test process that was killed has left.
+/// Removes the directories of test processes that were killed.
 fn remove_abandoned() {
     for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -158,13 +158,13 @@ fn remove_abandoned() {
     }
 }
 
-/// Who may do what with a file or directory of ours.
+/// Sets the mode of a file or directory that this process has made.
 #[cfg(unix)]
 pub(crate) fn allow(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
 }
 
-/// Tests have one user there.
+/// Tests run as a single user on Windows.
 #[cfg(windows)]
 pub(crate) fn allow(_: &Path, _: u32) {}

@@ -1,11 +1,11 @@
-//! The innocent, beside every case.
+//! Bystanders: unrelated processes beside every test case.
 
 use std::process::{Child, Command, Stdio};
 
 use crate::{Bins, Sandbox, proc};
 
-/// Processes of the same program, user and session as a job's members, outside of it. A test that
-/// finds one of them dead has failed.
+/// Processes with the same program, user and session as the members of a job, but outside of the job.
+/// If a bystander dies, the test fails.
 #[derive(Debug)]
 pub struct Bystanders {
     ours: Vec<Child>,
@@ -13,7 +13,7 @@ pub struct Bystanders {
 }
 
 impl Bystanders {
-    /// Two of them: one in the process group `group`, the owner's, and one in a group of its own.
+    /// Starts two: one in `group`, the process group of the owner, and one in its own group.
     #[track_caller]
     pub fn beside(cell: &Sandbox, group: i32) -> Bystanders {
         let actor = |group: i32| {
@@ -32,7 +32,7 @@ impl Bystanders {
     }
 
     /// # Panics
-    /// If one was hit.
+    /// If a bystander has died.
     #[track_caller]
     pub fn assert_alive(&mut self) {
         for child in &mut self.ours {
@@ -51,7 +51,7 @@ fn in_group(command: &mut Command, group: i32) -> &mut Command {
     std::os::unix::process::CommandExt::process_group(command, group)
 }
 
-/// All are in the console group of the test.
+/// All processes are in the console process group of the test.
 #[cfg(windows)]
 fn in_group(command: &mut Command, _: i32) -> &mut Command {
     command

@@ -1,4 +1,4 @@
-//! The few operations on cgroup v2 that the judge and the actors need, written without onejob.
+//! The cgroup v2 operations that the sandbox and the actors need, written without onejob.
 
 use std::{
     fmt::Display,
@@ -9,12 +9,12 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// The directory of the cgroup (v2) that the calling process is in, if v2 is mounted here.
+/// The directory of the cgroup (v2) of the calling process, if v2 is mounted.
 pub fn own() -> Option<PathBuf> {
     of("self")
 }
 
-/// The same of another process.
+/// The directory of the cgroup of another process.
 pub fn of(process: impl Display) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (root, mount) = mounts.lines().find_map(|line| {
@@ -24,21 +24,21 @@ pub fn of(process: impl Display) -> Option<PathBuf> {
     })?;
     let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // A mount can show a part of the hierarchy only.
+    // A mount can show only a part of the hierarchy.
     let below = if root == "/" { path } else { path.strip_prefix(root)? };
     Some(Path::new(mount).join(below.trim_start_matches('/')))
 }
 
-/// Whether there are hierarchies of version 1, which hold the controllers that ours then lacks.
+/// Whether cgroup v1 hierarchies are mounted. They hold controllers that v2 then lacks.
 pub fn controllers_are_elsewhere() -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.contains(" - cgroup ")
 }
 
-/// Looks at a cgroup below ours that is there only for this.
+/// Calls a function with a temporary cgroup below that of this process.
 ///
 /// # Errors
-/// There is no cgroup v2, or we may not make one.
+/// If the host has no cgroup v2, or this process may not make a cgroup.
 pub fn in_a_fresh_one<T>(look: impl FnOnce(&Path) -> T) -> io::Result<T> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -50,13 +50,14 @@ pub fn in_a_fresh_one<T>(look: impl FnOnce(&Path) -> T) -> io::Result<T> {
     Ok(seen)
 }
 
-/// Whether the kernel can kill a cgroup as one. Says yes where we may make none, and nobody asks.
+/// Whether the kernel has `cgroup.kill`. Returns true if this process may not make a cgroup: the
+/// result is not used then.
 pub fn can_be_killed() -> bool {
     in_a_fresh_one(|dir| dir.join("cgroup.kill").exists()).unwrap_or(true)
 }
 
-/// `dir` and every cgroup below it, each before those that it is in. Not those whose path is longer than
-/// the kernel takes.
+/// `dir` and every cgroup below it, children before parents. Without those whose path is longer than
+/// the kernel accepts.
 pub fn with_descendants(dir: &Path) -> Vec<PathBuf> {
     let (mut found, mut next) = (vec![dir.to_owned()], 0);
     while let Some(dir) = found.get(next) {
@@ -80,21 +81,21 @@ pub fn pids(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// Kills whoever is in `dir` or below. To be repeated until nobody is left.
+/// Kills all processes in `dir` or below. Callers repeat this until no process is left.
 pub fn kill(dir: &Path) {
     let _ = fs::write(dir.join("cgroup.kill"), "1");
-    // Linux 6.18's cgroup.kill signals the leader thread alone: if that one is dead already, the
-    // process' other threads live on. A signal to the process as a whole reaches them.
+    // On Linux 6.18, cgroup.kill signals the leader thread only: if that thread is dead already, the
+    // other threads of the process live on. A signal to the whole process reaches them.
     for pid in pids(dir).into_iter().filter_map(Pid::from_raw) {
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        // Listed again while held: the number has not become a stranger's.
+        // Listed again while the pidfd is open: the pid still belongs to this process.
         if pids(dir).contains(&pid.as_raw_nonzero().get()) {
             let _ = pidfd_send_signal(&process, Signal::KILL);
         }
     }
 }
 
-/// Removes `dir` and the cgroups below; fails with `EBUSY` while somebody lives there.
+/// Removes `dir` and the cgroups below; fails with `EBUSY` while a process is in one of them.
 pub fn remove(dir: &Path) -> io::Result<()> {
     with_descendants(dir).iter().try_for_each(|dir| match fs::remove_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,25 +1,25 @@
-//! As whom, and by which mechanism, a job is held together.
+//! The environments of a test: the user of the owner and the mechanism of the job.
 
 use std::fmt;
 
 use crate::skip;
 
-/// A user without a line in the passwd file: nothing may depend on there being one.
+/// A user without an entry in the passwd file: nothing may depend on such an entry.
 const ORDINARY_UID: u32 = 54_321;
 
-/// One column of the matrix of promises.
+/// One column of the matrix of guarantees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
     /// Cgroup as root.
     CgroupRoot,
-    /// Cgroup in a subtree that belongs to an ordinary user.
+    /// Cgroup in a subtree that is owned by an ordinary user.
     CgroupUser,
     /// Subreaper as an ordinary user, without a writable cgroup.
     SubreaperUser,
     /// Subreaper as root.
     SubreaperRoot,
-    /// Cgroup as an ordinary user, in a scope that the user's service manager makes. Only where
-    /// `ONEJOB_SCOPE` says that there is one, and nowhere else to go.
+    /// Cgroup as an ordinary user, in a scope that the user's service manager makes. Only if
+    /// `ONEJOB_SCOPE` is set, which means that there is a service manager and no other location.
     CgroupScope,
 }
 
@@ -32,8 +32,8 @@ impl Environment {
         Environment::SubreaperRoot,
     ];
 
-    /// Those that can be had by who runs the tests. Only root can have all four: the others belong
-    /// to the leg that runs as root, and are not counted as skipped here.
+    /// The environments that are available to the user that runs the tests. Only root has all four:
+    /// the others are tested by the CI job that runs as root, and are not counted as skipped here.
     pub fn here() -> Vec<Environment> {
         if rustix::process::geteuid().is_root() {
             if crate::sandbox::cgroup_is_writable() {
@@ -43,7 +43,7 @@ impl Environment {
                 eprintln!("SKIPPED: without cgroup.kill (Linux 5.14), all but Subreaper");
                 return vec![Environment::SubreaperUser, Environment::SubreaperRoot];
             }
-            // As in most containers. A namespace is judge enough.
+            // As in most containers. A namespace is a sufficient sandbox.
             if crate::namespace::is_available() {
                 eprintln!("SKIPPED: without a writable cgroup v2, all but Subreaper as root");
                 return vec![Environment::SubreaperRoot];
@@ -64,7 +64,7 @@ impl Environment {
         vec![Environment::SubreaperUser]
     }
 
-    /// The mechanism's name, as the library and the command spell it.
+    /// The name of the mechanism in the library and the command.
     pub fn mechanism(self) -> &'static str {
         match self {
             Environment::CgroupRoot | Environment::CgroupUser | Environment::CgroupScope => {
@@ -74,7 +74,7 @@ impl Environment {
         }
     }
 
-    /// Whether members that changed their user are reached.
+    /// Whether members that changed their user can be signalled.
     pub fn crosses_setuid(self) -> bool {
         self != Environment::SubreaperUser
     }
@@ -84,18 +84,18 @@ impl Environment {
         !matches!(self, Environment::CgroupRoot | Environment::SubreaperRoot)
     }
 
-    /// Whether members can make cgroups, and the cell sees them.
+    /// Whether members can make cgroups that are visible to the sandbox.
     pub fn has_cgroups(self) -> bool {
         let in_a_namespace = [Environment::SubreaperUser, Environment::CgroupScope].contains(&self);
         !in_a_namespace && crate::sandbox::cgroup_is_writable()
     }
 
-    /// Whether a guard has to be there to start members, and to take them to the job's cgroup.
+    /// Whether a guard must run to start members and to move them to the cgroup of the job.
     pub fn needs_guard(self) -> bool {
         !matches!(self, Environment::CgroupRoot | Environment::CgroupUser)
     }
 
-    /// The user that the owner becomes; `None` to stay who we are.
+    /// The user id that the owner changes to; `None` if it keeps that of the test.
     pub fn uid(self) -> Option<u32> {
         (self.is_ordinary() && rustix::process::geteuid().is_root()).then_some(ORDINARY_UID)
     }

@@ -1,4 +1,4 @@
-//! Waiting for conditions, and saying that a test cannot run here.
+//! Waiting for conditions, and skipping tests.
 
 use std::{
     thread,
@@ -8,17 +8,17 @@ use std::{
 /// A hang detector, not a speed check: the machine can stall for a minute.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Waits until `condition` gives a value.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// With `what` when the deadline has passed.
+/// With the text `what` when the deadline has passed.
 #[track_caller]
 pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     within(DEADLINE, condition)
         .unwrap_or_else(|| panic!("still waiting after {DEADLINE:?} for: {what}"))
 }
 
-/// Waits for at most `deadline` until `condition` gives a value.
+/// Waits for at most `deadline` until `condition` returns a value.
 pub(crate) fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
@@ -30,8 +30,8 @@ pub(crate) fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Optio
     }
 }
 
-/// Gives the calling thread its turn whatever other processes do, and not what it starts. A user without
-/// privileges goes without.
+/// Raises the scheduling of the calling thread so that it runs whatever other processes do; children do not
+/// inherit it. A user without privileges keeps the default scheduling.
 #[cfg(target_os = "linux")]
 pub fn run_first() {
     let param = libc::sched_param { sched_priority: 1 };
@@ -39,10 +39,10 @@ pub fn run_first() {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) };
 }
 
-/// Says that this host cannot run a test; the caller returns then.
+/// Prints that this host cannot run a test; the caller then returns.
 ///
 /// # Panics
-/// If the environment has `ONEJOB_NO_SKIP=1`, as where everything must run.
+/// If the environment has `ONEJOB_NO_SKIP=1`, which is set on hosts on which every test must run.
 #[track_caller]
 pub fn skip(reason: &str) {
     assert!(!no_skip(), "must not be skipped here (ONEJOB_NO_SKIP): {reason}");

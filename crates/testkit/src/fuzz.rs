@@ -1,8 +1,8 @@
-//! Seeded loops around decoders of bytes from outside, for a stable compiler: `fuzz/` has the same
-//! targets for `cargo fuzz`.
+//! Seeded loops around decoders of bytes from other processes, for a stable compiler. `fuzz/` has the
+//! same targets for `cargo fuzz`.
 //!
-//! `FUZZ_SECONDS` makes a loop longer than its second, `FUZZ_SEED` takes other numbers. A panic prints
-//! the seed and the bytes.
+//! `FUZZ_SECONDS` sets the duration of a loop (default 1), `FUZZ_SEED` the seed. On a panic, the seed
+//! and the bytes are printed.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// Zero would give nothing but zeroes.
+    /// Replaces a seed of zero, which would generate only zeroes.
     pub fn new(seed: u64) -> Numbers {
         Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
@@ -27,8 +27,8 @@ impl Numbers {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % end.max(1)
     }
 
-    /// Changes one to four things in these bytes: bits, bytes, words of eight, the length, or a part of
-    /// `other` in their place.
+    /// Makes one to four changes to these bytes: to a bit, a byte, a word of 8 bytes or the length, or
+    /// by replacing a part with a part of `other`.
     pub fn mutate(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
         for _ in 0..=self.below(4) {
             let (at, len) = (self.below(bytes.len()), bytes.len());
@@ -58,7 +58,7 @@ impl Numbers {
         }
     }
 
-    /// A number that decoders get wrong.
+    /// A boundary value, as decoders often mishandle.
     fn number(&mut self, len: usize) -> u64 {
         match self.below(6) {
             0 => 0,
@@ -71,10 +71,10 @@ impl Numbers {
     }
 }
 
-/// Gives `decode` the seeds as they are, then changed ones until the time is up.
+/// Calls `decode` with the unchanged seeds, then with changed ones until the time is up.
 ///
 /// # Panics
-/// If `decode` does, or there are no seeds.
+/// If `decode` panics, or there are no seeds.
 pub fn torture(seeds: &[Vec<u8>], mut decode: impl FnMut(&[u8])) {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("FUZZ_SEED").unwrap_or(1);
@@ -95,7 +95,7 @@ pub fn torture(seeds: &[Vec<u8>], mut decode: impl FnMut(&[u8])) {
     eprintln!("seed {seed}: {rounds} rounds");
 }
 
-/// Says what was decoded, if that panics.
+/// Prints the decoded bytes if the decoder panics.
 struct Shown<'a> {
     seed: u64,
     bytes: &'a [u8],

@@ -1,4 +1,4 @@
-//! A program that hangs in its start, as one on a network file system does whose server is gone.
+//! A program whose `execve` hangs, like that of a program on a network file system without a server.
 
 use std::{
     fs::{self, File},
@@ -8,8 +8,8 @@ use std::{
 
 use crate::{Bins, eventually, scratch_dir};
 
-/// A copy of the actor that nobody gets to execute while this is there: the kernel has whoever tries
-/// wait for the lease that we hold on the file, for 45 seconds at the most.
+/// A copy of the actor that cannot be executed while this value exists: `execve` waits for the lease
+/// that this process holds on the file, for 45 seconds at most.
 pub struct Hanging {
     program: PathBuf,
     _lease: File,
@@ -25,8 +25,8 @@ impl Hanging {
         let lease = File::open(&program).expect("our file");
         const F_SETSIG: i32 = 10;
         eventually("a lease", || {
-            // Refused while a child that another test has just forked has a copy of our descriptor.
-            // SAFETY: the calls take numbers. The signal that tells of a conflict is one that does
+            // Refused while a child that another test has just forked has a copy of the descriptor.
+            // SAFETY: the calls take numbers. The signal that reports a conflict is one that does
             // nothing.
             let leased = unsafe {
                 libc::fcntl(lease.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0

@@ -1,12 +1,12 @@
-//! Scripted processes and judges for the promise tests.
+//! Scripted processes and sandboxes for the tests of guarantees.
 //!
-//! The judge of who survived is never the library under test: a test case runs below a [`Cell`],
-//! an outer boundary of the kernel's, and the cell says who lives there. [`Bystanders`] live
-//! beside it and must not be hit. The scripted processes are the programs `actor` and `owner` of
-//! this package.
+//! A test never uses the library under test to find survivors. A test case runs in a [`Sandbox`], an
+//! outer boundary of the kernel, and the sandbox lists the processes that are alive in it.
+//! [`Bystanders`] run beside the sandbox and must not be signalled. The scripted processes are the
+//! programs `actor` and `owner` of this package.
 //!
-//! The same names stand for the same things on Linux and on Windows; what only one of them has,
-//! the other lacks.
+//! The same names have the same meaning on Linux and on Windows. Items that one system does not
+//! support are missing there.
 
 mod bins;
 mod bystanders;

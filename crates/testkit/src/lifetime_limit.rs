@@ -1,12 +1,14 @@
-//! A hard end for every process a test starts, so that a failed test leaves nothing for ever.
+//! A lifetime limit for every process that a test starts, so that a failed test leaves no process
+//! behind for ever.
 
 use std::{mem, ptr};
 
-/// Long enough for a stalled machine, short enough that a leak clears itself.
+/// Long enough for a stalled machine, short enough for leaked processes to end soon.
 pub const LIFETIME_SECONDS: i64 = 300;
 
-/// Makes the kernel kill the calling process after `seconds`, whatever it blocks, ignores or waits
-/// for. Neither `fork` nor `exec` passes it on: every new process asks for itself.
+/// Makes the kernel kill the calling process after `seconds`, no matter which signals it blocks or
+/// ignores and what it waits for. `fork` and `exec` do not inherit it: every new process must call
+/// this function.
 pub fn apply(seconds: i64) {
     // SAFETY: all-zero is a valid sigevent and itimerspec; both and the timer id are locals that
     // live through the calls, which keep no pointer to them.

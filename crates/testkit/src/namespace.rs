@@ -1,4 +1,4 @@
-//! The cell of an ordinary user: a user and PID namespace.
+//! The sandbox of an ordinary user: a user and PID namespace.
 
 use std::{
     collections::HashMap,
@@ -10,17 +10,18 @@ use std::{
 
 use crate::{Bins, eventually, proc, scratch_dir};
 
-/// The namespace's first process and the bystander that it starts: they are the cell's, not the case's.
+/// The pids of the first process of the namespace and of the bystander that it starts: they belong to
+/// the sandbox, not to the test case.
 const OF_THE_CELL: [i32; 2] = [1, 2];
 
-/// Names the file that `cell-init` waits for before it starts the program: one that ends at once
-/// would otherwise be gone before anybody has seen its namespace.
+/// The variable with the path of the file that `cell-init` waits for before it starts the program. A
+/// program that ends at once would otherwise be gone before its namespace has been read.
 pub const GO: &str = "TESTKIT_CELL_GO";
 
 /// Ends with its first process, which is killed when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Namespace {
-    /// The link `/proc/PID/ns/pid` of everybody inside.
+    /// The link `/proc/PID/ns/pid` of all processes inside.
     link: Option<PathBuf>,
     init: Option<i32>,
 }
@@ -30,7 +31,7 @@ impl Namespace {
         Namespace::default()
     }
 
-    /// The arguments with which a `cell-init` makes the namespace, or enters it once it is there.
+    /// The arguments with which `cell-init` makes the namespace, or enters it once it exists.
     pub(crate) fn entry(&self, actor: PathBuf) -> Vec<OsString> {
         match self.init {
             Some(init) => vec!["--enter".into(), init.to_string().into()],
@@ -38,7 +39,7 @@ impl Namespace {
         }
     }
 
-    /// `command` is a `cell-init`.
+    /// Starts `command`, which must be a `cell-init`.
     pub(crate) fn start(&mut self, command: &mut Command) -> Child {
         if self.link.is_some() {
             return command.spawn().expect("cell-init starts");
@@ -71,17 +72,17 @@ impl Namespace {
         self.live().find(|pid| proc::inner_pid(*pid) == Some(inner))
     }
 
-    /// The numbers here of everybody inside, by their own.
+    /// Maps the inner pids of all processes inside to their outer pids.
     pub(crate) fn outer_pids(&self) -> HashMap<i32, i32> {
         self.live().filter_map(|pid| Some((proc::inner_pid(pid)?, pid))).collect()
     }
 
-    /// What `cell-init` started, beside the bystander.
+    /// The process that `cell-init` started, beside the bystander.
     pub(crate) fn program(&self) -> Option<i32> {
         self.outer_pid(OF_THE_CELL[1] + 1)
     }
 
-    /// The innocent one that lives inside, beside the owner.
+    /// The bystander inside, beside the owner.
     pub(crate) fn bystander(&self) -> Option<i32> {
         self.outer_pid(OF_THE_CELL[1])
     }
@@ -89,8 +90,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // The number cannot be another's by now: only its parent, our child, would free it, and
-        // that one is asked again here.
+        // The pid cannot belong to another process by now: only its parent, a child of this process,
+        // could reap it, and its namespace is checked again here.
         let init = self.init.filter(|pid| proc::link(*pid, "ns/pid") == self.link);
         if let Some(init) = init.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
@@ -104,7 +105,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Whether an ordinary user can make such a namespace here.
+/// Whether an ordinary user can make such a namespace on this host.
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {

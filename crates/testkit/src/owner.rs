@@ -1,4 +1,4 @@
-//! A client of the program `owner`, which holds a job.
+//! A client of the program `owner`, which owns a job.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,31 +10,31 @@ use std::{
 
 use crate::{Bins, DEADLINE, Environment, Sandbox, eventually, eventually::within, proc};
 
-/// The answer to a request: what follows `ok` or `err`.
+/// The answer to a request: the text after `ok` or `err`.
 pub type Reply = Result<String, String>;
 
-/// A process inside a cell that uses the library as it is told, line by line. It ends with its
-/// standard input.
+/// A process inside a sandbox that uses the library as its requests say, one request per line. It ends
+/// at the end of its standard input.
 #[derive(Debug)]
 pub struct Owner {
     process: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
-    /// Its number here.
+    /// Its pid outside.
     pub pid: i32,
-    /// Its number in its own namespace.
+    /// Its pid in its own namespace.
     pub inner: i32,
     setting: Environment,
 }
 
 impl Owner {
-    /// Starts one. It holds no job yet.
+    /// Starts an owner without a job.
     #[track_caller]
     pub fn start(cell: &mut Sandbox, setting: Environment) -> Owner {
         Owner::start_with(cell, setting, |_| ())
     }
 
-    /// Starts one with another environment, say.
+    /// Starts an owner with a changed command, for example with another environment.
     #[track_caller]
     pub fn start_with(
         cell: &mut Sandbox,
@@ -54,7 +54,7 @@ impl Owner {
         owner
     }
 
-    /// The leader of the process group that it was started in, as numbered here.
+    /// The outer pid of the leader of the process group that it was started in.
     pub fn group(&self) -> i32 {
         proc::group(self.pid)
     }
@@ -66,10 +66,10 @@ impl Owner {
         writeln!(pipe, "{request}").unwrap_or_else(|error| panic!("tell {request:?}: {error}"));
     }
 
-    /// Waits for the answer to the oldest request that has none yet.
+    /// Waits for the answer to the oldest request without an answer.
     ///
     /// # Errors
-    /// What the owner answered with `err`.
+    /// The text of an `err` answer.
     #[track_caller]
     pub fn receive(&mut self, to: &str) -> Reply {
         let line = match self.answers.recv_timeout(DEADLINE) {
@@ -89,32 +89,32 @@ impl Owner {
         self.answers.recv_timeout(patience).ok()
     }
 
-    /// A request and its answer.
+    /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// What the owner answered with `err`.
+    /// The text of an `err` answer.
     #[track_caller]
     pub fn request(&mut self, request: &str) -> Reply {
         self.send(request);
         self.receive(request)
     }
 
-    /// A request that must succeed.
+    /// Sends a request that must succeed.
     #[track_caller]
     pub fn ok(&mut self, request: &str) -> String {
         self.request(request).unwrap_or_else(|error| panic!("{request}: {error}"))
     }
 
-    /// Makes a job of the setting's mechanism, and waits until its guards stand.
+    /// Makes a job with the mechanism of the environment, and waits until its guards are ready.
     #[track_caller]
     pub fn new_job(&mut self) {
         let mechanism = self.setting.mechanism();
         self.ok(&format!("new {mechanism}"));
-        // The job looks whether they do. A mere process group has none, and says so.
+        // This makes the job check its guards. A plain process group has none and returns an error.
         let _ = self.request("guarantees");
     }
 
-    /// The members, as the library lists them, in its own numbers.
+    /// The members that the library lists, by their inner pids.
     #[track_caller]
     pub fn list(&mut self) -> Vec<i32> {
         numbers(&self.ok("list"))
@@ -127,7 +127,7 @@ impl Owner {
         proc::kill(self.pid);
     }
 
-    /// Lets it end and waits until it has.
+    /// Lets it end and waits for that.
     pub fn end(mut self) {
         self.end_within(DEADLINE);
     }
@@ -141,7 +141,7 @@ impl Owner {
         }
     }
 
-    /// Whether it lives.
+    /// Whether it is alive.
     pub fn is_alive(&self) -> bool {
         proc::is_alive(self.pid)
     }

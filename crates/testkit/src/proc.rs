@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-/// The fields of `/proc/PID/stat` that tell where a process belongs.
+/// The fields of `/proc/PID/stat` that identify a process and its parent, group and session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
     /// Its name, which may contain anything.
@@ -19,7 +19,7 @@ pub struct Stat {
     pub start: u64,
 }
 
-/// Of a process or, as `PID/task/TID`, of a thread; `None` if there is none.
+/// Reads the fields of a process or, as `PID/task/TID`, of a thread; `None` if it does not exist.
 pub fn stat(pid: impl std::fmt::Display) -> Option<Stat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Option<Stat> {
     })
 }
 
-/// Whether any of its threads lives. A dead leader shows `Z` while others run on.
+/// Whether any thread of the process is alive. A dead leader thread shows `Z` while others run.
 pub fn is_alive(pid: i32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     threads
@@ -51,7 +51,7 @@ pub fn parent(pid: i32) -> Option<i32> {
     stat(pid).map(|stat| stat.ppid)
 }
 
-/// What tells it apart from a later process with its number.
+/// A value that distinguishes it from a later process with the same pid: its start time.
 pub fn start(pid: i32) -> Option<u64> {
     stat(pid).map(|stat| stat.start)
 }
@@ -61,12 +61,12 @@ pub fn group(pid: i32) -> i32 {
     stat(pid).map_or(0, |stat| stat.pgid)
 }
 
-/// Ends it alone; one that is gone is left alone.
+/// Kills the process alone; does nothing if it is gone.
 pub fn kill(pid: i32) {
     send(pid, rustix::process::Signal::KILL);
 }
 
-/// Asks it to end.
+/// Sends it `SIGTERM`.
 pub fn terminate(pid: i32) {
     send(pid, rustix::process::Signal::TERM);
 }
@@ -96,23 +96,23 @@ pub fn status(pid: i32, field: &str) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
-/// Whether `signal` is in the set that `/proc/PID/status` has as `field`: `SigIgn`, `SigBlk`, `SigCgt`.
+/// Whether `signal` is in the set `field` of `/proc/PID/status`: `SigIgn`, `SigBlk`, `SigCgt`.
 pub fn has_signal(pid: i32, field: &str, signal: i32) -> bool {
     let set = status(pid, field).and_then(|hex| u64::from_str_radix(&hex, 16).ok());
     set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
 }
 
-/// Its number in its own PID namespace.
+/// Its pid in its own PID namespace.
 pub fn inner_pid(pid: i32) -> Option<i32> {
     status(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
 }
 
-/// What a link below `/proc/PID` leads to.
+/// The target of a link below `/proc/PID`.
 pub fn link(pid: i32, name: &str) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/{name}")).ok()
 }
 
-/// Every process there is.
+/// All processes.
 pub fn all() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -127,7 +127,7 @@ pub fn children(pid: i32) -> Vec<i32> {
 mod tests {
     use super::*;
 
-    /// A name with blanks and parentheses is no obstacle.
+    /// A name with blanks and parentheses is parsed correctly.
     #[test]
     fn stat_name_with_blanks_and_parentheses() {
         let tail = "S 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 4711 0";

@@ -1,6 +1,6 @@
-//! Numbers that can be had again from their seed.
+//! Pseudo-random numbers that are reproducible from their seed.
 
-/// SplitMix64: any seed will do, and one generator seeds another.
+/// SplitMix64: every seed is valid, and one generator can seed another.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -32,7 +32,7 @@ impl Random {
     /// One of several.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the list is empty.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }

@@ -1,4 +1,4 @@
-//! What the players of a scenario say about themselves.
+//! The file in which the helper processes of a scenario report themselves.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ pub struct Report {
     path: PathBuf,
 }
 
-/// One line of it, numbers as the player's own PID namespace has them.
+/// One line of the report, with pids of the helper's own PID namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
     role: String,
@@ -19,21 +19,21 @@ struct Line {
     place: String,
 }
 
-/// A player, as the cell knows it.
+/// A helper process inside a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helper {
-    /// Its number here.
+    /// Its pid outside.
     pub pid: i32,
-    /// Its number in its own namespace, the one that onejob sees.
+    /// Its pid in its own namespace, which onejob uses.
     pub inner: i32,
-    /// Who forked it, by its number here; `None` if that one is gone.
+    /// The outer pid of the process that forked it; `None` if that process is gone.
     pub starter: Option<i32>,
-    /// What it says about where it is.
+    /// Its report line, with its session, groups and parent.
     pub place: String,
 }
 
 impl Helper {
-    /// The number of its parent, who must be there.
+    /// The pid of its parent; the process must exist.
     #[track_caller]
     pub fn parent(&self) -> i32 {
         proc::parent(self.pid).unwrap_or_else(|| panic!("process {} is gone", self.pid))
@@ -42,7 +42,7 @@ impl Helper {
 
 #[cfg(target_os = "linux")]
 impl Helper {
-    /// Its line of `/proc`, which must be there.
+    /// Its `/proc/PID/stat`, which must exist.
     #[track_caller]
     pub fn stat(&self) -> proc::Stat {
         proc::stat(self.pid).unwrap_or_else(|| panic!("process {} is gone", self.pid))
@@ -59,7 +59,7 @@ impl Helper {
 
 #[expect(clippy::new_without_default, reason = "it makes a file")]
 impl Report {
-    /// A new report in a directory of its own, which players of any user can write to.
+    /// A new report in its own directory, which helpers of any user can write to.
     pub fn new() -> Report {
         let path = scratch_dir().join("report");
         fs::File::create(&path).expect("a writable scratch directory");
@@ -84,18 +84,18 @@ impl Report {
 
     fn lines(&self) -> Vec<Line> {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
-        // The last line may still be growing on some file systems: only whole ones count.
+        // On some file systems the last line can be incomplete: only complete lines count.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().filter_map(parse).collect()
     }
 
-    /// How many players of this role there have been.
+    /// The number of helpers that have announced themselves in this role.
     pub fn count(&self, role: &str) -> usize {
         self.lines().iter().filter(|line| line.role == role).count()
     }
 
-    /// Waits until `least` players of this role have announced themselves, and finds those that
-    /// still are in the cell.
+    /// Waits until `least` helpers of this role have announced themselves, and returns those that are
+    /// still in the sandbox.
     #[track_caller]
     pub fn helpers(&self, cell: &Sandbox, role: &str, least: usize) -> Vec<Helper> {
         let what = format!("{least} players in the role {role:?}");
@@ -110,7 +110,7 @@ impl Report {
         lines.filter_map(here).collect()
     }
 
-    /// Waits for the one player of this role, who must be alive.
+    /// Waits for the only helper of this role, which must be alive.
     #[track_caller]
     pub fn helper(&self, cell: &Sandbox, role: &str) -> Helper {
         let mut players = self.helpers(cell, role, 1);

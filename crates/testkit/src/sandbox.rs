@@ -1,4 +1,4 @@
-//! The outer boundary of a test case, and the judge of who lives inside.
+//! The sandbox: the outer boundary of a test case, which lists the processes that are alive inside.
 
 use std::{
     ffi::OsStr,
@@ -18,18 +18,18 @@ use crate::{
     scratch_dir,
 };
 
-/// Names the directory of a user's records.
+/// The variable with the directory of the records of a user.
 const RUNTIME_DIR: &str = "ONEJOB_RUNTIME_DIR";
 
-/// Everything of a test case is started inside; nothing of it is left when this is dropped.
+/// All processes of a test case are started inside; they are killed when this is dropped.
 ///
-/// As root it is a cgroup of its own. An ordinary user gets a PID namespace, whose numbers differ
-/// from ours: [`outer_pid`](Cell::outer_pid) translates.
+/// For root it is a new cgroup. For an ordinary user it is a PID namespace, in which pids differ from
+/// those outside: [`outer_pid`](Sandbox::outer_pid) translates them.
 #[derive(Debug)]
 pub struct Sandbox {
     boundary: Boundary,
     setting: Environment,
-    /// Where what is started inside keeps its records.
+    /// The directory of the records of processes inside.
     runtime: PathBuf,
 }
 
@@ -39,17 +39,17 @@ enum Boundary {
     Namespace(Namespace),
 }
 
-/// Somebody who lives in a cell.
+/// A live process in a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveProcess {
-    /// Its number here.
+    /// Its pid outside.
     pub pid: i32,
-    /// Where it belongs; `None` if it ended between two looks.
+    /// Its `/proc/PID/stat`; `None` if it ended between two reads.
     pub stat: Option<proc::Stat>,
 }
 
 impl Sandbox {
-    /// A cell for one case.
+    /// A sandbox for one test case.
     pub fn new(setting: Environment) -> Sandbox {
         let boundary = match rustix::process::geteuid().is_root() && cgroup_is_writable() {
             true => cgroups(setting),
@@ -58,7 +58,7 @@ impl Sandbox {
         Sandbox { boundary, setting, runtime: scratch_dir().join("runtime") }
     }
 
-    /// Starts `program` inside, as the user of the setting and in a process group of its own.
+    /// Starts `program` inside, as the user of the environment and in a new process group.
     pub fn start(&mut self, program: &Path, change: impl FnOnce(&mut Command)) -> Child {
         let runtime = &self.runtime;
         let change = |command: &mut Command| change(command.env(RUNTIME_DIR, runtime));
@@ -77,8 +77,9 @@ impl Sandbox {
         }
     }
 
-    /// The number here of the program that [`start`](Cell::start) started first, as `child`, and of
-    /// its process group; a namespace has it only from a moment after that until the program ends.
+    /// The outer pid of the program that [`start`](Sandbox::start) started first, as `child`, which is
+    /// also its process group. In a namespace it exists from shortly after the start until the program
+    /// ends.
     pub fn program(&self, child: &Child) -> Option<i32> {
         match &self.boundary {
             Boundary::Cgroup { .. } => Some(child.id() as i32),
@@ -86,7 +87,7 @@ impl Sandbox {
         }
     }
 
-    /// Starts `command` as the same user, but outside: where innocent bystanders live.
+    /// Starts `command` as the same user, but outside. Used for bystanders.
     pub fn start_beside(&self, command: &mut Command) -> Child {
         match &self.boundary {
             Boundary::Cgroup { beside, .. } => spawn_in(beside, self.setting, command),
@@ -94,7 +95,8 @@ impl Sandbox {
         }
     }
 
-    /// Who lives here: fully dead zombies do not count, a dead leader with living threads does.
+    /// The live processes inside. Zombies do not count, but a process with a dead leader thread and
+    /// other live threads does.
     pub fn live(&self) -> Vec<LiveProcess> {
         let pids = match &self.boundary {
             Boundary::Cgroup { inside, .. } => cgroup::pids(inside),
@@ -104,12 +106,12 @@ impl Sandbox {
         alive.map(|pid| LiveProcess { pid, stat: proc::stat(pid) }).collect()
     }
 
-    /// The pids of those who live here.
+    /// The outer pids of the live processes inside.
     pub fn live_pids(&self) -> Vec<i32> {
         self.live().iter().map(|living| living.pid).collect()
     }
 
-    /// The number here of a process that knows itself as `inner`; `None` if it is gone.
+    /// The outer pid of the process with the inner pid `inner`; `None` if it is gone.
     pub fn outer_pid(&self, inner: i32) -> Option<i32> {
         match &self.boundary {
             Boundary::Cgroup { .. } => proc::stat(inner).map(|_| inner),
@@ -117,7 +119,7 @@ impl Sandbox {
         }
     }
 
-    /// [`outer_pid`](Cell::outer_pid) for many: who lives here is looked up once.
+    /// [`outer_pid`](Sandbox::outer_pid) for several pids: the processes are listed only once.
     pub(crate) fn outer_pids(&self) -> impl Fn(i32) -> Option<i32> + use<> {
         let table = match &self.boundary {
             Boundary::Cgroup { .. } => None,
@@ -129,7 +131,7 @@ impl Sandbox {
         }
     }
 
-    /// The innocent one that a namespace cell has inside.
+    /// The bystander inside a namespace sandbox.
     pub(crate) fn bystander(&self) -> Option<i32> {
         match &self.boundary {
             Boundary::Cgroup { .. } => None,
@@ -137,7 +139,7 @@ impl Sandbox {
         }
     }
 
-    /// The cgroup of the case, if it has one.
+    /// The cgroup of the test case, if it has one.
     pub fn cgroup(&self) -> Option<&Path> {
         match &self.boundary {
             Boundary::Cgroup { inside, .. } => Some(inside),
@@ -145,18 +147,18 @@ impl Sandbox {
         }
     }
 
-    /// The directory where what is started inside keeps its records; not there before the first.
+    /// The directory of the records of processes inside; it is made with the first record.
     pub fn runtime_dir(&self) -> &Path {
         &self.runtime
     }
 
-    /// The names of the files in there.
+    /// The names of the files in that directory.
     pub fn runtime_files(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.runtime).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// The cgroups that were made below the cell's own and are still there.
+    /// The cgroups that were made below that of the sandbox and still exist.
     pub fn nested_cgroups(&self) -> Vec<PathBuf> {
         let Some(inside) = self.cgroup() else { return Vec::new() };
         let mut nested = cgroup::with_descendants(inside);
@@ -164,8 +166,8 @@ impl Sandbox {
         nested
     }
 
-    /// Waits until nobody lives here and no cgroup is left below the cell's, except such as the
-    /// case `tolerates` by name.
+    /// Waits until no process is alive inside and no cgroup is left below that of the sandbox, except
+    /// those that the test case `tolerates` by name.
     #[track_caller]
     pub fn wait_until_empty(&self, tolerates: impl Fn(&str) -> bool) {
         let tolerated =
@@ -208,7 +210,7 @@ fn kill_and_remove(dir: &Path) {
 fn cgroups(setting: Environment) -> Boundary {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let own = cgroup::own().expect("a cgroup v2 hierarchy, checked by Setting::here");
-    // Not the product's prefix: its sweep of abandoned jobs must not meet these.
+    // Not the prefix of onejob: its cleanup of abandoned jobs must not find these cgroups.
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("testcell-{}-{count}", std::process::id());
     let inside = own.join(&name);
@@ -224,19 +226,19 @@ fn cgroups(setting: Environment) -> Boundary {
     Boundary::Cgroup { inside, beside }
 }
 
-/// The child joins before it executes anything.
+/// Starts `command` in a cgroup: the child joins before it executes the program.
 fn spawn_in(dir: &Path, setting: Environment, command: &mut Command) -> Child {
     if let Some(uid) = setting.uid() {
         command.uid(uid).gid(uid);
     }
-    // Opened here, as root: the kernel asks whether the opener may.
+    // Opened here, as root: the kernel checks the permissions of the process that opened the file.
     let procs = File::options().write(true).open(dir.join("cgroup.procs")).expect("a cgroup");
     // SAFETY: one write to a descriptor that the closure owns; nothing is allocated.
     unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
     command.spawn().unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"))
 }
 
-/// Whether the cells of a root user can be made here.
+/// Whether a sandbox for root can be made on this host.
 pub(crate) fn cgroup_is_writable() -> bool {
     static WRITABLE: OnceLock<bool> = OnceLock::new();
     *WRITABLE.get_or_init(|| cgroup::in_a_fresh_one(|_| ()).is_ok())

@@ -1,4 +1,4 @@
-//! The actors and the judge themselves, without onejob.
+//! Tests of the actors and the sandbox, without onejob.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ fn actor(words: &[&str], report: &Report) -> Command {
     actor
 }
 
-/// Ends when the test does, however it does.
+/// Ends with the test, also if the test fails.
 struct Running(Child);
 
 impl Drop for Running {
@@ -63,7 +63,7 @@ fn a_program_below_the_filter_cannot_clone3() {
     }
 }
 
-/// A program without a file finds it nowhere and finds all others.
+/// A program that runs without a file finds it in no directory, and finds all other files.
 #[test]
 fn memfd_program_without_its_file() {
     let (report, dir) = (Report::new(), testkit::scratch_dir());
@@ -81,7 +81,7 @@ fn memfd_program_without_its_file() {
 #[test]
 fn a_fork_bomb_stays_within_its_limit() {
     let report = Report::new();
-    // A user of its own, whose processes are all the bomb's.
+    // A separate user without processes other than those of the bomb.
     let Some(setting) = Environment::here().into_iter().find(|setting| !setting.is_ordinary())
     else {
         return eprintln!("SKIPPED: the limit is per user, and only root can take another");
@@ -96,7 +96,7 @@ fn a_fork_bomb_stays_within_its_limit() {
     let _ = bomb.wait();
 }
 
-/// A cell sees who left the session and leaves nobody.
+/// A sandbox lists processes that left the session, and kills all of them.
 #[test]
 fn sandbox_ends_what_left_the_session() {
     for setting in Environment::here() {
@@ -115,7 +115,7 @@ fn sandbox_ends_what_left_the_session() {
     }
 }
 
-/// A cell ends a process whose leader thread is gone.
+/// A sandbox kills a process whose leader thread has ended.
 #[test]
 fn sandbox_ends_a_process_without_its_leader() {
     for setting in Environment::here() {

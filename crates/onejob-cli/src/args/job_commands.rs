@@ -166,7 +166,7 @@ pub(crate) struct LogsArgs {
 /// The exit status is 0 if onejob run can use a mechanism, 1 if not.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Print JSON: {schema: 1, run_uses, mechanisms: [{mechanism, available, reason, remedy,
+    /// Print JSON: {schema: 1, run_uses, mechanisms: [{mechanism, available, reason, hint,
     /// guarantees}]}
     #[arg(long)]
     pub(crate) json: bool,

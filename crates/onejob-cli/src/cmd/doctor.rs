@@ -33,7 +33,7 @@ struct MechanismRow {
     mechanism: String,
     available: bool,
     reason: String,
-    remedy: Option<String>,
+    hint: Option<String>,
     guarantees: Option<GuaranteeList>,
 }
 
@@ -87,8 +87,8 @@ impl Report {
             if let Some(guarantees) = &mechanism.guarantees {
                 describe(&mut text, guarantees);
             }
-            if let Some(remedy) = &mechanism.remedy {
-                let _ = writeln!(text, "  to get more    {remedy}");
+            if let Some(hint) = &mechanism.hint {
+                let _ = writeln!(text, "  to get more    {hint}");
             }
             text.push('\n');
         }
@@ -112,7 +112,7 @@ impl MechanismRow {
             mechanism: mechanism.mechanism.to_string(),
             available: mechanism.guarantees.is_some(),
             reason: mechanism.reason.clone(),
-            remedy: mechanism.remedy.clone(),
+            hint: mechanism.hint.clone(),
             guarantees: mechanism.guarantees.as_ref().map(GuaranteeList::new),
         }
     }

@@ -1,6 +1,6 @@
 //! `onejob exec`: another member of a running job.
 
-use onejob::{Child, Job, Mechanism};
+use onejob::{Child, Job};
 
 use crate::{
     args,
@@ -15,7 +15,7 @@ pub(super) fn exec(args: &args::ExecArgs) -> Result<Exit, Failure> {
     os::reset_sigchld();
     let job = Job::open(&args.job)?;
     // The guard starts CMD in its own session: this terminal signals onejob only.
-    let in_other_session = job.guarantees().mechanism == Mechanism::Subreaper;
+    let in_other_session = job.guarantees().spawned_by_guard;
     if in_other_session && terminal.is_some() {
         warn("CMD runs in the session of the job's owner: Ctrl-C is forwarded, job control is not");
     }

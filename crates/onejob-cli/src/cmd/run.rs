@@ -61,7 +61,7 @@ fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Fai
     report.started(supervisor.job(), log.as_ref());
 
     let ended = supervisor.supervise();
-    let reason = supervisor.job().reason();
+    let reason = supervisor.job().limit_reached();
     stats::print_limit_reason(reason);
     let ended = ended.map(|outcome| end_of(outcome, reason));
     note.status = ended.as_ref().ok().map(|(exit, _)| exit.code());
@@ -90,18 +90,17 @@ fn create_job(args: &args::RunArgs, note: &Note) -> Result<Job, Failure> {
         builder = builder.require(*requirement);
     }
     if args.stats.is_some() {
-        builder = builder.account();
+        builder = builder.accounting();
     }
     Ok(builder.limits(args.limits.limits()).build()?)
 }
 
 /// The exit status, and the reason for the statistics.
-fn end_of(outcome: Outcome, reason: StopReason) -> (Exit, StopReason) {
-    let is_timeout =
-        outcome.timed_out && matches!(reason, StopReason::Requested | StopReason::Processes);
-    let reason = if is_timeout { StopReason::Timeout } else { reason };
+fn end_of(outcome: Outcome, reason: Option<StopReason>) -> (Exit, Option<StopReason>) {
+    let is_timeout = outcome.timed_out && matches!(reason, None | Some(StopReason::Processes));
+    let reason = if is_timeout { Some(StopReason::Timeout) } else { reason };
     let exit = match outcome.status {
-        _ if outcome.timed_out || reason == StopReason::CpuTime => Exit::TimedOut,
+        _ if outcome.timed_out || reason == Some(StopReason::CpuTime) => Exit::TimedOut,
         _ if outcome.lifeline_lost => Exit::LifelineLost,
         Some(status) => Exit::ChildStatus(status),
         None => Exit::InternalError,

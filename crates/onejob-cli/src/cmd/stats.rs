@@ -38,7 +38,7 @@ struct FinalStats {
     schema: u32,
     /// Why the job ended, or which limit it reached: `asked`, `timeout`, `cpu-time`, `memory`,
     /// `processes`.
-    reason: &'static str,
+    reason: Option<&'static str>,
     real_seconds: f64,
     #[serde(flatten)]
     usage: Usage,
@@ -68,7 +68,12 @@ pub(super) fn stats(args: &StatsArgs) -> Result<Exit, Failure> {
 }
 
 /// Prints one line to standard error, as time(1) does.
-pub(super) fn print_at_end(job: &Job, format: StatsFormat, started: Instant, reason: StopReason) {
+pub(super) fn print_at_end(
+    job: &Job,
+    format: StatsFormat,
+    started: Instant,
+    reason: Option<StopReason>,
+) {
     let real = started.elapsed();
     let stats = match job.stats() {
         Ok(stats) => without_ended_members(stats, job),
@@ -148,22 +153,25 @@ impl Usage {
     }
 }
 
-fn reason_name(reason: StopReason) -> &'static str {
-    match reason {
+/// `None` for a normal end.
+fn reason_name(reason: Option<StopReason>) -> Option<&'static str> {
+    Some(match reason? {
         StopReason::CpuTime => "cpu-time",
         StopReason::Memory => "memory",
         StopReason::Timeout => "timeout",
         StopReason::Processes => "processes",
-        _ => "asked",
-    }
+        _ => "requested",
+    })
 }
 
 /// Prints which limit the job has reached: an exit status or a signal does not tell that.
-pub(super) fn print_limit_reason(reason: StopReason) {
+pub(super) fn print_limit_reason(reason: Option<StopReason>) {
     match reason {
-        StopReason::CpuTime => error("the --cpu-time limit was reached: the job was killed"),
-        StopReason::Memory => error("the --memory limit was reached: the kernel killed members"),
-        StopReason::Processes => error("the --processes limit was reached: fork() failed"),
+        Some(StopReason::CpuTime) => error("the --cpu-time limit was reached: the job was killed"),
+        Some(StopReason::Memory) => {
+            error("the --memory limit was reached: the kernel killed members")
+        }
+        Some(StopReason::Processes) => error("the --processes limit was reached: fork() failed"),
         _ => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onejob::{Job, JobEntry, Mechanism, Process, ProcessId, Tree, TreeNode, tree_below};
+use onejob::{Job, JobEntry, Process, ProcessId, Tree, TreeNode, tree_below};
 use serde::Serialize;
 
 use crate::{
@@ -90,7 +90,7 @@ struct ExpectedParents {
     /// The processes that orphans can be re-parented to: the ancestors of the owner. Under Subreaper it
     /// is the guard, which is also the parent of members that it has started.
     reapers: Vec<u32>,
-    is_guarded: bool,
+    reaps_orphans: bool,
     /// CMD.
     main: Option<u32>,
 }
@@ -101,7 +101,7 @@ impl ExpectedParents {
         ExpectedParents {
             owner,
             reapers: owner.map(os::ancestors).unwrap_or_default(),
-            is_guarded: job.guarantees().mechanism == Mechanism::Subreaper,
+            reaps_orphans: job.guarantees().reaps_orphans,
             main: Note::read(job).and_then(|note| note.pid),
         }
     }
@@ -111,7 +111,7 @@ impl ExpectedParents {
         if pid == self.owner || pid == self.main {
             return false;
         }
-        match self.is_guarded {
+        match self.reaps_orphans {
             // The guard makes the processes that it starts for `onejob exec` leaders of a process
             // group. In the job of another program they cannot be told from orphans.
             true => self.main.is_some() && info.is_some_and(|info| !info.leads_group_only),

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::ExitStatus, time::Duration};
 
-use onejob::{Child, Job, Mechanism, Signal};
+use onejob::{Child, Job, Mechanism, OwnerDeath, Signal};
 
 use crate::{
     failure::Failure,
@@ -121,7 +121,7 @@ pub(crate) fn stop_rewrites(session: bool) -> Vec<(Signal, Option<Signal>)> {
 pub(crate) fn init_job(mechanism: Option<Mechanism>) -> Result<Job, Failure> {
     let builder = Job::builder();
     let job = match mechanism {
-        None if os::is_pid_1() => builder.mechanism(Mechanism::Subreaper).enclose()?,
+        None if os::is_pid_1() => builder.require(OwnerDeath::Kernel).enclose()?,
         None => builder.build()?,
         Some(mechanism) => builder.mechanism(mechanism).build()?,
     };

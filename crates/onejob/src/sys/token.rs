@@ -1,5 +1,5 @@
-//! Tells the process that made a job from its forked copies, where there can be none: on Windows
-//! nothing copies a process, and elsewhere no job can be made yet.
+//! Distinguishes the process that made a job from its forked copies, on systems without such copies:
+//! Windows has no `fork`, and on other systems no job can be made yet.
 
 use crate::Result;
 

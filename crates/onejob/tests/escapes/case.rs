@@ -91,14 +91,14 @@ impl Case {
 
     /// The one living player of a role.
     #[track_caller]
-    pub(crate) fn player(&self, role: &str) -> Helper {
+    pub(crate) fn helper(&self, role: &str) -> Helper {
         self.report.helper(&self.cell, role)
     }
 
     /// The player of the role `escapee`, proven to have left the session of its job's holder.
     #[track_caller]
     pub(crate) fn escapee(&self) -> Helper {
-        let escapee = self.player("escapee");
+        let escapee = self.helper("escapee");
         proof::left_the_session(&escapee);
         escapee
     }

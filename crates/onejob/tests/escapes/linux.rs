@@ -70,7 +70,7 @@ fn renamed_with_empty_environment() {
 #[test]
 fn a_clone_parent_child_dies_with_the_job() {
     every_case(&Scenario::actor("clone-parent"), |case| {
-        let main = case.player("main");
+        let main = case.helper("main");
         let escapee = case.escapee();
         assert_eq!(escapee.starter, Some(main.pid));
         assert_eq!(escapee.stat().ppid, main.stat().ppid, "a sibling of its starter");
@@ -82,7 +82,7 @@ fn a_clone_parent_child_dies_with_the_job() {
 #[test]
 fn vfork_child_and_blocked_parent() {
     every_case(&Scenario::actor("vfork"), |case| {
-        let parent = case.player("vforker");
+        let parent = case.helper("vforker");
         parent.awaits_state('D');
         assert_eq!(case.escapee().stat().ppid, parent.pid);
         case.ends_without_survivors();
@@ -104,7 +104,7 @@ fn leader_thread_has_exited() {
 #[test]
 fn subreaper_member_with_an_orphan() {
     every_case(&Scenario::actor("subreaper"), |case| {
-        let subreaper = case.player("subreaper");
+        let subreaper = case.helper("subreaper");
         proof::left_the_session(&subreaper);
         assert_eq!(case.escapee().stat().ppid, subreaper.pid, "collected by a member");
         case.ends_without_survivors();
@@ -135,7 +135,7 @@ fn frozen_sub_cgroup_made_by_a_member() {
 #[test]
 fn traced_by_a_member() {
     every_case(&Scenario::actor("traced"), |case| {
-        let tracer = case.player("tracer");
+        let tracer = case.helper("tracer");
         let escapee = case.escapee();
         escapee.awaits_state('t');
         assert_eq!(proc::status(escapee.pid, "TracerPid"), Some(tracer.pid.to_string()));
@@ -218,7 +218,7 @@ fn setuid_member_of_an_ordinary_user() {
     every_case_where(Environment::is_ordinary, &scenario, |case| {
         let escapee = case.escapee();
         assert_eq!(proc::status(escapee.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
-        case.player("mate");
+        case.helper("mate");
         if case.setting.crosses_setuid() {
             case.ends_without_survivors();
         } else {

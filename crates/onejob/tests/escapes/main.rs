@@ -26,9 +26,9 @@ use testkit::{Bins, Environment, eventually, proc};
 #[test]
 fn four_generations_die_with_the_job() {
     every_case(&Scenario::actor("generations"), |case| {
-        let mut parent = case.player("main");
+        let mut parent = case.helper("main");
         for generation in 2..=4 {
-            let child = case.player(&format!("generation{generation}"));
+            let child = case.helper(&format!("generation{generation}"));
             assert_eq!(child.parent(), parent.pid, "generation {generation}");
             proof::leads_a_group(&child);
             parent = child;
@@ -58,12 +58,12 @@ fn daemon_started_by_a_grandchild() {
 #[test]
 fn chain_respawns_on_death() {
     every_case(&Scenario::actor("respawn"), |case| {
-        let link = case.player("link1");
+        let link = case.helper("link1");
         proof::left_the_session(&link);
         proc::terminate(link.pid);
-        case.player("link2");
-        proc::kill(case.player("kept1").pid);
-        case.player("kept2");
+        case.helper("link2");
+        proc::kill(case.helper("kept1").pid);
+        case.helper("kept2");
         case.ends_without_survivors();
     });
 }
@@ -112,7 +112,7 @@ fn nested(mechanism: &'static str) -> Scenario {
 fn grandchild_holds_stdout() {
     every_case(&Scenario::actor("hold-stdout").piped(), |case| {
         let escapee = case.escapee();
-        proof::holds_the_pipe_of(&escapee, &case.player("main"));
+        proof::holds_the_pipe_of(&escapee, &case.helper("main"));
         case.ends_with_its_pipe_closed();
     });
 }

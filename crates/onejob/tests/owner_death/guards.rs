@@ -247,7 +247,7 @@ fn a_short_job(scene: &mut Scene) {
 
 /// `cgroup.kill` does not reach it, and no guard of a short job stays for a second look.
 #[test]
-fn a_short_job_ends_abandoned_leaderless_processes() {
+fn a_short_job_ends_abandoned_leaderless_ones() {
     let settings = settings("cgroup").into_iter().filter(|setting| !setting.needs_guard());
     for setting in settings {
         let mut scene = Scene::new(setting);

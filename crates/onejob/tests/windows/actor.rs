@@ -74,7 +74,7 @@ impl Report {
 
     /// Waits for that many players of a role, and holds those that live.
     #[track_caller]
-    pub(crate) fn players(&self, role: &str, least: usize) -> Vec<Held> {
+    pub(crate) fn helpers(&self, role: &str, least: usize) -> Vec<Held> {
         let what = format!("{least} players in the role {role}");
         let pids = eventually(&what, || Some(self.pids(role)).filter(|pids| pids.len() >= least));
         pids.into_iter().filter_map(Held::open).collect()
@@ -87,7 +87,7 @@ impl Drop for Report {
     }
 }
 
-/// A player as it knows itself: its number may be another's later.
+/// A helper as it knows itself: its number may be another's later.
 #[derive(Clone, Copy)]
 pub(crate) struct Id {
     pid: u32,
@@ -143,8 +143,8 @@ fn me() -> PathBuf {
     env::current_exe().expect("our own program")
 }
 
-/// The words that start a player.
-pub(crate) fn player(role: &str, report: &Path) -> onejob::Command {
+/// The words that start a helper.
+pub(crate) fn helper(role: &str, report: &Path) -> onejob::Command {
     let mut command = onejob::Command::new(me());
     command.args(["play", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
     command.env("REPORT", report).stdin(onejob::Stdio::null()).stdout(onejob::Stdio::null());
@@ -182,7 +182,7 @@ fn rest() -> ! {
     std::process::exit(0)
 }
 
-/// What this process does if it is a player.
+/// What this process does if it is a helper.
 pub(crate) fn play() {
     let Some(role) = env::var_os("ROLE") else { return };
     let role = role.to_str().expect("a role").to_owned();
@@ -226,7 +226,7 @@ pub(crate) fn play() {
             let job = Job::new().expect("a job");
             say("owner", "");
             for role in ["generation-1", "orphan-parent"] {
-                job.spawn(player(role, &report)).expect("a member");
+                job.spawn(helper(role, &report)).expect("a member");
             }
             thread::sleep(Duration::from_millis(400));
             job.kill().expect("killed");
@@ -234,7 +234,7 @@ pub(crate) fn play() {
         ["holder", name] => {
             let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
             let job = Job::builder().name(name).build().expect("a job");
-            job.spawn(player("sleeper", &report)).expect("a member");
+            job.spawn(helper("sleeper", &report)).expect("a member");
             say("holder", "");
             rest()
         }
@@ -266,10 +266,10 @@ pub(crate) fn play() {
                 // Wine frees a name late.
                 let job = Job::builder().name(format!("handles{}.{number}", std::process::id()));
                 let job = job.build().expect("a job");
-                job.spawn(player("exit-0", &report)).expect("started").wait().expect("a status");
+                job.spawn(helper("exit-0", &report)).expect("started").wait().expect("a status");
                 job.spawn(onejob::Command::new("no-such-program")).expect_err("missing");
                 job.spawn(onejob::Command::new("cmd").current_dir("nowhere")).expect_err("absent");
-                let mut piped = player("sleeper", &report);
+                let mut piped = helper("sleeper", &report);
                 drop(job.spawn(piped.stdout(onejob::Stdio::piped())).expect("started"));
                 job.freeze().expect("frozen");
                 job.thaw().expect("thawed");
@@ -331,7 +331,7 @@ fn enclose() {
     }
     let inner = Job::new().expect("a job inside");
     let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
-    let mut child = inner.spawn(player("sleeper", &report)).expect("a member of both");
+    let mut child = inner.spawn(helper("sleeper", &report)).expect("a member of both");
     assert!(job.processes().expect("a list").iter().any(|p| p.pid() == child.pid()));
     job.kill().expect("killed");
     assert!(inner.is_empty().expect("observable"));

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actor::{Held, Report, eventually, outsider, player};
+use actor::{Held, Report, eventually, helper, outsider};
 use windows_sys::Win32::{
     Security::{
         ACL, ACL_REVISION, InitializeAcl, InitializeSecurityDescriptor, PSECURITY_DESCRIPTOR,
@@ -23,7 +23,7 @@ use windows_sys::Win32::{
 
 use onejob::{Containment, Job, Kill, OwnerDeath, ProcessId, Signal};
 
-/// Not a test of its own: what this program does as a player of the others.
+/// Not a test of its own: what this program does as a helper of the others.
 #[test]
 fn play() {
     actor::play();
@@ -53,13 +53,13 @@ impl Drop for Bystander {
 fn a_list_grows_until_everybody_is_on_it() {
     // There is room for eight at first.
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    job.spawn(player("crowd-60", &report.0)).expect("a member");
-    let players = report.players("sleeper", 60);
+    job.spawn(helper("crowd-60", &report.0)).expect("a member");
+    let players = report.helpers("sleeper", 60);
     assert_eq!(job.processes().expect("a list").len(), 61);
     let listed: HashSet<_> = job.pids().expect("a list").into_iter().collect();
-    assert!(listed.len() == 61 && players.iter().all(|player| listed.contains(&player.0)));
+    assert!(listed.len() == 61 && players.iter().all(|helper| listed.contains(&helper.0)));
     job.kill().expect("killed");
-    assert!(players.iter().all(|player| !player.lives()), "SURVIVED");
+    assert!(players.iter().all(|helper| !helper.lives()), "SURVIVED");
     assert!(job.pids().expect("a list").is_empty());
 }
 
@@ -83,15 +83,15 @@ fn random_terminations_of_the_owner() {
         let report = testkit::Report::new();
         let mut owner = testkit::Owner::start(&mut cell, testkit::Environment::JobObject);
         let mut bystanders = testkit::Bystanders::beside(&cell, owner.group());
-        LIFE.iter().for_each(|word| owner.tell(&request(word, &report)));
+        LIFE.iter().for_each(|word| owner.send(&request(word, &report)));
         for word in &LIFE[..death % LIFE.len()] {
-            owner.answer(word).unwrap_or_else(|error| panic!("{word}: {error}"));
+            owner.receive(word).unwrap_or_else(|error| panic!("{word}: {error}"));
         }
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         thread::sleep(Duration::from_millis(u64::from(random >> 16) % 60));
-        with_members += usize::from(cell.living().len() > 1);
-        owner.murder();
-        cell.awaits_desertion(|_| false);
+        with_members += usize::from(cell.live().len() > 1);
+        owner.kill();
+        cell.wait_until_empty(|_| false);
         bystanders.assert_alive();
     }
     assert!(with_members >= 20, "only {with_members} died with members");
@@ -104,7 +104,7 @@ fn an_enclosed_program_kills_all_but_itself() {
     let mut alone = outsider("encloser", &report.0).spawn().expect("a program");
     assert!(alone.wait().expect("a status").success(), "{:?}", report.lines());
     // The same inside a job of somebody else's.
-    let mut nested = outer.spawn(player("encloser", &report.0)).expect("a member");
+    let mut nested = outer.spawn(helper("encloser", &report.0)).expect("a member");
     assert!(nested.wait().expect("a status").success(), "{:?}", report.lines());
     assert_eq!(report.pids("enclosed").len(), 2, "alive after the drop");
     let left = ["generation", "sleeper", "hopper"].into_iter().flat_map(|role| report.pids(role));
@@ -115,8 +115,8 @@ fn an_enclosed_program_kills_all_but_itself() {
 fn an_outer_job_takes_the_inner_one_down() {
     let (_bystander, report) = (Bystander::new(), Report::new());
     let outer = Job::new().expect("an outer job");
-    outer.spawn(player("owner", &report.0)).expect("an owner inside");
-    let players = report.players("generation", 4);
+    outer.spawn(helper("owner", &report.0)).expect("an owner inside");
+    let players = report.helpers("generation", 4);
     outer.kill().expect("killed");
     eventually("the inner job's end", || players.iter().all(|it| !it.lives()).then_some(()));
 }
@@ -127,8 +127,8 @@ fn named_job_opened_by_another_process() {
     let report = Report::new();
     let name = format!("test{}", std::process::id());
     let mut owner = outsider(&format!("holder-{name}"), &report.0).spawn().expect("an owner");
-    report.players("holder", 1);
-    let member = report.players("sleeper", 1).remove(0);
+    report.helpers("holder", 1);
+    let member = report.helpers("sleeper", 1).remove(0);
     let view = Job::open(&name).expect("opened");
     assert_eq!(view.name(), Some(&*name));
     assert_eq!(view.processes().expect("a list")[0].pid(), member.0);
@@ -214,10 +214,10 @@ fn a_window_of_a_member_is_asked_to_close() {
     // Under Wine the desktop's process is a child of the first who asks for a window: not of a member.
     drop(testkit::Sandbox::new(testkit::Environment::JobObject));
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    let mut window = job.spawn(player("window", &report.0)).expect("a member");
-    report.players("window", 1);
+    let mut window = job.spawn(helper("window", &report.0)).expect("a member");
+    report.helpers("window", 1);
     let report = job.stop(Duration::from_secs(180)).expect("stopped");
-    assert!(report.asked == 1 && !report.killed, "{report:?}");
+    assert!(report.signaled == 1 && !report.killed, "{report:?}");
     assert_eq!(window.wait().expect("a status").code(), Some(42), "it ended by itself");
 }
 
@@ -225,8 +225,8 @@ fn a_window_of_a_member_is_asked_to_close() {
 fn a_view_kills_the_job_and_its_drop_does_not() {
     let (report, name) = (Report::new(), format!("view{}", std::process::id()));
     let job = Job::builder().name(&name).build().expect("a job");
-    job.spawn(player("sleeper", &report.0)).expect("a member");
-    let member = report.players("sleeper", 1).remove(0);
+    job.spawn(helper("sleeper", &report.0)).expect("a member");
+    let member = report.helpers("sleeper", 1).remove(0);
     drop(Job::open(&name).expect("opened"));
     assert!(member.lives());
     Job::open(&name).expect("opened").kill().expect("killed");
@@ -236,8 +236,8 @@ fn a_view_kills_the_job_and_its_drop_does_not() {
 #[test]
 fn a_released_job_lives_on() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    job.spawn(player("sleeper", &report.0)).expect("a member");
-    let member = report.players("sleeper", 1).remove(0);
+    job.spawn(helper("sleeper", &report.0)).expect("a member");
+    let member = report.helpers("sleeper", 1).remove(0);
     job.release().expect("released");
     thread::sleep(Duration::from_millis(200));
     assert!(member.lives());
@@ -251,9 +251,9 @@ fn adopted_process_and_its_children_are_members() {
     let mut child = outsider("crowd-3", &report.0).spawn().expect("a process");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("adopted");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("already a member");
-    let players = report.players("crowd", 1);
+    let players = report.helpers("crowd", 1);
     job.kill().expect("killed");
-    assert!(players.iter().all(|player| !player.lives()));
+    assert!(players.iter().all(|helper| !helper.lives()));
     child.wait().expect("a status");
     let stale = ProcessId::of(std::process::id()).expect("an identity");
     assert!(job.adopt(&stale).expect_err("ourselves").is_invalid_input());
@@ -264,7 +264,7 @@ fn adopted_process_and_its_children_are_members() {
 #[test]
 fn frozen_job_can_be_thawed_and_killed() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    job.spawn(player("busy", &report.0)).expect("a member");
+    job.spawn(helper("busy", &report.0)).expect("a member");
     let count = report
         .0
         .with_file_name(format!("{}.count", report.0.file_name().expect("a file").display()));
@@ -276,7 +276,7 @@ fn frozen_job_can_be_thawed_and_killed() {
     let before = fs::read(&count).expect("a count");
     thread::sleep(Duration::from_millis(300));
     assert_eq!(fs::read(&count).expect("a count"), before, "it ran");
-    assert!(job.spawn(player("sleeper", &report.0)).is_err(), "nobody new");
+    assert!(job.spawn(helper("sleeper", &report.0)).is_err(), "nobody new");
     job.thaw().expect("thawed");
     eventually("it runs again", || (fs::read(&count).expect("a count") != before).then_some(()));
     job.freeze().expect("frozen");
@@ -290,8 +290,8 @@ fn frozen_job_can_be_thawed_and_killed() {
 fn wait_ends_with_the_last_member_or_timeout() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     job.wait().expect("nobody to wait for");
-    job.spawn(player("orphan-parent", &report.0)).expect("a member");
-    let orphan = report.players("sleeper", 1).remove(0);
+    job.spawn(helper("orphan-parent", &report.0)).expect("a member");
+    let orphan = report.helpers("sleeper", 1).remove(0);
     let start = Instant::now();
     assert!(!job.wait_timeout(Duration::from_millis(100)).expect("observable"));
     assert!(start.elapsed() >= Duration::from_millis(100));
@@ -308,10 +308,10 @@ fn wait_ends_with_the_last_member_or_timeout() {
 fn stop_tree_without_a_job() {
     let (_bystander, report) = (Bystander::new(), Report::new());
     let mut root = outsider("generation-1", &report.0).spawn().expect("a tree");
-    let players = report.players("generation", 4);
+    let players = report.helpers("generation", 4);
     let id = ProcessId::of(root.id()).expect("an identity");
     onejob::stop_tree(&id, Signal::TERM, Duration::from_millis(100)).expect("stopped");
-    assert!(players.iter().all(|player| !player.lives()), "SURVIVED");
+    assert!(players.iter().all(|helper| !helper.lives()), "SURVIVED");
     root.wait().expect("a status");
     let gone = onejob::stop_tree(&id, Signal::TERM, Duration::ZERO).expect_err("gone");
     assert!(gone.is_stale() || gone.is_not_found(), "{gone}");

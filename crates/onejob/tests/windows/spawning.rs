@@ -10,7 +10,7 @@ use std::{
 use onejob::{Command, Job, Stdio};
 use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, SetHandleInformation};
 
-use crate::actor::{Report, outsider, player};
+use crate::actor::{Report, helper, outsider};
 
 const AWKWARD: [&str; 14] = [
     "",
@@ -42,7 +42,7 @@ fn output(job: &Job, command: &mut Command) -> String {
 fn arguments_environment_directory_match_std() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let folder = std::env::temp_dir();
-    let mut ours = player("echo", &report.0);
+    let mut ours = helper("echo", &report.0);
     ours.arg("--").args(AWKWARD).env("Ünï", "wert ✓").env("onejob_case", "1").env_remove("Temp");
     let mut stds = outsider("echo", &report.0);
     stds.arg("--").args(AWKWARD).env("Ünï", "wert ✓").env("onejob_case", "1").env_remove("Temp");
@@ -88,7 +88,7 @@ fn no_handle_is_lost() {
 fn every_exit_code_arrives_whole() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     for code in [0, 1, 259, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff_u32] {
-        let mut child = job.spawn(player(&format!("exit-{code}"), &report.0)).expect("started");
+        let mut child = job.spawn(helper(&format!("exit-{code}"), &report.0)).expect("started");
         assert_eq!(child.wait().expect("a status").code(), Some(code as i32));
     }
 }
@@ -125,7 +125,7 @@ fn spawn_errors_match_std() {
 fn child_is_inside_from_its_first_instruction() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let seen = |report: &Report| report.lines().last().cloned().unwrap_or_default();
-    job.spawn(player("inside", &report.0)).expect("started").wait().expect("a status");
+    job.spawn(helper("inside", &report.0)).expect("started").wait().expect("a status");
     let first = seen(&report);
     // Handles that anybody may inherit, which std's children would get.
     let inheritable: Vec<_> = (0..20).map(|_| std::io::pipe().expect("a pipe")).collect();
@@ -137,7 +137,7 @@ fn child_is_inside_from_its_first_instruction() {
         }
     }
     let others: Vec<_> = (0..10).map(|_| Job::new().expect("a job")).collect();
-    job.spawn(player("inside", &report.0)).expect("started").wait().expect("a status");
+    job.spawn(helper("inside", &report.0)).expect("started").wait().expect("a status");
     let second = seen(&report);
     let words = |line: &str| line.split(' ').skip(2).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(&first)[0], "1", "inside a job: {first}");

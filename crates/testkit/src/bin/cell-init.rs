@@ -1,7 +1,7 @@
 //! `cell-init ACTOR PROGRAM ARGS…`: makes a user, PID and mount namespace, starts a bystander (ACTOR)
-//! and PROGRAM in it, and ends as PROGRAM ends. The namespace stays, for whoever is to judge what
-//! lives there, until its first process is killed. `cell-init --enter PID PROGRAM ARGS…` starts another
-//! program in the namespaces of PID. `cell-init --probe` tries and leaves nothing.
+//! and PROGRAM in it, and ends as PROGRAM ends. The namespace exists until its first process is killed,
+//! so that a test can list its processes. `cell-init --enter PID PROGRAM ARGS…` starts another program
+//! in the namespaces of PID. `cell-init --probe` tries to make a namespace and leaves nothing behind.
 
 use std::{
     ffi::OsStr,
@@ -58,9 +58,9 @@ fn main() {
     std::process::exit(code.unwrap_or(125));
 }
 
-/// Runs a program in the namespaces of another cell's first process, and ends as it does.
+/// Runs a program in the namespaces of the first process of another sandbox, and ends as it does.
 fn enter(init: &OsStr, program: &mut Command) -> ! {
-    // All opened first: inside, the numbers are others.
+    // All opened first: inside, the pids differ.
     let files = ["user", "mnt", "pid"].map(|name| {
         let path = Path::new("/proc").join(init).join("ns").join(name);
         fs::File::open(path).expect("a namespace of the cell")
@@ -93,7 +93,7 @@ fn probe() -> bool {
     }
 }
 
-/// As ourselves inside, too.
+/// Keeps the user and group ids inside.
 fn unshare() -> io::Result<()> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     // SAFETY: takes no pointer; this process has one thread.
@@ -105,9 +105,10 @@ fn unshare() -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
-/// The namespace's first process: collects orphans until it is killed.
+/// The first process of the namespace: reaps orphans until it is killed.
 fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -> io::Result<()> {
-    // The kernel spares a first process even a timer's SIGKILL, unless it asks for another signal.
+    // The kernel does not deliver a timer's SIGKILL to the first process of a namespace, so it uses
+    // another signal.
     // SAFETY: alarm takes no pointer; the handler only ends the process.
     unsafe {
         libc::signal(libc::SIGALRM, end as *const () as libc::sighandler_t);
@@ -128,7 +129,7 @@ fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -
         // SAFETY: status is a local.
         let ended = unsafe { libc::waitpid(-1, &mut status, 0) };
         if ended < 0 {
-            // Nobody is left, but orphans may still come.
+            // No child is left, but orphans may still be re-parented to this process.
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         if ended == program {
@@ -142,7 +143,7 @@ extern "C" fn end(_: i32) {
     unsafe { libc::_exit(124) };
 }
 
-/// The numbers in the old one are another namespace's.
+/// Mounts a new `/proc`: the pids in the old one belong to another namespace.
 fn mount_proc() -> io::Result<()> {
     let none = ptr::null();
     let private = libc::MS_REC | libc::MS_PRIVATE;
@@ -155,9 +156,9 @@ fn mount_proc() -> io::Result<()> {
     if mounted { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whoever reads the program's output must see its end, and not ours.
+/// A reader of the program's output must see the end of the program, not that of this process.
 fn close_stdio() {
-    // SAFETY: 0 and 1 are not used by anything of ours from now on.
+    // SAFETY: this process does not use 0 and 1 from now on.
     unsafe {
         libc::close(0);
         libc::close(1);

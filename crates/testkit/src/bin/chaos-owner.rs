@@ -1,8 +1,8 @@
 //! An owner of several jobs that does several things at once, one line of requests after the other.
 //!
-//! A line is `SLOT VERB ARGS…`, or several of these with ` & ` between them, each of which a thread of
-//! its own then does. The answer is one line: `+ TEXT` or `- ERROR` for each, with ` & ` between them.
-//! The first line that it says is its pid. It ends with its standard input, and drops its jobs then.
+//! A line is `SLOT VERB ARGS…`, or several of these separated by ` & `, which then run in one thread
+//! each. The answer is one line: `+ TEXT` or `- ERROR` for each, separated by ` & `. The first output
+//! line is its pid. At the end of its standard input it drops its jobs and exits.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One line, and none of the separators.
+/// Makes the text one line without separators.
 fn written(answer: Answer) -> String {
     let (sign, text) = match answer {
         Ok(text) => ('+', text),
@@ -57,7 +57,7 @@ fn written(answer: Answer) -> String {
 }
 
 impl Owner {
-    /// Where no thread can be started the requests come one after the other.
+    /// If no thread can be started, the requests run one after the other.
     fn at_once(&self, requests: &[&str]) -> Vec<String> {
         if let [request] = requests {
             return vec![written(self.answer(request))];
@@ -113,7 +113,7 @@ impl Owner {
                 }
                 Ok(String::new())
             }
-            // As a program ends that forgets its jobs: no destructor runs.
+            // Like the end of a program that does not drop its jobs: no destructor runs.
             "quit" => process::exit(0),
             "exec" => {
                 let error = std::os::unix::process::CommandExt::exec(&mut std_command(args)?);
@@ -130,7 +130,7 @@ impl Owner {
 }
 
 impl Slot {
-    /// Waits for all that were started in this slot.
+    /// Waits for all processes that were started in this slot.
     fn reap(&self) -> Answer {
         let mut answers = Vec::new();
         for mut child in locked(&self.children).drain(..) {

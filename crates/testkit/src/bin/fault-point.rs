@@ -2,11 +2,11 @@
 //!
 //! `fault-point LOG ROLE NUMBER ACT PROGRAM ARGS…` starts PROGRAM, follows it to its first pair of
 //! guards by ptrace(2), and acts when the guard ROLE (`outer` or `inner`) enters its system call
-//! NUMBER, counted from its birth: `kill`, or `stop`, which takes effect when the call returns. Then it
-//! lets go of all it has traced, and ends as PROGRAM does. LOG gets a line `CALL` for each system call
+//! NUMBER, counted from its start: `kill`, or `stop`, which takes effect when the call returns. Then it
+//! detaches from all traced processes, and ends as PROGRAM does. LOG gets a line `CALL` for each system call
 //! that the guard entered, by number, and `acted` after the one at which it was killed or stopped; or
-//! `acted alone` if that was an outer guard, and the owner or the inner guard had ended: then the inner one
-//! may have done its last act already.
+//! `acted alone` if that was an outer guard after the end of the owner or of the inner guard: then the inner
+//! one may have done its last act already.
 //!
 //! A guard is known by its descent: the owner starts an intermediate process, that the outer guard, and
 //! that the inner one. A child that executes a program without having started another is a member.
@@ -49,14 +49,14 @@ mod linux {
         target: Role,
         number: usize,
         act: Act,
-        /// Those that are traced.
+        /// The traced processes.
         roles: HashMap<pid_t, Role>,
-        /// New processes whose parent has not been heard of yet.
+        /// New processes whose parent is not known yet.
         unknown: Vec<pid_t>,
         count: usize,
         has_acted: bool,
         owner: pid_t,
-        /// The inner guard, once it was born.
+        /// The inner guard, once it has been started.
         inner: Option<pid_t>,
     }
 
@@ -98,7 +98,7 @@ mod linux {
         process::exit(code)
     }
 
-    /// Starts the program, which waits to be traced.
+    /// Starts the program, which waits until it is traced.
     fn start(program: &[CString]) -> pid_t {
         let mut words: Vec<_> = program.iter().map(|word| word.as_ptr()).collect();
         words.push(std::ptr::null());
@@ -129,7 +129,7 @@ mod linux {
     }
 
     impl Tracer {
-        /// Until all that are traced have ended: guards outlive their owner.
+        /// Runs until all traced processes have ended: guards outlive their owner.
         fn follow(&mut self, owner: pid_t) -> c_int {
             let mut ended = None;
             loop {
@@ -154,7 +154,7 @@ mod linux {
 
         fn stopped(&mut self, pid: pid_t, signal: c_int, event: c_int) {
             let Some(role) = self.roles.get(&pid).copied() else {
-                // It has stopped before its parent has told of it.
+                // It has stopped before the event of its parent has arrived.
                 self.unknown.push(pid);
                 return;
             };
@@ -179,7 +179,7 @@ mod linux {
             }
         }
 
-        /// How it goes on: only the target has to stop at its system calls.
+        /// The request that continues a process: only the target must stop at its system calls.
         fn way(&self, role: Role) -> libc::c_uint {
             if role == self.target { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT }
         }
@@ -219,7 +219,7 @@ mod linux {
             request(libc::PTRACE_DETACH, pid, 0);
         }
 
-        /// Whether a stop at a system call is its beginning; that is counted.
+        /// Whether a stop is at the entry of a system call; entries are counted.
         fn enters(&mut self, pid: pid_t) -> bool {
             const PTRACE_GET_SYSCALL_INFO: libc::c_uint = 0x420e;
             let mut info = [0_u64; 11];
@@ -235,8 +235,8 @@ mod linux {
             true
         }
 
-        /// Does what there is to do, if it is time; whether the process is no longer ours. The others are
-        /// let go of where they stop next.
+        /// Acts if the call is reached; returns whether the process is no longer traced. The other
+        /// processes are detached at their next stop.
         fn acts(&mut self, pid: pid_t) -> bool {
             if self.count != self.number {
                 return false;
@@ -246,7 +246,7 @@ mod linux {
             let _ = writeln!(self.log, "acted{}", if is_alone { " alone" } else { "" });
             self.has_acted = true;
             let signal = if self.act == Act::Kill { libc::SIGKILL } else { libc::SIGSTOP };
-            // SAFETY: a tracee that stands still keeps its number.
+            // SAFETY: a stopped tracee keeps its pid.
             unsafe { libc::kill(pid, signal) };
             self.let_go(pid);
             true

@@ -1,21 +1,20 @@
-//! An owner that does one odd thing, then waits for the end of its standard input.
+//! An owner that does one unusual thing, then waits for the end of its standard input.
 //!
-//! It says `ok …` once the odd thing can be looked at, and by `mechanism` means a word as for
-//! `--mechanism`:
+//! It prints `ok …` once the result can be observed. MECHANISM is a word as for `--mechanism`:
 //!
-//! - `exec MECHANISM ACTOR REPORT`: holds a job with a daemon in it; at the next line of its input
-//!   it becomes another program.
-//! - `threads MECHANISM ACTOR`: the job is made, and each of its members started, by a thread that
-//!   has ended. Says the members' pids.
-//! - `clone-into DIRECTORY COUNT`: no job at all. Starts children in a cgroup as the kernel has it
-//!   and says how many of them were killed before their first instruction.
-//! - `auto-reap ACTOR`: no job either. Has a child, and leaves all waiting for it to the kernel. Says
-//!   its pid, and stays whatever becomes of its input.
-//! - `steal MECHANISM ACTOR`: waits for any child, which is one of the job's, before the job's own
-//!   wait for it. Says what that told.
-//! - `reaper MECHANISM COUNT ACTOR`: a subreaper with a dead child of its own makes that many jobs, each
-//!   with a member, and drops them. Says how many children it has.
-//! - `stop-tree PID`: ends the tree below PID, and says the error.
+//! - `exec MECHANISM ACTOR REPORT`: has a job with a daemon in it; at the next line of its input it
+//!   executes another program.
+//! - `threads MECHANISM ACTOR`: the job is made, and each of its members is started, by a thread that
+//!   has ended. Prints the pids of the members.
+//! - `clone-into DIRECTORY COUNT`: has no job. Starts children in a cgroup with `clone3` directly, and
+//!   prints how many of them were killed before their first instruction.
+//! - `auto-reap ACTOR`: has no job. Starts a child, which the kernel reaps automatically. Prints its
+//!   pid, and stays after the end of its input.
+//! - `steal MECHANISM ACTOR`: waits for any child, which is a member of the job, before the job waits
+//!   for it. Prints the result of the job's wait.
+//! - `reaper MECHANISM COUNT ACTOR`: a subreaper with its own dead child makes COUNT jobs, each with a
+//!   member, and drops them. Prints the number of its children.
+//! - `stop-tree PID`: stops the tree below PID, and prints the error.
 
 use std::{
     fs::File,
@@ -46,7 +45,7 @@ fn main() {
     }
 }
 
-/// Nothing of ours is left after the input's end but what the end of a process leaves.
+/// Waits for the end of standard input. The process ends right after that.
 fn rest() {
     let _ = io::stdin().read_to_end(&mut Vec::new());
 }
@@ -130,7 +129,7 @@ fn clone_into(dir: &str, count: usize) {
 }
 
 fn auto_reap(actor: &str) {
-    // SAFETY: ignoring a signal installs no code. From here on the kernel reaps our children.
+    // SAFETY: ignoring a signal installs no code. From here on the kernel reaps the children.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let mut child = Command::new(actor);
     child.args(["sleep", "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -145,7 +144,7 @@ fn auto_reap(actor: &str) {
 fn steal(mechanism: &str, actor: &str) {
     let job = build(mechanism);
     let mut child = job.spawn(member(actor, &["exit", "/dev/null", "9"])).expect("a member");
-    // SAFETY: asks without a place for the status.
+    // SAFETY: a null status is allowed.
     let stolen = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
     assert_eq!(stolen, child.pid() as i32, "no child of ours");
     match child.wait() {
@@ -174,7 +173,7 @@ fn reaper(mechanism: &str, count: usize, actor: &str) {
     };
     let listed = children();
     let mine = listed.split_whitespace().any(|pid| pid.parse() == Ok(own.id()));
-    // A guard of jobs in cgroups lives as long as its owner.
+    // A guard of cgroup jobs runs as long as its owner.
     let is_dead = |pid: &&str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         mechanism == "subreaper" || stat.contains(") Z ")

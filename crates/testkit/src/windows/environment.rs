@@ -1,8 +1,8 @@
-//! By which mechanism a job is held together.
+//! The environments of a test: the mechanism of the job.
 
 use std::fmt;
 
-/// One column of the matrix of promises.
+/// One column of the matrix of guarantees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
     /// The kernel's Job Object.
@@ -10,12 +10,12 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Those that can be had by who runs the tests.
+    /// The environments that are available to the user that runs the tests.
     pub fn here() -> Vec<Environment> {
         vec![Environment::JobObject]
     }
 
-    /// The mechanism's name, as the library and the command spell it.
+    /// The name of the mechanism in the library and the command.
     pub fn mechanism(self) -> &'static str {
         "job-object"
     }

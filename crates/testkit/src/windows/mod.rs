@@ -1,4 +1,4 @@
-//! The judges of Windows: everything asked of the kernel directly, nothing of onejob.
+//! The sandbox on Windows. It uses the kernel directly, not onejob.
 
 pub(crate) mod environment;
 pub mod lifetime_limit;

@@ -1,4 +1,4 @@
-//! Processes, by their handles.
+//! Processes, identified by their handles.
 
 use std::{
     ffi::c_void,
@@ -16,21 +16,21 @@ use windows_sys::Win32::{
     },
 };
 
-/// A process, held: its number cannot become another's.
+/// A process with an open handle: its pid is not reused.
 #[derive(Debug)]
 pub struct Held(OwnedHandle);
 
 impl Held {
-    /// The process that has this number now.
+    /// The process that has this pid now.
     pub fn open(pid: i32) -> Option<Held> {
         let rights = PROCESS_SYNCHRONIZE | PROCESS_TERMINATE | PROCESS_QUERY_INFORMATION;
-        // SAFETY: asks for a handle, which is ours alone then.
+        // SAFETY: returns a handle that this process owns.
         let handle = unsafe { OpenProcess(rights, 0, u32::try_from(pid).ok()?) };
-        // SAFETY: checked to be one.
+        // SAFETY: checked to be an open handle.
         (!handle.is_null()).then(|| Held(unsafe { OwnedHandle::from_raw_handle(handle) }))
     }
 
-    /// The same, unless its number is another's by now.
+    /// Opens the same process, unless its pid belongs to another process by now.
     pub fn open_created(pid: i32, moment: u64) -> Option<Held> {
         Held::open(pid).filter(|held| held.created() == moment)
     }
@@ -41,7 +41,7 @@ impl Held {
         unsafe { WaitForSingleObject(self.raw(), 0) == WAIT_TIMEOUT }
     }
 
-    /// Ends it alone.
+    /// Kills it alone.
     pub fn terminate(&self) {
         // SAFETY: an open handle.
         unsafe { TerminateProcess(self.raw(), 9) };
@@ -52,7 +52,7 @@ impl Held {
         created(self.raw())
     }
 
-    /// The number of who started it.
+    /// The pid of the process that started it.
     pub fn parent(&self) -> Option<i32> {
         /// `PROCESS_BASIC_INFORMATION`.
         #[repr(C)]
@@ -68,7 +68,7 @@ impl Held {
             ) -> i32;
         }
         let mut basic = Basic([0; 6]);
-        // SAFETY: an open handle, and a structure of the size that is said.
+        // SAFETY: an open handle, and a structure of the given size.
         let status = unsafe {
             let (to, size) = ((&raw mut basic).cast(), mem::size_of::<Basic>() as u32);
             NtQueryInformationProcess(self.raw(), 0, to, size, ptr::null_mut())
@@ -80,7 +80,7 @@ impl Held {
     pub fn program(&self) -> String {
         let mut path = [0; 1024];
         let mut length = path.len() as u32;
-        // SAFETY: an open handle, and a buffer of the length that is said.
+        // SAFETY: an open handle, and a buffer of the given length.
         let told = unsafe {
             QueryFullProcessImageNameW(self.raw(), 0, path.as_mut_ptr(), &raw mut length)
         };
@@ -103,47 +103,47 @@ fn created(process: HANDLE) -> u64 {
 
 /// When this process was created.
 pub fn own_creation() -> u64 {
-    // SAFETY: the handle that always means ourselves.
+    // SAFETY: the handle that stands for the calling process.
     created(unsafe { GetCurrentProcess() })
 }
 
-/// Whether a process with this number lives.
+/// Whether a process with this pid is alive.
 pub fn is_alive(pid: i32) -> bool {
     Held::open(pid).is_some_and(|held| held.lives())
 }
 
-/// The number of who started it.
+/// The pid of the process that started it.
 pub fn parent(pid: i32) -> Option<i32> {
     Held::open(pid)?.parent()
 }
 
-/// What tells it apart from a later process with its number.
+/// A value that distinguishes it from a later process with the same pid: its creation time.
 pub fn start(pid: i32) -> Option<u64> {
     Held::open(pid).map(|held| held.created())
 }
 
-/// There are none that a job would have to do with.
+/// Windows has no process groups that matter to a job.
 pub fn group(_: i32) -> i32 {
     0
 }
 
-/// Asks an actor to end.
+/// Requests the end of an actor.
 pub fn terminate(pid: i32) {
     if let Some(request) = Request::to(pid) {
         request.make();
     }
 }
 
-/// The event by which an actor is asked to end.
+/// The event that requests the end of an actor.
 #[derive(Debug)]
 pub struct Request(OwnedHandle);
 
 impl Request {
-    /// To the actor with this number.
+    /// For the actor with this pid.
     pub fn to(pid: i32) -> Option<Request> {
         let name: Vec<u16> = format!("Local\\testkit-ask-{pid}\0").encode_utf16().collect();
-        // SAFETY: no attributes, so nobody inherits the handle, which is ours; the name ends with a
-        // NUL.
+        // SAFETY: no attributes, so no child inherits the handle, which this process owns;
+        // the name ends with a NUL.
         unsafe {
             let event = CreateEventW(ptr::null(), 1, 0, name.as_ptr());
             (!event.is_null()).then(|| Request(OwnedHandle::from_raw_handle(event)))
@@ -151,18 +151,18 @@ impl Request {
     }
 
     fn make(&self) {
-        // SAFETY: an event of ours.
+        // SAFETY: an event that this process owns.
         unsafe { SetEvent(self.0.as_raw_handle()) };
     }
 
     /// Waits until it is made.
     pub fn wait(&self) {
-        // SAFETY: an event of ours.
+        // SAFETY: an event that this process owns.
         unsafe { WaitForSingleObject(self.0.as_raw_handle(), INFINITE) };
     }
 }
 
-/// Ends a process alone; one that is gone is left alone.
+/// Kills a process alone; does nothing if it is gone.
 pub fn kill(pid: i32) {
     if let Some(held) = Held::open(pid) {
         held.terminate();

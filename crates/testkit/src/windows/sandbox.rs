@@ -1,5 +1,5 @@
-//! The outer boundary of a test case, and the judge of who lives inside: a job of the kernel's
-//! around the job under test and whoever holds it.
+//! The sandbox: the outer boundary of a test case, which lists the processes that are alive inside. It
+//! is a kernel Job Object around the job under test and its owner.
 
 use std::{
     io, mem,
@@ -29,16 +29,16 @@ use windows_sys::Win32::{
 use super::proc::Held;
 use crate::{DEADLINE, Environment, eventually::within};
 
-/// Everything of a test case is started inside; nothing of it is left when this is dropped.
+/// All processes of a test case are started inside; they are killed when this is dropped.
 #[derive(Debug)]
 pub struct Sandbox {
     object: OwnedHandle,
 }
 
-/// Somebody who lives in a cell, held.
+/// A live process in a sandbox, with an open handle.
 #[derive(Debug)]
 pub struct LiveProcess {
-    /// Its number.
+    /// Its pid.
     pub pid: i32,
     /// Its program.
     pub name: String,
@@ -52,7 +52,7 @@ impl LiveProcess {
     }
 }
 
-/// More than any case has.
+/// More processes than any test case has.
 const ROOM: usize = 4096;
 
 /// `JOBOBJECT_BASIC_PROCESS_ID_LIST`, with room.
@@ -64,16 +64,16 @@ struct List {
 }
 
 impl Sandbox {
-    /// A cell for one case.
+    /// A sandbox for one test case.
     pub fn new(_: Environment) -> Sandbox {
-        // Who is the first under Wine to ask for a window gets a child, the desktop's process: that
-        // is us, not somebody in a cell.
-        // SAFETY: asks for a window that is always there.
+        // Under Wine, the first process that looks up a window gets a child, the desktop process. This
+        // makes it a child of the test and not of a process in a sandbox.
+        // SAFETY: returns a window that always exists.
         unsafe { GetDesktopWindow() };
-        // SAFETY: neither attributes nor a name; the handle is ours and nobody inherits it.
+        // SAFETY: neither attributes nor a name; this process owns the handle and no child inherits it.
         let object = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
         assert!(!object.is_null(), "a cell: {}", io::Error::last_os_error());
-        // SAFETY: checked to be one.
+        // SAFETY: checked to be an open handle.
         let object = unsafe { OwnedHandle::from_raw_handle(object) };
         // SAFETY: a structure of numbers, for which zero is a value; it is passed with its size.
         unsafe {
@@ -92,7 +92,7 @@ impl Sandbox {
         Sandbox { object }
     }
 
-    /// Starts `program` inside: it executes nothing before it is there.
+    /// Starts `program` inside: it executes no instruction before it is a member.
     #[track_caller]
     pub fn start(&mut self, program: &Path, change: impl FnOnce(&mut Command)) -> Child {
         #[link(name = "ntdll")]
@@ -112,20 +112,20 @@ impl Sandbox {
         child
     }
 
-    /// The number here of the program that [`start`](Sandbox::start) started as `child`.
+    /// The pid of the program that [`start`](Sandbox::start) started as `child`.
     pub fn program(&self, child: &Child) -> Option<i32> {
         Some(child.id() as i32)
     }
 
-    /// Starts `command` outside: where innocent bystanders live.
+    /// Starts `command` outside. Used for bystanders.
     pub fn start_beside(&self, command: &mut Command) -> Child {
         command.spawn().unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"))
     }
 
-    /// Who lives here.
+    /// The live processes inside.
     pub fn live(&self) -> Vec<LiveProcess> {
         let mut list = Box::new(List { assigned: 0, filled: 0, pids: [0; ROOM] });
-        // SAFETY: an open handle, and a structure of the size that is said.
+        // SAFETY: an open handle, and a structure of the given size.
         let listed = unsafe {
             QueryInformationJobObject(
                 self.object.as_raw_handle(),
@@ -147,28 +147,28 @@ impl Sandbox {
         pids.filter_map(here).collect()
     }
 
-    /// The pids of those who live here.
+    /// The pids of the live processes inside.
     pub fn live_pids(&self) -> Vec<i32> {
         self.live().iter().map(|living| living.pid).collect()
     }
 
-    /// The number here of a process that knows itself as `inner`; `None` if it is gone.
+    /// The pid of the process with the inner pid `inner`; `None` if it is gone.
     pub fn outer_pid(&self, inner: i32) -> Option<i32> {
         self.live_pids().contains(&inner).then_some(inner)
     }
 
-    /// [`outer_pid`](Sandbox::outer_pid) for many: who lives here is looked up once.
+    /// [`outer_pid`](Sandbox::outer_pid) for several pids: the processes are listed only once.
     pub(crate) fn outer_pids(&self) -> impl Fn(i32) -> Option<i32> + use<> {
         let living = self.live_pids();
         move |inner| living.contains(&inner).then_some(inner)
     }
 
-    /// The innocent one inside: there is none, all are beside.
+    /// Always `None`: all bystanders are beside the sandbox.
     pub(crate) fn bystander(&self) -> Option<i32> {
         None
     }
 
-    /// Waits until nobody lives here.
+    /// Waits until no process is alive inside.
     #[track_caller]
     pub fn wait_until_empty(&self, _: impl Fn(&str) -> bool) {
         let deserted = within(DEADLINE, || self.live().is_empty().then_some(())).is_some();

@@ -146,13 +146,13 @@ pub(super) fn cpu_time(used: &Stats) -> Duration {
 }
 
 /// What limits have done, but for the one of CPU time, which is ours and not the kernel's.
-pub(super) fn reason(used: &Stats) -> StopReason {
+pub(super) fn limit_reached(used: &Stats) -> Option<StopReason> {
     if used.oom_kills.unwrap_or(0) > 0 {
-        StopReason::Memory
+        Some(StopReason::Memory)
     } else if used.processes_refused.unwrap_or(0) > 0 {
-        StopReason::Processes
+        Some(StopReason::Processes)
     } else {
-        StopReason::Requested
+        None
     }
 }
 

@@ -33,14 +33,15 @@ use super::{
     },
     registry::{Record, RecordHeader},
     spawn::{self, Memory},
+    view::View,
     wait_for,
 };
 use crate::{
-    Accounting, Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
-    Resources, Result, Signal, Stats, StopReason,
+    Accounting, Command, Containment, Error, Freeze, Guarantees, Kill, Limits, Mechanism,
+    OwnerDeath, Process, ProcessId, Resources, Result, Signal, Stats, StopReason,
     job::{Enclosure, JobSpec},
     stop::Stoppable,
-    sys::Mechanism,
+    sys::{Backend, Explanation, Freezer, JobRecord, LimitControl, MechanismEntry, RecordTraits},
 };
 
 pub(crate) struct Cgroup {
@@ -60,6 +61,56 @@ pub(crate) struct Cgroup {
     budget: Mutex<Option<CpuTimeLimit>>,
     record: Option<Record>,
     released: bool,
+}
+
+pub(super) const ENTRY: MechanismEntry = MechanismEntry {
+    mechanism: Mechanism::Cgroup,
+    guarantees_of,
+    create: |spec| Ok(Box::new(Cgroup::new(spec)?)),
+    open: |record| Ok(Box::new(View::new(record, guarantees_without_limits())?)),
+    explain,
+    record: RecordTraits { has_files: false, names_guards_late: true },
+};
+
+fn guarantees_of(around: Enclosure) -> Guarantees {
+    let limits = match around {
+        Enclosure::None => job_root::possible_limits(),
+        // A job over its CPU time is killed, and the caller is one of its members.
+        Enclosure::Caller => job_root::possible_limits().without(Resources::CPU_TIME),
+    };
+    Guarantees { limits, ..guarantees_without_limits() }
+}
+
+/// To find out the limits, the cgroup of the caller is probed.
+fn guarantees_without_limits() -> Guarantees {
+    Guarantees {
+        mechanism: Mechanism::Cgroup,
+        containment: Containment::Tracked,
+        kill: Kill::Atomic,
+        owner_death: OwnerDeath::Guard,
+        crosses_setuid: true,
+        freeze: Freeze::Atomic,
+        cpu_accounting: Accounting::All,
+        memory_accounting: Accounting::None,
+        io_accounting: Accounting::None,
+        limits: Resources::NONE,
+        spawned_by_guard: false,
+        reaps_orphans: false,
+    }
+}
+
+/// How jobs are made here, and which limits they can have.
+fn explain(given: &mut Guarantees) -> Explanation {
+    let Ok(found) = job_root::available_limits() else {
+        return Explanation { reason: "this process may create cgroups".to_owned(), hint: None };
+    };
+    given.limits = found.limits;
+    let reason = match found.in_a_scope {
+        true => "systemd makes a scope for this user, and jobs are cgroups in it",
+        false => "this process may create cgroups below its own",
+    };
+    let hint = found.lacking.map(|error| format!("more limits: {error}"));
+    Explanation { reason: reason.to_owned(), hint }
 }
 
 impl Cgroup {
@@ -541,17 +592,17 @@ impl Stoppable for Cgroup {
         Ok(())
     }
 
-    fn reason(&self) -> StopReason {
+    fn limit_reached(&self) -> Option<StopReason> {
         match self.cpu_time_exhausted() {
-            true => StopReason::CpuTime,
-            false => members_of(&self.all()).reason(self.retired_usage()),
+            true => Some(StopReason::CpuTime),
+            false => members_of(&self.all()).limit_reached(self.retired_usage()),
         }
     }
 }
 
-impl Mechanism for Cgroup {
+impl Backend for Cgroup {
     fn guarantees(&self) -> Guarantees {
-        let mut promised = super::guarantees_of(crate::Mechanism::Cgroup, self.around);
+        let mut promised = guarantees_of(self.around);
         if !self.base.guards().any_alive() {
             promised.owner_death = OwnerDeath::None;
         }
@@ -638,61 +689,8 @@ impl Mechanism for Cgroup {
         members_of(&self.all()).signal(signal)
     }
 
-    fn record(&self) -> Option<&Record> {
-        self.record.as_ref()
-    }
-
-    fn limits(&self) -> Result<Limits> {
-        self.lock().last().inspect(|current| self.refresh_limits(current));
-        Ok(*self.limits.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn set_limits(&self, limits: &Limits) -> Result<()> {
-        let lacking = limits.resources().without(self.guarantees().limits);
-        if !lacking.is_empty() {
-            return Err(Error::unsupported(format!("this job cannot be limited in {lacking}"))
-                .with_hint("a job that is made with limits is put where they can be had"));
-        }
-        self.base.enable(limits.resources())?;
-        // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.
-        let mut cgroups = self.lock();
-        self.reclaim_killed(&mut cgroups);
-        cgroups.last().inspect(|current| self.refresh_limits(current));
-        let was = {
-            let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-            for (done, cgroup) in cgroups.iter().enumerate() {
-                if let Err(error) = files::write(cgroup.dir.as_fd(), &set, limits) {
-                    for changed in cgroups.iter().take(done) {
-                        let _ = files::write(changed.dir.as_fd(), limits, &set);
-                    }
-                    return Err(error);
-                }
-            }
-            std::mem::replace(&mut *set, *limits)
-        };
-        match was.cpu_time_max == limits.cpu_time_max {
-            true => Ok(()),
-            false => self.change_cpu_time_limit(cgroups),
-        }
-    }
-
-    fn freeze(&self) -> Result<()> {
-        let cgroups = match self.around {
-            Enclosure::None => {
-                self.current()?;
-                self.frozen.store(true, Ordering::Relaxed);
-                self.all()
-            }
-            // What the caller starts from now on is not frozen; all others are left behind.
-            Enclosure::Caller => self.move_caller_out()?,
-        };
-        members_of(&cgroups).set_frozen(true)
-    }
-
-    fn thaw(&self) -> Result<()> {
-        members_of(&self.all()).set_frozen(false)?;
-        self.frozen.store(false, Ordering::Relaxed);
-        Ok(())
+    fn record(&self) -> Option<&dyn JobRecord> {
+        self.record.as_ref().map(|record| record as &dyn JobRecord)
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -746,5 +744,70 @@ impl Mechanism for Cgroup {
         // Last: a job is over when its record is gone.
         self.record.take().inspect(Record::remove);
         dropped_children::reap();
+    }
+
+    fn limits(&self) -> Option<&dyn LimitControl> {
+        Some(self)
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        Some(self)
+    }
+}
+
+impl LimitControl for Cgroup {
+    fn get(&self) -> Result<Limits> {
+        self.lock().last().inspect(|current| self.refresh_limits(current));
+        Ok(*self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, limits: &Limits) -> Result<()> {
+        let lacking = limits.resources().without(self.guarantees().limits);
+        if !lacking.is_empty() {
+            return Err(Error::unsupported(format!("this job cannot be limited in {lacking}"))
+                .with_hint("a job that is made with limits is put where they can be had"));
+        }
+        self.base.enable(limits.resources())?;
+        // Held to the end, so that a cgroup made meanwhile gets the new ones or is among these.
+        let mut cgroups = self.lock();
+        self.reclaim_killed(&mut cgroups);
+        cgroups.last().inspect(|current| self.refresh_limits(current));
+        let was = {
+            let mut set = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            for (done, cgroup) in cgroups.iter().enumerate() {
+                if let Err(error) = files::write(cgroup.dir.as_fd(), &set, limits) {
+                    for changed in cgroups.iter().take(done) {
+                        let _ = files::write(changed.dir.as_fd(), limits, &set);
+                    }
+                    return Err(error);
+                }
+            }
+            std::mem::replace(&mut *set, *limits)
+        };
+        match was.cpu_time_max == limits.cpu_time_max {
+            true => Ok(()),
+            false => self.change_cpu_time_limit(cgroups),
+        }
+    }
+}
+
+impl Freezer for Cgroup {
+    fn freeze(&self) -> Result<()> {
+        let cgroups = match self.around {
+            Enclosure::None => {
+                self.current()?;
+                self.frozen.store(true, Ordering::Relaxed);
+                self.all()
+            }
+            // What the caller starts from now on is not frozen; all others are left behind.
+            Enclosure::Caller => self.move_caller_out()?,
+        };
+        members_of(&cgroups).set_frozen(true)
+    }
+
+    fn thaw(&self) -> Result<()> {
+        members_of(&self.all()).set_frozen(false)?;
+        self.frozen.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }

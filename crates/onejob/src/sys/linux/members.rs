@@ -149,9 +149,9 @@ impl Members<'_> {
     }
 
     /// What limits have done to them.
-    pub(super) fn reason(&self, before: Stats) -> StopReason {
+    pub(super) fn limit_reached(&self, before: Stats) -> Option<StopReason> {
         let events = self.0.iter().map(|cgroup| accounting::events(*cgroup).unwrap_or_default());
-        accounting::reason(&events.fold(before, accounting::sum))
+        accounting::limit_reached(&events.fold(before, accounting::sum))
     }
 }
 

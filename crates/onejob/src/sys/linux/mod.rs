@@ -1,10 +1,9 @@
-//! Linux: cgroups where we may make them, a subreaper everywhere else.
+//! Linux: cgroups where this process may create them, else a subreaper.
 //!
-//! From the API to the system call: `Job` here picks the mechanism; [`cgroup`] and [`subreaper`]
-//! fulfil the contract; [`plan`] turns a command into the flat record that a child executes, and
-//! [`spawn`] makes that child here or asks a guard for it; [`guards`] talks to the guards, which
-//! [`launch`] starts; [`below`] lists, signals and kills whatever is below a process. What must run without a
-//! standard library is in [`floor`].
+//! [`cgroup`] and [`subreaper`] are the mechanisms. [`exec_request`] turns a command into the flat request
+//! that a child executes; [`spawn`] starts that child here, or sends the request to a guard. [`launch`]
+//! starts the guards and [`guards`] sends them messages. [`descendants`] lists, signals and kills the
+//! processes below a process. [`nostd`] is the code that runs without a standard library.
 
 mod accounting;
 mod attributes;
@@ -29,7 +28,6 @@ mod location;
 mod members;
 mod nostd;
 mod privilege;
-mod probe;
 mod registry;
 #[cfg(feature = "systemd")]
 mod scope;
@@ -44,48 +42,30 @@ mod view;
 pub(crate) use caller_limits::limit_hint;
 pub(crate) use child::Child;
 pub(crate) use identity::identify;
-pub(crate) use probe::{guarantees_of, probe_mechanisms};
 pub(crate) use registry::{Record, abandoned_jobs, jobs, runtime_dir};
 pub(crate) use token::ProcessToken;
 pub(crate) use tree::{descendants, tree};
 
 use std::{io, os::fd::OwnedFd, time::Instant};
 
-use super::Mechanism;
-use crate::{
-    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::JobSpec,
-    name::Name, stop::Stoppable,
-};
+use super::{Backend, MechanismEntry};
+use crate::{Error, Result, name::Name};
 
-pub(crate) const MECHANISMS: &[crate::Mechanism] =
-    &[crate::Mechanism::Cgroup, crate::Mechanism::Subreaper];
+pub(crate) const MECHANISMS: &[MechanismEntry] = &[cgroup::ENTRY, subreaper::ENTRY];
 
-/// A job of either mechanism.
-pub(crate) enum Job {
-    Cgroup(cgroup::Cgroup),
-    Subreaper(subreaper::Subreaper),
-    View(view::View),
+/// The entry of a mechanism, if this system has it.
+fn entry(mechanism: crate::Mechanism) -> Option<&'static MechanismEntry> {
+    MECHANISMS.iter().find(|entry| entry.mechanism == mechanism)
 }
 
-delegate!(Job { Cgroup, Subreaper, View });
-
-impl Job {
-    pub(crate) fn new(mechanism: crate::Mechanism, spec: &JobSpec) -> Result<Job> {
-        match mechanism {
-            crate::Mechanism::Cgroup => cgroup::Cgroup::new(spec).map(Job::Cgroup),
-            crate::Mechanism::Subreaper => subreaper::Subreaper::new(spec).map(Job::Subreaper),
-            crate::Mechanism::JobObject => unreachable!("{mechanism} is not on the ladder"),
-        }
-    }
-}
-
-/// A second view of a living job.
-pub(crate) fn open(name: &Name) -> Result<Job> {
+/// A view of a living job.
+pub(crate) fn open(name: &Name) -> Result<Box<dyn Backend>> {
     let record = registry::find(name)?;
-    match record.header.mechanism {
-        crate::Mechanism::Cgroup => view::View::new(record).map(Job::View),
-        _ => subreaper::Subreaper::open(record).map(Job::Subreaper),
-    }
+    let mechanism = record.header.mechanism;
+    let entry = entry(mechanism).ok_or_else(|| {
+        Error::unsupported(format!("the mechanism {mechanism} does not exist on Linux"))
+    })?;
+    (entry.open)(record)
 }
 
 fn read_proc(path: &str) -> io::Result<String> {

@@ -253,11 +253,11 @@ fn spawn_fork(
     let mut pidfd = -1;
     let all_blocked = Blocked::new();
     let cloned = match way {
-        // SAFETY: no memory is shared, and the child goes on in the floor, but for the caller's
-        // steps, which promised to be async-signal-safe.
         CloneMethod::IntoCgroup(cgroup) => {
-            unsafe { call::clone3(&clone_into(CLONE_PIDFD, cgroup, &mut pidfd)) }
-                .map(|pid| pid.map(|pid| (pid, call::Fd(pidfd))))
+            let args = clone_into(CLONE_PIDFD, cgroup, &mut pidfd);
+            // SAFETY: no memory is shared, and the child runs `nostd` code only, except for the
+            // `pre_exec` steps, whose author has promised that they are async-signal-safe.
+            unsafe { call::clone3(&args) }.map(|pid| pid.map(|pid| (pid, call::Fd(pidfd))))
         }
         // SAFETY: as above.
         CloneMethod::ThenJoin(_) => unsafe { call::fork(SIGCHLD) },

@@ -39,11 +39,11 @@ use super::{
     version::guard_failed,
 };
 use crate::{
-    Command, Error, Freeze, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId, Resources,
-    Result, Signal, Stats,
+    Accounting, Command, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath,
+    Process, Resources, Result, Signal, Stats,
     job::{Enclosure, JobSpec},
     stop::Stoppable,
-    sys::Mechanism,
+    sys::{Backend, Explanation, Freezer, JobRecord, MechanismEntry, RecordTraits},
 };
 
 pub(crate) struct Subreaper {
@@ -77,6 +77,54 @@ enum Parent {
 struct GuardBaseline {
     rights: Credentials,
     limits: Vec<Limit>,
+}
+
+pub(super) const ENTRY: MechanismEntry = MechanismEntry {
+    mechanism: Mechanism::Subreaper,
+    guarantees_of,
+    create: |spec| Ok(Box::new(Subreaper::new(spec)?)),
+    open: |record| Ok(Box::new(Subreaper::open(record)?)),
+    explain,
+    record: RecordTraits { has_files: true, names_guards_late: false },
+};
+
+fn guarantees_of(around: Enclosure) -> Guarantees {
+    Guarantees {
+        mechanism: Mechanism::Subreaper,
+        containment: Containment::Tracked,
+        kill: Kill::Converging,
+        owner_death: match around {
+            Enclosure::None => OwnerDeath::Guard,
+            // The kernel ends a PID namespace with its first process.
+            Enclosure::Caller if std::process::id() == 1 => OwnerDeath::Kernel,
+            Enclosure::Caller => OwnerDeath::None,
+        },
+        crosses_setuid: privilege::crosses_users(),
+        freeze: Freeze::Signals,
+        cpu_accounting: match around {
+            Enclosure::None => Accounting::Reaped,
+            // What the caller has waited for cannot be told apart from its other children.
+            Enclosure::Caller => Accounting::Live,
+        },
+        memory_accounting: Accounting::None,
+        io_accounting: Accounting::None,
+        limits: Resources::NONE,
+        spawned_by_guard: around == Enclosure::None,
+        reaps_orphans: true,
+    }
+}
+
+fn explain(given: &mut Guarantees) -> Explanation {
+    let (reason, hint) = match given.crosses_setuid {
+        true => ("needs no privilege; with CAP_KILL it reaches members of every user", None),
+        false => (
+            "needs no privilege",
+            Some(
+                "members that change their user cannot be killed; the cgroup mechanism can kill them",
+            ),
+        ),
+    };
+    Explanation { reason: reason.to_owned(), hint: hint.map(str::to_owned) }
 }
 
 impl Subreaper {
@@ -438,13 +486,13 @@ impl Stoppable for Subreaper {
     }
 }
 
-impl Mechanism for Subreaper {
+impl Backend for Subreaper {
     fn guarantees(&self) -> Guarantees {
         let around = match &self.parent {
             Parent::Guards { .. } => Enclosure::None,
             Parent::Owner { .. } => Enclosure::Caller,
         };
-        let mut promised = super::guarantees_of(crate::Mechanism::Subreaper, around);
+        let mut promised = guarantees_of(around);
         let (pid, pidfd) = match &self.parent {
             Parent::Owner { pid, pidfd } => (*pid, pidfd.as_fd()),
             Parent::Guards { guards, .. } => match guards.root() {
@@ -474,7 +522,7 @@ impl Mechanism for Subreaper {
             )),
             Parent::Owner { .. } => spawn::local(command, None, Memory::Shared),
             Parent::Guards { .. } if self.is_view() && self.is_over() => {
-                Err(ended_error(self.record()))
+                Err(ended_error(self.record.as_ref()))
             }
             Parent::Guards { guards, started, bequest } => {
                 if !guards.may_be_serving() {
@@ -508,11 +556,6 @@ impl Mechanism for Subreaper {
         }
     }
 
-    fn adopt(&self, _: &ProcessId) -> Result<()> {
-        Err(Error::unsupported("under the subreaper mechanism a running process cannot be adopted")
-            .with_hint("adopting needs the cgroup mechanism"))
-    }
-
     fn processes(&self) -> Result<Vec<Process>> {
         let failed = |e: io::Error| Error::os("list the members of the job", e);
         let mut members =
@@ -542,56 +585,8 @@ impl Mechanism for Subreaper {
         self.below(0, |root| descendants::signal(&self.proc, root, self.owner(), signal))
     }
 
-    fn record(&self) -> Option<&Record> {
-        self.record.as_ref()
-    }
-
-    fn limits(&self) -> Result<Limits> {
-        Ok(Limits::default())
-    }
-
-    fn set_limits(&self, limits: &Limits) -> Result<()> {
-        match limits.resources() {
-            Resources::NONE => Ok(()),
-            wanted => Err(Error::unsupported(format!("this job cannot be limited in {wanted}"))),
-        }
-    }
-
-    fn freeze(&self) -> Result<()> {
-        let freeze = |note: RecordFrozen<'_>| {
-            let note = RefCell::new(note);
-            self.below(Vec::new(), |root| {
-                descendants::freeze(&self.proc, root, self.owner(), &mut *note.borrow_mut())
-            })
-        };
-        let Some(record) = &self.record else {
-            let stopped = freeze(&mut |_, _| Ok(()))?;
-            let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-            frozen.extend(stopped);
-            return Ok(());
-        };
-        let list = record.freezing()?;
-        let mut note = |pid: i32, pidfd: BorrowedFd<'_>| {
-            list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
-        };
-        let stopped = freeze(&mut note)?;
-        match list.persist() {
-            Ok(true) => {}
-            // Another process has thawed the job meanwhile, without these.
-            Ok(false) => {
-                descendants::thaw(stopped.iter().map(OwnedFd::as_fd))
-                    .map_err(|e| Error::os("thaw the job", e))?;
-            }
-            Err(e) => {
-                let _ = descendants::thaw(stopped.iter().map(OwnedFd::as_fd));
-                return Err(Error::os("freeze the job", e));
-            }
-        }
-        Ok(())
-    }
-
-    fn thaw(&self) -> Result<()> {
-        self.thaw_all()
+    fn record(&self) -> Option<&dyn JobRecord> {
+        self.record.as_ref().map(|record| record as &dyn JobRecord)
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -656,6 +651,49 @@ impl Mechanism for Subreaper {
         }
         // Last: a job is over when its record is gone.
         self.record.take().inspect(Record::remove);
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        Some(self)
+    }
+}
+
+impl Freezer for Subreaper {
+    fn freeze(&self) -> Result<()> {
+        let freeze = |note: RecordFrozen<'_>| {
+            let note = RefCell::new(note);
+            self.below(Vec::new(), |root| {
+                descendants::freeze(&self.proc, root, self.owner(), &mut *note.borrow_mut())
+            })
+        };
+        let Some(record) = &self.record else {
+            let stopped = freeze(&mut |_, _| Ok(()))?;
+            let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+            frozen.extend(stopped);
+            return Ok(());
+        };
+        let list = record.freezing()?;
+        let mut note = |pid: i32, pidfd: BorrowedFd<'_>| {
+            list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
+        };
+        let stopped = freeze(&mut note)?;
+        match list.persist() {
+            Ok(true) => {}
+            // Another process has thawed the job meanwhile, without these.
+            Ok(false) => {
+                descendants::thaw(stopped.iter().map(OwnedFd::as_fd))
+                    .map_err(|e| Error::os("thaw the job", e))?;
+            }
+            Err(e) => {
+                let _ = descendants::thaw(stopped.iter().map(OwnedFd::as_fd));
+                return Err(Error::os("freeze the job", e));
+            }
+        }
+        Ok(())
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.thaw_all()
     }
 }
 

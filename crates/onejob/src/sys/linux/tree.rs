@@ -35,7 +35,7 @@ struct HeldProcess {
 /// Flags of `/proc/PID/stat` for a kernel thread (`PF_KTHREAD`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
+pub(crate) fn tree(root: &ProcessId) -> Result<Box<dyn Stoppable>> {
     let pid = root.pid;
     if pid == 1 {
         return Err(Error::invalid("process 1 is the init of everybody")
@@ -60,7 +60,7 @@ pub(crate) fn tree(root: &ProcessId) -> Result<Tree> {
         }
         Ok(()) => {}
     }
-    Ok(Tree { proc, met: Mutex::new(vec![HeldProcess { pid, pidfd }]) })
+    Ok(Box::new(Tree { proc, met: Mutex::new(vec![HeldProcess { pid, pidfd }]) }))
 }
 
 /// A process and everybody below it but the calling one, to be looked at.

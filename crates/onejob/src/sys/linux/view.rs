@@ -24,21 +24,25 @@ use super::{
 };
 use crate::{
     Accounting, Command, Error, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
-    Resources, Result, Signal, Stats, StopReason, stop::Stoppable, sys::Mechanism,
+    Resources, Result, Signal, Stats, StopReason,
+    stop::Stoppable,
+    sys::{Backend, Freezer, JobRecord, LimitControl},
 };
 
 pub(crate) struct View {
     record: Record,
     base: OwnedFd,
+    guarantees: Guarantees,
 }
 
 impl View {
-    pub(super) fn new(record: Record) -> Result<View> {
+    /// `guarantees` are those of every job in cgroups, without limits.
+    pub(super) fn new(record: Record, guarantees: Guarantees) -> Result<View> {
         let base = record.header.base.as_deref().unwrap_or("".as_ref());
         let base = job_root::open_base(base).map_err(|e| {
             Error::os(format!("find the cgroups of job {} in {}", record.id(), base.display()), e)
         })?;
-        Ok(View { record, base })
+        Ok(View { record, base, guarantees })
     }
 
     /// The cgroups of the job, as they are now.
@@ -214,16 +218,15 @@ impl Stoppable for View {
         Ok(())
     }
 
-    fn reason(&self) -> StopReason {
+    fn limit_reached(&self) -> Option<StopReason> {
         let cgroups = self.cgroups().unwrap_or_default();
-        members_of(&cgroups).reason(Stats::default())
+        members_of(&cgroups).limit_reached(Stats::default())
     }
 }
 
-impl Mechanism for View {
+impl Backend for View {
     fn guarantees(&self) -> Guarantees {
-        let around = self.record.header.around;
-        let mut promised = super::probe::promise_without_limits(crate::Mechanism::Cgroup, around);
+        let mut promised = self.guarantees;
         if !self.cgroups().and_then(|cgroups| holds_us(&cgroups)).is_ok_and(|holds| !holds) {
             // One by one, then, and only if they may be signalled.
             promised.kill = Kill::Converging;
@@ -283,40 +286,8 @@ impl Mechanism for View {
         members_of(&self.cgroups()?).signal(signal)
     }
 
-    fn record(&self) -> Option<&Record> {
+    fn record(&self) -> Option<&dyn JobRecord> {
         Some(&self.record)
-    }
-
-    /// But for the one of CPU time, which the kernel does not know.
-    fn limits(&self) -> Result<Limits> {
-        limits::read(self.current()?.as_fd())
-    }
-
-    /// The owner reads them where they are written, and gives them to the next cgroup.
-    fn set_limits(&self, limits: &Limits) -> Result<()> {
-        let current = self.current()?;
-        let lacking = limits.resources().without(self.guarantees().limits);
-        if !lacking.is_empty() {
-            return Err(Error::unsupported(format!(
-                "this job cannot be limited in {lacking} by us"
-            ))
-            .with_hint(
-                "what its owner cannot have is not to be had, and CPU time is its own to set",
-            ));
-        }
-        limits::write(current.as_fd(), &limits::read(current.as_fd())?, limits)
-    }
-
-    fn freeze(&self) -> Result<()> {
-        let cgroups = self.live_cgroups()?;
-        if holds_us(&cgroups)? {
-            return Err(members::freezes_caller_error());
-        }
-        members_of(&cgroups).set_frozen(true)
-    }
-
-    fn thaw(&self) -> Result<()> {
-        members_of(&self.live_cgroups()?).set_frozen(false)
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -330,4 +301,48 @@ impl Mechanism for View {
     }
 
     fn close(&mut self) {}
+
+    fn limits(&self) -> Option<&dyn LimitControl> {
+        Some(self)
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        Some(self)
+    }
+}
+
+impl LimitControl for View {
+    /// But for the one of CPU time, which the kernel does not know.
+    fn get(&self) -> Result<Limits> {
+        limits::read(self.current()?.as_fd())
+    }
+
+    /// The owner reads them where they are written, and gives them to the next cgroup.
+    fn set(&self, limits: &Limits) -> Result<()> {
+        let current = self.current()?;
+        let lacking = limits.resources().without(self.guarantees().limits);
+        if !lacking.is_empty() {
+            return Err(Error::unsupported(format!(
+                "this job cannot be limited in {lacking} by us"
+            ))
+            .with_hint(
+                "what its owner cannot have is not to be had, and CPU time is its own to set",
+            ));
+        }
+        limits::write(current.as_fd(), &limits::read(current.as_fd())?, limits)
+    }
+}
+
+impl Freezer for View {
+    fn freeze(&self) -> Result<()> {
+        let cgroups = self.live_cgroups()?;
+        if holds_us(&cgroups)? {
+            return Err(members::freezes_caller_error());
+        }
+        members_of(&cgroups).set_frozen(true)
+    }
+
+    fn thaw(&self) -> Result<()> {
+        members_of(&self.live_cgroups()?).set_frozen(false)
+    }
 }

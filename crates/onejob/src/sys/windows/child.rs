@@ -54,10 +54,10 @@ impl Child {
 
 pub(super) fn no_signal(signal: Signal) -> Error {
     Error::unsupported(format!("Windows cannot send {signal}"))
-        .with_hint("SIGKILL ends a process, and Job::stop asks politely where that is possible")
+        .with_hint("SIGKILL kills a process, and Job::stop requests a graceful end where possible")
 }
 
-/// Who has ended already is no error.
+/// Does not fail if the process has already ended.
 pub(super) fn terminate(process: BorrowedHandle<'_>) -> std::io::Result<()> {
     // SAFETY: an open handle.
     check(unsafe { TerminateProcess(process.as_raw_handle(), KILLED) })

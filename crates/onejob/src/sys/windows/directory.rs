@@ -1,4 +1,4 @@
-//! Finding jobs: every card of this session's is an object of the kernel's with a name.
+//! Finding jobs: the card of every job of this session is a named kernel object.
 
 use std::{io, os::windows::io::OwnedHandle, path::PathBuf};
 
@@ -11,32 +11,33 @@ use super::{
 };
 use crate::{AbandonedJob, Error, JobEntry, Result, name::Name};
 
-/// The folder of the kernel's in which this session's names are.
+/// The kernel directory with the named objects of this session.
 fn folder() -> Result<(String, OwnedHandle)> {
     let mut session = 0;
     // SAFETY: a place to write to.
     if unsafe { ProcessIdToSessionId(std::process::id(), &raw mut session) } == 0 {
-        // SAFETY: asks for a number.
+        // SAFETY: returns a number.
         let code = unsafe { GetLastError() };
-        return Err(Error::os("find our session", io::Error::from_raw_os_error(code as i32)));
+        let error = io::Error::from_raw_os_error(code as i32);
+        return Err(Error::os("find the session of this process", error));
     }
     let open = |path: String| nt::open_directory(&path).map(|folder| (path, folder));
     open(format!(r"\Sessions\{session}\BaseNamedObjects"))
         .or_else(|_| open(r"\BaseNamedObjects".to_owned()))
-        .map_err(|e| Error::os("open the folder of the kernel's named objects", e))
+        .map_err(|e| Error::os("open the kernel directory of named objects", e))
 }
 
-/// Not on a disk: the kernel's folder of names.
+/// The kernel directory of named objects, which is not on a disk.
 pub(crate) fn runtime_dir() -> Result<PathBuf> {
     folder().map(|(path, _)| path.into())
 }
 
-/// Nothing: the kernel ends what nobody holds.
+/// Always empty: the kernel ends a job when its last handle is closed.
 pub(crate) fn abandoned_jobs() -> Result<Vec<AbandonedJob>> {
     Ok(Vec::new())
 }
 
-/// The cards of living jobs.
+/// The cards of live jobs.
 fn headers() -> Result<Vec<RecordHeader>> {
     let (_, folder) = folder()?;
     let names = nt::names_in(&folder);
@@ -47,14 +48,14 @@ fn headers() -> Result<Vec<RecordHeader>> {
 
 pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
     let mut cards = headers()?;
-    // Another user's can be seen, but not opened.
+    // Jobs of other users are listed, but cannot be opened.
     cards.retain(|card| Object::open(&card.object()).is_ok());
     let mut entries: Vec<_> = cards.into_iter().map(RecordHeader::entry).collect();
     entries.sort_by_key(|entry| entry.started);
     Ok(entries)
 }
 
-/// The living job that is meant: by its name, or by the beginning of its id.
+/// Finds a live job by its name, or by a prefix of its id.
 pub(super) fn find(job: &Name) -> Result<Record> {
     let cards = headers()?;
     let mut fitting: Vec<_> = cards.iter().filter(|card| card.name.as_ref() == Some(job)).collect();
@@ -68,8 +69,8 @@ pub(super) fn find(job: &Name) -> Result<Record> {
             Record::open(card.clone())
         }
         [] => Err(Error::missing(format!("there is no job {job}"))
-            .with_hint("onejob ls lists those that run")),
-        _ => Err(Error::invalid(format!("{job} is the beginning of several ids"))
-            .with_hint("more of the id, or the name")),
+            .with_hint("jobs() lists the live jobs")),
+        _ => Err(Error::invalid(format!("{job} is a prefix of several job ids"))
+            .with_hint("use more characters of the id, or the name")),
     }
 }

@@ -1,4 +1,4 @@
-//! The polite rung: a break to console groups of their own, a close to windows.
+//! The graceful stop: a break event for console process groups, a close message for windows.
 
 use std::{
     collections::HashSet,
@@ -16,15 +16,15 @@ use windows_sys::{
 
 use super::{handles::is_signalled, object::Member};
 
-/// A process that was started as the first of a console group. The handle keeps its number, which
-/// is the group's, from being anybody else's.
+/// A process that leads a console process group. While the handle is open, its pid, which is also the
+/// number of the group, is not reused.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) leader: u32,
     pub(super) process: OwnedHandle,
 }
 
-/// Asks those of the members that can be asked; which ones.
+/// Requests a graceful end of all members that support it; returns the pids of these members.
 pub(super) fn request_end(members: &[Member], groups: &[Group]) -> HashSet<u32> {
     let mut asked = close_windows(members);
     // SAFETY: two numbers.
@@ -33,7 +33,8 @@ pub(super) fn request_end(members: &[Member], groups: &[Group]) -> HashSet<u32> 
     asked
 }
 
-/// Sends a break to the groups whose leaders live: a group's number is its own only as long.
+/// Sends a break event to the groups with a live leader: the number of a group is reserved only while
+/// its leader lives.
 fn break_groups(groups: &[Group], send: &dyn Fn(u32, u32) -> bool) -> Vec<u32> {
     let living = groups.iter().filter(|group| !is_signalled(group.process.as_handle()));
     let leaders = living.map(|group| group.leader);
@@ -45,7 +46,7 @@ struct WindowCloser {
     asked: HashSet<u32>,
 }
 
-/// The members are held, so a window with such a number is theirs.
+/// Handles of the members are open, so a window with the pid of a member belongs to that member.
 fn close_windows(members: &[Member]) -> HashSet<u32> {
     let members = members.iter().map(|member| member.pid).collect();
     let mut closing = WindowCloser { members, asked: HashSet::new() };
@@ -55,10 +56,10 @@ fn close_windows(members: &[Member]) -> HashSet<u32> {
 }
 
 unsafe extern "system" fn close(window: HWND, closing: LPARAM) -> BOOL {
-    // SAFETY: the address that `close_windows` passes, which nobody else uses meanwhile.
+    // SAFETY: the address that `close_windows` passes; there is no other reference to it meanwhile.
     let closing = unsafe { &mut *(closing as *mut WindowCloser) };
     let mut pid = 0;
-    // SAFETY: a window's handle, which may be gone by now, and a place to write to.
+    // SAFETY: a window handle, which may be invalid by now, and a place to write to.
     unsafe { GetWindowThreadProcessId(window, &raw mut pid) };
     // SAFETY: as above.
     if closing.members.contains(&pid) && unsafe { PostMessageW(window, WM_CLOSE, 0, 0) } != 0 {
@@ -81,7 +82,7 @@ mod tests {
         Group { leader: child.id(), process }
     }
 
-    /// A break goes to the number of each group whose leader lives.
+    /// A break event is sent to the number of each group with a live leader.
     #[test]
     fn break_reaches_each_group_with_a_live_leader() {
         let waiting = |mut command: Command| {
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(*sent.borrow(), [(CTRL_BREAK_EVENT, living.id())]);
         assert!(
             break_groups(&groups, &|_, _| false).is_empty(),
-            "who was not reached was not asked"
+            "a group that was not reached is not returned"
         );
         living.kill().expect("killed");
         living.wait().expect("ended");

@@ -1,5 +1,5 @@
-//! Who a process is, beyond its number: the moment of its creation, which the kernel keeps in units
-//! of 100 ns. While a handle is open, the number is nobody else's.
+//! The identity of a process: its pid and its creation time, which the kernel stores in units of
+//! 100 ns. While a handle is open, the pid is not reused.
 
 use std::{
     ffi::OsString,
@@ -27,19 +27,19 @@ use crate::{Error, Process, ProcessId, Result};
 
 pub(crate) fn identify(pid: u32) -> Result<ProcessId> {
     if pid == 0 {
-        return Err(Error::invalid(format!("{pid} is not the number of a process")));
+        return Err(Error::invalid(format!("invalid pid {pid}")));
     }
     let failed = |e| Error::os(format!("find process {pid}"), e);
     let process = open(pid, 0).map_err(failed)?;
     Ok(id_of(pid, process.as_handle()))
 }
 
-/// The living process that has this number now, to be waited for and asked about, and with the
-/// rights that are wanted besides.
+/// Opens the live process that has this pid now, with the rights to wait for it and to query it, and
+/// with these additional rights.
 pub(super) fn open(pid: u32, rights: u32) -> io::Result<OwnedHandle> {
-    let gone = || io::Error::new(io::ErrorKind::NotFound, "no process has this number");
+    let gone = || io::Error::new(io::ErrorKind::NotFound, "no process has this pid");
     let open = |query| {
-        // SAFETY: asks for a handle that no child inherits.
+        // SAFETY: returns a handle that no child inherits.
         owned(unsafe { OpenProcess(PROCESS_SYNCHRONIZE | query | rights, 0, pid) })
     };
     let opened = open(PROCESS_QUERY_INFORMATION).or_else(|error| match error.kind() {
@@ -50,13 +50,14 @@ pub(super) fn open(pid: u32, rights: u32) -> io::Result<OwnedHandle> {
         Some(code) if code == ERROR_INVALID_PARAMETER as i32 => gone(),
         _ => error,
     })?;
-    // The system ignores the two lowest bits of a number, and keeps the dead while they are held.
+    // The system ignores the two lowest bits of a pid, and keeps ended processes while handles of them
+    // are open.
     // SAFETY: an open handle.
     let is_it = unsafe { GetProcessId(process.as_raw_handle()) } == pid;
     if is_it && !is_signalled(process.as_handle()) { Ok(process) } else { Err(gone()) }
 }
 
-/// The very process of an identity.
+/// Opens exactly the process with this identity.
 pub(super) fn reopen(id: &ProcessId, rights: u32) -> Result<OwnedHandle> {
     let gone = || Error::stale(format!("process {} is gone", id.pid));
     let process = match open(id.pid, rights) {
@@ -66,7 +67,7 @@ pub(super) fn reopen(id: &ProcessId, rights: u32) -> Result<OwnedHandle> {
     if id_of(id.pid, process.as_handle()) == *id {
         Ok(process)
     } else {
-        Err(gone().with_hint("its number belongs to another process now"))
+        Err(gone().with_hint("its pid belongs to another process now"))
     }
 }
 
@@ -74,7 +75,7 @@ pub(super) fn id_of(pid: u32, process: BorrowedHandle<'_>) -> ProcessId {
     ProcessId { pid, start: creation(process).unwrap_or(0), boot: 0, inode: 0 }
 }
 
-/// When it was created, in units of 100 ns since 1601.
+/// The creation time, in units of 100 ns since 1601.
 pub(super) fn creation(process: BorrowedHandle<'_>) -> Option<u64> {
     let mut times = [FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 }; 4];
     let [created, exited, kernel, user] = &mut times;
@@ -98,7 +99,7 @@ pub(super) fn describe(pid: u32, process: BorrowedHandle<'_>) -> Process {
 fn name_of(process: BorrowedHandle<'_>) -> Option<String> {
     let mut path = vec![0; 1 << 15];
     let mut length = path.len() as u32;
-    // SAFETY: an open handle, and a buffer of the length that is said.
+    // SAFETY: an open handle, and a buffer of the given length.
     let answer = unsafe {
         QueryFullProcessImageNameW(process.as_raw_handle(), 0, path.as_mut_ptr(), &raw mut length)
     };

@@ -1,4 +1,4 @@
-//! A job: the owner's, or a second view of another's.
+//! A job: that of this owner, or a view of the job of another process.
 
 use std::{
     collections::HashSet,
@@ -36,7 +36,7 @@ use crate::{
     job::{Enclosure, JobSpec},
     name::Name,
     stop::Stoppable,
-    sys::Mechanism,
+    sys::{Backend, Freezer, JobRecord, LimitControl, MechanismEntry, RecordTraits},
 };
 
 pub(crate) struct JobObject {
@@ -46,7 +46,7 @@ pub(crate) struct JobObject {
     groups: Mutex<Vec<Group>>,
 }
 
-/// What keeps the job.
+/// The handles through which this process uses the job.
 enum Ownership {
     /// The owner's handles. When the last one of the job is closed, the kernel ends the members.
     Owner {
@@ -61,12 +61,12 @@ enum Ownership {
     Nothing,
 }
 
-/// A wait for the members' end.
+/// The state of a wait for the end of the members.
 #[derive(Default)]
 struct WaitState {
     has_begun: bool,
     bell: Option<EndSignal>,
-    /// How long it sleeps when no member can be held, to look again though nothing was heard.
+    /// How long it sleeps before it checks again when no member can be opened and no message arrives.
     pause: Duration,
 }
 
@@ -77,10 +77,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+pub(super) const ENTRY: MechanismEntry = MechanismEntry {
+    mechanism: crate::Mechanism::JobObject,
+    guarantees_of: probe::guarantees_of,
+    create: |spec| Ok(Box::new(JobObject::new(spec)?)),
+    open: |_| unreachable!("on Windows a job is opened by its name"),
+    explain: probe::explain,
+    record: RecordTraits { has_files: false, names_guards_late: false },
+};
+
 impl JobObject {
     pub(super) fn new(spec: &JobSpec) -> Result<JobObject> {
         let failed = |e| Error::os("create a Job Object", e);
-        // First, so that nothing is made for a name that is taken.
+        // First, so that no object is made if the name is taken.
         let claim = spec.name.as_ref().map(record::claim).transpose()?;
         let card = spec.is_listed().then(|| RecordHeader::new(spec.name.clone()));
         let object = match &card {
@@ -102,7 +111,7 @@ impl JobObject {
             let record = Record::publish(card, claim, spec.note.as_deref());
             job.record = spec.published(record)?;
         }
-        // Last: from now on a job that is dropped takes us along.
+        // Last: from now on, dropping the job ends this process, too.
         if spec.around == Enclosure::Caller {
             object.assign_caller().map_err(|e| {
                 Error::os("put this process into a Job Object", e)
@@ -123,7 +132,7 @@ impl JobObject {
         })
     }
 
-    /// The kernel's job, for a short time; `None` if it has ended with its owner.
+    /// The kernel object, for a short time; `None` if the job has ended with its owner.
     fn live(&self) -> Option<Arc<Object>> {
         match &self.hold {
             Ownership::Owner { object, .. } => Some(Arc::clone(object)),
@@ -147,7 +156,7 @@ impl JobObject {
         let used = limits::user_time(object).map_err(failed)?;
         let whole = limits::extended(limits, used, dies);
         object.set(JobObjectExtendedLimitInformation, &whole).map_err(failed)?;
-        // Not written where nothing is to be changed: an old system may not know it.
+        // Not written if nothing changes: an old system may not support it.
         if limits.cpu_max.is_some() || shared.limits().cpu_max.is_some() {
             let processors = thread::available_parallelism().map_or(1, NonZero::get) as u32;
             let rate = limits::cpu_rate(limits, processors);
@@ -161,7 +170,8 @@ impl JobObject {
         self.object()?.members(rights).map_err(|e| Error::os("list the members of the job", e))
     }
 
-    /// One round: everybody who is listed, but us. A job without us is one operation.
+    /// One round: kills all listed members except the caller. If the caller is not a member, this is
+    /// one operation.
     fn terminate_round(&self, object: &Object) -> std::io::Result<bool> {
         if !object.contains_caller()? {
             object.terminate()?;
@@ -169,20 +179,20 @@ impl JobObject {
         }
         let members = object.members(PROCESS_TERMINATE)?;
         for member in &members.others {
-            // Proven to be a member, by this very handle.
+            // Proven to be a member through this handle.
             let _ = super::child::terminate(member.process.as_handle());
         }
         Ok(!members.others.is_empty() || members.hidden.is_empty())
     }
 
-    /// What the kernel rings for each end of a member, from now on. A view has none: the port is
-    /// the owner's.
+    /// An event that is signalled for each end of a member from now on. A view has none: the port
+    /// belongs to the owner.
     fn end_signal(&self, object: &Object) -> Option<EndSignal> {
         let Ownership::Owner { watch, .. } = &self.hold else { return None };
         watch.get_or_init(|| Registration::already_ended(object).ok()).as_ref()?.end_signal().ok()
     }
 
-    /// Waits until somebody may have ended.
+    /// Waits until a member may have ended.
     fn sleep(
         &self,
         object: Arc<Object>,
@@ -193,11 +203,11 @@ impl JobObject {
         if !vigil.has_begun {
             *vigil =
                 WaitState { has_begun: true, bell: self.end_signal(&object), pause: SHORT_WAIT };
-            // Who ended before there was a bell is seen by looking once more.
+            // A member that ended before the event existed is noticed by checking once more.
             return Ok(());
         }
         let member = object.any_member().map_err(failed)?;
-        // A view keeps nothing of the job while it sleeps.
+        // A view has no handle of the job open while it sleeps.
         drop(object);
         let bell = vigil.bell.as_ref().map(EndSignal::as_handle);
         let member = member.as_ref().map(|member| member.process.as_handle());
@@ -205,7 +215,8 @@ impl JobObject {
             (Ownership::View, Some(record)) => record.ends(),
             _ => Vec::new(),
         };
-        // Everybody is about to be gone, or may not be opened by us: a lost message would be missed.
+        // All members are about to end, or cannot be opened by this process: a lost message would be
+        // missed, so the sleep is limited.
         let blind = (member.is_none()).then(|| Instant::now() + vigil.pause);
         vigil.pause = if member.is_none() { LONG_WAIT.min(vigil.pause * 2) } else { SHORT_WAIT };
         let until = [until, blind].into_iter().flatten().min();
@@ -219,7 +230,7 @@ impl JobObject {
         wait_any(&handles, until).map_err(failed).map(drop)
     }
 
-    /// Nobody finds it any more.
+    /// Removes the record: other processes can no longer find the job.
     fn reclaim(&self) {
         self.record.iter().for_each(Record::remove);
     }
@@ -236,17 +247,17 @@ impl JobObject {
 }
 
 impl Stoppable for JobObject {
-    /// Of the other limits the kernel keeps no count.
-    fn reason(&self) -> StopReason {
-        let limit = self.limits().ok().and_then(|limits| limits.cpu_time_max);
+    /// Only CPU time: the kernel does not count how often the other limits were reached.
+    fn limit_reached(&self) -> Option<StopReason> {
+        let limit = LimitControl::get(self).ok().and_then(|limits| limits.cpu_time_max);
         let used = || self.object().ok().and_then(|object| limits::user_time(&object).ok());
         match (limit, limit.and_then(|_| used())) {
-            (Some(limit), Some(used)) if used >= limit => StopReason::CpuTime,
-            _ => StopReason::Requested,
+            (Some(limit), Some(used)) if used >= limit => Some(StopReason::CpuTime),
+            _ => None,
         }
     }
 
-    /// SIGTERM stands for what Windows has; nobody else can be asked.
+    /// For SIGTERM, requests a graceful end of the members that support it.
     fn terminate(&self, signal: Signal) -> Result<usize> {
         match signal {
             Signal::TERM => {
@@ -294,20 +305,19 @@ impl Stoppable for JobObject {
     }
 }
 
-impl Mechanism for JobObject {
+impl Backend for JobObject {
     fn guarantees(&self) -> Guarantees {
         let around = match self.hold {
             Ownership::Owner { around, .. } => around,
             _ => Enclosure::None,
         };
-        probe::guarantees_of(crate::Mechanism::JobObject, around)
+        probe::guarantees_of(around)
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         if !self.shared.is_thawed() {
-            return Err(
-                Error::unsupported("a frozen job takes no new members").with_hint("thaw it")
-            );
+            return Err(Error::unsupported("cannot start a process in a frozen job")
+                .with_hint("thaw the job first"));
         }
         let child = spawn::spawn(&*self.object()?, command)?;
         if command.new_group
@@ -325,8 +335,8 @@ impl Mechanism for JobObject {
         if inside.map_err(|e| Error::os("observe the job", e))? {
             return Ok(());
         }
-        Err(Error::unsupported("std's Command cannot start a process inside a Job Object")
-            .with_hint("Job::spawn can, and an enclosed job holds what std starts"))
+        Err(Error::unsupported("std::process::Command cannot start a process in a Job Object")
+            .with_hint("use Job::spawn, or enclose this process with JobBuilder::enclose"))
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
@@ -337,7 +347,7 @@ impl Mechanism for JobObject {
         }
         object.assign(held.as_handle()).map_err(|e| {
             Error::os(format!("put process {process} into the job"), e).with_hint(
-                "a process in another job can only join one that is empty or nested in it",
+                "a process in another job can only join a job that is empty or nested in that job",
             )
         })
     }
@@ -376,21 +386,71 @@ impl Mechanism for JobObject {
         Ok(others as usize)
     }
 
-    fn record(&self) -> Option<&Record> {
-        self.record.as_ref()
+    fn record(&self) -> Option<&dyn JobRecord> {
+        self.record.as_ref().map(|record| record as &dyn JobRecord)
     }
 
-    fn limits(&self) -> Result<Limits> {
+    fn stats(&self) -> Result<Stats> {
+        let failed = |e| Error::os("read the resource usage of the job", e);
+        let object = self.object()?;
+        let mut stats = Stats {
+            processes: object.accounting().map_err(failed)?.ActiveProcesses as usize,
+            processes_total: Some(object.accounting().map_err(failed)?.TotalProcesses.into()),
+            ..Stats::default()
+        };
+        if !probe::is_wine() {
+            let used = object.accounting().map_err(failed)?;
+            let time = |units: i64| Some(Duration::from_nanos(u64::try_from(units).ok()? * 100));
+            let peak: JOBOBJECT_EXTENDED_LIMIT_INFORMATION =
+                object.query(JobObjectExtendedLimitInformation).map_err(failed)?;
+            stats.cpu_user = time(used.TotalUserTime);
+            stats.cpu_system = time(used.TotalKernelTime);
+            stats.memory_peak = Some(peak.PeakJobMemoryUsed as u64);
+        }
+        Ok(stats)
+    }
+
+    fn release(&mut self) -> Result<()> {
+        if matches!(self.hold, Ownership::Owner { .. }) {
+            self.write_limits(&*self.object()?, &LimitControl::get(self)?, false)?;
+            self.reclaim();
+        }
+        self.hold = Ownership::Nothing;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if let Ownership::Owner { around, .. } = self.hold {
+            let _ = self.kill();
+            self.reclaim();
+            // The last handle is closed next, which would end this process as a member.
+            if around == Enclosure::Caller {
+                let _ = self.release();
+            }
+        }
+    }
+
+    fn limits(&self) -> Option<&dyn LimitControl> {
+        Some(self)
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        Some(self)
+    }
+}
+
+impl LimitControl for JobObject {
+    fn get(&self) -> Result<Limits> {
         let read = |e| Error::os("read the limits of the job", e);
         Ok(self.shared.lock().map_err(read)?.limits())
     }
 
-    fn set_limits(&self, limits: &Limits) -> Result<()> {
+    fn set(&self, limits: &Limits) -> Result<()> {
         let lacking = limits.resources().without(self.guarantees().limits);
         if !lacking.is_empty() {
-            return Err(Error::unsupported(format!("limits on {lacking} cannot be enforced here")));
+            return Err(Error::unsupported(format!("cannot limit {lacking} on this host")));
         }
-        // Who only looks on needs no right to change it.
+        // The right to change the job is requested only here.
         let object = match (&self.hold, &self.record) {
             (Ownership::View, Some(record)) if !record.is_over() => {
                 let opened = Object::open_to_change(&record.card.object());
@@ -400,13 +460,15 @@ impl Mechanism for JobObject {
         };
         self.write_limits(&object, limits, true)
     }
+}
 
+impl Freezer for JobObject {
     fn freeze(&self) -> Result<()> {
         let failed = |e| Error::os("freeze the job", e);
         let frozen = self.shared.lock().map_err(failed)?;
-        // Who is frozen already is not stopped twice: one thaw is to undo it.
+        // A frozen process is not suspended twice, because one thaw must resume it.
         let mut known: HashSet<ProcessId> = frozen.ids().into_iter().collect();
-        // Who is stopped starts nobody: repeated until a listing shows nobody new.
+        // A suspended process starts no others: repeated until the list shows no new process.
         loop {
             let mut is_new = false;
             for Member { pid, process } in self.members(PROCESS_SUSPEND_RESUME)?.others {
@@ -435,46 +497,6 @@ impl Mechanism for JobObject {
     fn thaw(&self) -> Result<()> {
         self.shared.lock().map_err(|e| Error::os("thaw the job", e))?.thaw();
         Ok(())
-    }
-
-    fn stats(&self) -> Result<Stats> {
-        let failed = |e| Error::os("read what the job has used", e);
-        let object = self.object()?;
-        let mut stats = Stats {
-            processes: object.accounting().map_err(failed)?.ActiveProcesses as usize,
-            processes_total: Some(object.accounting().map_err(failed)?.TotalProcesses.into()),
-            ..Stats::default()
-        };
-        if !probe::is_wine() {
-            let used = object.accounting().map_err(failed)?;
-            let time = |units: i64| Some(Duration::from_nanos(u64::try_from(units).ok()? * 100));
-            let peak: JOBOBJECT_EXTENDED_LIMIT_INFORMATION =
-                object.query(JobObjectExtendedLimitInformation).map_err(failed)?;
-            stats.cpu_user = time(used.TotalUserTime);
-            stats.cpu_system = time(used.TotalKernelTime);
-            stats.memory_peak = Some(peak.PeakJobMemoryUsed as u64);
-        }
-        Ok(stats)
-    }
-
-    fn release(&mut self) -> Result<()> {
-        if matches!(self.hold, Ownership::Owner { .. }) {
-            self.write_limits(&*self.object()?, &self.limits()?, false)?;
-            self.reclaim();
-        }
-        self.hold = Ownership::Nothing;
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        if let Ownership::Owner { around, .. } = self.hold {
-            let _ = self.kill();
-            self.reclaim();
-            // The last handle is closed next, and we are inside.
-            if around == Enclosure::Caller {
-                let _ = self.release();
-            }
-        }
     }
 }
 

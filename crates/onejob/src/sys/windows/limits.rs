@@ -1,4 +1,4 @@
-//! Limits as the kernel takes them. Always the whole structure: what is left out is cleared.
+//! Limits in the form of the kernel. Always the whole structure: the kernel clears omitted limits.
 
 use std::{io, mem, time::Duration};
 
@@ -12,13 +12,13 @@ use windows_sys::Win32::System::JobObjects::{
 use super::object::Object;
 use crate::Limits;
 
-/// The CPU time in user mode that the members have used, of which a limit is one.
+/// The CPU time in user mode that the members have used. The kernel's CPU-time limit counts this time.
 pub(super) fn user_time(object: &Object) -> io::Result<Duration> {
     let units = u64::try_from(object.accounting()?.TotalUserTime).unwrap_or(0);
     Ok(Duration::from_nanos(units.saturating_mul(100)))
 }
 
-/// `used` is the CPU time so far: the kernel counts its limit from the moment it is set.
+/// `used` is the CPU time so far: the kernel counts a CPU-time limit from the moment it is set.
 pub(super) fn extended(
     limits: &Limits,
     used: Duration,
@@ -50,7 +50,7 @@ pub(super) fn extended(
     whole
 }
 
-/// A share of all processors, in units of a hundredth of a percent.
+/// The CPU limit as a share of all processors, in units of 0.01 %.
 pub(super) fn cpu_rate(limits: &Limits, processors: u32) -> JOBOBJECT_CPU_RATE_CONTROL_INFORMATION {
     // SAFETY: a structure of numbers, for which zero is a value: not controlled.
     let mut rate: JOBOBJECT_CPU_RATE_CONTROL_INFORMATION = unsafe { mem::zeroed() };
@@ -67,7 +67,7 @@ pub(super) fn cpu_rate(limits: &Limits, processors: u32) -> JOBOBJECT_CPU_RATE_C
 mod tests {
     use super::*;
 
-    /// The whole structure is passed whatever is limited.
+    /// The whole structure is passed, no matter which limits are set.
     #[test]
     fn every_limit_passes_the_whole_structure() {
         let whole = extended(&Limits::new(), Duration::ZERO, true);

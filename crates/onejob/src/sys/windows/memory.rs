@@ -1,4 +1,4 @@
-//! Memory with a name, shared by processes.
+//! Named memory, shared by processes.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use windows_sys::Win32::{
 
 use super::handles::{owned, wide};
 
-/// What may be done with it.
+/// The access rights of a mapping.
 #[derive(Clone, Copy)]
 pub(super) enum Access {
     Read,
@@ -37,17 +37,17 @@ pub(super) struct Memory {
     _object: OwnedHandle,
 }
 
-// SAFETY: the memory is other processes' too, and its users access it accordingly.
+// SAFETY: other processes map the memory, too, and all code accesses it accordingly.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// New memory, all zero; without a name only we have it.
+    /// New zeroed memory; without a name, no other process can open it.
     pub(super) fn create(name: Option<&str>, size: usize) -> io::Result<Memory> {
         let name = name.map(wide);
         let name = name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
-        // SAFETY: memory and no file, no attributes, so nobody inherits the handle; the name ends
+        // SAFETY: memory without a file; no attributes, so no child inherits the handle; the name ends
         // with a NUL.
         let (object, code) = unsafe {
             let (none, size) = (INVALID_HANDLE_VALUE, size as u32);
@@ -69,13 +69,13 @@ impl Memory {
     }
 
     fn map(object: OwnedHandle, access: Access, size: usize) -> io::Result<Memory> {
-        // SAFETY: an open handle; the call says if it has not so many bytes.
+        // SAFETY: an open handle; the call fails if the object is smaller than `size`.
         let at = unsafe { MapViewOfFile(object.as_raw_handle(), access.bits(), 0, 0, size) }.Value;
         let at = NonNull::new(at.cast()).ok_or_else(io::Error::last_os_error)?;
         Ok(Memory { at, _object: object })
     }
 
-    /// Its beginning, at the beginning of a page; there as long as `self` lives.
+    /// Its start, which is page-aligned; valid as long as `self` exists.
     pub(super) fn at(&self) -> NonNull<u8> {
         self.at
     }
@@ -83,7 +83,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: mapped by us, and nothing borrows it any more.
+        // SAFETY: mapped by this process, and nothing borrows it any more.
         unsafe { UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.at.as_ptr().cast() }) };
     }
 }

@@ -1,9 +1,9 @@
-//! Windows: the kernel's Job Objects.
+//! Windows: the Job Objects of the kernel.
 //!
-//! From the API to the system call: [`job`] fulfils the contract on an [`object`], which is the
-//! kernel's; [`spawn`] makes a child inside it, with the command line of [`quoting`]; [`record`]
-//! and [`names`] have jobs found by others; [`tree`] catches what is below a process without a job. Whoever is acted on
-//! is held by a handle and proven first ([`identity`]).
+//! From the API to the system call: [`job`] implements the backend on a kernel [`object`]; [`spawn`]
+//! starts a child inside it, with a command line from [`quoting`]; other processes find jobs through
+//! [`record`] and [`directory`]; [`tree`] finds the descendants of a process without a job. A process
+//! is only acted on through a handle, after its identity has been proven ([`identity`]).
 
 mod child;
 mod directory;
@@ -27,34 +27,18 @@ mod wait;
 pub(crate) use child::Child;
 pub(crate) use directory::{abandoned_jobs, jobs, runtime_dir};
 pub(crate) use identity::identify;
-pub(crate) use probe::{guarantees_of, probe_mechanisms};
 pub(crate) use record::Record;
 pub(crate) use tree::{descendants, tree};
 
-use super::Mechanism;
-use crate::{
-    Command, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, job::JobSpec,
-    name::Name, stop::Stoppable,
-};
+use super::{Backend, MechanismEntry};
+use crate::{Result, name::Name};
 
-pub(crate) const MECHANISMS: &[crate::Mechanism] = &[crate::Mechanism::JobObject];
+pub(crate) const MECHANISMS: &[MechanismEntry] = &[job::ENTRY];
 
-/// A job of the only mechanism.
-pub(crate) enum Job {
-    JobObject(job::JobObject),
+/// Makes a view of a live job.
+pub(crate) fn open(name: &Name) -> Result<Box<dyn Backend>> {
+    Ok(Box::new(job::JobObject::open(name)?))
 }
 
-delegate!(Job { JobObject });
-
-impl Job {
-    pub(crate) fn new(_: crate::Mechanism, spec: &JobSpec) -> Result<Job> {
-        job::JobObject::new(spec).map(Job::JobObject)
-    }
-}
-
-pub(crate) fn open(name: &Name) -> Result<Job> {
-    job::JobObject::open(name).map(Job::JobObject)
-}
-
-/// How long a kill goes on while nobody dies.
+/// How long a kill goes on while no member dies.
 const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,7 +1,8 @@
-//! A note that one process writes and others read, in a page of memory with a name.
+//! A note that one process writes and others read, in named memory.
 //!
-//! There are two places, written by turns, and one word that says which holds the note and how long
-//! it is: whoever writes may die at any moment, and a reader never sees half a note.
+//! There are two slots, which are written alternately, and one word with the number of the current
+//! slot and the length of the note. So a reader never sees a partial note, even if the writer dies at
+//! any moment.
 
 use std::{
     io, slice,
@@ -16,7 +17,8 @@ use super::memory::{Access, Memory};
 /// The longest note in bytes: more than the longest command line.
 pub(super) const MAX_NOTE: usize = 128 << 10;
 
-/// A number that grows with each note, whose lowest bit is the place, above the length.
+/// In the upper half, a number that grows with each note, whose lowest bit selects the slot; in the
+/// lower half, the length.
 struct Word(u64);
 
 impl Word {
@@ -38,12 +40,12 @@ const SIZE: usize = HEAD + 2 * MAX_NOTE;
 
 pub(super) struct Notes {
     memory: Memory,
-    /// Who writes, one after the other; `None` for a reader.
+    /// Serializes writers; `None` for a reader.
     writer: Option<Mutex<()>>,
 }
 
 impl Notes {
-    /// For the only one who writes.
+    /// Creates the notes, for the only process that writes them.
     pub(super) fn create(name: &str) -> io::Result<Notes> {
         let memory = Memory::create(Some(name), SIZE)?;
         Ok(Notes { memory, writer: Some(Mutex::default()) })
@@ -54,13 +56,13 @@ impl Notes {
     }
 
     fn word(&self) -> &AtomicU64 {
-        // SAFETY: mapped as long as `self` lives, at the beginning of a page, and only accessed so.
+        // SAFETY: mapped as long as `self` exists, page-aligned, and only accessed as an atomic.
         unsafe { self.memory.at().cast().as_ref() }
     }
 
     fn place(&self, number: u32) -> &[AtomicU8] {
         let offset = HEAD + MAX_NOTE * (number as usize & 1);
-        // SAFETY: inside of what is mapped as long as `self` lives, and only accessed so.
+        // SAFETY: inside the mapping, which lasts as long as `self`, and only accessed as atomics.
         unsafe { slice::from_raw_parts(self.memory.at().add(offset).cast().as_ptr(), MAX_NOTE) }
     }
 
@@ -71,14 +73,14 @@ impl Notes {
             let place = self.place(word.number()).iter().take(word.length());
             let bytes = place.map(|byte| byte.load(Ordering::Relaxed)).collect();
             fence(Ordering::Acquire);
-            // The place is written again only after another note has been.
+            // A slot is written again only after the other one has been written.
             if self.word().load(Ordering::Relaxed) == before {
                 return String::from_utf8(bytes).ok().filter(|note| !note.is_empty());
             }
         }
     }
 
-    /// `None` if this is a reader's.
+    /// Returns `None` for a reader.
     pub(super) fn write(&self, note: &str) -> Option<()> {
         debug_assert!(note.len() <= MAX_NOTE);
         let _alone = self.writer.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +98,7 @@ impl Notes {
 mod tests {
     use super::*;
 
-    /// The last note is read whole whoever writes meanwhile.
+    /// The last note is read completely, also during writes.
     #[test]
     fn last_note_is_read_whole_during_writes() {
         let name = format!(r"Local\onejob-notes-test,{}", std::process::id());
@@ -115,7 +117,7 @@ mod tests {
             }
         });
         drop(ours);
-        assert!(texts.contains(&theirs.read().unwrap()), "there for who opened it before");
+        assert!(texts.contains(&theirs.read().unwrap()), "readable after the owner has closed it");
         assert!(Notes::open("no-such-note").is_err());
     }
 }

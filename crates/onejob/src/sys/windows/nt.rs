@@ -1,5 +1,5 @@
-//! The few calls that only `ntdll` has, each described on Microsoft Learn or used so widely that it
-//! cannot change any more.
+//! The calls that only `ntdll` exports. Each is documented on Microsoft Learn, or used so widely that
+//! it cannot change any more.
 
 use std::{
     ffi::c_void,
@@ -80,24 +80,25 @@ fn check(status: NTSTATUS) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(unsafe { RtlNtStatusToDosError(status) } as i32))
 }
 
-/// Stops every thread of a process; counted, so that whoever was stopped before stays so.
+/// Suspends every thread of a process. Suspensions are counted, so a process that was suspended before
+/// stays suspended after [`resume`].
 pub(super) fn suspend(process: BorrowedHandle<'_>) -> io::Result<()> {
     // SAFETY: an open handle.
     check(unsafe { NtSuspendProcess(process.as_raw_handle()) })
 }
 
-/// The opposite, once.
+/// Undoes one [`suspend`].
 pub(super) fn resume(process: BorrowedHandle<'_>) -> io::Result<()> {
     // SAFETY: an open handle.
     check(unsafe { NtResumeProcess(process.as_raw_handle()) })
 }
 
-/// The number that a process' parent had when it started this one. It may be another's by now.
+/// The pid of the parent at the time of the start. It may belong to another process by now.
 pub(super) fn parent_of(process: BorrowedHandle<'_>) -> Option<u32> {
     const PROCESS_BASIC_INFORMATION: u32 = 0;
     // SAFETY: numbers only, for which zero is a value.
     let mut basic: Basic = unsafe { mem::zeroed() };
-    // SAFETY: an open handle, and a structure of the size that is said.
+    // SAFETY: an open handle, and a structure of the given size.
     let status = unsafe {
         NtQueryInformationProcess(
             process.as_raw_handle(),
@@ -110,7 +111,7 @@ pub(super) fn parent_of(process: BorrowedHandle<'_>) -> Option<u32> {
     check(status).ok().and_then(|()| u32::try_from(basic.parent).ok())
 }
 
-/// A folder of the kernel's named objects.
+/// Opens a kernel directory of named objects.
 pub(super) fn open_directory(path: &str) -> io::Result<OwnedHandle> {
     const DIRECTORY_QUERY: u32 = 1;
     let wide: Vec<u16> = path.encode_utf16().collect();
@@ -125,19 +126,19 @@ pub(super) fn open_directory(path: &str) -> io::Result<OwnedHandle> {
         quality: ptr::null(),
     };
     let mut directory = ptr::null_mut();
-    // SAFETY: all that is pointed to lives through the call.
+    // SAFETY: all pointers are valid during the call.
     check(unsafe {
         NtOpenDirectoryObject(&raw mut directory, DIRECTORY_QUERY, &raw const attributes)
     })?;
-    // SAFETY: the call succeeded, so this is an open handle that nobody else owns.
+    // SAFETY: the call succeeded, so this is an open handle without another owner.
     Ok(unsafe { OwnedHandle::from_raw_handle(directory) })
 }
 
-/// The names in a folder of the kernel's.
+/// The names in a kernel directory.
 pub(super) fn names_in(directory: &OwnedHandle) -> io::Result<Vec<String>> {
     let (mut names, mut context, mut buffer) = (Vec::new(), 0, vec![0_u64; 1 << 10]);
     loop {
-        // SAFETY: an open handle, and an aligned buffer of the size that is said.
+        // SAFETY: an open handle, and an aligned buffer of the given size.
         let status = unsafe {
             NtQueryDirectoryObject(
                 directory.as_raw_handle(),
@@ -154,7 +155,7 @@ pub(super) fn names_in(directory: &OwnedHandle) -> io::Result<Vec<String>> {
             return Ok(names);
         }
         check(status)?;
-        // SAFETY: the call wrote one entry, whose name it put behind it in the same buffer.
+        // SAFETY: the call wrote one entry, and its name follows it in the same buffer.
         let name = unsafe {
             let entry = &*buffer.as_ptr().cast::<DirectoryEntry>();
             std::slice::from_raw_parts(entry.name.buffer, usize::from(entry.name.length) / 2)

@@ -28,20 +28,20 @@ use super::{
     identity,
 };
 
-/// How whoever is killed ends, as `std::process::Child::kill` has it.
+/// The exit code of a killed process, the same as that of `std::process::Child::kill`.
 pub(super) const KILLED: u32 = 1;
 
-/// Somebody in the job, held.
+/// A member of the job, with an open handle.
 pub(super) struct Member {
     pub(super) pid: u32,
     pub(super) process: OwnedHandle,
 }
 
-/// Who is in the job, as far as can be told.
+/// The members of the job.
 #[derive(Default)]
 pub(super) struct Members {
     pub(super) others: Vec<Member>,
-    /// Those that we may not open.
+    /// The pids of members that this process may not open.
     pub(super) hidden: Vec<u32>,
     pub(super) has_caller: bool,
 }
@@ -50,7 +50,7 @@ pub(super) struct Members {
 pub(super) struct Object(OwnedHandle);
 
 impl Object {
-    /// A new one; `AlreadyExists` if the name is another job's, and no handle of it is kept.
+    /// Makes an object; `AlreadyExists` if another job has the name. No handle of that job is kept.
     pub(super) fn create(name: &str) -> io::Result<Object> {
         let name = wide(name);
         // SAFETY: no attributes, hence a handle that no child inherits; the name ends with a NUL.
@@ -65,7 +65,7 @@ impl Object {
         Ok(Object(object))
     }
 
-    /// One without a name.
+    /// Makes an object without a name.
     pub(super) fn anonymous() -> io::Result<Object> {
         // SAFETY: neither attributes nor a name.
         owned(unsafe { CreateJobObjectW(ptr::null(), ptr::null()) }).map(Object)
@@ -92,7 +92,7 @@ impl Object {
     }
 
     pub(super) fn assign_caller(&self) -> io::Result<()> {
-        // SAFETY: an open handle and the one that always means ourselves.
+        // SAFETY: an open handle and the pseudo handle of the calling process.
         check(unsafe { AssignProcessToJobObject(self.raw(), GetCurrentProcess()) })
     }
 
@@ -105,23 +105,23 @@ impl Object {
 
     pub(super) fn contains_caller(&self) -> io::Result<bool> {
         let mut inside = 0;
-        // SAFETY: as in `contains`, with the handle that always means ourselves.
+        // SAFETY: as in `contains`, with the pseudo handle of the calling process.
         check(unsafe { IsProcessInJob(GetCurrentProcess(), self.raw(), &raw mut inside) })?;
         Ok(inside != 0)
     }
 
-    /// Ends everybody in it, at once.
+    /// Kills all members in one operation.
     pub(super) fn terminate(&self) -> io::Result<()> {
         // SAFETY: an open handle.
         check(unsafe { TerminateJobObject(self.raw(), KILLED) })
     }
 
-    /// What the kernel has as `class`, which must be a plain structure of numbers.
+    /// Queries the information `class`; its type must be a plain structure of numbers.
     pub(super) fn query<T: Copy>(&self, class: JOBOBJECTINFOCLASS) -> io::Result<T> {
         // SAFETY: a structure of numbers, for which zero is a value.
         let mut value: T = unsafe { mem::zeroed() };
         let size = mem::size_of::<T>() as u32;
-        // SAFETY: an open handle, and a structure of the size that is said.
+        // SAFETY: an open handle, and a structure of the given size.
         check(unsafe {
             let to = (&raw mut value).cast();
             QueryInformationJobObject(self.raw(), class, to, size, ptr::null_mut())
@@ -129,10 +129,10 @@ impl Object {
         Ok(value)
     }
 
-    /// The opposite: the whole structure.
+    /// Sets the information `class`, always the whole structure.
     pub(super) fn set<T: Copy>(&self, class: JOBOBJECTINFOCLASS, value: &T) -> io::Result<()> {
         let size = mem::size_of::<T>() as u32;
-        // SAFETY: an open handle, and a structure of the size that is said.
+        // SAFETY: an open handle, and a structure of the given size.
         check(unsafe {
             SetInformationJobObject(self.raw(), class, ptr::from_ref(value).cast(), size)
         })
@@ -142,21 +142,21 @@ impl Object {
         self.query(JobObjectBasicAccountingInformation)
     }
 
-    /// How many live in it, the caller left out: what decides about emptiness. A member is counted
+    /// The number of live members without the caller; the job is empty if it is 0. A member is counted
     /// until it is dead.
     pub(super) fn other_members(&self) -> io::Result<u32> {
         let active = self.accounting()?.ActiveProcesses;
         Ok(active.saturating_sub(u32::from(self.contains_caller()?)))
     }
 
-    /// The numbers in it; some may be of the dead.
+    /// The pids of the members; some may have ended.
     pub(super) fn pids(&self) -> io::Result<Vec<u32>> {
-        /// Two counts, then one number a member.
+        /// Two counts, then one pid per member.
         const HEAD: usize = 8 / mem::size_of::<usize>();
         let mut room = 8;
         loop {
             let mut list = vec![0_usize; HEAD + room];
-            // SAFETY: an open handle, and a buffer of the size that is said.
+            // SAFETY: an open handle, and a buffer of the given size.
             let listed = check(unsafe {
                 QueryInformationJobObject(
                     self.raw(),
@@ -176,19 +176,20 @@ impl Object {
                 Err((code, error)) if code != ERROR_MORE_DATA && code != ERROR_BAD_LENGTH => {
                     return Err(error);
                 }
-                // More may be born until the next look.
+                // More processes may start before the next query.
                 _ => room = (room * 2).max(assigned as usize + 16),
             }
         }
     }
 
-    /// Everybody alive in it, held by handles that are proven to be of members: a number that was
-    /// handed on between listing and opening is nobody's here.
+    /// The live members, with open handles that are proven to be handles of members: a pid that was
+    /// reused between listing and opening is left out.
     pub(super) fn members(&self, rights: u32) -> io::Result<Members> {
         self.hold(self.pids()?, rights)
     }
 
-    /// Those of a list who are members now: a number on it may be a stranger's meanwhile.
+    /// Opens the listed processes that are members now: a listed pid may belong to an unrelated process
+    /// meanwhile.
     fn hold(&self, pids: Vec<u32>, rights: u32) -> io::Result<Members> {
         let mut members = Members::default();
         for pid in pids {
@@ -209,7 +210,7 @@ impl Object {
         Ok(members)
     }
 
-    /// Somebody who lives in it, to be waited for.
+    /// Any live member, for waiting.
     pub(super) fn any_member(&self) -> io::Result<Option<Member>> {
         let me = std::process::id();
         for pid in self.pids()?.into_iter().filter(|pid| *pid != me) {
@@ -239,13 +240,13 @@ mod tests {
     use super::*;
     use crate::sys::windows::wait::tests::reader;
 
-    /// A stranger whose number is on a list is not held.
+    /// An unrelated process with a listed pid is not opened.
     #[test]
     fn listed_pid_of_an_unrelated_process_is_dropped() {
         let object = Object::anonymous().unwrap();
         let (mut member, mut stranger) = (reader(), reader());
         object.assign(member.as_handle()).unwrap();
-        // As if its number had been a member's when the list was made.
+        // As if its pid had belonged to a member when the list was made.
         let stale = vec![member.id(), stranger.id(), 4_000_000_000];
         let held = object.hold(stale, 0).unwrap();
         let pids: Vec<_> = held.others.iter().map(|held| held.pid).collect();

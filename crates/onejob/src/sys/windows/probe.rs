@@ -1,15 +1,15 @@
-//! What this host gives.
+//! The guarantees of this host.
 
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 
-use super::{handles::wide, job::JobObject};
+use super::{super::Explanation, handles::wide};
 use crate::{
-    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, MechanismReport, OwnerDeath,
-    Resources,
-    job::{Enclosure, JobSpec},
+    Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources,
+    job::Enclosure,
 };
 
-/// Wine accepts limits and ignores them, and accounts for no time: it is promised less there.
+/// Wine accepts limits but ignores them, and does not account for CPU time: jobs have fewer guarantees
+/// there.
 pub(super) fn is_wine() -> bool {
     // SAFETY: every process has ntdll, and both names end with a NUL; nothing is called.
     unsafe {
@@ -18,7 +18,7 @@ pub(super) fn is_wine() -> bool {
     }
 }
 
-pub(crate) fn guarantees_of(mechanism: Mechanism, around: Enclosure) -> Guarantees {
+pub(super) fn guarantees_of(around: Enclosure) -> Guarantees {
     let (accounting, limits) = if is_wine() {
         (Accounting::None, Resources::NONE)
     } else {
@@ -26,9 +26,9 @@ pub(crate) fn guarantees_of(mechanism: Mechanism, around: Enclosure) -> Guarante
         (Accounting::All, all.with(Resources::CPU_TIME).with(Resources::AFFINITY))
     };
     Guarantees {
-        mechanism,
+        mechanism: Mechanism::JobObject,
         containment: Containment::Tracked,
-        // Enclosure ourselves there is no operation that spares us.
+        // If the caller is a member, no single operation kills all others but not the caller.
         kill: if around == Enclosure::Caller { Kill::Converging } else { Kill::Atomic },
         owner_death: OwnerDeath::Kernel,
         crosses_setuid: true,
@@ -37,19 +37,15 @@ pub(crate) fn guarantees_of(mechanism: Mechanism, around: Enclosure) -> Guarante
         memory_accounting: accounting,
         io_accounting: Accounting::None,
         limits,
+        spawned_by_guard: false,
+        reaps_orphans: false,
     }
 }
 
-pub(crate) fn probe_mechanisms() -> Vec<MechanismReport> {
-    let mechanism = Mechanism::JobObject;
-    let spec = JobSpec::plain(Enclosure::None);
-    let (guarantees, reason) = match JobObject::new(&spec) {
-        Ok(_) if is_wine() => {
-            (true, "Wine's Job Objects, without limits and accounting".to_owned())
-        }
-        Ok(_) => (true, "the kernel has Job Objects".to_owned()),
-        Err(error) => (false, error.to_string()),
+pub(super) fn explain(_: &mut Guarantees) -> Explanation {
+    let reason = match is_wine() {
+        true => "Job Objects of Wine, without limits and accounting",
+        false => "the kernel supports Job Objects",
     };
-    let guarantees = guarantees.then(|| guarantees_of(mechanism, Enclosure::None));
-    vec![MechanismReport { mechanism, guarantees, reason, remedy: None }]
+    Explanation { reason: reason.to_owned(), hint: None }
 }

@@ -1,5 +1,5 @@
-//! Command lines: one text, which the started program takes apart by itself ("Parsing C++
-//! command-line arguments" on Microsoft Learn).
+//! Command lines: one string, which the started program parses itself ("Parsing C++ command-line
+//! arguments" on Microsoft Learn).
 
 use std::{ffi::OsStr, iter, os::windows::ffi::OsStrExt as _};
 
@@ -20,9 +20,9 @@ pub(super) fn of_program(program: &OsStr, args: &[impl AsRef<OsStr>]) -> Vec<u16
     line
 }
 
-/// The command line of the command processor that runs a batch file; `None` for what it cannot be
-/// told. It expands variables and reads operators even between quotes, hence the rules that std
-/// has since CVE-2024-24576.
+/// The command line of the command processor that runs a batch file; `None` for arguments that cannot
+/// be passed. The command processor expands variables and reads operators even between quotes, hence
+/// the rules that std has since CVE-2024-24576.
 pub(super) fn of_batch_file(script: &OsStr, args: &[impl AsRef<OsStr>]) -> Option<Vec<u16>> {
     let mut line: Vec<u16> = "cmd.exe /e:ON /v:OFF /d /c \"\"".encode_utf16().collect();
     if script.encode_wide().any(|c| c == QUOTE) || script.encode_wide().last() == Some(BACKSLASH) {
@@ -49,9 +49,9 @@ pub(super) fn of_batch_file(script: &OsStr, args: &[impl AsRef<OsStr>]) -> Optio
     Some(line)
 }
 
-/// Backslashes count only before a quote, where each is doubled; the quote itself is escaped by
-/// `escape`. Where that is a quote, the reader is the command processor: an empty cut out of a
-/// variable that is always there keeps a percent sign from starting an expansion.
+/// Backslashes are special only before a quote, where each is doubled; the quote itself is escaped by
+/// `escape`. If `escape` is a quote, the reader is the command processor: an empty substring of a
+/// variable that always exists keeps a percent sign from starting an expansion.
 fn append(line: &mut Vec<u16>, arg: &OsStr, quoted: bool, escape: u16) {
     line.extend(quoted.then_some(QUOTE));
     let mut backslashes = 0;

@@ -1,9 +1,10 @@
-//! How others find a job: the kernel's own names. There are no files, so nothing can be stale.
+//! Records: other processes find a job by named kernel objects. There are no files, so no record can
+//! be stale.
 //!
-//! A listed job's kernel object is named after its id. Beside it the owner keeps three objects: the
-//! *card*, an event whose name says which job this is and whose, and which is signalled when the
-//! owner lets go; the *claim* to the job's name; and the memory of its [`Notes`]. All go with the
-//! owner's handles. Whoever opens the job holds the card and the notes, never the job.
+//! The kernel object of a listed job is named after its id. The owner also has three other objects:
+//! the *card*, an event whose name contains the job and its owner, and which is signalled when the
+//! owner releases the job; the *claim* to the name of the job; and the memory of its [`Notes`]. All
+//! end with the handles of the owner. A view has handles of the card and the notes, never of the job.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -25,29 +26,29 @@ use super::{
     identity,
     note_page::{self, Notes},
 };
-use crate::{Error, JobEntry, Mechanism, ProcessId, Result, name::Name};
+use crate::{Error, JobEntry, Mechanism, ProcessId, Result, name::Name, sys::JobRecord};
 
 const LOCAL: &str = r"Local\";
 
-/// A number that nobody else comes up with.
+/// A random number, unique in practice.
 pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Which job it is, and whose.
+/// The job and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     pub(super) id: String,
     pub(super) name: Option<Name>,
     pub(super) owner: ProcessId,
-    /// Since the Unix epoch.
+    /// The time since the Unix epoch.
     started: Duration,
 }
 
 impl RecordHeader {
-    /// For a job of this process that begins now.
+    /// For a job that this process makes now.
     pub(super) fn new(name: Option<Name>) -> RecordHeader {
-        // SAFETY: the handle that always means ourselves.
+        // SAFETY: the pseudo handle of the calling process.
         let me = unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) };
         RecordHeader {
             id: format!("{:016x}", random()),
@@ -64,7 +65,7 @@ impl RecordHeader {
         format!("onejob-card,{id},{},{},{started},{name}", owner.pid, owner.start)
     }
 
-    /// From the name of a kernel object, if it is a card.
+    /// Parses the name of a kernel object; `None` if it is not a card.
     pub(super) fn parse(text: &str) -> Option<RecordHeader> {
         let mut parts = text.strip_prefix("onejob-card,")?.splitn(5, ',');
         let id = Name::new(parts.next()?).ok()?.as_str().to_owned();
@@ -78,7 +79,7 @@ impl RecordHeader {
         Some(RecordHeader { id, name, owner, started })
     }
 
-    /// The name of the kernel's job.
+    /// The name of the kernel object of the job.
     pub(super) fn object(&self) -> String {
         format!("{LOCAL}onejob,{}", self.id)
     }
@@ -98,7 +99,7 @@ impl RecordHeader {
         owned(unsafe { OpenEventW(SYNCHRONIZATION_SYNCHRONIZE, 0, name.as_ptr()) })
     }
 
-    /// Whether its owner still holds the job.
+    /// Whether its owner still has the job.
     pub(super) fn owner_alive(&self) -> bool {
         let open = self.open().is_ok_and(|event| !is_signalled(event.as_handle()));
         open && identity::reopen(&self.owner, 0).is_ok()
@@ -115,7 +116,7 @@ impl RecordHeader {
     }
 }
 
-/// An event without attributes, hence one that no child inherits, and which stays signalled.
+/// An event without attributes, so that no child inherits it. Once signalled, it stays signalled.
 fn event(name: &str) -> io::Result<OwnedHandle> {
     let name = wide(format!("{LOCAL}{name}"));
     // SAFETY: the name ends with a NUL.
@@ -127,10 +128,10 @@ fn event(name: &str) -> io::Result<OwnedHandle> {
     Ok(event)
 }
 
-/// Nobody else has the name as long as the handle is open.
+/// Claims a name: no other job can have it as long as the handle is open.
 pub(super) fn claim(name: &Name) -> Result<OwnedHandle> {
     event(&format!("onejob-name,{name}")).map_err(|error| {
-        // It may also be another user's, or belong to an object of another kind.
+        // The name may also belong to a job of another user, or to an object of another type.
         let is_hidden = error.kind() == io::ErrorKind::PermissionDenied
             || error.raw_os_error() == Some(ERROR_INVALID_HANDLE as i32);
         if is_hidden || error.kind() == io::ErrorKind::AlreadyExists {
@@ -140,11 +141,11 @@ pub(super) fn claim(name: &Name) -> Result<OwnedHandle> {
     })
 }
 
-/// How others find a job, or how it was found.
+/// The record of a job of this process, or of a job that was found.
 pub(crate) struct Record {
     pub(super) card: RecordHeader,
     notes: Notes,
-    /// Signalled when the owner has let go.
+    /// Signalled when the owner has released the job.
     over: OwnedHandle,
     whose: Role,
 }
@@ -153,12 +154,12 @@ enum Role {
     Ours {
         _claim: Option<OwnedHandle>,
     },
-    /// That process'.
+    /// The owner process.
     Another(OwnedHandle),
 }
 
 impl Record {
-    /// Found from now on.
+    /// Publishes the record: other processes can find the job from now on.
     pub(super) fn publish(
         card: RecordHeader,
         claim: Option<OwnedHandle>,
@@ -171,7 +172,7 @@ impl Record {
         Ok(Record { card, notes, over, whose: Role::Ours { _claim: claim } })
     }
 
-    /// Of a job that was found.
+    /// Opens the record of a job that was found.
     pub(super) fn open(card: RecordHeader) -> Result<Record> {
         let failed = |e| Error::os(format!("open the job {}", card.id), e);
         let owner = identity::reopen(&card.owner, 0)?;
@@ -188,7 +189,7 @@ impl Record {
         self.card.name.as_ref()
     }
 
-    /// The last note that its owner has written; still to be read when the job is over.
+    /// The last note that its owner has written; it can be read after the end of the job, too.
     pub(crate) fn note(&self) -> Result<Option<String>> {
         Ok(self.notes.read())
     }
@@ -197,12 +198,12 @@ impl Record {
         write(&self.notes, note)
     }
 
-    /// Whether its owner holds the job no more.
+    /// Whether its owner has released the job or has ended.
     pub(super) fn is_over(&self) -> bool {
         self.ends().into_iter().any(is_signalled)
     }
 
-    /// Signalled as soon as the owner lets go or ends.
+    /// Handles that are signalled as soon as the owner releases the job or ends.
     pub(super) fn ends(&self) -> Vec<BorrowedHandle<'_>> {
         let owner = match &self.whose {
             Role::Ours { .. } => None,
@@ -211,29 +212,54 @@ impl Record {
         [Some(self.over.as_handle()), owner].into_iter().flatten().collect()
     }
 
-    /// Waits until the owner has let go of the job; whether that came before the deadline.
+    /// Waits until the owner has released the job or has ended; returns whether that happened before
+    /// the deadline.
     pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
         if matches!(self.whose, Role::Ours { .. }) {
-            return Err(Error::unsupported("a job is not over as long as its owner holds it")
-                .with_hint("wait is for the members"));
+            return Err(Error::unsupported(
+                "cannot wait for the end of this job: this process is its owner",
+            )
+            .with_hint("Job::wait waits for the members"));
         }
         let woken = wait_any(&self.ends(), deadline);
         woken.map(|woken| woken.is_some()).map_err(|e| Error::os("wait for the owner", e))
     }
 
-    /// Takes it back: the job is over.
+    /// Removes the record: the job is over.
     pub(super) fn remove(&self) {
         // SAFETY: an open event.
         unsafe { SetEvent(self.over.as_raw_handle()) };
     }
 }
 
+impl JobRecord for Record {
+    fn id(&self) -> &str {
+        self.id()
+    }
+
+    fn name(&self) -> Option<&Name> {
+        self.name()
+    }
+
+    fn note(&self) -> Result<Option<String>> {
+        self.note()
+    }
+
+    fn set_note(&self, note: &str) -> Result<()> {
+        self.set_note(note)
+    }
+
+    fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.wait_closed(deadline)
+    }
+}
+
 fn write(notes: &Notes, note: &str) -> Result<()> {
     if note.len() > note_page::MAX_NOTE {
-        return Err(Error::invalid(format!("a note of {} bytes", note.len()))
-            .with_hint(format!("at most {}", note_page::MAX_NOTE)));
+        return Err(Error::invalid(format!("the note is too long: {} bytes", note.len()))
+            .with_hint(format!("the maximum is {} bytes", note_page::MAX_NOTE)));
     }
-    let others = || Error::unsupported("only its owner writes the note of a job");
+    let others = || Error::unsupported("only the owner of a job can set its note");
     notes.write(note).ok_or_else(others)
 }
 

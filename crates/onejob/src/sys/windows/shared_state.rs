@@ -1,5 +1,5 @@
-//! What the owner and all views of a job know of it together: the limits that were asked for, and
-//! whom a freeze has stopped. A thaw lets those run again and nobody else, whoever froze them.
+//! State that the owner and all views of a job share: the limits that were set, and the processes that
+//! a freeze has suspended. A thaw resumes exactly these processes, no matter which process froze them.
 
 use std::{
     io,
@@ -27,23 +27,23 @@ use super::{
 };
 use crate::{Limits, ProcessId};
 
-/// More than any job that is frozen has had.
+/// More members than any frozen job has had so far.
 const MAX_MEMBERS: usize = 16 << 10;
 
-/// The limits, how many are frozen, and for each of them its number and its creation.
+/// The limits, the number of frozen processes, and the pid and creation time of each of them.
 const WORDS: usize = LIMITS + 1 + 2 * MAX_MEMBERS;
-/// Zero stands for none, as it is for every limit a refused value.
+/// Zero means no limit, because zero is refused as a value of every limit.
 const LIMITS: usize = 5;
 const SIZE: usize = WORDS * size_of::<AtomicU64>();
 
 pub(super) struct SharedState {
     memory: Memory,
-    /// One of all views, and before it one of all threads here.
+    /// A mutex between all views, and one between the threads of this process, which is locked first.
     alone: (Mutex<()>, OwnedHandle),
 }
 
 impl SharedState {
-    /// The job's; without a name nobody else has it.
+    /// The state of a job; without a name, no other process can open it.
     pub(super) fn create(name: Option<&str>) -> io::Result<SharedState> {
         SharedState::with(name, Memory::create(name, SIZE)?)
     }
@@ -55,16 +55,16 @@ impl SharedState {
     fn with(name: Option<&str>, memory: Memory) -> io::Result<SharedState> {
         let name = name.map(|name| wide(format!("{name},lock")));
         let name = name.as_ref().map_or(ptr::null(), |name| name.as_ptr());
-        // SAFETY: no attributes, so nobody inherits the handle; the name ends with a NUL.
+        // SAFETY: no attributes, so no child inherits the handle; the name ends with a NUL.
         let lock = owned(unsafe { CreateMutexW(ptr::null(), 0, name) })?;
         Ok(SharedState { memory, alone: (Mutex::default(), lock) })
     }
 
-    /// Nobody else freezes, thaws or limits as long as this is held.
+    /// No other thread or process can freeze, thaw or set limits while this is locked.
     pub(super) fn lock(&self) -> io::Result<State<'_>> {
         let (here, everywhere) = &self.alone;
         let here = here.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: an open handle. Whoever died with it left whole entries.
+        // SAFETY: an open handle. A process that died while it held the mutex left complete entries.
         match unsafe { WaitForSingleObject(everywhere.as_raw_handle(), INFINITE) } {
             WAIT_OBJECT_0 | WAIT_ABANDONED => {
                 let (limits, frozen) = self.words().split_at(LIMITS);
@@ -74,7 +74,7 @@ impl SharedState {
         }
     }
 
-    /// Nobody of them lives any more.
+    /// Clears the list: none of the frozen processes is alive any more.
     pub(super) fn clear(&self) -> io::Result<()> {
         if !self.is_thawed() {
             self.lock()?.forget();
@@ -83,11 +83,11 @@ impl SharedState {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: mapped as long as `self` lives, at the beginning of a page, and only accessed so.
+        // SAFETY: mapped as long as `self` exists, page-aligned, and only accessed as atomics.
         unsafe { slice::from_raw_parts(self.memory.at().cast().as_ptr(), WORDS) }
     }
 
-    /// Whether nobody is frozen.
+    /// Whether no process is frozen.
     pub(super) fn is_thawed(&self) -> bool {
         self.words().get(LIMITS).is_none_or(|count| count.load(Ordering::Acquire) == 0)
     }
@@ -128,8 +128,8 @@ impl State<'_> {
         }
     }
 
-    /// Entered before it is stopped: if we die in between, a thaw resumes somebody who runs, which
-    /// does nothing.
+    /// A process is entered before it is suspended: if this process dies in between, a thaw resumes a
+    /// running process, which has no effect.
     pub(super) fn enter(&self, id: &ProcessId) -> io::Result<()> {
         let [count, entries @ ..] = self.frozen else { return Ok(()) };
         let known = count.load(Ordering::Relaxed);
@@ -140,11 +140,11 @@ impl State<'_> {
                 count.store(known + 1, Ordering::Release);
                 Ok(())
             }
-            _ => Err(io::Error::other(format!("more than {MAX_MEMBERS} members to freeze"))),
+            _ => Err(io::Error::other(format!("the job has more than {MAX_MEMBERS} members"))),
         }
     }
 
-    /// Takes the last one out, who could not be stopped.
+    /// Removes the last entry, a process that could not be suspended.
     pub(super) fn strike_last(&self) {
         if let Some(count) = self.frozen.first() {
             count.store(count.load(Ordering::Relaxed).saturating_sub(1), Ordering::Release);
@@ -165,7 +165,7 @@ impl State<'_> {
         entries.map(id).collect()
     }
 
-    /// Lets all of them run again, each once.
+    /// Resumes all of them, each once.
     pub(super) fn thaw(&self) {
         for id in self.ids() {
             if let Ok(process) = identity::reopen(&id, PROCESS_SUSPEND_RESUME) {
@@ -193,7 +193,7 @@ impl Drop for State<'_> {
 mod tests {
     use super::*;
 
-    /// Limits are read by all as they were set by one.
+    /// All views read the limits that one of them has set.
     #[test]
     fn limits_are_shared_by_all_views() {
         let name = format!(r"Local\onejob-shared-test,{}", std::process::id());

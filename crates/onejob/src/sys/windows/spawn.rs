@@ -1,4 +1,4 @@
-//! Starting a process inside a job: with its first instruction, or not at all.
+//! Starting a process inside a job: it is a member before its first instruction, or is not started.
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{Command, Error, Result, command::StdioKind};
 
-/// Starts it; beside the child, the handle of its console group if it asked for one of its own.
+/// Starts the process as a member.
 pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> {
     let failed = |e| Error::exec(format!("execute {:?}", command.program), e);
     if let Some(dir) = command.current_dir.as_deref().filter(|dir| !dir.is_dir()) {
@@ -57,10 +57,10 @@ pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> 
     let (program, line) = if is_batch_file(&program) {
         let line = quoting::of_batch_file(program.as_os_str(), &command.args).ok_or_else(|| {
             Error::invalid(format!(
-                "an argument for {} that no batch file can get",
+                "an argument for {} cannot be passed to a batch file",
                 program.display()
             ))
-            .with_hint("line breaks cannot be escaped there")
+            .with_hint("remove the line breaks and NULs from the arguments")
         })?;
         (system_folder().join("cmd.exe"), line)
     } else {
@@ -79,13 +79,13 @@ pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> 
     ))
 }
 
-/// Access denied has two meanings: of the program, or of a job that lets no other be nested.
+/// Access can be denied for two reasons: by the program, or by a job that allows no nested job.
 fn exec_error(object: &Object, program: &Path, command: &Command, error: io::Error) -> Error {
     let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
     let _ = object;
     if is_denied && program.is_file() && File::open(program).is_ok() {
         return Error::exec(format!("execute {:?} inside the job", command.program), error)
-            .with_hint("a job around this process may refuse to have another nested in it");
+            .with_hint("a job around this process may not allow a nested job");
     }
     Error::exec(format!("execute {:?}", command.program), error)
 }
@@ -123,8 +123,7 @@ fn create(
         startup.StartupInfo.hStdError = raw(stderr);
     }
     let group = if command.new_group { CREATE_NEW_PROCESS_GROUP } else { 0 };
-    // SAFETY: texts end with a NUL (the block with two), and everything pointed to lives through
-    // the call.
+    // SAFETY: strings end with a NUL (the block with two), and all pointers are valid during the call.
     check(unsafe {
         CreateProcessW(
             program.as_ptr(),
@@ -143,26 +142,26 @@ fn create(
     Ok((owned(made.hProcess)?, made.dwProcessId))
 }
 
-/// What a process starts with beyond the ordinary.
+/// The attribute list of a new process: its job and the handles that it inherits.
 struct Attributes(Vec<usize>);
 
 impl Attributes {
     fn new() -> io::Result<Attributes> {
         let mut size = 0;
-        // SAFETY: with no list it only says how much room one needs.
+        // SAFETY: without a list the call only returns the required size.
         unsafe { InitializeProcThreadAttributeList(ptr::null_mut(), 2, 0, &raw mut size) };
         let mut list = vec![0_usize; size.div_ceil(mem::size_of::<usize>())];
-        // SAFETY: an aligned buffer of the size that was asked for.
+        // SAFETY: an aligned buffer of the required size.
         check(unsafe {
             InitializeProcThreadAttributeList(list.as_mut_ptr().cast(), 2, 0, &raw mut size)
         })?;
         Ok(Attributes(list))
     }
 
-    /// The handles must stay where they are as long as this is used.
+    /// The handles must not move as long as this is used.
     fn set(&mut self, attribute: u32, handles: &[HANDLE]) -> io::Result<()> {
         let (value, size) = (handles.as_ptr().cast::<c_void>(), mem::size_of_val(handles));
-        // SAFETY: an initialised list with room for two, and a value of the size that is said.
+        // SAFETY: an initialised list with room for two, and a value of the given size.
         check(unsafe {
             let (list, none) = (self.0.as_mut_ptr().cast(), ptr::null_mut());
             UpdateProcThreadAttribute(list, 0, attribute as usize, value, size, none, ptr::null())
@@ -177,7 +176,7 @@ impl Drop for Attributes {
     }
 }
 
-/// The ends of the three streams. Theirs are the only handles of ours that anybody inherits.
+/// The ends of the three streams. The child inherits its ends, and no other handle of this process.
 struct Streams {
     theirs: [Option<OwnedHandle>; 3],
     ours: [Option<OwnedHandle>; 3],
@@ -190,7 +189,7 @@ impl Streams {
         for (at, stdio) in command.stdio.iter().enumerate() {
             streams.theirs[at] = match &stdio.0 {
                 StdioKind::Inherit => {
-                    // SAFETY: asks for a handle that stays whose it is.
+                    // SAFETY: returns a handle and does not change its owner.
                     let handle = unsafe { GetStdHandle(IDS[at]) };
                     let is_one = !handle.is_null() && handle != INVALID_HANDLE_VALUE;
                     is_one.then(|| inheritable(handle)).transpose()?
@@ -211,15 +210,15 @@ impl Streams {
     }
 }
 
-/// Our end and theirs. std reads its own ends with calls that want an overlapped handle, which only
-/// a pipe with a name can have.
+/// The end of this process and that of the child. std reads its own ends with calls that require an
+/// overlapped handle, which only a named pipe can have.
 fn pipe(we_write: bool) -> io::Result<(OwnedHandle, OwnedHandle)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (count, salt) = (COUNT.fetch_add(1, Ordering::Relaxed), super::record::random());
     let name = wide(format!(r"\\.\pipe\onejob.{}.{count}.{salt:x}", std::process::id()));
     let direction = if we_write { PIPE_ACCESS_OUTBOUND } else { PIPE_ACCESS_INBOUND };
     const SIZE: u32 = 1 << 16;
-    // SAFETY: the name ends with a NUL; no attributes, so nobody inherits either handle.
+    // SAFETY: the name ends with a NUL; no attributes, so no child inherits either handle.
     let ours = unsafe {
         let mode = direction | FILE_FLAG_FIRST_PIPE_INSTANCE | FILE_FLAG_OVERLAPPED;
         let remote = PIPE_REJECT_REMOTE_CLIENTS;
@@ -238,12 +237,12 @@ fn pipe(we_write: bool) -> io::Result<(OwnedHandle, OwnedHandle)> {
     Ok((ours, valid(theirs)?))
 }
 
-/// The name of a variable, whose case does not matter.
+/// The name of an environment variable, compared without case.
 #[derive(Debug, Clone)]
 struct Key(OsString);
 
 impl Key {
-    /// Unit by unit as the system folds: one character stays one.
+    /// Folds each UTF-16 unit separately, as the system does: one character stays one.
     fn folded(&self) -> impl Iterator<Item = u16> {
         self.0.encode_wide().map(|unit| {
             let upper = char::from_u32(unit.into()).map(char::to_uppercase);
@@ -275,7 +274,8 @@ impl Ord for Key {
     }
 }
 
-/// The child's environment if it is not ours, in the order that Windows wants.
+/// The environment of the child if it differs from that of this process, in the order that Windows
+/// requires.
 fn changed_environment(command: &Command) -> Option<BTreeMap<Key, OsString>> {
     if !command.env_cleared && command.env.is_empty() {
         return None;
@@ -284,7 +284,7 @@ fn changed_environment(command: &Command) -> Option<BTreeMap<Key, OsString>> {
     let mut vars: BTreeMap<Key, OsString> = ours.map(|(key, value)| (Key(key), value)).collect();
     for (key, value) in &command.env {
         let key = Key(key.clone());
-        // Removed first: a map keeps the spelling of the key that was there before.
+        // Removed first: otherwise the map would keep the spelling of the existing key.
         vars.remove(&key);
         if let Some(value) = value {
             vars.insert(key, value.clone());
@@ -308,8 +308,8 @@ fn is_batch_file(program: &Path) -> bool {
     extension.eq_ignore_ascii_case("bat") || extension.eq_ignore_ascii_case("cmd")
 }
 
-/// The file that a program's name stands for, as std finds it: `.exe` is what is meant unless
-/// something else is said.
+/// The file of a program name, found as std does: `.exe` is added unless the name has another
+/// extension.
 fn resolve(
     command: &Command,
     environment: Option<&BTreeMap<Key, OsString>>,
@@ -319,7 +319,7 @@ fn resolve(
     if text.ends_with(b"/") || text.ends_with(b"\\") {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "the path of the program names no file",
+            "the path of the program ends with a separator",
         ));
     }
     let is_exe = name.extension().is_some_and(|it| it.eq_ignore_ascii_case("exe"));
@@ -343,7 +343,7 @@ fn resolve(
     let mut files =
         folders.iter().filter(|it| !it.as_os_str().is_empty()).map(|it| it.join(&with_exe));
     files.find(|file| file.symlink_metadata().is_ok()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, "no folder of PATH has this program")
+        io::Error::new(io::ErrorKind::NotFound, "no directory of PATH contains this program")
     })
 }
 
@@ -353,7 +353,7 @@ fn system_folder() -> PathBuf {
 
 fn folder(ask: unsafe extern "system" fn(*mut u16, u32) -> u32) -> PathBuf {
     let mut path = [0; 300];
-    // SAFETY: a buffer of the length that is said.
+    // SAFETY: a buffer of the given length.
     let length = unsafe { ask(path.as_mut_ptr(), path.len() as u32) } as usize;
     let path = path.get(..length).unwrap_or_default();
     PathBuf::from(<OsString as std::os::windows::ffi::OsStringExt>::from_wide(path))

@@ -1,4 +1,4 @@
-//! Whatever is below a process, without a job of its own: caught in one first.
+//! The descendants of a process without a job: they are put into a job first.
 
 use std::{
     collections::HashMap,
@@ -26,32 +26,32 @@ use super::{
 };
 use crate::{Error, Process, ProcessId, Result, Signal, stop::Stoppable};
 
-/// A process and who was found below it. Every handle is kept: while it is open, the number stays
-/// this process', and who names it as its parent and is younger is its child.
+/// A process and the descendants that were found. Every handle is kept open: while it is open, the pid
+/// is not reused, so a younger process with this pid as its parent is a child of it.
 pub(crate) struct Descendants(Mutex<HeldProcess>);
 
 struct HeldProcess {
     rights: u32,
-    /// What they start from now on is in it as well.
+    /// A job for these processes; processes that they start from now on are in it, too.
     object: Option<Object>,
     held: HashMap<u32, (Member, u64)>,
 }
 
 const RIGHTS: u32 = PROCESS_TERMINATE | PROCESS_SET_QUOTA;
 
-pub(crate) fn tree(root: &ProcessId) -> Result<Descendants> {
+pub(crate) fn tree(root: &ProcessId) -> Result<Box<dyn Stoppable>> {
     if root.pid == std::process::id() {
-        return Err(Error::invalid("a process cannot stop itself and what is below it"));
+        return Err(Error::invalid("a process cannot stop itself and its descendants"));
     }
     let process = identity::reopen(root, RIGHTS)?;
     let object = Object::anonymous().ok();
     let mut caught = HeldProcess { rights: RIGHTS, object, held: HashMap::new() };
     caught.add(root.pid, Member { pid: root.pid, process });
     caught.rescan();
-    Ok(Descendants(Mutex::new(caught)))
+    Ok(Box::new(Descendants(Mutex::new(caught))))
 }
 
-/// A process and everybody below it but the calling one, to be looked at.
+/// Lists a process and its descendants, without the calling process.
 pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
     let process = identity::reopen(root, 0)?;
     let mut found = HeldProcess { rights: 0, object: None, held: HashMap::new() };
@@ -63,14 +63,14 @@ pub(crate) fn descendants(root: &ProcessId) -> Result<Vec<Process>> {
 impl HeldProcess {
     fn add(&mut self, pid: u32, member: Member) {
         let Some(created) = identity::creation(member.process.as_handle()) else { return };
-        // Who is in a job that lets no other join is killed one by one.
+        // A process that may not join another job, because of its own job, is killed individually.
         if let Some(object) = &self.object {
             let _ = object.assign(member.process.as_handle());
         }
         self.held.insert(pid, (member, created));
     }
 
-    /// Finds everybody below who is not held yet, until nobody new is seen.
+    /// Finds all descendants without an open handle, until no new process is found.
     fn rescan(&mut self) {
         loop {
             let before = self.held.len();
@@ -87,7 +87,7 @@ impl HeldProcess {
 
     fn consider(&mut self, pid: u32) {
         let Ok(process) = identity::open(pid, self.rights) else { return };
-        // Asked of the handle, so it is this process' parent whatever became of the number.
+        // Read through the handle, so it is the parent of this process even if the pid is reused.
         let parent = nt::parent_of(process.as_handle());
         let created = identity::creation(process.as_handle());
         let is_below = parent.and_then(|parent| self.held.get(&parent));
@@ -178,8 +178,9 @@ impl Stoppable for Descendants {
                 for member in living {
                     let _ = terminate(member.process.as_handle());
                 }
-                // One operation for those that were caught, and for whom they start meanwhile. We
-                // are never in it: only who is below somebody older than us could put us there.
+                // One operation for the processes in the job, and for those that they start meanwhile.
+                // The caller is never in it: only a process below one that is older than the caller
+                // could put the caller there.
                 if let Some(object) = &caught.object
                     && !object.contains_caller().unwrap_or(true)
                 {
@@ -191,10 +192,10 @@ impl Stoppable for Descendants {
     }
 }
 
-/// Every process there is, by number.
+/// All processes, by pid.
 fn all_pids() -> Vec<u32> {
     let mut pids = Vec::new();
-    // SAFETY: asks for a handle that no child inherits.
+    // SAFETY: returns a handle that no child inherits.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
     if snapshot == windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE {
         return pids;
@@ -203,7 +204,7 @@ fn all_pids() -> Vec<u32> {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut entry: PROCESSENTRY32W = unsafe { mem::zeroed() };
     entry.dwSize = mem::size_of::<PROCESSENTRY32W>() as u32;
-    // SAFETY: an open snapshot, and a structure that says its size.
+    // SAFETY: an open snapshot, and a structure that contains its size.
     let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
         pids.push(entry.th32ProcessID);

@@ -1,7 +1,8 @@
-//! The kernel's messages about jobs, which wake whoever waits for one.
+//! Kernel messages about jobs, which wake the threads that wait for a job.
 //!
-//! They are hints: one may be lost, and none says who is left. So a wait is woken by them and by the
-//! end of a member it holds, and decides by the job's accounting.
+//! They are hints: a message may be lost, and it does not contain the remaining members. So a wait is
+//! woken by messages and by the end of a member with an open handle, and decides by the accounting of
+//! the job.
 
 use std::{
     collections::HashMap,
@@ -39,22 +40,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Those who wait for one job.
+/// The waiters for one job.
 type Waiting = Arc<Mutex<Vec<Weak<OwnedHandle>>>>;
 
-/// What hears the messages about one job.
+/// The registration of one job for messages.
 #[derive(Debug)]
 pub(super) struct Registration {
     key: usize,
     waiting: Waiting,
 }
 
-/// Signalled once by each of the job's ends, from when it was made; one waiter's own, so that none
-/// takes another's.
+/// Signalled once for each end of a member of the job since it was made. Each waiter has its own, so
+/// that no waiter consumes the signal of another.
 pub(super) struct EndSignal(Arc<OwnedHandle>);
 
 impl Registration {
-    /// A job has one port for good, so this works once a job.
+    /// The port of a job cannot be changed, so this works once per job.
     pub(super) fn already_ended(object: &Object) -> io::Result<Registration> {
         let keeper = PortThread::get()?;
         let key = keeper.next.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +65,7 @@ impl Registration {
     }
 
     pub(super) fn end_signal(&self) -> io::Result<EndSignal> {
-        // SAFETY: no name and no attributes: a handle that no child inherits. It resets itself.
+        // SAFETY: no name and no attributes: a handle that no child inherits. The event is auto-reset.
         let event = owned(unsafe { CreateEventW(ptr::null(), 0, 0, ptr::null()) })?;
         let event = Arc::new(event);
         let mut waiting = lock(&self.waiting);
@@ -74,7 +75,7 @@ impl Registration {
     }
 }
 
-/// Later messages about the job are nobody's.
+/// Later messages about the job are ignored.
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Ok(keeper) = PortThread::get() {
@@ -97,8 +98,8 @@ fn attach(object: &Object, port: &OwnedHandle, key: usize) -> io::Result<()> {
     object.set(JobObjectAssociateCompletionPortInformation, &which)
 }
 
-/// The port of all jobs of this process, and the thread that empties it: what nobody takes would
-/// stay in the kernel's memory.
+/// The port of all jobs of this process, and the thread that empties it: otherwise unread messages
+/// would stay in kernel memory.
 struct PortThread {
     port: OwnedHandle,
     next: AtomicUsize,
@@ -106,7 +107,7 @@ struct PortThread {
 }
 
 impl PortThread {
-    /// Started by the first wait that has to sleep.
+    /// Started by the first wait that must sleep.
     fn get() -> io::Result<&'static PortThread> {
         static KEEPER: OnceLock<PortThread> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -118,7 +119,7 @@ impl PortThread {
         let port =
             owned(unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1) })?;
         let keeper = PortThread { port, next: AtomicUsize::new(1), jobs: Mutex::default() };
-        // It sleeps until somebody attaches a job, who finds it in its place.
+        // The thread waits until `KEEPER` is initialized, then sleeps until a job is attached.
         let empty = || KEEPER.wait().keep();
         thread::Builder::new().name("onejob-port".to_owned()).spawn(empty)?;
         Ok(KEEPER.get_or_init(|| keeper))
@@ -130,7 +131,7 @@ impl PortThread {
         let mut entries: [OVERLAPPED_ENTRY; MAX_MESSAGES] = unsafe { mem::zeroed() };
         loop {
             let mut count = 0;
-            // SAFETY: an open port, and as many entries as are said.
+            // SAFETY: an open port, and the given number of entries.
             let taken = check(unsafe {
                 let (port, to) = (self.port.as_raw_handle(), entries.as_mut_ptr());
                 GetQueuedCompletionStatusEx(
@@ -142,7 +143,7 @@ impl PortThread {
                     0,
                 )
             });
-            // The port is open as long as the process lives.
+            // The port is open until the process ends.
             if taken.is_err() {
                 return;
             }
@@ -159,7 +160,7 @@ impl PortThread {
     fn ring(&self, key: usize) {
         let Some(waiting) = lock(&self.jobs).get(&key).map(Arc::clone) else { return };
         for bell in lock(&waiting).iter().filter_map(Weak::upgrade) {
-            // SAFETY: an event of ours.
+            // SAFETY: an event that this process owns.
             unsafe { SetEvent(bell.as_raw_handle()) };
         }
     }
@@ -176,7 +177,7 @@ fn is_end_message(message: u32) -> bool {
 
 #[cfg(test)]
 impl Registration {
-    /// One that no message reaches.
+    /// A registration that receives no messages.
     pub(super) fn without_messages() -> Registration {
         Registration { key: 0, waiting: Arc::default() }
     }
@@ -195,14 +196,14 @@ pub(super) mod tests {
     /// A hang detector.
     pub(in super::super) const LONG: Duration = Duration::from_secs(180);
 
-    /// Lives until its standard input ends.
+    /// A process that runs until its standard input ends.
     pub(in super::super) fn reader() -> std::process::Child {
         let mut cmd = Command::new("cmd");
         cmd.args(["/d", "/c", "set /p x="]).stdin(Stdio::piped()).stdout(Stdio::null());
         cmd.spawn().unwrap()
     }
 
-    /// Every waiter is woken by an end and by nothing else.
+    /// Every waiter is woken by the end of a member and by nothing else.
     #[test]
     fn every_waiter_wakes_at_an_end_only() {
         let object = Object::anonymous().unwrap();

@@ -61,7 +61,7 @@ pub(crate) fn chaos() {
     rest()
 }
 
-/// The children of this process, and theirs.
+/// The children of this process, and their descendants.
 fn grow(random: &mut Random, mut budget: u64) {
     while budget > 0 {
         let way = random.pick(WAYS);
@@ -147,7 +147,7 @@ fn live(random: &mut Random, budget: u64) {
     }
 }
 
-/// Whatever of it is refused here is left out.
+/// Operations that are refused on this host are left out.
 fn move_to_a_new_cgroup(random: &mut Random) {
     let Some(mut dir) = cgroup::own() else { return };
     let depth = if random.one_in(12) { 70 } else { 1 + random.below(4) };
@@ -168,7 +168,7 @@ fn move_to_a_new_cgroup(random: &mut Random) {
     }
 }
 
-/// A job below ours.
+/// A job below that of this process.
 fn nested(random: &mut Random, budget: u64) {
     let program = env::current_exe().unwrap_or_default();
     let onejob = program.with_file_name("onejob");
@@ -187,7 +187,7 @@ fn run_nested(onejob: &Path, program: &Path, mechanism: &str, tree: &[&str]) {
     command.arg("run").args(Some(mechanism).filter(|word| !word.is_empty()));
     command.arg("--").arg(program).args(["chaos", "/dev/null", arg(0)]).args(tree);
     let error = command.exec();
-    // Without memory or descriptors, say.
+    // For example without memory or descriptors.
     eprintln!("{}: failed to exec {}: {error}", fixture().report.display(), onejob.display());
 }
 

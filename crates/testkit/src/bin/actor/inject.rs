@@ -111,7 +111,7 @@ struct Injector {
     errors: Vec<i32>,
     control: PathBuf,
     log: File,
-    /// Whose calls fail just now, how many more of them, and with what.
+    /// The process whose calls fail now, the number of calls still to fail, and the error.
     failing: Option<(u32, u64, i32)>,
 }
 
@@ -168,8 +168,8 @@ impl Injector {
         }
         let comm = fs::read_to_string(format!("/proc/{}/comm", asked.pid)).ok()?;
         let comm = comm.trim_end();
-        // An owner without memory for its own program's parts ends by itself, and its standard
-        // streams are its client's.
+        // An owner without memory for loading its own program ends by itself, and its standard streams
+        // belong to its client.
         let is_meant = match comm {
             "onejob-guard" => true,
             "onejob" | "chaos-owner" => {

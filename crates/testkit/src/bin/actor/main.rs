@@ -1,9 +1,9 @@
 //! A scripted process for tests: `actor SCENARIO REPORT [ARGS…]`.
 //!
-//! The main process sets the scene, then stays until a file named `REPORT.go` exists and exits 0,
-//! leaving everybody else behind. Each player announces itself by one line in the file REPORT:
-//! `ROLE pid=… (where it is) starter=…`, so that a test waits for a condition.
-//! Nobody outlives [`lifetime_limit::LIFETIME_SECONDS`]. Knows nothing of onejob.
+//! The main process starts the helpers of the scenario, waits until a file named `REPORT.go` exists and
+//! exits 0 without ending the others. Each helper process announces itself by one line in the file
+//! REPORT: `ROLE pid=… (session, groups, parent) starter=…`, so that a test can wait for it.
+//! No process outlives [`lifetime_limit::LIFETIME_SECONDS`]. The actor does not use onejob.
 
 #[cfg(target_os = "linux")]
 #[path = "../../cgroup.rs"]
@@ -49,7 +49,7 @@ use std::{io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
 
 use sys::Pid;
 
-/// What every player of this process and its forks knows.
+/// The data that every helper in this process and its forks has.
 struct Fixture {
     report: PathBuf,
     args: Vec<String>,
@@ -81,7 +81,7 @@ fn report(role: &str, starter: Pid) {
 }
 
 #[cfg(target_os = "linux")]
-/// Waits until somebody has announced itself as `role`.
+/// Waits until a process has announced itself as `role`.
 fn await_line(role: &str) {
     let said = |text: String| text.lines().any(|line| line.split(' ').next() == Some(role));
     while !std::fs::read_to_string(&fixture().report).is_ok_and(said) {
@@ -89,7 +89,7 @@ fn await_line(role: &str) {
     }
 }
 
-/// The main process' end.
+/// The end of the main process.
 fn sleep_until_killed() -> ! {
     report("main", sys::parent());
     while !beside(".go").exists() {

@@ -12,10 +12,10 @@ use crate::{
     sys::{self, rest},
 };
 
-/// Makes `depth` cgroups, one in the other, and goes into the deepest.
+/// Makes `depth` nested cgroups and moves this process to the deepest.
 fn descend(depth: usize, name: &str) {
     env::set_current_dir(cgroup::own().expect("cgroup v2")).expect("our own cgroup");
-    // By short steps, since the whole path can be longer than a path may be.
+    // In short steps, because the whole path can exceed the maximum length of a path.
     for _ in 0..depth {
         fs::create_dir(name).expect("a writable cgroup");
         env::set_current_dir(name).expect("a fresh cgroup");
@@ -23,7 +23,7 @@ fn descend(depth: usize, name: &str) {
     fs::write("cgroup.procs", "0").expect("a cgroup that takes us");
 }
 
-/// Ends the leading thread of the calling process; another one says that it is the escapee and stays.
+/// Ends the leader thread of the calling process; another thread announces the escapee and stays.
 fn outlive_the_leader(starter: sys::Pid) -> ! {
     thread::spawn(move || {
         report("escapee", starter);
@@ -32,7 +32,7 @@ fn outlive_the_leader(starter: sys::Pid) -> ! {
     sys::exit_thread()
 }
 
-/// `nested REPORT DEPTH NAME`: a process whose leading thread has ended, that many cgroups below.
+/// `nested REPORT DEPTH NAME`: a process with an ended leader thread, DEPTH cgroups below.
 pub(crate) fn nested() {
     let starter = sys::pid();
     sys::fork(|| {
@@ -43,7 +43,7 @@ pub(crate) fn nested() {
 }
 
 /// `wide REPORT COUNT`: that many cgroups beside each other, each with one below it, every other one with
-/// a dot in front, and a process whose leading thread has ended in the last.
+/// a dot in front, and a process with an ended leader thread in the last.
 pub(crate) fn wide() {
     let starter = sys::pid();
     sys::fork(|| {
@@ -61,7 +61,7 @@ pub(crate) fn wide() {
     });
 }
 
-/// Members that make, leave, remove and try to rename cgroups as long as they live.
+/// Members that make, leave, remove and try to rename cgroups until they are killed.
 pub(crate) fn movers() {
     let starter = sys::pid();
     for mover in 0..3 {

@@ -9,7 +9,7 @@ use crate::{
     trees::daemonise,
 };
 
-/// Forks the escapee, which leaves the session, announces itself and then plays.
+/// Forks the escapee, which leaves the session, announces itself and then calls a function.
 fn escapee(play: impl FnOnce()) -> Pid {
     let starter = sys::pid();
     sys::fork(|| {
@@ -20,7 +20,7 @@ fn escapee(play: impl FnOnce()) -> Pid {
     })
 }
 
-/// Deaf to whatever asks politely.
+/// Ignores all termination requests that can be ignored.
 pub(crate) fn stubborn() {
     let starter = sys::pid();
     sys::fork(|| {
@@ -55,11 +55,11 @@ pub(crate) fn renamed() {
     });
 }
 
-/// What follows the exec of [`renamed`].
+/// The part after the exec of [`renamed`].
 pub(crate) fn renamed_body() {
     sys::leave_session();
     assert_eq!(env::vars_os().count(), 0, "the environment is not empty");
-    // Whoever splits /proc/PID/stat at blanks reads a stopped child of init here.
+    // A parser that splits /proc/PID/stat at blanks reads a stopped child of init here.
     rustix::thread::set_name(c") T 1 1 (x").expect("a short name");
     report("escapee", arg(0).parse().expect("a pid"));
     rest()
@@ -80,7 +80,7 @@ pub(crate) fn vfork() {
     });
 }
 
-/// The thread that names the process is gone, another one lives on.
+/// The leader thread has ended, another thread goes on.
 pub(crate) fn leader_gone() {
     let starter = sys::pid();
     sys::fork(|| {
@@ -93,7 +93,7 @@ pub(crate) fn leader_gone() {
     });
 }
 
-/// A member that collects the orphans below it.
+/// A member that is a subreaper for the orphans below it.
 pub(crate) fn subreaper() {
     let starter = sys::pid();
     sys::fork(|| {
@@ -114,7 +114,7 @@ pub(crate) fn subcgroup() {
             report("escapee", sys::parent());
             rest()
         });
-        // Once frozen it cannot say anything any more.
+        // Once frozen it cannot announce itself any more.
         await_line("escapee");
         fs::create_dir(&dir).expect("a writable cgroup");
         fs::write(dir.join("cgroup.procs"), child.to_string()).expect("a movable child");
@@ -123,7 +123,7 @@ pub(crate) fn subcgroup() {
     });
 }
 
-/// Children that have ended and whom nobody waits for.
+/// Children that have ended and are not waited for.
 pub(crate) fn zombies() {
     escapee(|| {
         for _ in 0..20 {
@@ -133,7 +133,7 @@ pub(crate) fn zombies() {
     });
 }
 
-/// A grandchild that keeps the main process' standard output open.
+/// A grandchild that keeps the standard output of the main process open.
 pub(crate) fn hold_stdout() {
     sys::fork(|| {
         escapee(|| {});
@@ -141,16 +141,16 @@ pub(crate) fn hold_stdout() {
     });
 }
 
-/// A child of ours that anybody may trace; the tracer comes from elsewhere.
+/// A child that any process of the same user may trace; the tracer is started separately.
 pub(crate) fn traceable() {
     escapee(sys::allow_tracers);
 }
 
-/// A child of ours, held in a ptrace stop by another.
+/// A child that is held in a ptrace stop by another child.
 pub(crate) fn traced() {
     let starter = sys::pid();
     let tracee = escapee(sys::allow_tracers);
-    // Once traced it cannot say anything any more.
+    // Once traced it cannot announce itself any more.
     await_line("escapee");
     sys::fork(|| {
         sys::leave_session();
@@ -175,15 +175,15 @@ pub(crate) fn setuid() {
     });
 }
 
-/// What follows the exec of [`setuid`].
+/// The part after the exec of [`setuid`].
 pub(crate) fn setuid_body() {
     // SAFETY: a plain system call in a process with one thread. All three: a signal is allowed
-    // as long as the real or the saved one is still the sender's.
+    // as long as the real or the saved one is still that of the sender.
     let root = unsafe { libc::setresuid(0, 0, 0) } == 0;
     assert!(root, "{:?} is not setuid root", env::current_exe());
     sys::leave_session();
     report("escapee", arg(0).parse().expect("a pid"));
-    // The test's user cannot kill it: it goes when asked through a file.
+    // The user of the test cannot kill it: it ends when a file is made.
     while !beside(".end").exists() {
         thread::sleep(Duration::from_millis(5));
     }

@@ -1,13 +1,13 @@
-//! A kernel that lacks something, as one process and all that it starts see it.
+//! A kernel without certain features, for one process and all of its descendants.
 //!
 //! `without REPORT LACKS PROGRAM ARGS…` executes PROGRAM below a seccomp filter. LACKS is a list of
 //!
 //! - `CALL=ERROR`: a system call, or one use of it (see [`USES`]), that fails like this;
-//! - `file:NAME`: files of this name, which nobody finds;
+//! - `file:NAME`: files of this name, which are not found;
 //! - `pidfs`: the file system of pidfds, hence their inodes (before Linux 6.9).
 //!
-//! A filter sees no text, so files and pidfds are told apart by a supervisor, a process of its own that
-//! ends with the last of whom it answers.
+//! A filter cannot read strings, so files and pidfds are distinguished by a supervisor, a separate
+//! process that ends with the last process below the filter.
 
 use std::{
     fs::{self, File},
@@ -20,10 +20,10 @@ use crate::{
     supervisor::{self, install, supervised},
 };
 
-/// An argument of a call, the bits of it that count, and what these are.
+/// An argument of a call, a mask, and the value of the masked bits.
 type Argument = (u32, u32, u32);
 
-/// What can fail: the name here, the call, and if it is not every use of it, which.
+/// The calls that can fail: the name, the call, and the use of it unless all uses fail.
 const USES: &[(&str, libc::c_long, Option<Argument>)] = &[
     ("clone3", libc::SYS_clone3, None),
     ("close_range", libc::SYS_close_range, None),
@@ -134,7 +134,7 @@ impl Removed {
         filter
     }
 
-    /// What a call of somebody below the filter fails with, if it does.
+    /// The error of a call of a process below the filter, if it fails.
     fn error(&self, asked: &libc::seccomp_notif) -> Option<i32> {
         let (call, pid) = (libc::c_long::from(asked.data.nr), asked.pid);
         if call == libc::SYS_fstatfs {
@@ -149,11 +149,11 @@ impl Removed {
     }
 }
 
-/// A text in the memory of a process that waits for an answer; `None` of one that is not ours to read.
+/// A string in the memory of a process that waits for an answer; `None` if it cannot be read.
 fn text_at(pid: u32, address: u64) -> Option<Vec<u8>> {
     let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut text = vec![0; libc::PATH_MAX as usize];
-    // Shorter at the end of what is mapped.
+    // Shorter at the end of a mapping.
     let len = memory.read_at(&mut text, address).ok()?;
     let end = text[..len].iter().position(|byte| *byte == 0)?;
     text.truncate(end);

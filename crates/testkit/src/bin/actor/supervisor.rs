@@ -1,4 +1,4 @@
-//! A seccomp filter, and a process that answers for it.
+//! A seccomp filter with user notification, and the supervisor process for it.
 
 use std::{
     fs::File,
@@ -29,8 +29,8 @@ pub(crate) fn equal(value: u32, otherwise: u8) -> libc::sock_filter {
     step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, otherwise, value)
 }
 
-/// Installs the filter, with a supervisor who is nobody's child. What the filter asks it about fails
-/// with what `error` answers, if that is anything.
+/// Installs the filter, with a supervisor that has no parent in the scenario. A call that the filter
+/// reports to it fails with the error that `error` returns, if any.
 pub(crate) fn supervised(
     filter: &[libc::sock_filter],
     error: impl FnMut(&libc::seccomp_notif) -> Option<i32>,
@@ -50,7 +50,7 @@ pub(crate) fn supervised(
         });
     });
     sys::wait(intermediate);
-    // What brings it the descriptor must not wait for an answer from it.
+    // The call that sends the descriptor must not wait for an answer of the supervisor.
     let mut first = vec![
         load(0),
         equal(libc::SYS_sendmsg as u32, 3),
@@ -61,7 +61,7 @@ pub(crate) fn supervised(
     ];
     first.extend(filter);
     let raw = install(&first, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
-    // SAFETY: with this flag the answer is a new descriptor, ours alone.
+    // SAFETY: with this flag the result is a new descriptor, which this process owns.
     let listener = unsafe { OwnedFd::from_raw_fd(raw as i32) };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -83,7 +83,7 @@ fn receive(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
 }
 
 fn supervise(mut error: impl FnMut(&libc::seccomp_notif) -> Option<i32>, listener: &OwnedFd) {
-    // Whoever reads what PROGRAM says waits for its end, not for ours.
+    // A reader of the output of PROGRAM waits for the end of PROGRAM, not of this process.
     let nowhere = File::options().read(true).write(true).open("/dev/null").expect("/dev/null");
     for number in 0..2 {
         // SAFETY: the standard streams are not used any more here.
@@ -91,18 +91,18 @@ fn supervise(mut error: impl FnMut(&libc::seccomp_notif) -> Option<i32>, listene
     }
     loop {
         let mut fds = [libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-        // SAFETY: one entry, of ours.
+        // SAFETY: one entry, which is a local.
         unsafe { libc::poll(fds.as_mut_ptr(), 1, -1) };
         if fds[0].revents & libc::POLLIN != 0 {
             answer(&mut error, listener);
         } else if fds[0].revents != 0 {
-            // Nobody is left below the filter.
+            // No process is left below the filter.
             return;
         }
     }
 }
 
-/// Answers one call; whoever has been killed while waiting needs no answer.
+/// Answers one call; a process that was killed while waiting needs no answer.
 fn answer(error: &mut impl FnMut(&libc::seccomp_notif) -> Option<i32>, listener: &OwnedFd) {
     // SAFETY: plain numbers, which the kernel wants to be zero.
     let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
@@ -126,7 +126,7 @@ fn answer(error: &mut impl FnMut(&libc::seccomp_notif) -> Option<i32>, listener:
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
 }
 
-/// What the kernel answers: with a listener, its descriptor.
+/// Returns the result of the kernel: the descriptor of the listener, if there is one.
 pub(crate) fn install(filter: &[libc::sock_filter], flags: libc::c_ulong) -> libc::c_long {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     const FILTER: libc::c_uint = libc::SECCOMP_SET_MODE_FILTER;

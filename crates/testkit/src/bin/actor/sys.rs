@@ -1,4 +1,4 @@
-//! What the scenarios need from the kernel and std does not give.
+//! System calls that the scenarios need and std does not provide.
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Where the calling process belongs.
+/// The session, groups and parent of the calling process.
 pub(crate) fn place() -> String {
     // SAFETY: take no pointer.
     let (sid, pgid) = unsafe { (libc::getsid(0), libc::getpgid(0)) };
@@ -54,7 +54,7 @@ pub(crate) fn try_fork(child: impl FnOnce()) -> std::io::Result<Pid> {
     }
 }
 
-/// A child whose parent is the caller's parent.
+/// A child of the caller's parent.
 pub(crate) fn fork_sibling(child: impl FnOnce()) {
     let flags = libc::CLONE_PARENT | libc::SIGCHLD;
     // SAFETY: with neither CLONE_VM nor a new stack this is fork(2) with another parent, made by
@@ -70,7 +70,7 @@ pub(crate) fn fork_sibling(child: impl FnOnce()) {
     }
 }
 
-/// Runs `child` as `vfork` would: in our memory, with us blocked until it has ended.
+/// Runs `child` as `vfork` does: in the memory of the caller, which is blocked until it has ended.
 pub(crate) fn vfork(child: fn()) {
     static CHILD: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
     extern "C" fn enter(_: *mut libc::c_void) -> libc::c_int {
@@ -82,8 +82,8 @@ pub(crate) fn vfork(child: fn()) {
     }
     CHILD.store(child as *mut (), Ordering::Relaxed);
     let mut stack = vec![0u128; 1 << 16];
-    // SAFETY: the stack is ours alone, aligned, and outlives the child, for CLONE_VFORK blocks us
-    // until it has ended; the only other thread in this memory is the blocked one.
+    // SAFETY: the stack has no other user, is aligned, and outlives the child, because CLONE_VFORK
+    // blocks the caller until it has ended; the only other thread in this memory is the blocked one.
     let pid = unsafe {
         let top = stack.as_mut_ptr_range().end.cast();
         libc::clone(enter, top, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, ptr::null_mut())
@@ -91,7 +91,7 @@ pub(crate) fn vfork(child: fn()) {
     assert!(pid > 0, "failed to vfork: {}", std::io::Error::last_os_error());
 }
 
-/// Ends at once: the exit handlers of a forked copy are its original's.
+/// Exits at once: the exit handlers of a forked copy belong to its original.
 pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(status) }
@@ -151,7 +151,7 @@ pub(crate) fn take(signal: i32) {
 
 /// Seizes `tracee` and holds it in a ptrace stop.
 pub(crate) fn trace(tracee: Pid) -> std::io::Result<()> {
-    // SAFETY: neither request reads or writes memory of ours.
+    // SAFETY: neither request reads or writes memory of this process.
     let held = unsafe {
         let null = ptr::null_mut::<libc::c_void>();
         libc::ptrace(libc::PTRACE_SEIZE, tracee, null, null) == 0
@@ -161,7 +161,7 @@ pub(crate) fn trace(tracee: Pid) -> std::io::Result<()> {
     if held { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Lets anybody of the same user trace us, where Yama would refuse a non-ancestor.
+/// Lets any process of the same user trace this one; Yama would refuse a non-ancestor.
 pub(crate) fn allow_tracers() {
     // SAFETY: takes no pointer; without Yama it is EINVAL and not needed.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };

@@ -1,4 +1,4 @@
-//! Plain processes, and processes that do something to others.
+//! Plain processes, and processes that act on others.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 
 use crate::{arg, beside, report, sys};
 
-/// Just alive. Unlike a scenario's main process it does not end by `REPORT.go`.
+/// Sleeps. Unlike the main process of a scenario it does not end with `REPORT.go`.
 pub(crate) fn sleep() {
     report("sleeper", sys::parent());
     sys::rest()
 }
 
-/// Eats a processor.
+/// Uses a whole CPU.
 pub(crate) fn busy() {
     report("busy", sys::parent());
     loop {
@@ -72,7 +72,7 @@ fn total() -> u32 {
     COUNTS.iter().map(|count| count.load(Ordering::Relaxed)).sum()
 }
 
-/// By rename: a reader never sees half of it.
+/// Writes by rename: a reader never sees a partial file.
 fn write_counts() {
     let counts = COUNTS.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
     let lines =

@@ -1,4 +1,4 @@
-//! Scenarios about who is whose child.
+//! Scenarios about parents and children.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     sys::{self, Pid, rest},
 };
 
-/// Main, child, grandchild and great-grandchild, each in a process group of its own as under a shell.
+/// Main, child, grandchild and great-grandchild, each in its own process group as under a shell.
 pub(crate) fn generations() {
     generation(2);
 }
@@ -32,7 +32,7 @@ fn generation(number: usize) {
     });
 }
 
-/// A grandchild in a session of its own.
+/// A grandchild in its own session.
 pub(crate) fn setsid() {
     sys::fork(|| {
         let starter = sys::pid();
@@ -54,7 +54,7 @@ pub(crate) fn below() {
     });
 }
 
-/// The textbook: fork, setsid, fork, and both ancestors are gone.
+/// The usual daemon: fork, setsid, fork, and both ancestors end.
 pub(crate) fn daemon() {
     let starter = sys::pid();
     daemonise("escapee", starter);
@@ -89,8 +89,8 @@ pub(crate) fn daemonise(role: &str, starter: Pid) {
 
 const LINKS: usize = 40;
 
-/// Whoever is asked to die starts the next one first; beside that chain a keeper, deaf to
-/// requests, replaces its child whenever it was killed.
+/// A process that gets a termination request starts the next one first. Beside that chain, a keeper
+/// ignores such requests and replaces its child whenever it was killed.
 pub(crate) fn respawn() {
     let starter = sys::pid();
     sys::fork(|| {
@@ -126,7 +126,7 @@ fn keep(starter: Pid) -> ! {
     rest()
 }
 
-/// One every 2 ms for about a minute or two, should nobody end it.
+/// One every 2 ms, for one to two minutes if it is not killed.
 const HOPS: u64 = 30_000;
 
 /// Two chains, each link of which forks the next and exits. The file `REPORT.hops` shows the
@@ -189,7 +189,8 @@ fn branches(node: usize, total: usize) {
     }
 }
 
-/// Ten parents of twenty, deaf to requests: whoever sees a child of its end says so.
+/// Ten parents of twenty children each, which ignore termination requests: a parent that sees the end
+/// of a child reports it.
 pub(crate) fn mourners() {
     let starter = sys::pid();
     for _ in 0..10 {
@@ -207,7 +208,7 @@ pub(crate) fn mourners() {
     }
 }
 
-/// Forks until it may not, and says with which error that was; all of them stay.
+/// Forks until a fork fails, and reports the error; all children stay.
 pub(crate) fn crowded() {
     let starter = sys::pid();
     loop {
@@ -229,7 +230,7 @@ pub(crate) fn busy_bomb() {
     limited_to_own_processes(|| explode(None, true));
 }
 
-/// Starts `child` as a user of its own, who may have as many processes as the arguments say.
+/// Starts `child` as a separate user with the maximum number of processes from the arguments.
 fn limited_to_own_processes(child: impl FnOnce()) {
     if rustix::process::geteuid().is_root() {
         let uid: u32 = arg(1).parse().expect("a uid");

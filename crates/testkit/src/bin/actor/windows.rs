@@ -1,5 +1,5 @@
-//! The scenarios on Windows. A process cannot copy itself there: every player is this program again,
-//! `actor PART REPORT [ARGS…]`, and knows by its environment who started it.
+//! The scenarios on Windows. A process cannot fork there: every helper process runs this program,
+//! `actor PART REPORT [ARGS…]`, and gets the pid of its starter in its environment.
 
 #![allow(clippy::zombie_processes, reason = "nothing is left of a process that nobody waits for")]
 
@@ -16,10 +16,10 @@ use windows_sys::Win32::System::Threading::{
     CREATE_NEW_CONSOLE, CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS,
 };
 
-use crate::{arg, beside, say, scene};
+use crate::{arg, beside, fixture, report};
 
 pub(crate) mod sys {
-    //! What the common half needs of the system.
+    //! System calls that the common part needs.
 
     use std::{
         fs::{self, File},
@@ -40,12 +40,12 @@ pub(crate) mod sys {
         std::process::id() as Pid
     }
 
-    /// Who started us, by what we were told.
+    /// The pid of the starter, from the environment.
     pub(crate) fn parent() -> Pid {
         std::env::var(super::STARTER).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0)
     }
 
-    /// Nobody else can have it open to write then: under Wine two who append at once lose a line.
+    /// Opened exclusively for writing: under Wine, concurrent appends lose a line.
     pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
         let mut options = fs::OpenOptions::new();
         options.create(true).append(true).share_mode(FILE_SHARE_READ);
@@ -102,22 +102,22 @@ pub(crate) const SCENARIOS: &[(&str, fn())] = &[
     ("setsid", hold_stdout),
     ("hold-stdout", hold_stdout),
     ("holder", || {
-        // Inherited, and not said: it goes on to the child.
+        // Inherited, and not announced: it is passed on to the child.
         play("held", &[], DETACHED_PROCESS);
         rest()
     }),
     ("held", escapee),
     ("sleep", || {
-        say("sleeper", sys::parent());
+        report("sleeper", sys::parent());
         rest()
     }),
     ("exit", || sys::exit(arg(0).parse().expect("a status"))),
 ];
 
-/// Starts a part as a child of ours.
+/// Starts a part as a child of this process.
 fn play(part: &str, args: &[&str], flags: u32) -> Child {
     let mut command = Command::new(env::current_exe().expect("our own program"));
-    command.arg(part).arg(&scene().report).args(args).env(STARTER, sys::pid().to_string());
+    command.arg(part).arg(&fixture().report).args(args).env(STARTER, sys::pid().to_string());
     command.stdin(Stdio::null()).creation_flags(flags);
     start(&mut command)
 }
@@ -139,18 +139,18 @@ fn number(index: usize) -> usize {
     arg(index).parse().expect("a number")
 }
 
-/// Nobody stays for ever.
+/// No process stays for ever.
 fn rest() -> ! {
     thread::sleep(Duration::from_secs(crate::lifetime_limit::LIFETIME_SECONDS.unsigned_abs()));
     sys::exit(0)
 }
 
 fn escapee() {
-    say("escapee", sys::parent());
+    report("escapee", sys::parent());
     rest()
 }
 
-/// Main, child, grandchild and great-grandchild: in a console group of its own, without a console,
+/// Main, child, grandchild and great-grandchild: in its own console group, without a console,
 /// in a new one.
 fn generation(number: usize) {
     let flags = [CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS, CREATE_NEW_CONSOLE][number % 3];
@@ -162,7 +162,7 @@ fn generations_next() {
     if number < 4 {
         generation(number + 1);
     }
-    say(&format!("generation{number}"), sys::parent());
+    report(&format!("generation{number}"), sys::parent());
     rest()
 }
 
@@ -187,8 +187,8 @@ fn daemon_body() {
 
 const LINKS: usize = 40;
 
-/// Whoever is asked to die starts the next one first; beside that chain a keeper replaces its child
-/// whenever it was killed.
+/// A process that gets a termination request starts the next one first. Beside that chain, a keeper
+/// replaces its child whenever it was killed.
 fn respawn() {
     play("link", &["1"], DETACHED_PROCESS);
     play("keeper", &[], DETACHED_PROCESS);
@@ -197,7 +197,7 @@ fn respawn() {
 fn link() {
     let request = Request::to(sys::pid()).expect("an event");
     let number = number(0);
-    say(&format!("link{number}"), sys::parent());
+    report(&format!("link{number}"), sys::parent());
     request.wait();
     if number < LINKS {
         play("link", &[&(number + 1).to_string()], DETACHED_PROCESS);
@@ -206,7 +206,7 @@ fn link() {
 }
 
 fn keep() {
-    say("keeper", sys::parent());
+    report("keeper", sys::parent());
     for number in 1..=LINKS {
         let mut child = play("kept", &[&number.to_string()], DETACHED_PROCESS);
         child.wait().expect("our child");
@@ -215,11 +215,11 @@ fn keep() {
 }
 
 fn kept() {
-    say(&format!("kept{}", arg(0)), sys::parent());
+    report(&format!("kept{}", arg(0)), sys::parent());
     rest()
 }
 
-/// A minute's worth and more, should nobody end it.
+/// Runs for more than a minute if it is not killed.
 const HOPS: usize = 5_000;
 
 /// Two chains, each link of which starts the next and exits. The file `REPORT.hops` shows the
@@ -233,7 +233,7 @@ fn hoppers() {
 fn hop() {
     let (chain, hop) = (number(0), number(1));
     if hop == 0 {
-        say(&format!("hopper{chain}"), sys::parent());
+        report(&format!("hopper{chain}"), sys::parent());
     }
     if chain == 0 {
         let _ = fs::write(beside(".hops"), hop.to_string());
@@ -254,17 +254,17 @@ fn branches(node: usize, total: usize) {
 
 fn branch() {
     branches(number(0), number(1));
-    say("crowd", sys::parent());
+    report("crowd", sys::parent());
     rest()
 }
 
 /// `below REPORT PROGRAM ARGS…`: runs a program as its child, and stays when that has ended.
 fn below() {
     let mut program = Command::new(arg(0));
-    start(program.args(&scene().args[1..]).stdin(Stdio::null()));
+    start(program.args(&fixture().args[1..]).stdin(Stdio::null()));
 }
 
-/// A grandchild that keeps the main process' standard output open.
+/// A grandchild that keeps the standard output of the main process open.
 fn hold_stdout() {
     play("holder", &[], 0);
 }

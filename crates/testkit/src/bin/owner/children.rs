@@ -1,5 +1,5 @@
-//! What most programs do instead of a job: they end their children. Here to show that the tests
-//! notice the difference.
+//! The usual substitute for a job: the program kills its children. It shows that the tests detect the
+//! difference.
 
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +11,7 @@ pub(crate) fn is_wanted() -> bool {
     std::env::var_os("ONEJOB_TEST_CONTAINMENT").is_some_and(|value| value == "killpg")
 }
 
-/// The children that were started, held.
+/// The children that were started, with open handles.
 #[derive(Default)]
 pub(crate) struct Group {
     children: Vec<Held>,

@@ -1,5 +1,5 @@
-//! What most programs do instead of a job: one process group, and `killpg`. Here to show that the
-//! tests notice the difference.
+//! The usual substitute for a job: one process group, and `killpg`. It shows that the tests detect the
+//! difference.
 
 use std::{
     os::unix::process::CommandExt,
@@ -16,7 +16,7 @@ pub(crate) fn is_wanted() -> bool {
     std::env::var_os("ONEJOB_TEST_CONTAINMENT").is_some_and(|value| value == "killpg")
 }
 
-/// The group of the first that was started.
+/// The process group of the first process that was started.
 #[derive(Default)]
 pub(crate) struct Group {
     leader: Option<u32>,
@@ -50,7 +50,7 @@ impl Group {
 
     fn end(&self) {
         self.signal(Signal::KILL);
-        // The leader's zombie, which is ours to reap, keeps the group in existence.
+        // The zombie of the leader, which this process reaps, keeps the group in existence.
         self.wait(Duration::from_millis(300));
     }
 

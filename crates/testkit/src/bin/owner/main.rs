@@ -1,12 +1,12 @@
-//! A program that uses onejob as it is told: one request a line on standard input, one answer a
-//! line (`ok …` or `err …`) on standard output. Words are split at blanks.
+//! A program that uses onejob as requested: one request per line on standard input, one answer per
+//! line (`ok …` or `err …`) on standard output. Words are separated by blanks.
 //!
 //! `owner -f SCRIPT --linger FILE` takes the requests from the file SCRIPT instead, then stays
 //! until FILE exists and exits without dropping anything. `owner run-killpg PROGRAM ARGS…` is
-//! `onejob run` with what most programs do instead of a job.
+//! `onejob run` with the usual substitute for a job.
 //!
-//! With `ONEJOB_TEST_CONTAINMENT=killpg` in the environment it does that, too: it holds its members
-//! together by their process group alone, on Windows only its children. The tests must notice.
+//! With `ONEJOB_TEST_CONTAINMENT=killpg` in the environment it uses that substitute, too: its members
+//! are only a process group, on Windows only its children. The tests must detect this.
 
 #[cfg(target_os = "linux")]
 mod killpg;
@@ -27,13 +27,13 @@ use killpg::Group;
 use onejob::{Child, Command, Error, Job, JobBuilder, JobEntry, ProcessId, Signal, Stdio};
 use testkit::lifetime_limit;
 
-/// What a request gives: the rest of the `ok` or of the `err` line.
+/// The result of a request: the rest of the `ok` or of the `err` line.
 type Answer = Result<String, String>;
 
 #[derive(Default)]
 struct Owner {
     job: Option<Job>,
-    /// Others, each with a name.
+    /// Other jobs, each with a name.
     many: Vec<Job>,
     group: Option<Group>,
     children: Vec<Child>,
@@ -114,7 +114,7 @@ impl Owner {
         }
     }
 
-    /// Getting a job, and getting rid of it.
+    /// Requests that make, open, drop and release a job.
     fn hold(&mut self, request: &str, args: &[&str]) -> Answer {
         if killpg::is_wanted() && request != "exit" {
             self.group = (request == "new").then(Group::default);
@@ -142,7 +142,7 @@ impl Owner {
         Ok(String::new())
     }
 
-    /// Starting members. Answers their number.
+    /// Requests that start members. The answer is their pid.
     fn start(&mut self, request: &str, args: &[&str]) -> Answer {
         let (program, args) = args.split_first().ok_or("nothing to start")?;
         if self.group.is_some() || request == "spawn-std" {
@@ -171,7 +171,7 @@ impl Owner {
         Ok(self.children.last().expect("just pushed").pid().to_string())
     }
 
-    /// Our children outside of the job.
+    /// Requests about children of this process outside of the job.
     fn outsiders(&mut self, request: &str, args: &[&str]) -> Answer {
         match request {
             "outsider" => {
@@ -209,7 +209,7 @@ impl Owner {
         said(child.ok_or("no such child")?.wait()).map(describe)
     }
 
-    /// What the latest child's pipe gives until its end.
+    /// Reads the pipe of the latest child until its end.
     fn child_pipe(&mut self) -> Answer {
         let mut text = String::new();
         let of_job = self.children.last_mut().and_then(|child| child.stdout.take());
@@ -223,7 +223,7 @@ impl Owner {
     /// A copy of this whole process, by `fork` alone: one that stays, or one that drops its copy
     /// of the job and ends.
     fn fork_copy(&mut self, request: &str) -> Answer {
-        // SAFETY: the copy drops a job, which is what is being tried, or sleeps; nothing else.
+        // SAFETY: the copy only drops a job, which is the subject of the test, or sleeps.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error().to_string()),
             0 => {
@@ -233,7 +233,7 @@ impl Owner {
                     // SAFETY: no preconditions.
                     unsafe { libc::_exit(0) };
                 }
-                // SAFETY: the client must see our end in the pipe, not the copy's.
+                // SAFETY: the client must see the end of this process in the pipe, not that of the copy.
                 unsafe {
                     libc::close(0);
                     libc::close(1);
@@ -251,7 +251,7 @@ impl Owner {
         }
     }
 
-    /// Everything that is asked of the job itself.
+    /// Requests about the job itself.
     fn act(&self, request: &str, args: &[&str]) -> Answer {
         let job = self.job.as_ref().ok_or_else(|| format!("no job to {request}"))?;
         let arg = || args.first().copied().ok_or("an argument is missing");
@@ -305,7 +305,7 @@ fn described(args: &[&str]) -> Result<JobBuilder, String> {
     Ok(builder)
 }
 
-/// A word for each job of this user: `ID/NAME/MECHANISM/OWNER`, with `-` for what it has not.
+/// A word for each job of this user: `ID/NAME/MECHANISM/OWNER`, with `-` for missing parts.
 fn list_jobs() -> Answer {
     let word = |job: JobEntry| {
         let owner = job.owner.map_or("-".to_owned(), |owner| owner.pid().to_string());

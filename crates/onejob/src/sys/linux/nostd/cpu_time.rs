@@ -48,15 +48,8 @@ pub(crate) struct CpuTimeLimits {
 
 impl CpuTimeLimits {
     pub(crate) const NONE: CpuTimeLimits = CpuTimeLimits {
-        all: [CpuTimeLimit {
-            cgroup: 0,
-            owner: 0,
-            most: 0,
-            cpus: 0,
-            due: 0,
-            over: false,
-            pause: FIRST_PAUSE,
-        }; MAX_LIMITS],
+        all: [CpuTimeLimit { cgroup: 0, owner: 0, most: 0, cpus: 0, due: 0, over: false, pause: 0 };
+            MAX_LIMITS],
         count: 0,
     };
 

@@ -27,6 +27,7 @@ pub(crate) struct Unfinished {
     abandoned: bool,
     /// The moment of the next look, if anything is left.
     due: u64,
+    /// 0 until the first look: the memory of a guard begins as zeroes.
     pause: u64,
     /// Tells when one of them is empty.
     events: Option<Events>,
@@ -38,7 +39,7 @@ impl Unfinished {
         count: 0,
         abandoned: false,
         due: 0,
-        pause: FIRST_PAUSE,
+        pause: 0,
         events: None,
     };
 
@@ -101,8 +102,9 @@ impl Unfinished {
                 self.events = None;
                 return -1;
             }
-            self.due = call::now() + self.pause;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            let pause = self.pause.max(FIRST_PAUSE);
+            self.due = call::now() + pause;
+            self.pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.due.saturating_sub(now).div_ceil(1000) as i32
     }

@@ -30,7 +30,11 @@ use super::{
     header::{escape, guards_text, pid_namespace, process_of, text_of, unescape},
     watch::path_of,
 };
-use crate::{Error, Mechanism, Process, ProcessId, Result, name::Name};
+use crate::{
+    Error, Process, ProcessId, Result,
+    name::Name,
+    sys::{JobRecord, RecordTraits},
+};
 
 /// How large a record becomes at most, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
@@ -205,13 +209,18 @@ impl Record {
                 }
             });
         }
-        if self.header.mechanism != Mechanism::Cgroup {
+        if self.traits().is_none_or(|traits| traits.has_files) {
             let _ = [self.socket(), self.frozen_file()].map(unlink);
         }
         // Last: whoever finds it removes what is left. It can still be a draft.
         if unlink(self.header.id.clone()) == Err(Errno::NOENT) {
             let _ = unlink(draft_of(self.id()));
         }
+    }
+
+    /// `None` for a mechanism that this version does not know.
+    fn traits(&self) -> Option<&'static RecordTraits> {
+        super::super::entry(self.header.mechanism).map(|entry| &entry.record)
     }
 
     /// Whether its owner lives: only that keeps the lock.
@@ -233,8 +242,8 @@ impl Record {
     /// Whether somebody would take the job down if its owner were killed. Guards that had still to
     /// greet when we looked stood all the same.
     pub(crate) fn is_guarded(&self) -> bool {
-        let is_yet_to_say =
-            self.header.mechanism == Mechanism::Cgroup && self.named_guards().is_none();
+        let is_yet_to_say = self.traits().is_some_and(|traits| traits.names_guards_late)
+            && self.named_guards().is_none();
         let is_alive = |guard: &OwnedFd| !call::is_dead(guard.as_raw_fd());
         is_yet_to_say || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
     }
@@ -392,6 +401,28 @@ impl Freezing {
     /// Whether nobody has thawed the job meanwhile.
     pub(crate) fn persist(&self) -> io::Result<bool> {
         Ok(fstat(&self.0)?.st_nlink > 0)
+    }
+}
+
+impl JobRecord for Record {
+    fn id(&self) -> &str {
+        self.id()
+    }
+
+    fn name(&self) -> Option<&Name> {
+        self.name()
+    }
+
+    fn note(&self) -> Result<Option<String>> {
+        self.note()
+    }
+
+    fn set_note(&self, note: &str) -> Result<()> {
+        self.set_note(note)
+    }
+
+    fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.wait_closed(deadline)
     }
 }
 
