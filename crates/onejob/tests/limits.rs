@@ -98,7 +98,7 @@ fn onejob_run_over_its_memory_reports_it() {
     let output = run.output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(9), "as CMD: {said}");
-    assert!(said.contains("memory was out"), "{said}");
+    assert!(said.contains("the --memory limit was reached"), "{said}");
     assert!(said.contains(r#""reason":"memory""#), "{said}");
 }
 
