@@ -35,7 +35,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
 /// `nostd` has no reachable panic. If there is one, the process exits instead of spinning.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    nostd::call::exit(70)
+    nostd::syscall::exit(70)
 }
 
 // The compiler calls these functions by name, and there is no C library that provides them. Plain

@@ -4,13 +4,12 @@
 
 use std::{ops::Range, path::Path};
 
-use super::{
-    location,
+use crate::sys::linux::{
+    cgroup::location,
     nostd::{
-        exec::{ExecRequest, List, Mapping},
-        proc,
+        exec::{ExecRequest, List, Mapping, request},
+        procfs,
         protocol::{self, Message},
-        request,
     },
     registry::RecordHeader,
 };
@@ -103,12 +102,12 @@ fn assert_inside(plan: &ExecRequest, memory: Range<u64>, is_own: impl Fn(i32) ->
 /// What a bus sends: a message is whole, and no longer than what came.
 #[cfg(feature = "systemd")]
 pub fn bus(bytes: &[u8]) {
-    super::scope::fuzz(bytes);
+    crate::sys::linux::systemd::dbus::fuzz(bytes);
 }
 
 /// `/proc/PID/stat`. A name is a part of the text.
 pub fn stat(bytes: &[u8]) {
-    if let Some(stat) = proc::parse_stat(bytes) {
+    if let Some(stat) = procfs::parse_stat(bytes) {
         let name = &stat.name[..stat.name_len];
         assert!(name.is_empty() || bytes.windows(name.len()).any(|part| part == name));
     }
@@ -132,11 +131,13 @@ mod tests {
     use crate::{
         Command,
         sys::linux::{
-            attributes::Changed,
-            exec_request::{ExecBuffer, SpawnContext},
-            nostd::{
+            nostd::exec::{
+                Limit,
                 attributes::{Attribute, OOM_SCORE_ADJ},
-                exec::Limit,
+            },
+            spawn::{
+                attributes::Changed,
+                request::{ExecBuffer, SpawnContext},
             },
         },
     };
@@ -221,6 +222,6 @@ mod tests {
     #[test]
     #[cfg(feature = "systemd")]
     fn a_bus_message_is_read_or_refused() {
-        torture(&crate::sys::linux::scope::messages(), bus);
+        torture(&crate::sys::linux::systemd::dbus::tests::messages(), bus);
     }
 }

@@ -6,9 +6,12 @@
 //! turns (Linux 6.12).
 
 use super::{
-    call::{Errno, Result, is_unlimited, openat, read},
-    proc::{Load, parse_loadavg},
-    raw::{nr, syscall},
+    procfs::{Load, parse_loadavg},
+    syscall::{
+        Errno, Result, is_unlimited, openat,
+        raw::{nr, syscall},
+        read,
+    },
 };
 
 /// How many processes want the processor at once where a single one gets too little of it.
@@ -153,6 +156,6 @@ mod tests {
         assert_eq!(SchedAttr::current().expect("readable").runtime, slice);
         // Without privileges there is only the slice, and not before Linux 6.12.
         let is_better = during != before || short != slice;
-        assert!(is_better || !crate::sys::linux::nostd::call::is_release(6, 12));
+        assert!(is_better || !super::super::syscall::is_release(6, 12));
     }
 }

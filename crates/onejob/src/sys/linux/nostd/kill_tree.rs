@@ -18,11 +18,11 @@
 
 use super::{
     boost::{self, Boost},
-    call::{
+    procfs::Load,
+    syscall::{
         Errno, Fd, Result, SIGKILL, SIGSTOP, dup_above, is_dead, pidfd_open, pidfd_send_signal,
     },
-    proc::Load,
-    walk::{Coverage, Found, Visitor, Walk},
+    tree_walk::{Coverage, Found, Visitor, Walk},
 };
 
 /// What one round met.

@@ -8,25 +8,12 @@
 
 #![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
 
-pub(crate) mod abandoned;
-pub(crate) mod attributes;
 pub(crate) mod boost;
-pub(crate) mod call;
 pub(crate) mod cgroup;
-pub(crate) mod cgroup_members;
-pub(crate) mod cgroup_walk;
-pub(crate) mod children;
-pub(crate) mod cpu_time;
 pub(crate) mod exec;
 pub(crate) mod guard;
 pub(crate) mod kill_tree;
-pub(crate) mod proc;
+pub(crate) mod procfs;
 pub(crate) mod protocol;
-pub(crate) mod raw;
-pub(crate) mod records;
-pub(crate) mod request;
-pub(crate) mod rlimit;
-pub(crate) mod scope;
-pub(crate) mod spawn;
-pub(crate) mod unfinished;
-pub(crate) mod walk;
+pub(crate) mod syscall;
+pub(crate) mod tree_walk;

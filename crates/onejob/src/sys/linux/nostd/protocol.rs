@@ -21,8 +21,8 @@
 //! for `ENTER`, with the scope's directory and the `cgroup.procs` of the guards' own place in it. `ASKED`
 //! says that the bus is being asked for it.
 
-use super::{
-    call::{Errno, Result, close_all},
+use super::syscall::{
+    Errno, Result, close_all,
     raw::{nr, syscall},
 };
 

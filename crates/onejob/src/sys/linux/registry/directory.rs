@@ -14,11 +14,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::super::nostd::records::NAME;
-use super::{
-    super::version::other_record, Record, RecordHeader, header::FORMAT, is_id, record::read,
-};
-use crate::{Error, Result, name::Name};
+use super::{Record, RecordHeader, header::FORMAT, is_id, record::read, version::other_record};
+use crate::{Error, Result, name::Name, sys::linux::nostd::guard::registry::NAME};
 
 /// Where this process' records go.
 ///

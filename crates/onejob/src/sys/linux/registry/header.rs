@@ -12,8 +12,12 @@ use std::{
 
 use rustix::fs::stat;
 
-use super::super::{identity, nostd::proc::Proc};
-use crate::{JobEntry, Mechanism, ProcessId, Result, job::Enclosure, name::Name};
+use crate::{
+    JobEntry, Mechanism, ProcessId, Result,
+    job::Enclosure,
+    name::Name,
+    sys::linux::{nostd::procfs::Proc, process::identity},
+};
 
 /// The format of a record's text. It changes with whatever an older program would misread; a line that it
 /// can do without is no change.
@@ -61,7 +65,7 @@ impl RecordHeader {
         })
     }
 
-    pub(in crate::sys::linux) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let around = if self.around == Enclosure::Caller { "caller" } else { "others" };
         let mut text = format!(
             "format {}\nmechanism {}\naround {around}\nowner {}\npid-namespace {}\nstarted {}\n",
@@ -84,7 +88,7 @@ impl RecordHeader {
     }
 
     /// One of another format may read back as well: enough to be listed.
-    pub(in crate::sys::linux) fn parse(id: &str, text: &str) -> Option<RecordHeader> {
+    pub(crate) fn parse(id: &str, text: &str) -> Option<RecordHeader> {
         let said: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once(' ')).collect();
         let number = |key: &str| said.get(key)?.parse::<u64>().ok();

@@ -5,11 +5,12 @@
 //! a lock on it for as long as it lives; a record without one is nobody's, whoever finds it takes
 //! down what is left of the job and removes it. What the files are called says [`floor::records`].
 //!
-//! [`floor::records`]: super::floor::records
+//! [`floor::records`]: crate::sys::linux::floor::records
 
 mod directory;
 mod header;
 mod record;
+pub(crate) mod version;
 mod watch;
 
 use std::{
@@ -22,8 +23,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{KILL_TIMEOUT, job_root, stuck};
-use crate::{AbandonedJob, AbandonedKind, Error, JobEntry, Result, name::Name};
+use crate::{
+    AbandonedJob, AbandonedKind, Error, JobEntry, Result,
+    name::Name,
+    sys::linux::{cgroup::root, deadline::KILL_TIMEOUT, process::stuck},
+};
 pub(super) use directory::place;
 use directory::{Registry, link_of};
 pub(super) use header::RecordHeader;
@@ -150,7 +154,7 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
 
 /// What is left of jobs: in cgroups, and of those that have records.
 pub(crate) fn abandoned_jobs() -> Result<Vec<AbandonedJob>> {
-    let mut leftovers = job_root::leftovers()?;
+    let mut leftovers = root::leftovers()?;
     for registry in Registry::all()? {
         for id in registry.ids()? {
             let record = match registry.record(&id) {

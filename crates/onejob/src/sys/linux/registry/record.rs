@@ -17,13 +17,6 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with},
 };
 
-use super::super::{
-    caller_limits::check_file_size,
-    guards::Guards,
-    has_passed, identity, job_root,
-    nostd::call::{self, POLLIN, PollFd},
-    wait_for,
-};
 use super::{
     RecordHeader, RecordWatch, claim,
     directory::{Registry, draft_of, link_of, locked, temp_record},
@@ -33,7 +26,16 @@ use super::{
 use crate::{
     Error, Process, ProcessId, Result,
     name::Name,
-    sys::{JobRecord, RecordTraits},
+    sys::{
+        JobRecord, RecordTraits,
+        linux::{
+            cgroup::root,
+            deadline::{has_passed, wait_for},
+            guard::client::Guards,
+            nostd::syscall::{self, POLLIN, PollFd},
+            process::{caller_limits::check_file_size, identity},
+        },
+    },
 };
 
 /// How large a record becomes at most, in bytes.
@@ -220,7 +222,7 @@ impl Record {
 
     /// `None` for a mechanism that this version does not know.
     fn traits(&self) -> Option<&'static RecordTraits> {
-        super::super::entry(self.header.mechanism).map(|entry| &entry.record)
+        crate::sys::linux::entry(self.header.mechanism).map(|entry| &entry.record)
     }
 
     /// Whether its owner lives: only that keeps the lock.
@@ -244,7 +246,7 @@ impl Record {
     pub(crate) fn is_guarded(&self) -> bool {
         let is_yet_to_say = self.traits().is_some_and(|traits| traits.names_guards_late)
             && self.named_guards().is_none();
-        let is_alive = |guard: &OwnedFd| !call::is_dead(guard.as_raw_fd());
+        let is_alive = |guard: &OwnedFd| !syscall::is_dead(guard.as_raw_fd());
         is_yet_to_say || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
     }
 
@@ -268,7 +270,7 @@ impl Record {
         // Guards that cannot be looked for may be there.
         let Ok(guards) = self.guards() else { return false };
         for guard in guards {
-            while !call::is_dead(guard.as_raw_fd()) {
+            while !syscall::is_dead(guard.as_raw_fd()) {
                 if has_passed(deadline) {
                     return false;
                 }
@@ -277,7 +279,7 @@ impl Record {
         }
         // The record stays if its cgroups could not be looked for: it is all that leads to them.
         if let Some(base) = &self.header.base
-            && !job_root::end_abandoned(base, &self.header.id, until)
+            && !root::end_abandoned(base, &self.header.id, until)
         {
             return false;
         }
@@ -288,7 +290,7 @@ impl Record {
     /// The members of a job in cgroups.
     pub(super) fn members(&self) -> Result<Vec<Process>> {
         let base = self.header.base.as_deref();
-        base.map_or(Ok(Vec::new()), |base| job_root::members(base, self.id()))
+        base.map_or(Ok(Vec::new()), |base| root::members(base, self.id()))
     }
 
     /// A socket where other processes of the user can ask the guards of this job.
@@ -302,7 +304,7 @@ impl Record {
     }
 
     /// The guards of the job, to be asked.
-    pub(in crate::sys::linux) fn connect(&self) -> Result<Guards> {
+    pub(crate) fn connect(&self) -> Result<Guards> {
         let failed = |e: Errno| Error::os(format!("reach the guard of job {}", self.header.id), e);
         let Some(ids) = self.header.guards.filter(|_| self.is_of_our_namespace()) else {
             return Err(Error::unsupported(format!(

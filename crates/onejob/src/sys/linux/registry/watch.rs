@@ -7,15 +7,15 @@ use std::{
 
 use rustix::{fs::inotify, io::Errno};
 
-use super::{
-    super::{
-        identity,
-        nostd::call::{self, POLLIN, PollFd},
-        wait_for,
+use super::Record;
+use crate::{
+    Error, Result,
+    sys::linux::{
+        deadline::wait_for,
+        nostd::syscall::{self, POLLIN, PollFd},
+        process::identity,
     },
-    Record,
 };
-use crate::{Error, Result};
 /// The very file that is open, wherever it lies by now.
 pub(super) fn path_of(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
@@ -53,7 +53,7 @@ impl RecordWatch {
 
     /// Whether owner and guards are dead, so that any process that finds the job ends what is left.
     pub(super) fn is_abandoned(&self, record: &Record) -> bool {
-        let dead = |keeper: &OwnedFd| call::is_dead(keeper.as_raw_fd());
+        let dead = |keeper: &OwnedFd| syscall::is_dead(keeper.as_raw_fd());
         self.keepers.iter().all(dead) && !record.owner_alive()
     }
 
@@ -65,7 +65,7 @@ impl RecordWatch {
     /// Waits until one of `fds`, the record or one of the job's keepers has something to tell.
     pub(crate) fn wait(&self, mut fds: Vec<PollFd>, deadline: Option<Instant>) {
         fds.push(PollFd::new(self.changes.as_raw_fd(), POLLIN));
-        let living = self.keepers.iter().filter(|keeper| !call::is_dead(keeper.as_raw_fd()));
+        let living = self.keepers.iter().filter(|keeper| !syscall::is_dead(keeper.as_raw_fd()));
         fds.extend(living.map(|keeper| PollFd::new(keeper.as_raw_fd(), POLLIN)));
         wait_for(&mut fds, deadline);
         let mut told = [0; 1024];

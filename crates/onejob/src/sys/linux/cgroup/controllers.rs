@@ -1,0 +1,261 @@
+//! Limits as the files of a cgroup have them.
+
+use std::{fs, io, os::fd::BorrowedFd, path::Path};
+
+use super::root::{read_text, write_text};
+use crate::{Error, Limits, OnOom, Resources, Result, sys::linux::spawn::local::Memory};
+
+/// What can be limited, and the kernel's controller for it. CPU time in all needs none: every
+/// cgroup counts it, and a guard watches the count.
+const CONTROLLERS: [(Resources, &str); 6] = [
+    (Resources::MEMORY, "memory"),
+    (Resources::SWAP, "memory"),
+    (Resources::CPU, "cpu"),
+    (Resources::CPU_WEIGHT, "cpu"),
+    (Resources::IO_WEIGHT, "io"),
+    (Resources::PROCESSES, "pids"),
+];
+
+/// All that can be limited anywhere.
+pub(crate) const ALL: Resources = Resources::MEMORY
+    .with(Resources::SWAP)
+    .with(Resources::CPU)
+    .with(Resources::CPU_WEIGHT)
+    .with(Resources::IO_WEIGHT)
+    .with(Resources::PROCESSES)
+    .with(Resources::CPU_TIME);
+
+/// What can be limited with these controllers, as `cgroup.controllers` lists them, by this kernel.
+pub(crate) fn resources(controllers: &str) -> Resources {
+    let has = |name: &str| controllers.split_whitespace().any(|word| word == name);
+    let there = CONTROLLERS.iter().filter(|(resource, name)| has(name) && is_effective(*resource));
+    there.fold(Resources::NONE, |all, (resource, _)| all.with(*resource))
+}
+
+/// The controllers for these resources, each once.
+pub(crate) fn controllers(wanted: Resources) -> Vec<&'static str> {
+    let needed = CONTROLLERS.iter().filter(|(resource, _)| wanted.contains(*resource));
+    let mut names: Vec<_> = needed.map(|(_, name)| *name).collect();
+    names.dedup();
+    names
+}
+
+/// Whether the kernel does what it is told in this: some of it accepts and ignores.
+fn is_effective(resource: Resources) -> bool {
+    match resource {
+        // Built without swap, it has no file for it; with, it counts from boot or not at all.
+        Resources::SWAP => Path::new("/proc/swaps").exists(),
+        Resources::IO_WEIGHT => has_weighing_device(),
+        _ => true,
+    }
+}
+
+/// Weights of devices are the affair of one of two things that are off unless asked for: the cost
+/// model (`io.cost.qos` in the root, kernel documentation: "Control Group v2"), or the scheduler bfq,
+/// whose file is another one.
+fn has_weighing_device() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let roots = mounted.filter_map(|line| line.split(' ').nth(4));
+    roots.into_iter().any(|root| {
+        let qos = fs::read_to_string(Path::new(root).join("io.cost.qos")).unwrap_or_default();
+        qos.split_whitespace().any(|word| word == "enable=1")
+    })
+}
+
+/// Writes limits that differ from those of before, all or, after an error, none.
+pub(crate) fn write(dir: BorrowedFd<'_>, old: &Limits, new: &Limits) -> Result<()> {
+    let changes = changes(old, new);
+    for (done, change) in changes.iter().enumerate() {
+        if let Err(error) = change.write(dir, new) {
+            for undone in changes.iter().take(done + 1) {
+                let _ = write_text(dir, undone.file, &undone.was);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// What is to stand in a file, and what stood there.
+struct Change {
+    file: &'static str,
+    was: String,
+    text: String,
+}
+
+impl Change {
+    fn write(&self, dir: BorrowedFd<'_>, limits: &Limits) -> Result<()> {
+        let Change { file, text, .. } = self;
+        if let ("memory.max", Some(bytes)) = (*file, limits.memory_max) {
+            reclaim_memory(dir, bytes)?;
+        }
+        write_text(dir, file, text).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::unsupported(format!(
+                "this kernel cannot limit the job in this ({file} = {text}): it has no such file"
+            )),
+            _ => Error::os(format!("limit the job ({file} = {text})"), e),
+        })
+    }
+}
+
+/// Whether a job with these limits is ended as one when it runs out of memory.
+pub(crate) fn is_oom_group(limits: &Limits) -> bool {
+    limits.memory_max.is_some() && limits.on_oom == OnOom::KillAll
+}
+
+fn changes(old: &Limits, new: &Limits) -> Vec<Change> {
+    let number = |value: Option<u64>| value.map_or("max".to_owned(), |value| value.to_string());
+    let weight = |value: Option<u32>| format!("default {}", value.unwrap_or(100));
+    let together = |limits: &Limits| u32::from(is_oom_group(limits));
+    let texts = |limits: &Limits| {
+        [
+            // First, so that it stands when memory runs out.
+            ("memory.oom.group", together(limits).to_string()),
+            ("memory.swap.max", number(limits.swap_max)),
+            ("memory.max", number(limits.memory_max)),
+            ("cpu.max", bandwidth(limits.cpu_max)),
+            ("cpu.weight", limits.cpu_weight.unwrap_or(100).to_string()),
+            ("io.weight", weight(limits.io_weight)),
+            ("pids.max", number(limits.processes_max.map(u64::from))),
+        ]
+    };
+    let pairs = texts(old).into_iter().zip(texts(new)).filter(|(was, is)| was != is);
+    pairs.map(|((file, was), (_, text))| Change { file, was, text }).collect()
+}
+
+/// Quota and period in microseconds. The kernel wants a quota of 1 ms and a period of 1 s at most,
+/// and a longer period means longer pauses: it is only as long as it must be.
+fn bandwidth(cpus: Option<f64>) -> String {
+    const LEAST_QUOTA: f64 = 1_000.0;
+    let period = match cpus {
+        Some(cpus) => (LEAST_QUOTA / cpus).clamp(100_000.0, 1_000_000.0).ceil(),
+        None => 100_000.0,
+    };
+    match cpus {
+        Some(cpus) => format!("{} {period}", (cpus * period).clamp(LEAST_QUOTA, 1e15) as u64),
+        None => format!("max {period}"),
+    }
+}
+
+/// Has the kernel take back what a cgroup can do without until it uses no more than this. Written
+/// alone, a `memory.max` below what is in use kills.
+fn reclaim_memory(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
+    let in_use = || {
+        let text = read_text(dir, "memory.current")
+            .map_err(|e| Error::os("read how much memory the job uses", e))?;
+        Ok(text.trim().parse::<u64>().unwrap_or(0))
+    };
+    if in_use()? <= bytes {
+        return Ok(());
+    }
+    // Writing it reclaims, and kills nobody.
+    let reclaim = |text: &str| {
+        write_text(dir, "memory.high", text).map_err(|e| Error::os("reclaim memory of the job", e))
+    };
+    let left = reclaim(&bytes.to_string()).and_then(|()| in_use());
+    reclaim("max")?;
+    match left? {
+        left if left <= bytes => Ok(()),
+        left => Err(Error::limit_reached(
+            format!(
+                "limit the memory of the job to {}: it uses {} that it cannot do without",
+                mebibytes(bytes),
+                mebibytes(left)
+            ),
+            None,
+        )
+        .with_hint("a limit above that, or end some of its members first")),
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// How a child is to be born into a cgroup.
+pub(crate) fn memory_of_a_child(cgroup: BorrowedFd<'_>) -> Memory {
+    match read_text(cgroup, "memory.oom.group") {
+        Ok(text) if text.trim() != "1" => Memory::Shared,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Memory::Shared,
+        // Where it cannot be read, the slower way is the safe one.
+        _ => Memory::Copied,
+    }
+}
+
+/// The limits of a cgroup that was given `set`, and perhaps others since, by somebody else.
+pub(crate) fn effective_limits(dir: BorrowedFd<'_>, set: &Limits) -> Result<Limits> {
+    let read = Limits { cpu_time_max: set.cpu_time_max, ..read(dir)? };
+    // The kernel rounds: what was set and still stands is told as it was set.
+    Ok(if changes(set, &read).is_empty() { *set } else { read })
+}
+
+/// The limits that stand in the files of a cgroup, whoever wrote them: for a second view of a job.
+/// That of CPU time is not among them.
+pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Limits> {
+    let file = |name: &str| match read_text(dir, name) {
+        Ok(text) => Ok(text),
+        // Of a controller that the cgroup does not have.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Error::os(format!("read {name} of the job"), e)),
+    };
+    let number = |name: &str| Ok::<_, Error>(file(name)?.trim().parse::<u64>().ok());
+    let weight = |text: &str| {
+        let last = text.split_whitespace().find_map(|word| word.parse().ok());
+        last.filter(|weight| *weight != 100)
+    };
+    let memory_max = number("memory.max")?;
+    let one = memory_max.is_some() && file("memory.oom.group")?.trim() == "0";
+    Ok(Limits {
+        affinity: None,
+        memory_max,
+        swap_max: number("memory.swap.max")?,
+        on_oom: if one { OnOom::KillOne } else { OnOom::KillAll },
+        cpu_max: cpus(&file("cpu.max")?),
+        cpu_weight: weight(&file("cpu.weight")?),
+        io_weight: weight(&file("io.weight")?),
+        processes_max: number("pids.max")?.and_then(|count| u32::try_from(count).ok()),
+        cpu_time_max: None,
+    })
+}
+
+fn cpus(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bandwidth_keeps_to_the_kernels_bounds() {
+        assert_eq!(bandwidth(Some(0.5)), "50000 100000");
+        assert_eq!(bandwidth(Some(3.0)), "300000 100000");
+        assert_eq!(bandwidth(Some(0.004)), "1000 250000");
+        assert_eq!(bandwidth(Some(0.001)), "1000 1000000");
+        assert_eq!(bandwidth(None), "max 100000");
+        assert_eq!(cpus("50000 100000\n"), Some(0.5));
+        assert_eq!(cpus("max 100000\n"), None);
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let files = |old: &Limits, new: &Limits| {
+            changes(old, new).iter().map(|change| change.file).collect::<Vec<_>>()
+        };
+        let none = Limits::new();
+        let some = Limits::new().memory_max(1 << 20).processes_max(2);
+        assert_eq!(files(&none, &none), [""; 0]);
+        assert_eq!(files(&none, &some), ["memory.oom.group", "memory.max", "pids.max"]);
+        assert_eq!(files(&some, &some.on_oom(OnOom::KillOne)), ["memory.oom.group"]);
+        assert_eq!(files(&some, &some.cpu_weight(50)), ["cpu.weight"]);
+    }
+
+    #[test]
+    fn each_controller_is_enabled_once() {
+        let wanted = Resources::MEMORY.with(Resources::SWAP).with(Resources::PROCESSES);
+        assert_eq!(controllers(wanted), ["memory", "pids"]);
+        assert_eq!(controllers(Resources::CPU_TIME), [""; 0]);
+    }
+}

@@ -1,0 +1,4 @@
+//! Scopes of systemd, requested over D-Bus.
+
+pub(crate) mod dbus;
+pub(crate) mod scope;
