@@ -12,13 +12,14 @@ use std::{
 
 use common::{
     Marked as _, Scratch,
-    actor::Actors,
     inits::{
         Ends,
         Ends::{By, With},
         original, stand_in,
     },
-    outcome, skip, text, wait, with_signals,
+    outcome,
+    recorder::Recorders,
+    skip, text, wait, with_signals,
 };
 
 /// Environment variables, the command line, the exit status, and the beginning of each line on standard
@@ -295,16 +296,16 @@ fn nested_timeouts_and_inits() {
 fn tini_parent_death_signal() {
     let scratch = Scratch::new();
     let tini = stand_in(&scratch, "tini");
-    let actors = Actors::new(&scratch);
+    let recorders = Recorders::new(&scratch);
     // The parent is a shell that is killed.
-    let line = "\"$TINI\" -s -p SIGUSR2 -- \"$ACTOR\" & echo $! >tini; wait";
+    let line = "\"$TINI\" -s -p SIGUSR2 -- \"$RECORDER\" & echo $! >tini; wait";
     let mut command = Command::new("bash");
     command.args(["-c", line]).env("TINI", tini).current_dir(scratch.path()).marked(&scratch);
-    let mut shell = actors.below(&mut command).spawn().unwrap();
-    let pid = actors.ready(1)[0];
+    let mut shell = recorders.below(&mut command).spawn().unwrap();
+    let pid = recorders.ready(1)[0];
     shell.kill().unwrap();
     wait(&mut shell);
-    actors.gets(pid, libc::SIGUSR2, 1);
-    actors.end();
+    recorders.gets(pid, libc::SIGUSR2, 1);
+    recorders.end();
     scratch.marked_are_gone();
 }

@@ -12,13 +12,13 @@ use std::{
 };
 
 use common::{
-    Marked as _, ONEJOB, Scratch,
-    actor::{Actors, actor},
-    eventually,
+    Marked as _, ONEJOB, Scratch, eventually,
     inits::{
         Container, Program, can_contain, children, needs_containers, needs_originals, original,
     },
-    kill, line, lives, mechanisms, outcome, read, skip, state, text, wait,
+    kill, line, lives, mechanisms, outcome, read,
+    recorder::{Recorders, recorder},
+    skip, state, text, wait,
 };
 
 /// The last signal of a test: a signal that is delivered twice arrives before it.
@@ -65,10 +65,10 @@ fn pid_1_forwards_each_signal_once() {
     let scratch = Scratch::new();
     for (index, init) in inits(&scratch).into_iter().enumerate() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut command = init.contained(&[&actor()]);
-        let mut container = Container::start(actors.below(&mut command));
-        let pid = actors.ready(1)[0];
+        let recorders = Recorders::new(&scratch);
+        let mut command = init.contained(&[&recorder()]);
+        let mut container = Container::start(recorders.below(&mut command));
+        let pid = recorders.ready(1)[0];
         let mut signals = FORWARDED.to_vec();
         // dumb-init knows no real-time signals.
         if init.name != "dumb-init" || !init.is_original {
@@ -76,10 +76,10 @@ fn pid_1_forwards_each_signal_once() {
         }
         for signal in &signals {
             kill(container.first, *signal);
-            actors.gets(pid, *signal, 1);
+            recorders.gets(pid, *signal, 1);
         }
-        assert_eq!(actors.got(pid), signals, "{index} {init:?}");
-        actors.end();
+        assert_eq!(recorders.got(pid), signals, "{index} {init:?}");
+        recorders.end();
         assert_eq!(container.wait().code(), Some(0), "{init:?}");
     }
     needs_originals!("tini", "dumb-init");
@@ -94,26 +94,26 @@ fn signals_to_the_process_group() {
     let all = inits(&outer).into_iter().map(|init| (init, false));
     for (init, to_group) in all.chain(group_inits(&outer).into_iter().map(|init| (init, true))) {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
+        let recorders = Recorders::new(&scratch);
         // The shell's number is that of its group; the second one is in it.
-        let tree = "\"$ACTOR\" & echo $! >second; exec \"$ACTOR\"";
+        let tree = "\"$RECORDER\" & echo $! >second; exec \"$RECORDER\"";
         let mut command = init.contained(&["sh", "-c", tree]);
         command.current_dir(scratch.path());
-        let mut container = Container::start(actors.below(&mut command));
-        let pids = actors.ready(2);
+        let mut container = Container::start(recorders.below(&mut command));
+        let pids = recorders.ready(2);
         let second: u32 = line(&scratch.file("second")).parse().unwrap();
         let cmd = pids.iter().copied().find(|pid| *pid != second).unwrap();
         kill(container.first, libc::SIGUSR1);
-        actors.gets(cmd, libc::SIGUSR1, 1);
+        recorders.gets(cmd, libc::SIGUSR1, 1);
         if to_group {
-            actors.gets(second, libc::SIGUSR1, 1);
+            recorders.gets(second, libc::SIGUSR1, 1);
         }
         kill(container.first, libc::SIGUSR2);
-        actors.gets(cmd, libc::SIGUSR2, 1);
+        recorders.gets(cmd, libc::SIGUSR2, 1);
         let expected = if to_group { vec![libc::SIGUSR1, libc::SIGUSR2] } else { vec![] };
-        eventually("both signals have come", || actors.got(second).len() >= expected.len());
-        assert_eq!(actors.got(second), expected, "{init:?}");
-        actors.end();
+        eventually("both signals have come", || recorders.got(second).len() >= expected.len());
+        assert_eq!(recorders.got(second), expected, "{init:?}");
+        recorders.end();
         assert_eq!(container.wait().code(), Some(0), "{init:?}");
     }
     needs_originals!("tini", "dumb-init");
@@ -130,10 +130,10 @@ fn rewritten_signals() {
     all.extend(dumb_init.into_iter().map(|init| init.with(&options)));
     for init in all {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut command = init.contained(&[&actor()]);
-        let mut container = Container::start(actors.below(&mut command));
-        let pid = actors.ready(1)[0];
+        let recorders = Recorders::new(&scratch);
+        let mut command = init.contained(&[&recorder()]);
+        let mut container = Container::start(recorders.below(&mut command));
+        let pid = recorders.ready(1)[0];
         for (sent, gets) in [
             (libc::SIGHUP, None),
             (libc::SIGTERM, Some(libc::SIGQUIT)),
@@ -142,12 +142,12 @@ fn rewritten_signals() {
         ] {
             kill(container.first, sent);
             if let Some(signal) = gets {
-                actors.gets(pid, signal, 1);
+                recorders.gets(pid, signal, 1);
             }
         }
         let expected = [libc::SIGQUIT, libc::SIGUSR2, libc::SIGINT];
-        assert_eq!(actors.got(pid), expected, "{init:?}");
-        actors.end();
+        assert_eq!(recorders.got(pid), expected, "{init:?}");
+        recorders.end();
         assert_eq!(container.wait().code(), Some(0), "{init:?}");
     }
     needs_originals!("dumb-init");
@@ -236,17 +236,17 @@ fn leftovers_get_term_then_kill() {
     for init in ours {
         for contained in [true, false] {
             let scratch = Scratch::new();
-            let actors = Actors::new(&scratch);
+            let recorders = Recorders::new(&scratch);
             // A daemon: forked twice, in a session of its own.
-            let tree = "(setsid \"$ACTOR\" &); until [ -e go ]; do sleep .01; done; exit 3";
+            let tree = "(setsid \"$RECORDER\" &); until [ -e go ]; do sleep .01; done; exit 3";
             let cmd = ["sh", "-c", tree];
             let mut command = if contained { init.contained(&cmd) } else { init.command(&cmd) };
             command.current_dir(scratch.path()).marked(&scratch);
-            let mut process = actors.below(&mut command).spawn().unwrap();
-            let pid = actors.ready(1)[0];
+            let mut process = recorders.below(&mut command).spawn().unwrap();
+            let pid = recorders.ready(1)[0];
             fs::write(scratch.file("go"), "").unwrap();
             assert_eq!(wait(&mut process).code(), Some(3), "{init:?} contained: {contained}");
-            assert_eq!(actors.got(pid), [libc::SIGTERM, libc::SIGCONT], "it was asked");
+            assert_eq!(recorders.got(pid), [libc::SIGTERM, libc::SIGCONT], "it was asked");
             scratch.marked_are_gone();
         }
     }

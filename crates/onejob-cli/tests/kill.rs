@@ -9,9 +9,9 @@ use std::{
 };
 
 use common::{
-    Marked as _, Scratch,
-    actor::{Actors, actor},
-    eventually, is_error, is_root, kill, line, lives, onejob, outcome, skip, text, wait,
+    Marked as _, Scratch, eventually, is_error, is_root, kill, line, lives, onejob, outcome,
+    recorder::{Recorders, recorder},
+    skip, text, wait,
 };
 
 /// A shell with a child, a grandchild, and one that left the session.
@@ -59,11 +59,11 @@ fn tree_below_a_pid() {
 #[test]
 fn several_trees_in_parallel() {
     let scratch = Scratch::new();
-    let actors = Actors::new(&scratch);
+    let recorders = Recorders::new(&scratch);
     let mut trees: Vec<Child> = (0..3)
-        .map(|_| actors.below(Command::new(actor()).marked(&scratch)).spawn().unwrap())
+        .map(|_| recorders.below(Command::new(recorder()).marked(&scratch)).spawn().unwrap())
         .collect();
-    actors.ready(3);
+    recorders.ready(3);
     let pids: Vec<_> = trees.iter().map(|tree| tree.id().to_string()).collect();
     let start = std::time::Instant::now();
     let args = [&["kill", "-k", "2s"][..], &pids.each()].concat();
@@ -71,7 +71,7 @@ fn several_trees_in_parallel() {
     eprintln!("three grace periods of 2 s took {:?}", start.elapsed());
     for tree in &mut trees {
         assert_eq!(wait(tree).signal(), Some(libc::SIGKILL));
-        assert!(actors.got(tree.id()).contains(&libc::SIGTERM));
+        assert!(recorders.got(tree.id()).contains(&libc::SIGTERM));
     }
 }
 
@@ -89,12 +89,12 @@ impl Each for Vec<String> {
 #[test]
 fn now_sends_sigkill_only() {
     let scratch = Scratch::new();
-    let actors = Actors::new(&scratch);
-    let mut root = actors.below(Command::new(actor()).marked(&scratch)).spawn().unwrap();
-    actors.ready(1);
+    let recorders = Recorders::new(&scratch);
+    let mut root = recorders.below(Command::new(recorder()).marked(&scratch)).spawn().unwrap();
+    recorders.ready(1);
     assert_eq!(says(&["kill", "--now", &root.id().to_string()], 0), "");
     assert_eq!(wait(&mut root).signal(), Some(libc::SIGKILL));
-    assert_eq!(actors.got(root.id()), [] as [i32; 0]);
+    assert_eq!(recorders.got(root.id()), [] as [i32; 0]);
 }
 
 /// `-s` chooses the first signal.

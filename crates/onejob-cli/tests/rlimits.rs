@@ -133,7 +133,7 @@ struct Place {
 impl Place {
     fn enter() -> Option<Place> {
         let before = testkit::cgroup::own().filter(|_| is_root())?;
-        let own = before.join(format!("testcell-rlimits-{}", std::process::id()));
+        let own = before.join(format!("testkit-rlimits-{}", std::process::id()));
         fs::create_dir(&own).ok()?;
         fs::write(own.join("cgroup.procs"), "0").unwrap();
         Some(Place { before, own })

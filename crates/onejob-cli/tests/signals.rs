@@ -12,9 +12,9 @@ use std::{
 };
 
 use common::{
-    Marked as _, ONEJOB, Scratch,
-    actor::{Actors, actor},
-    eventually, kill, line, lives, mechanisms, outcome, run, text, wait, with_signals,
+    Marked as _, ONEJOB, Scratch, eventually, kill, line, lives, mechanisms, outcome,
+    recorder::{Recorders, recorder},
+    run, text, wait, with_signals,
 };
 
 /// The last signal of a test: a signal that is delivered twice arrives before it.
@@ -25,10 +25,12 @@ const FENCE: i32 = 64;
 fn signal_from_a_process() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut onejob =
-            actors.below(run(&mechanism, &["--", &actor()]).marked(&scratch)).spawn().unwrap();
-        let pid = actors.ready(1)[0];
+        let recorders = Recorders::new(&scratch);
+        let mut onejob = recorders
+            .below(run(&mechanism, &["--", &recorder()]).marked(&scratch))
+            .spawn()
+            .unwrap();
+        let pid = recorders.ready(1)[0];
         let signals = [
             libc::SIGTERM,
             libc::SIGINT,
@@ -48,10 +50,10 @@ fn signal_from_a_process() {
         ];
         for signal in signals {
             kill(onejob.id(), signal);
-            actors.gets(pid, signal, 1);
+            recorders.gets(pid, signal, 1);
         }
-        assert_eq!(actors.got(pid), signals, "{mechanism}");
-        actors.end();
+        assert_eq!(recorders.got(pid), signals, "{mechanism}");
+        recorders.end();
         assert!(wait(&mut onejob).success());
     }
 }
@@ -61,16 +63,18 @@ fn signal_from_a_process() {
 fn burst_of_real_time_signals() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut onejob =
-            actors.below(run(&mechanism, &["--", &actor()]).marked(&scratch)).spawn().unwrap();
-        let pid = actors.ready(1)[0];
+        let recorders = Recorders::new(&scratch);
+        let mut onejob = recorders
+            .below(run(&mechanism, &["--", &recorder()]).marked(&scratch))
+            .spawn()
+            .unwrap();
+        let pid = recorders.ready(1)[0];
         (0..100).for_each(|_| kill(onejob.id(), 40));
-        actors.gets(pid, 40, 100);
+        recorders.gets(pid, 40, 100);
         kill(onejob.id(), FENCE);
-        actors.gets(pid, FENCE, 1);
-        assert_eq!(actors.got(pid).len(), 101, "{mechanism}");
-        actors.end();
+        recorders.gets(pid, FENCE, 1);
+        assert_eq!(recorders.got(pid).len(), 101, "{mechanism}");
+        recorders.end();
         assert!(wait(&mut onejob).success());
     }
 }
@@ -103,22 +107,22 @@ fn line_or_empty(scratch: &Scratch) {
 #[test]
 fn member_signals_its_own_group() {
     for mechanism in mechanisms() {
-        let cmd_itself = ["--", "sh", "-c", "exec \"$ACTOR\""];
-        let grandchild = ["--", "sh", "-c", "\"$ACTOR\" & ONEJOB_ACTS= exec \"$ACTOR\""];
+        let cmd_itself = ["--", "sh", "-c", "exec \"$RECORDER\""];
+        let grandchild = ["--", "sh", "-c", "\"$RECORDER\" & ONEJOB_ACTS= exec \"$RECORDER\""];
         for (count, cmd) in [(1, cmd_itself), (2, grandchild)] {
             let scratch = Scratch::new();
-            let actors = Actors::new(&scratch);
+            let recorders = Recorders::new(&scratch);
             let mut command = run(&mechanism, &cmd);
             command.env("ONEJOB_ACTS", "kill 0").process_group(0);
-            let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-            let pids = actors.ready(count);
-            actors.go();
-            pids.iter().for_each(|pid| actors.gets(*pid, libc::SIGTERM, 1));
+            let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+            let pids = recorders.ready(count);
+            recorders.go();
+            pids.iter().for_each(|pid| recorders.gets(*pid, libc::SIGTERM, 1));
             kill(onejob.id(), FENCE);
-            let got = || pids.iter().flat_map(|pid| actors.got(*pid)).collect::<Vec<_>>();
+            let got = || pids.iter().flat_map(|pid| recorders.got(*pid)).collect::<Vec<_>>();
             eventually("CMD gets the last signal", || got().contains(&FENCE));
             assert_eq!(got().len(), count + 1, "{mechanism}: {:?}", got());
-            actors.end();
+            recorders.end();
             assert!(wait(&mut onejob).success());
         }
     }
@@ -221,7 +225,7 @@ fn closed_pipe() {
 
 /// Leaves a process behind that handles every signal it can.
 const LEAVES_ONE: &str =
-    "\"$ACTOR\" & until test -s \"$ONEJOB_ACTOR/$!\"; do sleep .01; done; exit 3";
+    "\"$RECORDER\" & until test -s \"$ONEJOB_RECORDER/$!\"; do sleep .01; done; exit 3";
 
 /// A terminating signal while the leftovers are being stopped kills them.
 #[test]
@@ -229,11 +233,11 @@ fn second_signal_kills_leftovers() {
     for mechanism in mechanisms() {
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
             let scratch = Scratch::new();
-            let actors = Actors::new(&scratch);
+            let recorders = Recorders::new(&scratch);
             let mut command = run(&mechanism, &["-k", "1d", "--", "sh", "-c", LEAVES_ONE]);
-            let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-            let pid = actors.ready(1)[0];
-            actors.gets(pid, libc::SIGTERM, 1);
+            let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+            let pid = recorders.ready(1)[0];
+            recorders.gets(pid, libc::SIGTERM, 1);
             kill(onejob.id(), signal);
             assert_eq!(wait(&mut onejob).code(), Some(3), "{mechanism}");
             scratch.marked_are_gone();
@@ -246,10 +250,11 @@ fn second_signal_kills_leftovers() {
 fn signal_during_the_time_limit_kills() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut command = run(&mechanism, &["-t", "1", "-k", "1d", "-s", "USR1", "--", &actor()]);
-        let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-        actors.gets(actors.ready(1)[0], libc::SIGUSR1, 1);
+        let recorders = Recorders::new(&scratch);
+        let mut command =
+            run(&mechanism, &["-t", "1", "-k", "1d", "-s", "USR1", "--", &recorder()]);
+        let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+        recorders.gets(recorders.ready(1)[0], libc::SIGUSR1, 1);
         kill(onejob.id(), libc::SIGINT);
         assert_eq!(wait(&mut onejob).code(), Some(124), "{mechanism}");
         scratch.marked_are_gone();
@@ -261,17 +266,17 @@ fn signal_during_the_time_limit_kills() {
 fn nohup() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
+        let recorders = Recorders::new(&scratch);
         let mut command = run(&mechanism, &["-k", "1d", "--", "sh", "-c", LEAVES_ONE]);
         with_signals(&mut command, &[], &[libc::SIGHUP]);
-        let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-        let pid = actors.ready(1)[0];
-        actors.gets(pid, libc::SIGTERM, 1);
+        let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+        let pid = recorders.ready(1)[0];
+        recorders.gets(pid, libc::SIGTERM, 1);
         kill(onejob.id(), libc::SIGHUP);
         // Both are read in the order of their numbers: the hangup has been looked at by then.
         thread::sleep(Duration::from_millis(100));
         assert!(lives(onejob.id()) && lives(pid), "{mechanism}");
-        actors.end();
+        recorders.end();
         assert_eq!(wait(&mut onejob).code(), Some(3), "{mechanism}");
     }
 }
@@ -281,14 +286,14 @@ fn nohup() {
 fn wait_all() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
+        let recorders = Recorders::new(&scratch);
         let mut command = run(&mechanism, &["--wait-all", "--", "sh", "-c", LEAVES_ONE]);
-        let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-        let pid = actors.ready(1)[0];
+        let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+        let pid = recorders.ready(1)[0];
         thread::sleep(Duration::from_millis(100));
         assert!(lives(onejob.id()), "{mechanism}");
-        assert_eq!(actors.got(pid), [] as [i32; 0], "nobody asked it to end");
-        actors.end();
+        assert_eq!(recorders.got(pid), [] as [i32; 0], "nobody asked it to end");
+        recorders.end();
         assert_eq!(wait(&mut onejob).code(), Some(3), "{mechanism}");
         assert!(!lives(pid));
     }
@@ -299,20 +304,20 @@ fn wait_all() {
 fn signals_during_wait_all() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
+        let recorders = Recorders::new(&scratch);
         let leaves = ["--wait-all", "-k", "1d", "--", "sh", "-c", LEAVES_ONE];
         let mut command = run(&mechanism, &leaves);
         // CMD has been reaped when it is not listed any more.
         command.stdout(Stdio::null());
-        let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-        let pid = actors.ready(1)[0];
+        let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+        let pid = recorders.ready(1)[0];
         eventually("CMD has ended", || scratch.marked().len() == 2);
         // A signal that arrives before onejob has noticed CMD's exit is forwarded to CMD. The next
         // one must not arrive while an earlier one has started a slow stop: it would kill.
         eventually("the first signal stops", || {
             kill(onejob.id(), libc::SIGINT);
             let patience = Instant::now() + Duration::from_secs(5);
-            let asked = || actors.got(pid).contains(&libc::SIGTERM);
+            let asked = || recorders.got(pid).contains(&libc::SIGTERM);
             while !asked() && Instant::now() < patience {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -329,14 +334,14 @@ fn signals_during_wait_all() {
 fn keep() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
+        let recorders = Recorders::new(&scratch);
         let mut command = run(&mechanism, &["--keep", "--", "sh", "-c", LEAVES_ONE]);
-        let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
+        let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
         assert_eq!(wait(&mut onejob).code(), Some(3), "{mechanism}");
-        let pid = actors.ready(1)[0];
+        let pid = recorders.ready(1)[0];
         assert!(lives(pid), "{mechanism}");
-        assert_eq!(actors.got(pid), [] as [i32; 0]);
-        actors.end();
+        assert_eq!(recorders.got(pid), [] as [i32; 0]);
+        recorders.end();
         scratch.marked_are_gone();
     }
 }
@@ -361,10 +366,10 @@ fn killed_owner() {
 fn waiting_needs_one_thread_and_no_wakeups() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut command = run(&mechanism, &["-t", "1d", "--", &actor()]);
-        let mut onejob = actors.below(command.marked(&scratch)).spawn().unwrap();
-        actors.ready(1);
+        let recorders = Recorders::new(&scratch);
+        let mut command = run(&mechanism, &["-t", "1d", "--", &recorder()]);
+        let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
+        recorders.ready(1);
         let pid = onejob.id();
         eventually("it sleeps", || common::state(pid) == Some('S'));
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
@@ -378,7 +383,7 @@ fn waiting_needs_one_thread_and_no_wakeups() {
         let before = switches();
         thread::sleep(Duration::from_secs(2));
         assert_eq!(switches(), before, "{mechanism}");
-        actors.end();
+        recorders.end();
         assert!(wait(&mut onejob).success());
     }
 }

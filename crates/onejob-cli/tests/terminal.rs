@@ -11,11 +11,11 @@ use std::{
 };
 
 use common::{
-    Marked as _, ONEJOB, Scratch,
-    actor::{Actors, actor},
-    eventually, kill, line, lives, mechanisms,
+    Marked as _, ONEJOB, Scratch, eventually, kill, line, lives, mechanisms,
     pty::Pty,
-    read, run, skip, state, wait,
+    read,
+    recorder::{Recorders, recorder},
+    run, skip, state, wait,
 };
 
 const CTRL_C: &str = "\x03";
@@ -49,34 +49,33 @@ fn stopped(pid: u32) -> bool {
 fn ctrl_c_reaches_each_process_once() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let tree =
-            "$RUN -- sh -c '\"$ACTOR\" & (\"$ACTOR\" &) ; exec \"$ACTOR\"' & echo $! >run; wait";
+        let recorders = Recorders::new(&scratch);
+        let tree = "$RUN -- sh -c '\"$RECORDER\" & (\"$RECORDER\" &) ; exec \"$RECORDER\"' & echo $! >run; wait";
         // Without job control a background command ignores SIGINT, so the shell is made to exec.
         let tree = tree.replace(" & echo $! >run; wait", "");
         let mut command = shell(&scratch, &mechanism, &format!("echo $$ >run; exec {tree}"));
-        let mut pty = Pty::start(actors.below(&mut command));
-        let pids = actors.ready(3);
+        let mut pty = Pty::start(recorders.below(&mut command));
+        let pids = recorders.ready(3);
         for count in 1..=5 {
             pty.send(CTRL_C);
-            pids.iter().for_each(|pid| actors.gets(*pid, libc::SIGINT, count));
+            pids.iter().for_each(|pid| recorders.gets(*pid, libc::SIGINT, count));
         }
         pty.send(CTRL_BACKSLASH);
-        pids.iter().for_each(|pid| actors.gets(*pid, libc::SIGQUIT, 1));
+        pids.iter().for_each(|pid| recorders.gets(*pid, libc::SIGQUIT, 1));
         pty.resize(77);
-        pids.iter().for_each(|pid| actors.gets(*pid, libc::SIGWINCH, 1));
+        pids.iter().for_each(|pid| recorders.gets(*pid, libc::SIGWINCH, 1));
         // A signal that is delivered twice arrives before this.
         kill(pid_in(&scratch, "run"), libc::SIGUSR1);
-        let fenced = || pids.iter().any(|pid| actors.got(*pid).contains(&libc::SIGUSR1));
+        let fenced = || pids.iter().any(|pid| recorders.got(*pid).contains(&libc::SIGUSR1));
         eventually("CMD gets the last signal", fenced);
         for pid in &pids {
-            let got = actors.got(*pid);
+            let got = recorders.got(*pid);
             let count = |signal| got.iter().filter(|one| **one == signal).count();
             assert_eq!(count(libc::SIGINT), 5, "{mechanism} {got:?}");
             assert_eq!(count(libc::SIGQUIT), 1, "{mechanism} {got:?}");
             assert_eq!(count(libc::SIGWINCH), 1, "{mechanism} {got:?}");
         }
-        actors.end();
+        recorders.end();
         assert!(wait(&mut pty.leader).success());
     }
 }
@@ -296,14 +295,14 @@ fn self_suspension_without_a_shell() {
 fn terminal_modes_after_a_kill() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let text = "$RUN -- \"$ACTOR\"; echo \"status=$?\"; read x; \
-                    unset ONEJOB_ACTOR; $RUN -- stty -echo; echo changed; read x";
+        let recorders = Recorders::new(&scratch);
+        let text = "$RUN -- \"$RECORDER\"; echo \"status=$?\"; read x; \
+                    unset ONEJOB_RECORDER; $RUN -- stty -echo; echo changed; read x";
         let mut command = shell(&scratch, &mechanism, text);
-        let mut pty = Pty::start(actors.below(command.env("ONEJOB_ACTS", "raw")));
+        let mut pty = Pty::start(recorders.below(command.env("ONEJOB_ACTS", "raw")));
         let (outer, modes) = (pty.leader.id(), pty.first_modes());
-        let pid = actors.ready(1)[0];
-        actors.gets(pid, 1, 1);
+        let pid = recorders.ready(1)[0];
+        recorders.gets(pid, 1, 1);
         assert_ne!(pty.modes(), modes, "it is in raw mode");
         kill(pid, libc::SIGKILL);
         pty.expect("status=137");
@@ -319,13 +318,13 @@ fn terminal_modes_after_a_kill() {
 fn terminal_modes_after_a_time_limit() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let text = "$RUN -t 1 -s KILL -- \"$ACTOR\"; echo \"status=$?\"; read x";
+        let recorders = Recorders::new(&scratch);
+        let text = "$RUN -t 1 -s KILL -- \"$RECORDER\"; echo \"status=$?\"; read x";
         let mut command = shell(&scratch, &mechanism, text);
-        let mut pty = Pty::start(actors.below(command.env("ONEJOB_ACTS", "raw")));
+        let mut pty = Pty::start(recorders.below(command.env("ONEJOB_ACTS", "raw")));
         let modes = pty.first_modes();
         pty.expect("status=124");
-        assert!(!actors.got(actors.ready(1)[0]).is_empty(), "it was in raw mode");
+        assert!(!recorders.got(recorders.ready(1)[0]).is_empty(), "it was in raw mode");
         assert_eq!(pty.modes(), modes, "{mechanism}");
     }
 }
@@ -353,15 +352,15 @@ fn ctrl_c_stops_a_script() {
 fn second_ctrl_c_ends_the_grace_period() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let text = "$RUN -k 1d -- sh -c '\"$ACTOR\" & echo $$ >ready; exec sleep 1000'";
+        let recorders = Recorders::new(&scratch);
+        let text = "$RUN -k 1d -- sh -c '\"$RECORDER\" & echo $$ >ready; exec sleep 1000'";
         let mut command = shell(&scratch, &mechanism, text);
-        let mut pty = Pty::start(actors.below(&mut command));
+        let mut pty = Pty::start(recorders.below(&mut command));
         pid_in(&scratch, "ready");
-        let pid = actors.ready(1)[0];
+        let pid = recorders.ready(1)[0];
         pty.send(CTRL_C);
-        actors.gets(pid, libc::SIGTERM, 1);
-        assert_eq!(actors.got(pid)[0], libc::SIGINT);
+        recorders.gets(pid, libc::SIGTERM, 1);
+        assert_eq!(recorders.got(pid)[0], libc::SIGINT);
         assert!(lives(pid), "{mechanism}");
         pty.send(CTRL_C);
         wait(&mut pty.leader);
@@ -416,13 +415,13 @@ fn time_limit_while_stopped() {
 fn hangup_of_a_session_leader() {
     for mechanism in mechanisms() {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut command = run(&mechanism, &["--", &actor()]);
-        let mut pty = Pty::start(actors.below(command.marked(&scratch)));
-        let pid = actors.ready(1)[0];
+        let recorders = Recorders::new(&scratch);
+        let mut command = run(&mechanism, &["--", &recorder()]);
+        let mut pty = Pty::start(recorders.below(command.marked(&scratch)));
+        let pid = recorders.ready(1)[0];
         pty.close();
-        actors.gets(pid, libc::SIGHUP, 1);
-        actors.end();
+        recorders.gets(pid, libc::SIGHUP, 1);
+        recorders.end();
         wait(&mut pty.leader);
         scratch.marked_are_gone();
     }

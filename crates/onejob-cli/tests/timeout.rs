@@ -12,9 +12,7 @@ use std::{
 };
 
 use common::{
-    Marked as _, Scratch,
-    actor::Actors,
-    eventually,
+    Marked as _, Scratch, eventually,
     inits::{
         Ends,
         Ends::{By, With},
@@ -22,6 +20,7 @@ use common::{
     },
     kill, line, lives,
     pty::Pty,
+    recorder::Recorders,
     state, wait, with_signals,
 };
 
@@ -93,30 +92,30 @@ fn signals_cmd_once_and_its_group() {
     for (program, ours) in timeouts(&outer) {
         for foreground in [false, true] {
             let scratch = Scratch::new();
-            let actors = Actors::new(&scratch);
-            let tree = "\"$ACTOR\" & echo $! >second; exec \"$ACTOR\"";
+            let recorders = Recorders::new(&scratch);
+            let tree = "\"$RECORDER\" & echo $! >second; exec \"$RECORDER\"";
             let options: &[&str] = if foreground { &["--foreground"] } else { &[] };
             let mut command = timeout(&program, &[options, &["1000", "sh", "-c", tree]].concat());
             command.current_dir(scratch.path()).marked(&scratch);
-            let mut process = actors.below(&mut command).spawn().unwrap();
-            let pids = actors.ready(2);
+            let mut process = recorders.below(&mut command).spawn().unwrap();
+            let pids = recorders.ready(2);
             let second: u32 = line(&scratch.file("second")).parse().unwrap();
             let cmd = pids.into_iter().find(|pid| *pid != second).unwrap();
             is_waiting(&process);
             kill(process.id(), libc::SIGHUP);
-            actors.gets(cmd, libc::SIGHUP, 1);
+            recorders.gets(cmd, libc::SIGHUP, 1);
             if !foreground {
-                actors.gets(second, libc::SIGHUP, 1);
-                actors.gets(cmd, libc::SIGCONT, 1);
+                recorders.gets(second, libc::SIGHUP, 1);
+                recorders.gets(cmd, libc::SIGCONT, 1);
             }
             // A signal that is delivered twice arrives before this.
             kill(cmd, libc::SIGUSR1);
-            actors.gets(cmd, libc::SIGUSR1, 1);
-            let count = |pid| actors.got(pid).iter().filter(|one| **one == libc::SIGHUP).count();
+            recorders.gets(cmd, libc::SIGUSR1, 1);
+            let count = |pid| recorders.got(pid).iter().filter(|one| **one == libc::SIGHUP).count();
             assert_eq!(count(second), usize::from(!foreground), "{program:?}");
             // The original may reach CMD twice, by its number and with its group.
             assert!(count(cmd) == 1 || !ours, "{program:?}");
-            actors.end();
+            recorders.end();
             assert_eq!(wait(&mut process).code(), Some(0), "{program:?}");
         }
     }
@@ -157,12 +156,12 @@ fn ends_the_whole_tree() {
         (&["--preserve-status"], With(143)),
     ] {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
+        let recorders = Recorders::new(&scratch);
         // One in its own session that handles every signal.
-        let tree = "(setsid \"$ACTOR\" &) ; (setsid sleep 1000 &); exec sleep 1000";
+        let tree = "(setsid \"$RECORDER\" &) ; (setsid sleep 1000 &); exec sleep 1000";
         let args = [options, &["1", "sh", "-c", tree]].concat();
         let mut command = timeout(&program, &args);
-        let mut process = actors.below(command.marked(&scratch)).spawn().unwrap();
+        let mut process = recorders.below(command.marked(&scratch)).spawn().unwrap();
         assert_eq!(Ends::from(wait(&mut process)), ends, "{options:?}");
         scratch.marked_are_gone();
     }

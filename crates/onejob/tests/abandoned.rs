@@ -15,7 +15,7 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use testkit::{Bins, Bystanders, Environment, Helper, Owner, Report, Sandbox, eventually, proc};
 
-const SETTING: Environment = Environment::CgroupRoot;
+const ENVIRONMENT: Environment = Environment::CgroupRoot;
 
 /// A cgroup of the v1 freezer, whose members are frozen until this is dropped.
 struct Freezer(PathBuf);
@@ -25,8 +25,8 @@ impl Freezer {
     fn new() -> Option<Freezer> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let dir = format!("/sys/fs/cgroup/freezer/testcell-{}-{number}", std::process::id());
-        if !Environment::here().contains(&SETTING) || fs::create_dir(&dir).is_err() {
+        let dir = format!("/sys/fs/cgroup/freezer/testkit-{}-{number}", std::process::id());
+        if !Environment::here().contains(&ENVIRONMENT) || fs::create_dir(&dir).is_err() {
             eprintln!("SKIPPED: no v1 freezer here, or no Cgroup jobs as root");
             return None;
         }
@@ -56,21 +56,21 @@ impl Drop for Freezer {
 }
 
 /// An owner of a job with one member.
-fn owner_of_one(cell: &mut Sandbox) -> (Owner, Helper) {
-    let mut owner = Owner::start(cell, SETTING);
+fn owner_of_one(sandbox: &mut Sandbox) -> (Owner, Helper) {
+    let mut owner = Owner::start(sandbox, ENVIRONMENT);
     owner.new_job();
-    let member = member_of(&mut owner, cell);
+    let member = member_of(&mut owner, sandbox);
     (owner, member)
 }
 
-fn member_of(owner: &mut Owner, cell: &Sandbox) -> Helper {
+fn member_of(owner: &mut Owner, sandbox: &Sandbox) -> Helper {
     let report = Report::new();
-    owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), report.arg()));
-    report.helper(cell, "sleeper")
+    owner.ok(&format!("spawn {} sleep {}", Bins::get().helper().display(), report.arg()));
+    report.helper(sandbox, "sleeper")
 }
 
-fn guards(cell: &Sandbox) -> Vec<i32> {
-    let living = cell.live().into_iter();
+fn guards(sandbox: &Sandbox) -> Vec<i32> {
+    let living = sandbox.live().into_iter();
     let is_guard = |living: &testkit::LiveProcess| {
         living.stat.as_ref().is_some_and(|stat| stat.comm == "onejob-guard")
     };
@@ -90,11 +90,11 @@ fn kill_together(owner: &mut Owner, guards: &[i32]) {
 }
 
 /// Leaves a job whose member is frozen behind.
-fn leave_stuck(cell: &mut Sandbox, freezer: &Freezer) -> Helper {
-    let before = guards(cell);
-    let (mut owner, member) = owner_of_one(cell);
+fn leave_stuck(sandbox: &mut Sandbox, freezer: &Freezer) -> Helper {
+    let before = guards(sandbox);
+    let (mut owner, member) = owner_of_one(sandbox);
     freezer.freeze(member.pid);
-    let mut own = guards(cell);
+    let mut own = guards(sandbox);
     own.retain(|guard| !before.contains(guard));
     assert_eq!(own.len(), 2, "a pair of guards");
     kill_together(&mut owner, &own);
@@ -102,9 +102,9 @@ fn leave_stuck(cell: &mut Sandbox, freezer: &Freezer) -> Helper {
 }
 
 /// The shortest of some starts.
-fn shortest_start(cell: &mut Sandbox) -> Duration {
+fn shortest_start(sandbox: &mut Sandbox) -> Duration {
     let one = |_| {
-        let mut owner = Owner::start(cell, SETTING);
+        let mut owner = Owner::start(sandbox, ENVIRONMENT);
         let start = Instant::now();
         owner.ok("new cgroup");
         let time = start.elapsed();
@@ -118,43 +118,47 @@ fn shortest_start(cell: &mut Sandbox) -> Duration {
 #[test]
 fn a_start_beside_stuck_leftovers_is_not_delayed() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Sandbox::new(SETTING);
-    let alone = shortest_start(&mut cell);
-    (0..5).for_each(|_| drop(leave_stuck(&mut cell, &freezer)));
-    let beside = shortest_start(&mut cell);
+    let mut sandbox = Sandbox::new(ENVIRONMENT);
+    let alone = shortest_start(&mut sandbox);
+    (0..5).for_each(|_| drop(leave_stuck(&mut sandbox, &freezer)));
+    let beside = shortest_start(&mut sandbox);
     eprintln!("alone {alone:?}, beside five stuck leftovers {beside:?}");
     assert!(beside < alone + Duration::from_millis(500), "{beside:?}, but alone {alone:?}");
     freezer.thaw();
     // The guards of the last owner may not have come to it.
-    let mut last = Owner::start(&mut cell, SETTING);
+    let mut last = Owner::start(&mut sandbox, ENVIRONMENT);
     last.new_job();
-    eventually("the removal of what was left", || (cell.nested_cgroups().len() == 1).then_some(()));
+    eventually("the removal of what was left", || {
+        (sandbox.nested_cgroups().len() == 1).then_some(())
+    });
     last.end();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
 }
 
 /// The guards of a living owner end what is left once it can be ended, without a further start.
 #[test]
 fn a_leftover_that_is_thawed_later_is_removed() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Sandbox::new(SETTING);
-    let member = leave_stuck(&mut cell, &freezer);
-    let (mut owner, other) = owner_of_one(&mut cell);
-    let mut bystanders = Bystanders::beside(&cell, owner.group());
+    let mut sandbox = Sandbox::new(ENVIRONMENT);
+    let member = leave_stuck(&mut sandbox, &freezer);
+    let (mut owner, other) = owner_of_one(&mut sandbox);
+    let mut bystanders = Bystanders::beside(&sandbox, owner.group());
     // Long enough for some looks that find it stuck.
-    let calls = switches(&guards(&cell));
+    let calls = switches(&guards(&sandbox));
     thread::sleep(Duration::from_secs(2));
     assert!(proc::is_alive(member.pid), "it is frozen");
-    let calls = switches(&guards(&cell)) - calls;
+    let calls = switches(&guards(&sandbox)) - calls;
     assert!(calls < 40, "the guards woke up {calls} times in two seconds");
     freezer.thaw();
     eventually("the end of a thawed member", || (!proc::is_alive(member.pid)).then_some(()));
     // The living owner's is one.
-    eventually("the removal of what was left", || (cell.nested_cgroups().len() == 1).then_some(()));
+    eventually("the removal of what was left", || {
+        (sandbox.nested_cgroups().len() == 1).then_some(())
+    });
     assert!(proc::is_alive(other.pid), "HIT a member of a living owner");
     assert_eq!(owner.list(), [other.inner], "the guards serve their owner");
     owner.end();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
     bystanders.assert_alive();
 }
 
@@ -168,31 +172,31 @@ fn switches(pids: &[i32]) -> usize {
 #[test]
 fn guards_sleep_while_a_member_is_stuck() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Sandbox::new(SETTING);
-    let (mut owner, member) = owner_of_one(&mut cell);
+    let mut sandbox = Sandbox::new(ENVIRONMENT);
+    let (mut owner, member) = owner_of_one(&mut sandbox);
     // Its name comes before or after that of the stuck one, so both orders are played.
     owner.ok("many 3 cgroup");
     freezer.freeze(member.pid);
-    let pair = guards(&cell);
+    let pair = guards(&sandbox);
     owner.kill();
-    eventually("the end of the other jobs", || (cell.nested_cgroups().len() == 1).then_some(()));
+    eventually("the end of the other jobs", || (sandbox.nested_cgroups().len() == 1).then_some(()));
     let calls = switches(&pair);
     thread::sleep(Duration::from_secs(3));
     let calls = switches(&pair) - calls;
     assert!(calls < 40, "the guards woke up {calls} times in three seconds");
-    assert_eq!(guards(&cell).len(), 2, "both wait for the stuck member");
+    assert_eq!(guards(&sandbox).len(), 2, "both wait for the stuck member");
     freezer.thaw();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
 }
 
 /// `ls` and `doctor` show what is stuck, and why.
 #[test]
 fn a_stuck_leftover_is_named_with_its_reason() {
     let Some(freezer) = Freezer::new() else { return };
-    let mut cell = Sandbox::new(SETTING);
-    let member = leave_stuck(&mut cell, &freezer);
+    let mut sandbox = Sandbox::new(ENVIRONMENT);
+    let member = leave_stuck(&mut sandbox, &freezer);
     for words in [["ls", "--json"], ["doctor", "--json"], ["ls", "--"], ["doctor", "--"]] {
-        let onejob = cell.start(&Bins::get().onejob(), |command| {
+        let onejob = sandbox.start(&Bins::get().onejob(), |command| {
             let words = words.into_iter().filter(|word| *word != "--");
             command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
         });
@@ -204,9 +208,9 @@ fn a_stuck_leftover_is_named_with_its_reason() {
         eprintln!("{words:?} took {:?}", start.elapsed());
     }
     freezer.thaw();
-    let mut next = Owner::start(&mut cell, SETTING);
+    let mut next = Owner::start(&mut sandbox, ENVIRONMENT);
     next.new_job();
     eventually("the end of a thawed member", || (!proc::is_alive(member.pid)).then_some(()));
     next.end();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
 }

@@ -124,7 +124,7 @@ fn the_peak_of_memory_survives_its_release() {
         assert_eq!(job.guarantees().memory_accounting, Accounting::All);
     }
     let report = Report::new();
-    let mut hog = Command::new(Bins::get().actor());
+    let mut hog = Command::new(Bins::get().helper());
     let mut hog =
         job.spawn(hog.args(["hog", report.arg(), &TOUCHED.to_string()])).expect("started");
     eventually("memory in use", || (report.count("hog") == 1).then_some(()));

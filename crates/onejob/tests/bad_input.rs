@@ -59,7 +59,7 @@ struct Below(PathBuf);
 
 impl Below {
     fn new(name: &str) -> Below {
-        let dir = own_cgroup().join(format!("testcell-{name}-{}", process::id()));
+        let dir = own_cgroup().join(format!("testkit-{name}-{}", process::id()));
         fs::create_dir(&dir).expect("a cgroup");
         Below(dir)
     }

@@ -92,36 +92,36 @@ fn a_large_busy_bomb_ends_in_seconds() {
 
 /// The limit is for the median, and for one of the slowest kind of machine at that: such a one is given
 /// four times as long.
-fn bombs(setting: Environment, end: End, runs: usize, size: usize, goal: Duration) {
+fn bombs(environment: Environment, end: End, runs: usize, size: usize, goal: Duration) {
     let _alone = one_at_a_time();
     let here = Environment::here();
-    let Some(setting) = here.into_iter().find(|here| {
+    let Some(environment) = here.into_iter().find(|here| {
         // As an ordinary user there are the jobs of one.
-        here.mechanism() == setting.mechanism()
-            && (*here == setting || !rustix::process::geteuid().is_root())
+        here.mechanism() == environment.mechanism()
+            && (*here == environment || !rustix::process::geteuid().is_root())
     }) else {
-        eprintln!("SKIPPED: {setting} is not available to this user here");
+        eprintln!("SKIPPED: {environment} is not available to this user here");
         return;
     };
-    let goal = if setting.is_ordinary() { Duration::from_secs(60) } else { goal };
-    let mut times: Vec<_> = (0..runs).map(|_| defuse(setting, end, size)).collect();
+    let goal = if environment.is_ordinary() { Duration::from_secs(60) } else { goal };
+    let mut times: Vec<_> = (0..runs).map(|_| defuse(environment, end, size)).collect();
     times.sort_unstable();
     let median = times[runs / 2];
-    eprintln!("{setting}: {runs} of {size}, goal {goal:?}, ended in {times:?}");
-    assert!(median < 4 * goal, "{setting}: {size} processes ended in {times:?}, not {goal:?}");
+    eprintln!("{environment}: {runs} of {size}, goal {goal:?}, ended in {times:?}");
+    assert!(median < 4 * goal, "{environment}: {size} processes ended in {times:?}, not {goal:?}");
 }
 
 /// How long it took to end the job, from when the process that does it got its first turn.
-fn defuse(setting: Environment, end: End, size: usize) -> Duration {
-    let (mut cell, report) = (Sandbox::new(setting), Report::new());
-    let mut owner = Owner::start(&mut cell, setting);
-    let mut bystanders = Bystanders::beside(&cell, owner.group());
+fn defuse(environment: Environment, end: End, size: usize) -> Duration {
+    let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+    let mut owner = Owner::start(&mut sandbox, environment);
+    let mut bystanders = Bystanders::beside(&sandbox, owner.group());
     owner.new_job();
-    let beside = cell.live_pids().len();
+    let beside = sandbox.live_pids().len();
     run_first();
-    let actor = Bins::get().actor();
+    let helper = Bins::get().helper();
     let user = unique_user();
-    owner.ok(&format!("spawn {} busy-bomb {} {size} {user}", actor.display(), report.arg()));
+    owner.ok(&format!("spawn {} busy-bomb {} {size} {user}", helper.display(), report.arg()));
     // Not by looking at each of its processes: without privileges this one gets as little as any of them.
     let said = || fs::read_to_string(report.arg()).is_ok_and(|text| text.contains("full "));
     eventually("a grown bomb", || said().then_some(()));
@@ -132,16 +132,16 @@ fn defuse(setting: Environment, end: End, size: usize) -> Duration {
             owner.kill();
             eventually("the owner's death", || (!owner.is_alive()).then_some(()));
             let start = Instant::now();
-            cell.wait_until_empty(|_| false);
+            sandbox.wait_until_empty(|_| false);
             start.elapsed()
         }
     };
     if end != End::Murder {
-        assert_eq!(cell.live_pids().len(), beside, "SURVIVED the end of the job");
+        assert_eq!(sandbox.live_pids().len(), beside, "SURVIVED the end of the job");
         assert_eq!(owner.list(), [], "the job is empty");
     }
     owner.end();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
     bystanders.assert_alive();
     took
 }

@@ -33,7 +33,7 @@ fn limited(limits: Limits) -> Job {
 
 /// A member that touches this much memory and keeps it.
 fn hog(job: &Job, report: &Report, bytes: u64) -> Child {
-    let mut command = Command::new(Bins::get().actor());
+    let mut command = Command::new(Bins::get().helper());
     job.spawn(command.args(["hog", report.arg(), &bytes.to_string()])).expect("started")
 }
 

@@ -29,9 +29,9 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Place {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let own = cgroup::own().expect("a cgroup setting");
+        let own = cgroup::own().expect("a cgroup environment");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let place = own.join(format!("testcell-host-{}-{count}", std::process::id()));
+        let place = own.join(format!("testkit-host-{}-{count}", std::process::id()));
         fs::create_dir(&place).expect("a fresh cgroup");
         Place(place)
     }

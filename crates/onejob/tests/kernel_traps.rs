@@ -23,8 +23,8 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn actor() -> String {
-    Bins::get().actor().display().to_string()
+fn helper() -> String {
+    Bins::get().helper().display().to_string()
 }
 
 /// Some kernels kill a child that is born into a cgroup if its parent's has seen another number of
@@ -32,47 +32,47 @@ fn actor() -> String {
 #[test]
 fn fifty_children_live_after_an_earlier_kill() {
     let _alone = one_at_a_time();
-    let mut settings = Environment::here();
-    settings.retain(|setting| setting.mechanism() == "cgroup");
-    if settings.is_empty() {
+    let mut environments = Environment::here();
+    environments.retain(|environment| environment.mechanism() == "cgroup");
+    if environments.is_empty() {
         eprintln!("SKIPPED: only root has the cgroups for this");
     }
-    for setting in settings {
-        let mut cell = Sandbox::new(setting);
-        let group = cell.cgroup().expect("a cgroup").to_owned();
+    for environment in environments {
+        let mut sandbox = Sandbox::new(environment);
+        let group = sandbox.cgroup().expect("a cgroup").to_owned();
         fs::write(group.join("cgroup.kill"), "1").expect("Linux 5.14");
-        say_whether_the_trap_is_here(&mut cell, group.join("trap"));
+        say_whether_the_trap_is_here(&mut sandbox, group.join("trap"));
 
         let report = Report::new();
-        let mut owner = Owner::start(&mut cell, setting);
-        let mut bystanders = Bystanders::beside(&cell, owner.group());
+        let mut owner = Owner::start(&mut sandbox, environment);
+        let mut bystanders = Bystanders::beside(&sandbox, owner.group());
         owner.new_job();
         for _ in 0..25 {
-            owner.ok(&format!("spawn {} exit /dev/null 7", actor()));
+            owner.ok(&format!("spawn {} exit /dev/null 7", helper()));
             assert_eq!(owner.ok("child-wait"), "code 7");
         }
         for _ in 0..25 {
             // Each in a cgroup of its own, which was never killed.
-            owner.ok(&format!("spawn {} setsid {}", actor(), report.arg()));
+            owner.ok(&format!("spawn {} setsid {}", helper(), report.arg()));
             owner.ok("kill");
         }
         assert_eq!(owner.ok("list"), "");
         owner.end();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
         bystanders.assert_alive();
     }
 }
 
 /// The trap itself, without onejob.
-fn say_whether_the_trap_is_here(cell: &mut Sandbox, trap: PathBuf) {
+fn say_whether_the_trap_is_here(sandbox: &mut Sandbox, trap: PathBuf) {
     fs::create_dir(&trap).expect("a cgroup of ours");
-    if let Some(uid) = cell_user(cell) {
+    if let Some(uid) = sandbox_user(sandbox) {
         for file in ["", "cgroup.procs"] {
             std::os::unix::fs::chown(trap.join(file), Some(uid), Some(uid)).expect("we are root");
         }
     }
     const COUNT: &str = "20";
-    let mut launcher = Driven::start(cell, &odd_owner(), |launcher| {
+    let mut launcher = Driven::start(sandbox, &odd_owner(), |launcher| {
         launcher.arg("clone-into").arg(&trap).arg(COUNT);
     });
     let dead = launcher.answer().expect("a count");
@@ -86,10 +86,10 @@ fn say_whether_the_trap_is_here(cell: &mut Sandbox, trap: PathBuf) {
     assert!(["0", COUNT].contains(&&*dead), "neither trap nor none: {dead} of {COUNT}");
 }
 
-/// To whom the cgroup of a cell belongs, if not to us.
-fn cell_user(cell: &Sandbox) -> Option<u32> {
+/// To whom the cgroup of a sandbox belongs, if not to us.
+fn sandbox_user(sandbox: &Sandbox) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
-    let uid = fs::metadata(cell.cgroup()?).expect("a cgroup").uid();
+    let uid = fs::metadata(sandbox.cgroup()?).expect("a cgroup").uid();
     (uid != 0).then_some(uid)
 }
 
@@ -107,28 +107,28 @@ fn clone3_forbidden_by_a_filter() {
 
 fn under_a_filter(errno: &str) {
     let _alone = one_at_a_time();
-    for setting in Environment::here() {
-        let (mut cell, report) = (Sandbox::new(setting), Report::new());
-        let mut owner = Driven::start(&mut cell, &Bins::get().actor(), |owner| {
+    for environment in Environment::here() {
+        let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+        let mut owner = Driven::start(&mut sandbox, &Bins::get().helper(), |owner| {
             owner
                 .args(["without", "/dev/null", &format!("clone3={errno}")])
                 .arg(Bins::get().owner());
         });
         let pid = owner.answer().expect("a greeting").parse().expect("a pid");
-        let pid = eventually("the owner", || cell.outer_pid(pid));
+        let pid = eventually("the owner", || sandbox.outer_pid(pid));
         assert_eq!(proc::status(pid, "Seccomp").as_deref(), Some("2"), "it is filtered");
-        let mut bystanders = Bystanders::beside(&cell, proc::stat(pid).expect("alive").pgid);
-        owner.ok(&format!("new {}", setting.mechanism()));
-        owner.ok(&format!("spawn {} daemon-grandchild {}", actor(), report.arg()));
+        let mut bystanders = Bystanders::beside(&sandbox, proc::stat(pid).expect("alive").pgid);
+        owner.ok(&format!("new {}", environment.mechanism()));
+        owner.ok(&format!("spawn {} daemon-grandchild {}", helper(), report.arg()));
         for role in ["main", "escapee"] {
-            is_inside(&cell, setting.mechanism(), report.helper(&cell, role).pid);
+            is_inside(&sandbox, environment.mechanism(), report.helper(&sandbox, role).pid);
         }
         owner.ok("stop 50");
         assert_eq!(owner.ok("list"), "");
-        owner.ok(&format!("spawn {} exit /dev/null 7", actor()));
+        owner.ok(&format!("spawn {} exit /dev/null 7", helper()));
         assert_eq!(owner.ok("child-wait"), "code 7");
         owner.end();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
         bystanders.assert_alive();
     }
 }
@@ -151,15 +151,15 @@ fn fork_bomb_of_500_in_a_subreaper_job() {
 fn bombs(mechanism: &str) {
     let _alone = one_at_a_time();
     // The limit is one of the user's: an ordinary owner's other tests would count.
-    let mut settings = Environment::here();
-    settings.retain(|setting| setting.mechanism() == mechanism);
-    if settings.is_empty() {
+    let mut environments = Environment::here();
+    environments.retain(|environment| environment.mechanism() == mechanism);
+    if environments.is_empty() {
         eprintln!("SKIPPED: the {mechanism} mechanism is not to be had by this user here");
         return;
     }
-    let root = settings.iter().find(|setting| !setting.is_ordinary());
-    let setting = *root.unwrap_or(&settings[0]);
-    let mut times: Vec<_> = (0..BOMBS).map(|bomb| defuse(setting, bomb)).collect();
+    let root = environments.iter().find(|environment| !environment.is_ordinary());
+    let environment = *root.unwrap_or(&environments[0]);
+    let mut times: Vec<_> = (0..BOMBS).map(|bomb| defuse(environment, bomb)).collect();
     times.sort_unstable();
     let (median, most) = (times[BOMBS / 2], times[BOMBS - 1]);
     eprintln!(
@@ -169,25 +169,25 @@ fn bombs(mechanism: &str) {
 }
 
 /// How long it took to empty the job.
-fn defuse(setting: Environment, bomb: usize) -> Duration {
-    let (mut cell, report) = (Sandbox::new(setting), Report::new());
-    let mut owner = Owner::start(&mut cell, setting);
-    let mut bystanders = Bystanders::beside(&cell, owner.group());
+fn defuse(environment: Environment, bomb: usize) -> Duration {
+    let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+    let mut owner = Owner::start(&mut sandbox, environment);
+    let mut bystanders = Bystanders::beside(&sandbox, owner.group());
     owner.new_job();
     // Each bomb has a user, hence a limit, of its own.
-    let mechanism = setting.mechanism().len();
+    let mechanism = environment.mechanism().len();
     let user = 600_000 + 1_000 * mechanism + bomb;
-    let beside = cell.live_pids().len();
-    owner.ok(&format!("spawn {} bomb {} {BOMB_SIZE} {user}", actor(), report.arg()));
+    let beside = sandbox.live_pids().len();
+    owner.ok(&format!("spawn {} bomb {} {BOMB_SIZE} {user}", helper(), report.arg()));
     eventually("a grown bomb", || {
-        (cell.live_pids().len() >= beside + BOMB_SIZE * 8 / 10).then_some(())
+        (sandbox.live_pids().len() >= beside + BOMB_SIZE * 8 / 10).then_some(())
     });
     let start = Instant::now();
     owner.ok("kill");
     let took = start.elapsed();
-    assert_eq!(cell.live_pids().len(), beside, "SURVIVED the kill");
+    assert_eq!(sandbox.live_pids().len(), beside, "SURVIVED the kill");
     owner.end();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
     bystanders.assert_alive();
     took
 }
@@ -196,8 +196,8 @@ fn defuse(setting: Environment, bomb: usize) -> Duration {
 #[test]
 fn unkillable_member_is_named_in_time() {
     let _alone = one_at_a_time();
-    let setting = Environment::SubreaperUser;
-    let Some(setuid) = Bins::get().setuid_actor() else {
+    let environment = Environment::SubreaperUser;
+    let Some(setuid) = Bins::get().setuid_helper() else {
         if Environment::here().contains(&Environment::CgroupRoot) {
             skip("the temporary directory is mounted nosuid");
         } else {
@@ -205,13 +205,13 @@ fn unkillable_member_is_named_in_time() {
         }
         return;
     };
-    let (mut cell, report) = (Sandbox::new(setting), Report::new());
-    let mut owner = Owner::start(&mut cell, setting);
-    let mut bystanders = Bystanders::beside(&cell, owner.group());
+    let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+    let mut owner = Owner::start(&mut sandbox, environment);
+    let mut bystanders = Bystanders::beside(&sandbox, owner.group());
     owner.new_job();
-    owner.ok(&format!("spawn {} setuid {} {}", actor(), report.arg(), setuid.display()));
-    let survivor = report.helper(&cell, "escapee");
-    let mate = report.helper(&cell, "mate").pid;
+    owner.ok(&format!("spawn {} setuid {} {}", helper(), report.arg(), setuid.display()));
+    let survivor = report.helper(&sandbox, "escapee");
+    let mate = report.helper(&sandbox, "mate").pid;
     assert_eq!(proc::status(survivor.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
     for request in ["kill", "stop 300", "stop 300"] {
         let start = Instant::now();
@@ -227,6 +227,6 @@ fn unkillable_member_is_named_in_time() {
     owner.ok("wait");
     owner.ok("kill");
     owner.end();
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
     bystanders.assert_alive();
 }

@@ -25,7 +25,7 @@ fn limited_but(mut limits: Limits, without: Resources) -> Option<Job> {
 
 /// A member that has touched this much memory and keeps it.
 fn hog(job: &Job, report: &Report, bytes: u64) -> Child {
-    let mut command = Command::new(Bins::get().actor());
+    let mut command = Command::new(Bins::get().helper());
     let child = job.spawn(command.args(["hog", report.arg(), &bytes.to_string()]));
     eventually("memory in use", || (report.count("hog") == 1).then_some(()));
     child.expect("started")
@@ -34,7 +34,7 @@ fn hog(job: &Job, report: &Report, bytes: u64) -> Child {
 /// One that never gets to say so.
 fn hog_unannounced(job: &Job, bytes: u64) -> Child {
     let report = Report::new();
-    let mut command = Command::new(Bins::get().actor());
+    let mut command = Command::new(Bins::get().helper());
     job.spawn(command.args(["hog", report.arg(), &bytes.to_string()])).expect("started")
 }
 
@@ -69,8 +69,8 @@ fn memory_limit_ends_the_job_and_no_other() {
     let mut beside = shell(&neighbour, "exec sleep 300");
     let mut mate = shell(&job, "exec setsid sleep 300");
     // None of them is over the limit: all of them together are.
-    let (actor, report) = (Bins::get().actor(), Report::new());
-    let hog = format!("{} hog {} {}", actor.display(), report.arg(), 8 << 20);
+    let (helper, report) = (Bins::get().helper(), Report::new());
+    let hog = format!("{} hog {} {}", helper.display(), report.arg(), 8 << 20);
     let mut hogs = shell(&job, &format!("for i in 1 2 3 4 5 6 7 8 9 10; do {hog} & done; wait"));
     for child in [&mut hogs, &mut mate] {
         let status = child.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
@@ -90,9 +90,9 @@ fn onejob_run_over_its_memory_reports_it() {
     if limited(Limits::new().memory_max(48 << 20)).is_none() {
         return;
     }
-    let (actor, report) = (Bins::get().actor(), Report::new());
-    let (actor, report) = (actor.display(), report.arg());
-    let script = format!("{actor} sleep {report} & exec {actor} hog {report} {}", 100 << 20);
+    let (helper, report) = (Bins::get().helper(), Report::new());
+    let (helper, report) = (helper.display(), report.arg());
+    let script = format!("{helper} sleep {report} & exec {helper} hog {report} {}", 100 << 20);
     let mut run = std::process::Command::new(Bins::get().onejob());
     run.args(["run", "--memory", "48M", "--stats=json", "--", "sh", "-c", &script]);
     let output = run.output().expect("it starts");
@@ -122,7 +122,7 @@ fn a_process_too_many_is_refused() {
 fn a_process_too_many_is_refused_inside_too() {
     let Some(job) = limited(Limits::new().processes_max(5)) else { return };
     let report = Report::new();
-    let mut crowded = Command::new(Bins::get().actor());
+    let mut crowded = Command::new(Bins::get().helper());
     let mut crowded = job.spawn(crowded.args(["crowded", report.arg()])).expect("started");
     let refused = format!("refused-{}", libc::EAGAIN);
     eventually("a refusal", || (report.count(&refused) == 1).then_some(()));
@@ -321,7 +321,7 @@ fn cpu_time_counts_on_after_a_kill() {
 fn cpu_time_limit_ends_a_fork_bomb() {
     let Some(job) = timed(Duration::from_millis(400)) else { return };
     let report = Report::new();
-    let mut bomb = Command::new(Bins::get().actor());
+    let mut bomb = Command::new(Bins::get().helper());
     job.spawn(bomb.args(["hoppers", report.arg()])).expect("started");
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "nobody is left");
     assert_eq!(job.limit_reached(), Some(StopReason::CpuTime));

@@ -10,38 +10,43 @@ use std::{
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, proc};
 
-/// The settings in which members can make cgroups below the job's.
-fn settings() -> Vec<Environment> {
-    let mut settings = Environment::here();
-    settings.retain(|setting| setting.has_cgroups() && setting.mechanism() == "cgroup");
-    if settings.is_empty() {
+/// The environments in which members can make cgroups below the job's.
+fn environments() -> Vec<Environment> {
+    let mut environments = Environment::here();
+    environments
+        .retain(|environment| environment.has_cgroups() && environment.mechanism() == "cgroup");
+    if environments.is_empty() {
         eprintln!("SKIPPED: no Cgroup jobs to be had here");
     }
-    settings
+    environments
 }
 
 fn start(owner: &mut Owner, report: &Report, words: &str) {
     let (name, args) = words.split_once(' ').unwrap_or((words, ""));
-    let actor = Bins::get().actor();
-    owner.ok(format!("spawn {} {name} {} {args}", actor.display(), report.arg()).trim_end());
+    let helper = Bins::get().helper();
+    owner.ok(format!("spawn {} {name} {} {args}", helper.display(), report.arg()).trim_end());
 }
 
 /// A member in a cgroup below the job's is listed and gets signals, whatever the names and depth.
 #[test]
 fn a_nested_member_is_listed_and_signalled() {
-    for setting in settings() {
+    for environment in environments() {
         for place in ["1 .hidden", "1 ...", "250 .d", "250 d"] {
-            let mut cell = Sandbox::new(setting);
-            let mut owner = Owner::start(&mut cell, setting);
+            let mut sandbox = Sandbox::new(environment);
+            let mut owner = Owner::start(&mut sandbox, environment);
             owner.new_job();
             let report = Report::new();
             start(&mut owner, &report, &format!("nested {place}"));
-            let escapee = report.helper(&cell, "escapee");
-            assert!(owner.list().contains(&escapee.inner), "{setting}, {place}: not listed");
-            assert_eq!(owner.ok("signal TERM"), "2", "{setting}, {place}: with the main process");
+            let escapee = report.helper(&sandbox, "escapee");
+            assert!(owner.list().contains(&escapee.inner), "{environment}, {place}: not listed");
+            assert_eq!(
+                owner.ok("signal TERM"),
+                "2",
+                "{environment}, {place}: with the main process"
+            );
             eventually("the end of a member", || (!proc::is_alive(escapee.pid)).then_some(()));
             owner.end();
-            cell.wait_until_empty(|_| false);
+            sandbox.wait_until_empty(|_| false);
         }
     }
 }
@@ -49,17 +54,17 @@ fn a_nested_member_is_listed_and_signalled() {
 /// The guards end what their owner leaves in nested cgroups, and remove these.
 #[test]
 fn the_guards_end_nested_members() {
-    for setting in settings() {
+    for environment in environments() {
         for words in ["nested 250 .d", "wide 1000", "movers", "closed-cgroups"] {
-            let mut cell = Sandbox::new(setting);
-            let mut owner = Owner::start(&mut cell, setting);
-            let mut bystanders = Bystanders::beside(&cell, owner.group());
+            let mut sandbox = Sandbox::new(environment);
+            let mut owner = Owner::start(&mut sandbox, environment);
+            let mut bystanders = Bystanders::beside(&sandbox, owner.group());
             owner.new_job();
             let report = Report::new();
             start(&mut owner, &report, words);
-            report.helpers(&cell, "escapee", 1);
+            report.helpers(&sandbox, "escapee", 1);
             owner.kill();
-            cell.wait_until_empty(|_| false);
+            sandbox.wait_until_empty(|_| false);
             bystanders.assert_alive();
         }
     }
@@ -68,12 +73,12 @@ fn the_guards_end_nested_members() {
 /// A removal takes about as long as plain `rmdir` calls from the deepest cgroup up.
 #[test]
 fn a_removal_takes_linear_time() {
-    if settings().contains(&Environment::CgroupRoot) {
+    if environments().contains(&Environment::CgroupRoot) {
         for make in [deep as fn(&Path) -> Remover, wide] {
-            let setting = Environment::CgroupRoot;
-            let mut cell = Sandbox::new(setting);
-            let mut owner = Owner::start(&mut cell, setting);
-            let plain = cell.cgroup().expect("a cgroup").join("plain");
+            let environment = Environment::CgroupRoot;
+            let mut sandbox = Sandbox::new(environment);
+            let mut owner = Owner::start(&mut sandbox, environment);
+            let plain = sandbox.cgroup().expect("a cgroup").join("plain");
             std::fs::create_dir(&plain).expect("a fresh cgroup");
             let remove = make(&plain);
             let start = Instant::now();
@@ -81,14 +86,14 @@ fn a_removal_takes_linear_time() {
             let plainly = start.elapsed();
             std::fs::remove_dir(&plain).expect("an empty cgroup");
             owner.new_job();
-            drop(make(&only_job(&cell)));
+            drop(make(&only_job(&sandbox)));
             let start = Instant::now();
             owner.ok("drop");
             let ours = start.elapsed();
             eprintln!("plain calls {plainly:?}, a drop {ours:?}");
             assert!(ours < plainly * 5 + Duration::from_secs(1), "{ours:?}, but {plainly:?}");
             owner.end();
-            cell.wait_until_empty(|_| false);
+            sandbox.wait_until_empty(|_| false);
         }
     }
 }
@@ -96,8 +101,8 @@ fn a_removal_takes_linear_time() {
 /// Removes what was made.
 type Remover = Box<dyn FnOnce()>;
 
-fn only_job(cell: &Sandbox) -> PathBuf {
-    let all = cell.nested_cgroups();
+fn only_job(sandbox: &Sandbox) -> PathBuf {
+    let all = sandbox.nested_cgroups();
     let name = |path: &&PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onejob-"))
     };

@@ -1,7 +1,7 @@
 //! What older kernels and narrow sandboxes lack: the job does without it and stays right, or there
 //! is none and that is said.
 //!
-//! A filter takes it away here (the actor's `without`). `scripts/test-vm` runs these tests on kernels
+//! A filter takes it away here (the helper's `without`). `scripts/test-vm` runs these tests on kernels
 //! that are old, too.
 #![cfg(target_os = "linux")]
 
@@ -39,45 +39,45 @@ const FORBIDDEN: &[&str] = &["clone3=EPERM", "close_range=EPERM", "execveat-memo
 
 const CGROUP_KILL: &str = "file:cgroup.kill";
 
-/// An owner that lacks something, in a cell with bystanders beside it: these go first, since one of
-/// them is in a process group of the cell's.
-struct Scene {
+/// An owner that lacks something, in a sandbox with bystanders beside it: these go first, since one of
+/// them is in a process group of the sandbox's.
+struct Fixture {
     bystanders: Bystanders,
     owner: Driven,
     pid: i32,
-    cell: Sandbox,
+    sandbox: Sandbox,
     /// Where records of jobs are.
     runtime: PathBuf,
     lacks: String,
 }
 
-impl Scene {
-    fn new(setting: Environment, lacks: &str) -> Scene {
-        eprintln!("{setting}, without {lacks}");
-        let mut cell = Sandbox::new(setting);
+impl Fixture {
+    fn new(environment: Environment, lacks: &str) -> Fixture {
+        eprintln!("{environment}, without {lacks}");
+        let mut sandbox = Sandbox::new(environment);
         let runtime = scratch_dir().join("runtime");
-        let (owner, pid) = owner(&mut cell, &runtime, lacks);
+        let (owner, pid) = owner(&mut sandbox, &runtime, lacks);
         let group = proc::stat(pid).expect("alive").pgid;
-        let bystanders = Bystanders::beside(&cell, group);
-        Scene { cell, owner, pid, bystanders, runtime, lacks: lacks.to_owned() }
+        let bystanders = Bystanders::beside(&sandbox, group);
+        Fixture { sandbox, owner, pid, bystanders, runtime, lacks: lacks.to_owned() }
     }
 
     /// A daemon, and who is deaf to requests, inside; answers them.
     fn tree(&mut self, mechanism: &str) -> Vec<i32> {
         let report = Report::new();
         for scenario in ["daemon-grandchild", "stubborn"] {
-            let actor = Bins::get().actor();
-            self.owner.ok(&format!("spawn {} {scenario} {}", actor.display(), report.arg()));
+            let helper = Bins::get().helper();
+            self.owner.ok(&format!("spawn {} {scenario} {}", helper.display(), report.arg()));
         }
-        let mut players = report.helpers(&self.cell, "escapee", 2);
-        players.extend(report.helpers(&self.cell, "main", 2));
+        let mut helpers = report.helpers(&self.sandbox, "escapee", 2);
+        helpers.extend(report.helpers(&self.sandbox, "main", 2));
         let listed = numbers(&self.owner.ok("list"));
-        for player in &players {
-            is_inside(&self.cell, mechanism, player.pid);
-            assert!(listed.contains(&player.inner), "{listed:?} lacks {player:?}");
+        for helper in &helpers {
+            is_inside(&self.sandbox, mechanism, helper.pid);
+            assert!(listed.contains(&helper.inner), "{listed:?} lacks {helper:?}");
         }
-        assert_eq!(players.len(), 4, "{players:?}");
-        players.iter().map(|player| player.pid).collect()
+        assert_eq!(helpers.len(), 4, "{helpers:?}");
+        helpers.iter().map(|helper| helper.pid).collect()
     }
 
     /// All that a job is for, with a mechanism that is to be had.
@@ -91,7 +91,7 @@ impl Scene {
         self.owner.ok("kill");
         all_are_dead(&members);
         assert_eq!(self.owner.ok("list"), "");
-        self.owner.ok(&format!("spawn {} exit /dev/null 7", Bins::get().actor().display()));
+        self.owner.ok(&format!("spawn {} exit /dev/null 7", Bins::get().helper().display()));
         assert_eq!(self.owner.ok("child-wait"), "code 7");
     }
 
@@ -106,18 +106,18 @@ impl Scene {
         proc::kill(self.pid);
         // Older kernels keep the filter, and with it the supervisor, until its last user is waited for.
         self.owner.end();
-        self.cell.wait_until_empty(|_| false);
+        self.sandbox.wait_until_empty(|_| false);
         self.bystanders.assert_alive();
     }
 }
 
-fn owner(cell: &mut Sandbox, runtime: &Path, lacks: &str) -> (Driven, i32) {
-    let mut owner = Driven::start(cell, &Bins::get().actor(), |owner| {
+fn owner(sandbox: &mut Sandbox, runtime: &Path, lacks: &str) -> (Driven, i32) {
+    let mut owner = Driven::start(sandbox, &Bins::get().helper(), |owner| {
         owner.args(["without", "/dev/null", lacks]).arg(Bins::get().owner());
         owner.env("ONEJOB_RUNTIME_DIR", runtime);
     });
     let inner = owner.answer().expect("a greeting").parse().expect("a pid");
-    let pid = eventually("the owner", || cell.outer_pid(inner));
+    let pid = eventually("the owner", || sandbox.outer_pid(inner));
     (owner, pid)
 }
 
@@ -142,124 +142,124 @@ fn newer_features_missing_all_at_once() {
 }
 
 fn does_without(lacks: &str) {
-    for setting in Environment::here() {
-        let mut scene = Scene::new(setting, lacks);
-        let mechanism = setting.mechanism();
-        scene.owner.ok(&format!("new {mechanism}"));
-        scene.plays(mechanism);
-        scene.ends_with_its_owner(mechanism);
+    for environment in Environment::here() {
+        let mut fixture = Fixture::new(environment, lacks);
+        let mechanism = environment.mechanism();
+        fixture.owner.ok(&format!("new {mechanism}"));
+        fixture.plays(mechanism);
+        fixture.ends_with_its_owner(mechanism);
     }
 }
 
 /// Without cgroup kill a job is held by a subreaper and says so.
 #[test]
 fn without_cgroup_kill_subreaper_is_used() {
-    for setting in Environment::here() {
-        let mut scene = Scene::new(setting, CGROUP_KILL);
-        scene.owner.tell("new cgroup");
-        let error = scene.owner.answer().expect_err("no mechanism for this kernel");
+    for environment in Environment::here() {
+        let mut fixture = Fixture::new(environment, CGROUP_KILL);
+        fixture.owner.tell("new cgroup");
+        let error = fixture.owner.answer().expect_err("no mechanism for this kernel");
         assert!(error.starts_with("unsupported: "), "{error}");
         // Who may make none hears that first.
-        if setting.mechanism() == "cgroup" || setting == Environment::SubreaperRoot {
+        if environment.mechanism() == "cgroup" || environment == Environment::SubreaperRoot {
             assert!(error.contains("cgroup.kill needs Linux 5.14"), "{error}");
             assert!(!error.contains("scope"), "nobody else has a better one: {error}");
         }
-        scene.owner.ok("new name=old");
-        let guarantees = scene.owner.ok("guarantees");
+        fixture.owner.ok("new name=old");
+        let guarantees = fixture.owner.ok("guarantees");
         for word in ["subreaper", "tracked", "converging", "guard", "signals"] {
             assert!(guarantees.contains(word), "{word}: {guarantees}");
         }
-        scene.plays("subreaper");
-        assert!(scene.cell.nested_cgroups().is_empty());
-        scene.ends_with_its_owner("subreaper");
+        fixture.plays("subreaper");
+        assert!(fixture.sandbox.nested_cgroups().is_empty());
+        fixture.ends_with_its_owner("subreaper");
     }
 }
 
 /// Without cgroup kill a limit or an atomic kill is refused and the doctor says why.
 #[test]
 fn without_cgroup_kill_requirements_are_refused() {
-    for setting in Environment::here() {
-        if setting.mechanism() != "cgroup" && setting != Environment::SubreaperRoot {
-            eprintln!("{setting}: no cgroup to be had, whatever the kernel");
+    for environment in Environment::here() {
+        if environment.mechanism() != "cgroup" && environment != Environment::SubreaperRoot {
+            eprintln!("{environment}: no cgroup to be had, whatever the kernel");
             continue;
         }
         let mark = scratch_dir().join("started");
         let touch = ["touch", mark.to_str().expect("UTF-8")];
         for asked in [["--processes", "10"], ["--require", "kill=atomic"]] {
             let (status, said) =
-                command(setting, &[&["run"][..], &asked, &["--"], &touch].concat());
+                command(environment, &[&["run"][..], &asked, &["--"], &touch].concat());
             assert_eq!(status, Some(125), "{said}");
             assert!(said.contains("cgroup.kill needs Linux 5.14"), "{said}");
         }
         assert!(!mark.exists(), "nothing is started");
-        let (status, said) = command(setting, &["doctor"]);
+        let (status, said) = command(environment, &["doctor"]);
         assert_eq!(status, Some(0), "{said}");
         assert!(said.contains("cgroup.kill needs Linux 5.14"), "{said}");
     }
 }
 
-/// The command's status and all that it says, in a cell where there is no `cgroup.kill`.
-fn command(setting: Environment, args: &[&str]) -> (Option<i32>, String) {
-    let mut cell = Sandbox::new(setting);
+/// The command's status and all that it says, in a sandbox where there is no `cgroup.kill`.
+fn command(environment: Environment, args: &[&str]) -> (Option<i32>, String) {
+    let mut sandbox = Sandbox::new(environment);
     let output = scratch_dir().join("said");
     let file = std::fs::File::create(&output).expect("a scratch directory");
-    let mut run = cell.start(&Bins::get().actor(), |command: &mut Command| {
+    let mut run = sandbox.start(&Bins::get().helper(), |command: &mut Command| {
         command.args(["without", "/dev/null", CGROUP_KILL]).arg(Bins::get().onejob()).args(args);
         command.stdin(Stdio::null()).stderr(file.try_clone().expect("a descriptor")).stdout(file);
     });
     let status = run.wait().expect("our child");
-    cell.wait_until_empty(|_| false);
+    sandbox.wait_until_empty(|_| false);
     (status.code(), std::fs::read_to_string(output).expect("text"))
 }
 
 /// What the inner guard needs is not to be had: cgroups are ended by the outer one as well.
 #[test]
 fn outer_guard_alone_ends_cgroup_jobs() {
-    for setting in Environment::here() {
-        let mut scene = Scene::new(setting, "signalfd4=EPERM");
-        let actor = Bins::get().actor();
-        if setting.mechanism() == "cgroup" && scene.cell.cgroup().is_some() {
-            scene.owner.ok("new cgroup name=alone");
-            scene.plays("cgroup");
-            let guarantees = scene.owner.ok("guarantees");
+    for environment in Environment::here() {
+        let mut fixture = Fixture::new(environment, "signalfd4=EPERM");
+        let helper = Bins::get().helper();
+        if environment.mechanism() == "cgroup" && fixture.sandbox.cgroup().is_some() {
+            fixture.owner.ok("new cgroup name=alone");
+            fixture.plays("cgroup");
+            let guarantees = fixture.owner.ok("guarantees");
             assert!(guarantees.contains("owner-death=guard"), "{guarantees}");
-            scene.ends_with_its_owner("cgroup");
+            fixture.ends_with_its_owner("cgroup");
             continue;
         }
         for request in ["new", "new name=alone"] {
             // The guards of a scope must stand when it is made, those of a name when it is given.
-            let request = format!("{request} {}", setting.mechanism());
-            scene.owner.tell(&request);
-            let answer = scene.owner.answer().and_then(|_| {
-                scene.owner.tell(&format!("spawn {} exit /dev/null 7", actor.display()));
-                scene.owner.answer()
+            let request = format!("{request} {}", environment.mechanism());
+            fixture.owner.tell(&request);
+            let answer = fixture.owner.answer().and_then(|_| {
+                fixture.owner.tell(&format!("spawn {} exit /dev/null 7", helper.display()));
+                fixture.owner.answer()
             });
             let error = answer.expect_err("nobody starts members");
             assert!(error.contains("start the guard of the job"), "{request}: {error}");
         }
-        scene.dies_and_leaves_nobody();
+        fixture.dies_and_leaves_nobody();
     }
 }
 
 /// Where a process may not reach `cgroup.kill` although its job's owner may.
 #[test]
 fn view_without_cgroup_kill_ends_a_cgroup_job() {
-    let mut settings = Environment::here();
-    settings.retain(|setting| setting.mechanism() == "cgroup");
-    if settings.is_empty() {
+    let mut environments = Environment::here();
+    environments.retain(|environment| environment.mechanism() == "cgroup");
+    if environments.is_empty() {
         eprintln!("SKIPPED: the cgroup mechanism is not to be had by this user here");
     }
-    for setting in settings {
-        let mut scene = Scene::new(setting, "pidfd-info=ENOTTY");
-        scene.owner.ok("new cgroup name=seen");
-        let (mut view, _) = owner(&mut scene.cell, &scene.runtime, CGROUP_KILL);
-        let members = scene.tree("cgroup");
+    for environment in environments {
+        let mut fixture = Fixture::new(environment, "pidfd-info=ENOTTY");
+        fixture.owner.ok("new cgroup name=seen");
+        let (mut view, _) = owner(&mut fixture.sandbox, &fixture.runtime, CGROUP_KILL);
+        let members = fixture.tree("cgroup");
         view.ok("open seen");
         view.ok("kill");
         all_are_dead(&members);
-        assert_eq!(scene.owner.ok("list"), "");
+        assert_eq!(fixture.owner.ok("list"), "");
         view.end();
-        scene.ends_with_its_owner("cgroup");
+        fixture.ends_with_its_owner("cgroup");
     }
 }
 
@@ -267,29 +267,30 @@ fn view_without_cgroup_kill_ends_a_cgroup_job() {
 /// tells it again.
 #[test]
 fn without_pidfd_info_a_taken_status_is_an_error() {
-    let mut settings = Environment::here();
+    let mut environments = Environment::here();
     // Under Subreaper nobody but the guard can wait for a member.
-    settings.retain(|setting| setting.mechanism() == "cgroup" && !setting.needs_guard());
-    if settings.is_empty() {
+    environments
+        .retain(|environment| environment.mechanism() == "cgroup" && !environment.needs_guard());
+    if environments.is_empty() {
         eprintln!("SKIPPED: the cgroup mechanism is not to be had by this user here");
     }
-    for setting in settings {
+    for environment in environments {
         for lacks in [Some("pidfd-info=ENOTTY"), Some("pidfd-info=EINVAL"), None] {
-            let mut cell = Sandbox::new(setting);
-            let program = if lacks.is_some() { Bins::get().actor() } else { odd_owner() };
-            let mut thief = Driven::start(&mut cell, &program, |thief| {
+            let mut sandbox = Sandbox::new(environment);
+            let program = if lacks.is_some() { Bins::get().helper() } else { odd_owner() };
+            let mut thief = Driven::start(&mut sandbox, &program, |thief| {
                 if let Some(lacks) = lacks {
                     thief.args(["without", "/dev/null", lacks]).arg(odd_owner());
                 }
-                thief.args(["steal", "cgroup"]).arg(Bins::get().actor());
+                thief.args(["steal", "cgroup"]).arg(Bins::get().helper());
             });
             match (thief.answer(), lacks.is_none() && is_release(6, 15)) {
                 (Ok(said), true) => assert_eq!(said, "exit status: 9"),
                 (Err(said), false) => assert!(said.contains("waited for it"), "{said}"),
-                (said, _) => panic!("{setting}, without {lacks:?}: {said:?}"),
+                (said, _) => panic!("{environment}, without {lacks:?}: {said:?}"),
             }
             thief.end();
-            cell.wait_until_empty(|_| false);
+            sandbox.wait_until_empty(|_| false);
         }
     }
 }
@@ -305,25 +306,25 @@ fn is_release(major: u32, minor: u32) -> bool {
 fn without_pidfds_every_mechanism_is_refused() {
     let kernels = ["pidfd_open=ENOSYS", "waitid-pidfd=EINVAL"];
     let sandboxes = ["pidfd_open=EPERM"];
-    for setting in Environment::here() {
+    for environment in Environment::here() {
         for lacks in kernels.iter().chain(&sandboxes) {
-            let mut scene = Scene::new(setting, lacks);
-            let before = scene.cell.live_pids();
-            let forced = format!("new {}", setting.mechanism());
+            let mut fixture = Fixture::new(environment, lacks);
+            let before = fixture.sandbox.live_pids();
+            let forced = format!("new {}", environment.mechanism());
             for request in ["new", &forced, "new name=none", "enclose"] {
-                scene.owner.tell(request);
-                let error = scene.owner.answer().expect_err("no pidfds");
+                fixture.owner.tell(request);
+                let error = fixture.owner.answer().expect_err("no pidfds");
                 match kernels.contains(lacks) {
                     true => assert!(error.contains("Linux 5.4"), "{request}: {error}"),
                     false => assert!(error.contains("pidfd_open"), "{request}: {error}"),
                 }
             }
             eventually("nobody besides the owner", || {
-                (scene.cell.live_pids() == before).then_some(())
+                (fixture.sandbox.live_pids() == before).then_some(())
             });
-            scene.owner.end();
-            scene.cell.wait_until_empty(|_| false);
-            scene.bystanders.assert_alive();
+            fixture.owner.end();
+            fixture.sandbox.wait_until_empty(|_| false);
+            fixture.bystanders.assert_alive();
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A number that has become an innocent's is never acted on.
+//! A number that has become a bystander's is never acted on.
 //!
 //! A test ends the process that is meant, lets go of it, and starts processes until the system hands
-//! out its number again: to an innocent, outside of the job. One test at a time, in a program of its
+//! out its number again: to a bystander, outside of the job. One test at a time, in a program of its
 //! own, for a number that somebody else gets does not come back.
 #![cfg(windows)]
 
@@ -19,21 +19,21 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn actor(scenario: &str, report: &str) -> Command {
-    let mut actor = Command::new(Bins::get().actor());
-    actor.args([scenario, report]).stdin(Stdio::null()).stdout(Stdio::null());
-    actor
+fn helper(scenario: &str, report: &str) -> Command {
+    let mut helper = Command::new(Bins::get().helper());
+    helper.args([scenario, report]).stdin(Stdio::null()).stdout(Stdio::null());
+    helper
 }
 
 /// Has a number that was another's.
-struct Innocent(Child);
+struct Bystander(Child);
 
-impl Innocent {
+impl Bystander {
     #[track_caller]
-    fn with_number(number: u32) -> Innocent {
-        let innocent = eventually("the number again", || {
+    fn with_number(number: u32) -> Bystander {
+        let bystander = eventually("the number again", || {
             // Wine cannot always start one: error 1359.
-            let mut next = actor("sleep", Bins::NOWHERE).spawn().ok()?;
+            let mut next = helper("sleep", Bins::NOWHERE).spawn().ok()?;
             if next.id() == number {
                 return Some(next);
             }
@@ -41,33 +41,33 @@ impl Innocent {
             next.wait().expect("a status");
             None
         });
-        Innocent(innocent)
+        Bystander(bystander)
     }
 
     #[track_caller]
     fn is_untouched(&mut self) {
-        assert!(matches!(self.0.try_wait(), Ok(None)), "HIT the innocent");
+        assert!(matches!(self.0.try_wait(), Ok(None)), "HIT the bystander");
     }
 }
 
-impl Drop for Innocent {
+impl Drop for Bystander {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Nothing reaches an innocent with a dead process number.
+/// Nothing reaches a bystander with a dead process number.
 #[test]
 fn identity_with_a_reused_pid() {
     let _alone = alone();
-    let mut dead = actor("sleep", Bins::NOWHERE).spawn().expect("a process");
+    let mut dead = helper("sleep", Bins::NOWHERE).spawn().expect("a process");
     let stale = ProcessId::of(dead.id()).expect("an identity");
     dead.kill().expect("ended");
     dead.wait().expect("a status");
     // The number is handed out again only when nobody holds the dead one.
     drop(dead);
-    let mut innocent = Innocent::with_number(stale.pid());
+    let mut bystander = Bystander::with_number(stale.pid());
     assert_ne!(ProcessId::of(stale.pid()).expect("an identity"), stale, "told apart");
     let is_stale = |error: Error| assert!(error.is_stale(), "{error}");
     let job = Job::new().expect("a job");
@@ -75,21 +75,21 @@ fn identity_with_a_reused_pid() {
     is_stale(stop_tree(&stale, Signal::TERM, Duration::ZERO).expect_err("refused"));
     assert!(job.is_empty().expect("observable"));
     job.kill().expect("nothing to do");
-    innocent.is_untouched();
+    bystander.is_untouched();
 }
 
 /// An owner with a job of this kind, and the number of a member of it that is dead, an orphan whom
 /// nobody holds.
-fn owner_of_a_dead_member(cell: &mut Sandbox, request: &str) -> (Owner, u32) {
-    let mut owner = Owner::start(cell, Environment::JobObject);
+fn owner_of_a_dead_member(sandbox: &mut Sandbox, request: &str) -> (Owner, u32) {
+    let mut owner = Owner::start(sandbox, Environment::JobObject);
     let report = Report::new();
     report.go();
     owner.ok(request);
     // One that stays, so that there is somebody to kill.
-    owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), Bins::NOWHERE));
-    owner.ok(&format!("spawn {} daemon {}", Bins::get().actor().display(), report.arg()));
+    owner.ok(&format!("spawn {} sleep {}", Bins::get().helper().display(), Bins::NOWHERE));
+    owner.ok(&format!("spawn {} daemon {}", Bins::get().helper().display(), report.arg()));
     owner.ok("child-wait");
-    let number = report.helper(cell, "escapee").pid;
+    let number = report.helper(sandbox, "escapee").pid;
     let held = Held::open(number).expect("alive");
     assert!(owner.list().contains(&number));
     held.terminate();
@@ -97,38 +97,38 @@ fn owner_of_a_dead_member(cell: &mut Sandbox, request: &str) -> (Owner, u32) {
     (owner, number as u32)
 }
 
-/// Every kill of an enclosed job spares an innocent with a dead members number.
+/// Every kill of an enclosed job spares a bystander with a dead members number.
 #[test]
 fn enclosed_kill_with_a_reused_pid() {
     let _alone = alone();
-    let mut cell = Sandbox::new(Environment::JobObject);
-    let (mut owner, number) = owner_of_a_dead_member(&mut cell, "enclose job-object");
-    let mut innocent = Innocent::with_number(number);
+    let mut sandbox = Sandbox::new(Environment::JobObject);
+    let (mut owner, number) = owner_of_a_dead_member(&mut sandbox, "enclose job-object");
+    let mut bystander = Bystander::with_number(number);
     assert!(!owner.list().contains(&(number as i32)), "listed");
     for request in ["stop 50", "kill", "drop"] {
-        let victim = format!("outsider {} sleep {}", Bins::get().actor().display(), Bins::NOWHERE);
+        let victim = format!("outsider {} sleep {}", Bins::get().helper().display(), Bins::NOWHERE);
         let victim: i32 = owner.ok(&victim).parse().expect("a pid");
         owner.ok(request);
-        innocent.is_untouched();
+        bystander.is_untouched();
         assert!(owner.is_alive() && !Held::open(victim).is_some_and(|it| it.lives()), "{request}");
     }
     owner.end();
-    innocent.is_untouched();
+    bystander.is_untouched();
 }
 
-/// Every act on a job spares an innocent with a dead members number.
+/// Every act on a job spares a bystander with a dead members number.
 #[test]
 fn every_operation_with_a_reused_pid() {
     let _alone = alone();
-    let mut cell = Sandbox::new(Environment::JobObject);
-    let (mut owner, number) = owner_of_a_dead_member(&mut cell, "new job-object");
-    let mut innocent = Innocent::with_number(number);
+    let mut sandbox = Sandbox::new(Environment::JobObject);
+    let (mut owner, number) = owner_of_a_dead_member(&mut sandbox, "new job-object");
+    let mut bystander = Bystander::with_number(number);
     let held = Held::open(number as i32).expect("alive");
     for request in ["freeze", "thaw", "signal KILL", "stop 50", "kill"] {
         owner.ok(request);
-        innocent.is_untouched();
+        bystander.is_untouched();
     }
     assert!(held.lives());
     owner.end();
-    innocent.is_untouched();
+    bystander.is_untouched();
 }

@@ -16,7 +16,7 @@ const OTHER: &str = "54322";
 struct Host {
     what: &'static str,
     prefix: &'static [&'static str],
-    setting: Environment,
+    environment: Environment,
     crosses_setuid: bool,
     /// How a member changes its user.
     change: Change,
@@ -47,47 +47,47 @@ const WITH_KILL: &[&str] = &[
 const ORDINARY: &[&str] =
     &["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--inh-caps", "-kill"];
 
-/// The table: each row is a host, its cells are proven by what a kill does.
+/// The table: each row is a host, its sandboxes are proven by what a kill does.
 const HOSTS: &[Host] = &[
     Host {
         what: "root",
         prefix: &[],
-        setting: Environment::SubreaperRoot,
+        environment: Environment::SubreaperRoot,
         crosses_setuid: true,
         change: Change::Drop,
     },
     Host {
         what: "root without CAP_KILL",
         prefix: WITHOUT_KILL,
-        setting: Environment::SubreaperRoot,
+        environment: Environment::SubreaperRoot,
         crosses_setuid: false,
         change: Change::Drop,
     },
     Host {
         what: "root without CAP_KILL, in a cgroup",
         prefix: WITHOUT_KILL,
-        setting: Environment::CgroupRoot,
+        environment: Environment::CgroupRoot,
         crosses_setuid: true,
         change: Change::Drop,
     },
     Host {
         what: "an ordinary user",
         prefix: ORDINARY,
-        setting: Environment::SubreaperRoot,
+        environment: Environment::SubreaperRoot,
         crosses_setuid: false,
         change: Change::Execute,
     },
     Host {
         what: "an ordinary user with CAP_KILL",
         prefix: WITH_KILL,
-        setting: Environment::SubreaperRoot,
+        environment: Environment::SubreaperRoot,
         crosses_setuid: true,
         change: Change::Execute,
     },
     Host {
         what: "root of a user namespace",
         prefix: &["unshare", "--user", "--map-root-user"],
-        setting: Environment::SubreaperRoot,
+        environment: Environment::SubreaperRoot,
         crosses_setuid: true,
         change: Change::Cannot,
     },
@@ -108,9 +108,9 @@ fn command_line(host: &Host, program: &str) -> Vec<String> {
 }
 
 /// Starts a member that changes its user, and says its number and whether it has changed it.
-fn changed_member(host: &Host, cell: &Sandbox, owner: &mut Driven) -> Option<i32> {
+fn changed_member(host: &Host, sandbox: &Sandbox, owner: &mut Driven) -> Option<i32> {
     let report = Report::new();
-    let (actor, arg) = (Bins::get().actor(), report.arg().to_owned());
+    let (helper, arg) = (Bins::get().helper(), report.arg().to_owned());
     match host.change {
         Change::Drop => {
             owner.ok(&format!(
@@ -119,18 +119,18 @@ fn changed_member(host: &Host, cell: &Sandbox, owner: &mut Driven) -> Option<i32
             let changed = |pid: &i32| {
                 proc::status(*pid, "Uid").is_some_and(|uid| uid.starts_with(&format!("{OTHER}\t")))
             };
-            let found = || cell.live_pids().into_iter().find(changed);
+            let found = || sandbox.live_pids().into_iter().find(changed);
             Some(eventually("a member of another user", found))
         }
         Change::Execute | Change::Cannot => {
-            let setuid = Bins::get().setuid_actor()?;
+            let setuid = Bins::get().setuid_helper()?;
             if matches!(host.change, Change::Cannot) {
                 owner.ok(&format!("spawn {} sleep {arg}", setuid.display()));
                 let listed = owner.ok("list");
                 return Some(listed.trim().parse().expect("one member"));
             }
-            owner.ok(&format!("spawn {} setuid {arg} {}", actor.display(), setuid.display()));
-            Some(report.helper(cell, "escapee").pid)
+            owner.ok(&format!("spawn {} setuid {arg} {}", helper.display(), setuid.display()));
+            Some(report.helper(sandbox, "escapee").pid)
         }
     }
 }
@@ -143,10 +143,10 @@ fn members_of_another_user_die_where_promised() {
     }
     for host in HOSTS {
         eprintln!("{}", host.what);
-        let mechanism = host.setting.mechanism();
-        let mut cell = Sandbox::new(host.setting);
+        let mechanism = host.environment.mechanism();
+        let mut sandbox = Sandbox::new(host.environment);
         let line = command_line(host, &Bins::get().owner().display().to_string());
-        let mut owner = Driven::start(&mut cell, line[0].as_ref(), |command| {
+        let mut owner = Driven::start(&mut sandbox, line[0].as_ref(), |command| {
             command.args(&line[1..]);
         });
         owner.answer().expect("a greeting");
@@ -154,7 +154,7 @@ fn members_of_another_user_die_where_promised() {
         let said = owner.ok("guarantees");
         let word = if host.crosses_setuid { "crosses-setuid=yes" } else { "crosses-setuid=no" };
         assert!(said.contains(word), "{}: {said}", host.what);
-        let Some(member) = changed_member(host, &cell, &mut owner) else {
+        let Some(member) = changed_member(host, &sandbox, &mut owner) else {
             eprintln!("SKIPPED: no program can be made setuid here");
             continue;
         };
@@ -172,7 +172,7 @@ fn members_of_another_user_die_where_promised() {
             proc::kill(member);
         }
         owner.end();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
     }
 }
 
@@ -183,12 +183,12 @@ fn what_is_required_is_what_is_promised() {
         return;
     }
     for host in HOSTS {
-        let mut cell = Sandbox::new(host.setting);
+        let mut sandbox = Sandbox::new(host.environment);
         let line = command_line(host, &Bins::get().onejob().display().to_string());
         let said = scratch_dir().join("said");
         let file = std::fs::File::create(&said).expect("a scratch directory");
-        let mut run = cell.start(line[0].as_ref(), |command: &mut Command| {
-            command.args(&line[1..]).args(["run", "--mechanism", host.setting.mechanism()]);
+        let mut run = sandbox.start(line[0].as_ref(), |command: &mut Command| {
+            command.args(&line[1..]).args(["run", "--mechanism", host.environment.mechanism()]);
             command.args(["--require", "crosses-setuid", "--", "true"]);
             command.stdin(Stdio::null()).stderr(file);
         });
@@ -196,6 +196,6 @@ fn what_is_required_is_what_is_promised() {
         let said = std::fs::read_to_string(said).expect("text");
         let expected = if host.crosses_setuid { 0 } else { 125 };
         assert_eq!(status, Some(expected), "{}: {said}", host.what);
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
     }
 }

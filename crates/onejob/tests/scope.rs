@@ -70,7 +70,7 @@ impl Owner {
     fn job(&mut self) -> (i32, PathBuf) {
         let report = Report::new();
         self.ok("new cgroup");
-        self.ok(&format!("spawn {} setsid {}", Bins::get().actor().display(), report.arg()));
+        self.ok(&format!("spawn {} setsid {}", Bins::get().helper().display(), report.arg()));
         let escapee = eventually("the escapee", || {
             let text = fs::read_to_string(report.arg()).ok()?;
             let line = text.lines().find(|line| line.starts_with("escapee "))?.to_owned();

@@ -13,12 +13,12 @@ use std::{
 use testkit::{Bins, Environment, Owner, Sandbox, eventually, proc};
 
 /// A number from the environment.
-fn setting_of(name: &str, default: usize) -> usize {
+fn variable(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
 fn times() -> usize {
-    setting_of("SOAK_N", 200)
+    variable("SOAK_N", 200)
 }
 
 /// Each is measured alone.
@@ -27,12 +27,12 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One setting of each mechanism.
-fn settings() -> Vec<Environment> {
-    let mut settings = Environment::here();
+/// One environment of each mechanism.
+fn environments() -> Vec<Environment> {
+    let mut environments = Environment::here();
     let root = rustix::process::geteuid().is_root();
-    settings.retain(|setting| !root || !setting.is_ordinary());
-    settings
+    environments.retain(|environment| !root || !environment.is_ordinary());
+    environments
 }
 
 /// What an owner, its guards and its jobs hold together.
@@ -45,8 +45,8 @@ struct Held {
     records: usize,
 }
 
-fn held(cell: &Sandbox) -> Held {
-    let living = cell.live_pids();
+fn held(sandbox: &Sandbox) -> Held {
+    let living = sandbox.live_pids();
     let descriptors =
         |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     let kilobytes = |pid: &i32| -> usize {
@@ -57,23 +57,23 @@ fn held(cell: &Sandbox) -> Held {
         descriptors: living.iter().map(descriptors).sum(),
         kilobytes: living.iter().map(kilobytes).sum(),
         processes: living.len(),
-        cgroups: cell.nested_cgroups().len(),
-        records: cell.runtime_files().len(),
+        cgroups: sandbox.nested_cgroups().len(),
+        records: sandbox.runtime_files().len(),
     }
 }
 
 /// Waits until no more is held than before; some guards may be on their way out.
 #[track_caller]
-fn assert_flat(what: &str, cell: &Sandbox, before: Held) {
+fn assert_flat(what: &str, sandbox: &Sandbox, before: Held) {
     eventually(what, || {
-        let now = held(cell);
+        let now = held(sandbox);
         let is_flat = now.descriptors <= before.descriptors
             && now.processes <= before.processes
             && now.cgroups <= before.cgroups
             && now.records <= before.records;
         is_flat.then_some(())
     });
-    let now = held(cell);
+    let now = held(sandbox);
     eprintln!("{what}: {before:?} before, {now:?} after");
     // What an allocator keeps for itself; a leak of 64 bytes a time shows at 100,000.
     let most = before.kilobytes + 2048 + times() / 20;
@@ -84,20 +84,20 @@ fn assert_flat(what: &str, cell: &Sandbox, before: Held) {
 #[test]
 fn commands_leave_nothing() {
     let _alone = one_at_a_time();
-    for setting in settings() {
-        let mut cell = Sandbox::new(setting);
+    for environment in environments() {
+        let mut sandbox = Sandbox::new(environment);
         let start = Instant::now();
         for _ in 0..times() {
-            let mut run = cell.start(&Bins::get().onejob(), |run| {
-                run.args(["run", "--mechanism", setting.mechanism(), "--", "true"]);
+            let mut run = sandbox.start(&Bins::get().onejob(), |run| {
+                run.args(["run", "--mechanism", environment.mechanism(), "--", "true"]);
             });
             let status = run.wait().expect("a child of this process");
-            assert!(status.success(), "{setting}: {status}");
+            assert!(status.success(), "{environment}: {status}");
         }
         let each = start.elapsed() / times() as u32;
-        cell.wait_until_empty(|_| false);
-        assert_eq!(cell.runtime_files(), Vec::<String>::new(), "{setting}: records");
-        eprintln!("{setting}: {} commands, {each:?} each, nothing left", times());
+        sandbox.wait_until_empty(|_| false);
+        assert_eq!(sandbox.runtime_files(), Vec::<String>::new(), "{environment}: records");
+        eprintln!("{environment}: {} commands, {each:?} each, nothing left", times());
     }
 }
 
@@ -105,25 +105,25 @@ fn commands_leave_nothing() {
 #[test]
 fn jobs_of_one_owner_leave_nothing() {
     let _alone = one_at_a_time();
-    let actor = Bins::get().actor().display().to_string();
-    for setting in settings() {
-        let (mut cell, mechanism) = (Sandbox::new(setting), setting.mechanism());
-        let mut owner = Owner::start(&mut cell, setting);
+    let helper = Bins::get().helper().display().to_string();
+    for environment in environments() {
+        let (mut sandbox, mechanism) = (Sandbox::new(environment), environment.mechanism());
+        let mut owner = Owner::start(&mut sandbox, environment);
         // An owner is a little larger after its first ones.
-        owner.ok(&format!("cycle 50 {mechanism} {actor} exit /dev/null 0"));
+        owner.ok(&format!("cycle 50 {mechanism} {helper} exit /dev/null 0"));
         owner.ok(&format!("cycle 50 {mechanism}"));
-        let before = settled(&cell);
+        let before = settled(&sandbox);
         let start = Instant::now();
         // In parts, each of which is far from the deadline of an answer.
         for _ in 0..times().div_ceil(200) {
             owner.ok(&format!("cycle 150 {mechanism}"));
-            owner.ok(&format!("cycle 50 {mechanism} {actor} exit /dev/null 0"));
+            owner.ok(&format!("cycle 50 {mechanism} {helper} exit /dev/null 0"));
         }
         let each = start.elapsed() / times() as u32;
-        let what = format!("{setting}: {} jobs made and dropped, {each:?} each", times());
-        assert_flat(&what, &cell, before);
+        let what = format!("{environment}: {} jobs made and dropped, {each:?} each", times());
+        assert_flat(&what, &sandbox, before);
         owner.end();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
     }
 }
 
@@ -132,26 +132,26 @@ fn jobs_of_one_owner_leave_nothing() {
 fn many_held_jobs_leave_nothing() {
     let _alone = one_at_a_time();
     let count = (times() / 100).clamp(20, 1000);
-    for setting in settings() {
-        let (mut cell, mechanism) = (Sandbox::new(setting), setting.mechanism());
-        let mut owner = Owner::start(&mut cell, setting);
+    for environment in environments() {
+        let (mut sandbox, mechanism) = (Sandbox::new(environment), environment.mechanism());
+        let mut owner = Owner::start(&mut sandbox, environment);
         owner.ok(&format!("many {count} {mechanism}"));
         owner.ok("drop-many");
-        let before = settled(&cell);
+        let before = settled(&sandbox);
         for _ in 0..3 {
             let start = Instant::now();
             owner.ok(&format!("many {count} {mechanism}"));
-            let (made, most) = (start.elapsed(), held(&cell));
+            let (made, most) = (start.elapsed(), held(&sandbox));
             let start = Instant::now();
             owner.ok("drop-many");
             let dropped = start.elapsed();
             let what = format!(
-                "{setting}: {count} held jobs, made in {made:?}, dropped in {dropped:?}, {most:?}"
+                "{environment}: {count} held jobs, made in {made:?}, dropped in {dropped:?}, {most:?}"
             );
-            assert_flat(&what, &cell, before);
+            assert_flat(&what, &sandbox, before);
         }
         owner.end();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
     }
 }
 
@@ -159,35 +159,35 @@ fn many_held_jobs_leave_nothing() {
 #[test]
 fn churn_leaves_nothing() {
     let _alone = one_at_a_time();
-    let actor = Bins::get().actor().display().to_string();
-    let settings = settings();
+    let helper = Bins::get().helper().display().to_string();
+    let environments = environments();
     let duration =
-        Duration::from_secs(setting_of("SOAK_SECONDS", 4) as u64) / settings.len() as u32;
-    for setting in settings {
-        let (mut cell, mechanism) = (Sandbox::new(setting), setting.mechanism());
-        let mut owner = Owner::start(&mut cell, setting);
-        owner.ok(&format!("churn 1000 {mechanism} {actor} sleep /dev/null"));
+        Duration::from_secs(variable("SOAK_SECONDS", 4) as u64) / environments.len() as u32;
+    for environment in environments {
+        let (mut sandbox, mechanism) = (Sandbox::new(environment), environment.mechanism());
+        let mut owner = Owner::start(&mut sandbox, environment);
+        owner.ok(&format!("churn 1000 {mechanism} {helper} sleep /dev/null"));
         let part = duration.as_millis().min(30_000);
         let parts = duration.as_millis().div_ceil(part.max(1));
-        let before = settled(&cell);
+        let before = settled(&sandbox);
         let mut jobs = 0;
         for _ in 0..parts {
-            let made = owner.ok(&format!("churn {part} {mechanism} {actor} sleep /dev/null"));
+            let made = owner.ok(&format!("churn {part} {mechanism} {helper} sleep /dev/null"));
             jobs += made.parse::<u64>().expect("a number");
         }
-        let what = format!("{setting}: {duration:?} of churn, {jobs} jobs");
-        assert_flat(&what, &cell, before);
+        let what = format!("{environment}: {duration:?} of churn, {jobs} jobs");
+        assert_flat(&what, &sandbox, before);
         owner.end();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
     }
 }
 
 /// What is held once nothing goes on any more.
-fn settled(cell: &Sandbox) -> Held {
-    let mut last = held(cell);
+fn settled(sandbox: &Sandbox) -> Held {
+    let mut last = held(sandbox);
     eventually("an owner at rest", || {
         std::thread::sleep(Duration::from_millis(200));
-        let now = held(cell);
+        let now = held(sandbox);
         let is_settled = (now.descriptors, now.processes, now.cgroups, now.records)
             == (last.descriptors, last.processes, last.cgroups, last.records);
         last = now;

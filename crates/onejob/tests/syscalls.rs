@@ -52,11 +52,11 @@ fn system_calls_of_each_operation() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return skip("strace is not installed");
     }
-    let actor = Bins::get().actor().display().to_string();
-    let mut requests = vec![format!("spawn {actor} sleep /dev/null"); 101];
+    let helper = Bins::get().helper().display().to_string();
+    let mut requests = vec![format!("spawn {helper} sleep /dev/null"); 101];
     requests.extend(["list".to_owned(), "kill".to_owned()]);
-    let mechanisms = Environment::here().into_iter().filter(|setting| {
-        *setting == Environment::CgroupRoot || setting.mechanism() == "subreaper"
+    let mechanisms = Environment::here().into_iter().filter(|environment| {
+        *environment == Environment::CgroupRoot || environment.mechanism() == "subreaper"
     });
     let mut mechanisms: Vec<_> = mechanisms.map(Environment::mechanism).collect();
     mechanisms.dedup();
@@ -102,8 +102,8 @@ struct Place(PathBuf);
 
 impl Place {
     fn new() -> Place {
-        let own = testkit::cgroup::own().expect("a cgroup setting");
-        let place = own.join(format!("testcell-price-{}", std::process::id()));
+        let own = testkit::cgroup::own().expect("a cgroup environment");
+        let place = own.join(format!("testkit-price-{}", std::process::id()));
         fs::create_dir(&place).expect("a fresh cgroup");
         Place(place)
     }
@@ -124,7 +124,7 @@ fn system_calls_of_each_command() {
     }
     let here = Environment::here();
     let cgroup = here.contains(&Environment::CgroupRoot).then(Place::new);
-    let subreaper = here.iter().any(|setting| setting.mechanism() == "subreaper");
+    let subreaper = here.iter().any(|environment| environment.mechanism() == "subreaper");
     // Descriptors that our caller has left open are passed on, a call or two for each.
     let legs = [(cgroup.is_some(), "cgroup", 220), (subreaper, "subreaper", 330)];
     for (_, mechanism, most) in legs.into_iter().filter(|(is_here, ..)| *is_here) {

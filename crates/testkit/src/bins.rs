@@ -37,12 +37,12 @@ impl Bins {
         })
     }
 
-    /// The report path of an actor if the report is not read.
+    /// The report path of a helper if the report is not read.
     pub const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
     /// The scripted process.
-    pub fn actor(&self) -> PathBuf {
-        self.program("actor")
+    pub fn helper(&self) -> PathBuf {
+        self.program("helper")
     }
 
     /// The program that owns a job.
@@ -61,15 +61,15 @@ impl Bins {
 }
 
 #[cfg(target_os = "linux")]
-const PROGRAMS: &[&str] = &["actor", "owner", "cell-init", "fault-point", "onejob"];
+const PROGRAMS: &[&str] = &["helper", "owner", "sandbox-init", "fault-point", "onejob"];
 #[cfg(windows)]
-const PROGRAMS: &[&str] = &["actor", "owner", "onejob"];
+const PROGRAMS: &[&str] = &["helper", "owner", "onejob"];
 
 #[cfg(target_os = "linux")]
 impl Bins {
     /// The first process of a namespace sandbox.
-    pub fn cell_init(&self) -> PathBuf {
-        self.dir.join("cell-init")
+    pub fn sandbox_init(&self) -> PathBuf {
+        self.dir.join("sandbox-init")
     }
 
     /// Kills or stops one guard of the program that it starts, at one of its system calls.
@@ -77,12 +77,12 @@ impl Bins {
         self.dir.join("fault-point")
     }
 
-    /// A setuid-root copy of the actor; `None` if this host cannot run one.
-    pub fn setuid_actor(&self) -> Option<&'static Path> {
+    /// A setuid-root copy of the helper; `None` if this host cannot run one.
+    pub fn setuid_helper(&self) -> Option<&'static Path> {
         static COPY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let copy = COPY.get_or_init(|| {
-            let path = self.dir.join("setuid-actor");
-            fs::copy(self.actor(), &path).ok()?;
+            let path = self.dir.join("setuid-helper");
+            fs::copy(self.helper(), &path).ok()?;
             allow(&path, 0o4755);
             let flags = rustix::fs::statvfs(&path).ok()?.f_flag;
             let root = rustix::process::geteuid().is_root();

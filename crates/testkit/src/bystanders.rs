@@ -9,21 +9,21 @@ use crate::{Bins, Sandbox, proc};
 #[derive(Debug)]
 pub struct Bystanders {
     ours: Vec<Child>,
-    of_the_cell: Option<(i32, u64)>,
+    of_the_sandbox: Option<(i32, u64)>,
 }
 
 impl Bystanders {
     /// Starts two: one in `group`, the process group of the owner, and one in its own group.
     #[track_caller]
-    pub fn beside(cell: &Sandbox, group: i32) -> Bystanders {
-        let actor = |group: i32| {
-            let mut actor = Command::new(Bins::get().actor());
-            actor.arg("sleep").arg(Bins::NOWHERE).stdin(Stdio::null()).stdout(Stdio::null());
-            cell.start_beside(in_group(&mut actor, group))
+    pub fn beside(sandbox: &Sandbox, group: i32) -> Bystanders {
+        let helper = |group: i32| {
+            let mut helper = Command::new(Bins::get().helper());
+            helper.arg("sleep").arg(Bins::NOWHERE).stdin(Stdio::null()).stdout(Stdio::null());
+            sandbox.start_beside(in_group(&mut helper, group))
         };
-        let ours = vec![actor(group), actor(0)];
-        let inside = cell.bystander().and_then(|pid| Some((pid, proc::start(pid)?)));
-        let bystanders = Bystanders { ours, of_the_cell: inside };
+        let ours = vec![helper(group), helper(0)];
+        let inside = sandbox.bystander().and_then(|pid| Some((pid, proc::start(pid)?)));
+        let bystanders = Bystanders { ours, of_the_sandbox: inside };
         let first = bystanders.ours[0].id() as i32;
         assert!(proc::is_alive(first));
         #[cfg(unix)]
@@ -39,9 +39,9 @@ impl Bystanders {
             let ended = child.try_wait().expect("our child");
             assert_eq!(ended, None, "HIT a bystander: {}", child.id());
         }
-        if let Some((pid, start)) = self.of_the_cell {
+        if let Some((pid, start)) = self.of_the_sandbox {
             let same = proc::start(pid) == Some(start);
-            assert!(same && proc::is_alive(pid), "HIT the bystander inside the cell: {pid}");
+            assert!(same && proc::is_alive(pid), "HIT the bystander inside the sandbox: {pid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The cgroup v2 operations that the sandbox and the actors need, written without onejob.
+//! The cgroup v2 operations that the sandbox and the helpers need, written without onejob.
 
 use std::{
     fmt::Display,
@@ -43,7 +43,7 @@ pub fn in_a_fresh_one<T>(look: impl FnOnce(&Path) -> T) -> io::Result<T> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let own = own().ok_or(io::ErrorKind::NotFound)?;
-    let probe = own.join(format!("testcell-{}-probe{number}", std::process::id()));
+    let probe = own.join(format!("testkit-{}-probe{number}", std::process::id()));
     fs::create_dir(&probe)?;
     let seen = look(&probe);
     fs::remove_dir(&probe)?;

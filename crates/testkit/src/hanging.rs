@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Bins, eventually, scratch_dir};
 
-/// A copy of the actor that cannot be executed while this value exists: `execve` waits for the lease
+/// A copy of the helper that cannot be executed while this value exists: `execve` waits for the lease
 /// that this process holds on the file, for 45 seconds at most.
 pub struct Hanging {
     program: PathBuf,
@@ -21,7 +21,7 @@ impl Hanging {
     #[allow(clippy::new_without_default, reason = "makes a file")]
     pub fn new() -> Hanging {
         let program = scratch_dir().join("hanging");
-        fs::copy(Bins::get().actor(), &program).expect("a copy");
+        fs::copy(Bins::get().helper(), &program).expect("a copy");
         let lease = File::open(&program).expect("our file");
         const F_SETSIG: i32 = 10;
         eventually("a lease", || {

@@ -3,7 +3,7 @@
 //! A test never uses the library under test to find survivors. A test case runs in a [`Sandbox`], an
 //! outer boundary of the kernel, and the sandbox lists the processes that are alive in it.
 //! [`Bystanders`] run beside the sandbox and must not be signalled. The scripted processes are the
-//! programs `actor` and `owner` of this package.
+//! programs `helper` and `owner` of this package.
 //!
 //! The same names have the same meaning on Linux and on Windows. Items that one system does not
 //! support are missing there.
@@ -47,7 +47,7 @@ pub use eventually::{DEADLINE, eventually, skip};
 #[cfg(target_os = "linux")]
 pub use hanging::Hanging;
 #[cfg(target_os = "linux")]
-pub use namespace::GO as CELL_GO;
+pub use namespace::GO as SANDBOX_GO;
 pub use owner::{Owner, Reply, numbers};
 pub use random::Random;
 pub use report::{Helper, Report};

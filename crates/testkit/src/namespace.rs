@@ -12,11 +12,11 @@ use crate::{Bins, eventually, proc, scratch_dir};
 
 /// The pids of the first process of the namespace and of the bystander that it starts: they belong to
 /// the sandbox, not to the test case.
-const OF_THE_CELL: [i32; 2] = [1, 2];
+const OF_THE_SANDBOX: [i32; 2] = [1, 2];
 
-/// The variable with the path of the file that `cell-init` waits for before it starts the program. A
+/// The variable with the path of the file that `sandbox-init` waits for before it starts the program. A
 /// program that ends at once would otherwise be gone before its namespace has been read.
-pub const GO: &str = "TESTKIT_CELL_GO";
+pub const GO: &str = "TESTKIT_SANDBOX_GO";
 
 /// Ends with its first process, which is killed when this is dropped.
 #[derive(Debug, Default)]
@@ -31,28 +31,28 @@ impl Namespace {
         Namespace::default()
     }
 
-    /// The arguments with which `cell-init` makes the namespace, or enters it once it exists.
-    pub(crate) fn entry(&self, actor: PathBuf) -> Vec<OsString> {
+    /// The arguments with which `sandbox-init` makes the namespace, or enters it once it exists.
+    pub(crate) fn entry(&self, helper: PathBuf) -> Vec<OsString> {
         match self.init {
             Some(init) => vec!["--enter".into(), init.to_string().into()],
-            None => vec![actor.into()],
+            None => vec![helper.into()],
         }
     }
 
-    /// Starts `command`, which must be a `cell-init`.
+    /// Starts `command`, which must be a `sandbox-init`.
     pub(crate) fn start(&mut self, command: &mut Command) -> Child {
         if self.link.is_some() {
-            return command.spawn().expect("cell-init starts");
+            return command.spawn().expect("sandbox-init starts");
         }
         let go = scratch_dir().join("go");
-        let child = command.env(GO, &go).spawn().expect("cell-init starts");
+        let child = command.env(GO, &go).spawn().expect("sandbox-init starts");
         let pid = child.id() as i32;
         let own = proc::link(std::process::id() as i32, "ns/pid");
         let inside =
             || proc::link(pid, "ns/pid_for_children").filter(|link| Some(link) != own.as_ref());
         self.link = Some(eventually("a namespace", inside));
         self.init = Some(eventually("the first process of it", || self.outer_pid(1)));
-        eventually("the bystander inside", || self.outer_pid(OF_THE_CELL[1]));
+        eventually("the bystander inside", || self.outer_pid(OF_THE_SANDBOX[1]));
         std::fs::write(go, "").expect("a writable scratch directory");
         child
     }
@@ -63,9 +63,9 @@ impl Namespace {
     }
 
     pub(crate) fn pids(&self) -> Vec<i32> {
-        let of_the_cell =
-            |pid: &i32| proc::inner_pid(*pid).is_some_and(|pid| OF_THE_CELL.contains(&pid));
-        self.live().filter(|pid| !of_the_cell(pid)).collect()
+        let of_the_sandbox =
+            |pid: &i32| proc::inner_pid(*pid).is_some_and(|pid| OF_THE_SANDBOX.contains(&pid));
+        self.live().filter(|pid| !of_the_sandbox(pid)).collect()
     }
 
     pub(crate) fn outer_pid(&self, inner: i32) -> Option<i32> {
@@ -77,14 +77,14 @@ impl Namespace {
         self.live().filter_map(|pid| Some((proc::inner_pid(pid)?, pid))).collect()
     }
 
-    /// The process that `cell-init` started, beside the bystander.
+    /// The process that `sandbox-init` started, beside the bystander.
     pub(crate) fn program(&self) -> Option<i32> {
-        self.outer_pid(OF_THE_CELL[1] + 1)
+        self.outer_pid(OF_THE_SANDBOX[1] + 1)
     }
 
     /// The bystander inside, beside the owner.
     pub(crate) fn bystander(&self) -> Option<i32> {
-        self.outer_pid(OF_THE_CELL[1])
+        self.outer_pid(OF_THE_SANDBOX[1])
     }
 }
 
@@ -109,10 +109,10 @@ impl Drop for Namespace {
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let mut probe = Command::new(Bins::get().cell_init());
-        let status = probe.arg("--probe").status().expect("cell-init starts");
+        let mut probe = Command::new(Bins::get().sandbox_init());
+        let status = probe.arg("--probe").status().expect("sandbox-init starts");
         if !status.success() {
-            eprintln!("cell-init ended with {status}");
+            eprintln!("sandbox-init ended with {status}");
         }
         status.success()
     })

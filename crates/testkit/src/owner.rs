@@ -24,33 +24,33 @@ pub struct Owner {
     pub pid: i32,
     /// Its pid in its own namespace.
     pub inner: i32,
-    setting: Environment,
+    environment: Environment,
 }
 
 impl Owner {
     /// Starts an owner without a job.
     #[track_caller]
-    pub fn start(cell: &mut Sandbox, setting: Environment) -> Owner {
-        Owner::start_with(cell, setting, |_| ())
+    pub fn start(sandbox: &mut Sandbox, environment: Environment) -> Owner {
+        Owner::start_with(sandbox, environment, |_| ())
     }
 
     /// Starts an owner with a changed command, for example with another environment.
     #[track_caller]
     pub fn start_with(
-        cell: &mut Sandbox,
-        setting: Environment,
+        sandbox: &mut Sandbox,
+        environment: Environment,
         change: impl FnOnce(&mut Command),
     ) -> Owner {
-        let mut process = cell.start(&Bins::get().owner(), |command| {
+        let mut process = sandbox.start(&Bins::get().owner(), |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
             change(command);
         });
         let requests = process.stdin.take();
         let answers = lines(process.stdout.take().expect("piped"));
-        let mut owner = Owner { process, requests, answers, pid: 0, inner: 0, setting };
+        let mut owner = Owner { process, requests, answers, pid: 0, inner: 0, environment };
         let hello = owner.receive("the start").expect("a greeting");
         owner.inner = hello.parse().expect("a pid");
-        owner.pid = eventually("the owner", || cell.outer_pid(owner.inner));
+        owner.pid = eventually("the owner", || sandbox.outer_pid(owner.inner));
         owner
     }
 
@@ -108,7 +108,7 @@ impl Owner {
     /// Makes a job with the mechanism of the environment, and waits until its guards are ready.
     #[track_caller]
     pub fn new_job(&mut self) {
-        let mechanism = self.setting.mechanism();
+        let mechanism = self.environment.mechanism();
         self.ok(&format!("new {mechanism}"));
         // This makes the job check its guards. A plain process group has none and returns an error.
         let _ = self.request("guarantees");

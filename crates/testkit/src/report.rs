@@ -67,7 +67,7 @@ impl Report {
         Report { path }
     }
 
-    /// As an argument for the actor.
+    /// As an argument for the helper.
     pub fn arg(&self) -> &str {
         self.path.to_str().expect("a scratch directory in UTF-8")
     }
@@ -97,11 +97,11 @@ impl Report {
     /// Waits until `least` helpers of this role have announced themselves, and returns those that are
     /// still in the sandbox.
     #[track_caller]
-    pub fn helpers(&self, cell: &Sandbox, role: &str, least: usize) -> Vec<Helper> {
-        let what = format!("{least} players in the role {role:?}");
+    pub fn helpers(&self, sandbox: &Sandbox, role: &str, least: usize) -> Vec<Helper> {
+        let what = format!("{least} helpers in the role {role:?}");
         eventually(&what, || (self.count(role) >= least).then_some(()));
         let lines = self.lines().into_iter().filter(|line| line.role == role);
-        let outer = cell.outer_pids();
+        let outer = sandbox.outer_pids();
         let here = |line: Line| {
             let pid = outer(line.pid)?;
             let starter = outer(line.starter);
@@ -112,12 +112,12 @@ impl Report {
 
     /// Waits for the only helper of this role, which must be alive.
     #[track_caller]
-    pub fn helper(&self, cell: &Sandbox, role: &str) -> Helper {
-        let mut players = self.helpers(cell, role, 1);
-        assert_eq!(players.len(), 1, "living players of the role {role:?}: {players:?}");
-        let player = players.remove(0);
-        assert!(proc::is_alive(player.pid), "the {role} ({}) is dead already", player.pid);
-        player
+    pub fn helper(&self, sandbox: &Sandbox, role: &str) -> Helper {
+        let mut helpers = self.helpers(sandbox, role, 1);
+        assert_eq!(helpers.len(), 1, "living helpers of the role {role:?}: {helpers:?}");
+        let helper = helpers.remove(0);
+        assert!(proc::is_alive(helper.pid), "the {role} ({}) is dead already", helper.pid);
+        helper
     }
 }
 

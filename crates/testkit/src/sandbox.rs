@@ -28,7 +28,7 @@ const RUNTIME_DIR: &str = "ONEJOB_RUNTIME_DIR";
 #[derive(Debug)]
 pub struct Sandbox {
     boundary: Boundary,
-    setting: Environment,
+    environment: Environment,
     /// The directory of the records of processes inside.
     runtime: PathBuf,
 }
@@ -50,12 +50,12 @@ pub struct LiveProcess {
 
 impl Sandbox {
     /// A sandbox for one test case.
-    pub fn new(setting: Environment) -> Sandbox {
+    pub fn new(environment: Environment) -> Sandbox {
         let boundary = match rustix::process::geteuid().is_root() && cgroup_is_writable() {
-            true => cgroups(setting),
+            true => cgroups(environment),
             false => Boundary::Namespace(Namespace::new()),
         };
-        Sandbox { boundary, setting, runtime: scratch_dir().join("runtime") }
+        Sandbox { boundary, environment, runtime: scratch_dir().join("runtime") }
     }
 
     /// Starts `program` inside, as the user of the environment and in a new process group.
@@ -66,11 +66,11 @@ impl Sandbox {
             Boundary::Cgroup { inside, .. } => {
                 let mut command = Command::new(program);
                 change(&mut command);
-                spawn_in(inside, self.setting, command.process_group(0))
+                spawn_in(inside, self.environment, command.process_group(0))
             }
             Boundary::Namespace(namespace) => {
-                let mut command = Command::new(Bins::get().cell_init());
-                command.args(namespace.entry(Bins::get().actor())).arg(program);
+                let mut command = Command::new(Bins::get().sandbox_init());
+                command.args(namespace.entry(Bins::get().helper())).arg(program);
                 change(&mut command);
                 namespace.start(command.process_group(0))
             }
@@ -90,7 +90,7 @@ impl Sandbox {
     /// Starts `command` as the same user, but outside. Used for bystanders.
     pub fn start_beside(&self, command: &mut Command) -> Child {
         match &self.boundary {
-            Boundary::Cgroup { beside, .. } => spawn_in(beside, self.setting, command),
+            Boundary::Cgroup { beside, .. } => spawn_in(beside, self.environment, command),
             Boundary::Namespace(_) => command.spawn().expect("a program that starts"),
         }
     }
@@ -182,7 +182,7 @@ impl Sandbox {
             (living.is_empty() && nested.is_empty()).then_some(())
         };
         let deserted = within(DEADLINE, deserted).is_some();
-        assert!(deserted, "SURVIVED the owner in the cell: {:#?}", left());
+        assert!(deserted, "SURVIVED the owner in the sandbox: {:#?}", left());
     }
 }
 
@@ -207,18 +207,18 @@ fn kill_and_remove(dir: &Path) {
     }
 }
 
-fn cgroups(setting: Environment) -> Boundary {
+fn cgroups(environment: Environment) -> Boundary {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let own = cgroup::own().expect("a cgroup v2 hierarchy, checked by Setting::here");
+    let own = cgroup::own().expect("a cgroup v2 hierarchy, checked by Environment::here");
     // Not the prefix of onejob: its cleanup of abandoned jobs must not find these cgroups.
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("testcell-{}-{count}", std::process::id());
+    let name = format!("testkit-{}-{count}", std::process::id());
     let inside = own.join(&name);
     let beside = own.join(format!("{name}-beside"));
     for dir in [&inside, &beside] {
         fs::create_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     }
-    if let (Environment::CgroupUser, Some(uid)) = (setting, setting.uid()) {
+    if let (Environment::CgroupUser, Some(uid)) = (environment, environment.uid()) {
         for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
             chown(inside.join(name), Some(uid), Some(uid)).expect("a cgroup of ours");
         }
@@ -227,8 +227,8 @@ fn cgroups(setting: Environment) -> Boundary {
 }
 
 /// Starts `command` in a cgroup: the child joins before it executes the program.
-fn spawn_in(dir: &Path, setting: Environment, command: &mut Command) -> Child {
-    if let Some(uid) = setting.uid() {
+fn spawn_in(dir: &Path, environment: Environment, command: &mut Command) -> Child {
+    if let Some(uid) = environment.uid() {
         command.uid(uid).gid(uid);
     }
     // Opened here, as root: the kernel checks the permissions of the process that opened the file.

@@ -2,9 +2,9 @@
 //! library.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
-pub(crate) mod actor;
 pub(crate) mod inits;
 pub(crate) mod pty;
+pub(crate) mod recorder;
 
 use std::{
     fs,

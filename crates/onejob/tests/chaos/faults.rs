@@ -24,7 +24,7 @@ impl Round<'_> {
         match fault {
             Fault::Guard { holder, pair, which, act } => {
                 let Some((holder, pid)) = self.holder(holder) else { return };
-                let pairs = pairs(&self.cell, pid);
+                let pairs = pairs(&self.sandbox, pid);
                 let Some(pair) = pairs.get(pair % pairs.len().max(1)) else { return };
                 self.hit_guards(holder, *pair, which, act);
             }
@@ -76,7 +76,7 @@ impl Round<'_> {
         self.seen_pair(holder, pair);
         // The outer one alone is not missed, as long as the inner one lives.
         let inner = pair.inner.filter(|inner| killed.contains(inner));
-        let Some(inner) = inner.filter(|_| self.plan.setting.mechanism() != "cgroup") else {
+        let Some(inner) = inner.filter(|_| self.plan.environment.mechanism() != "cgroup") else {
             return;
         };
         let is_its = |seen: Option<Pair>| seen.is_none_or(|seen| seen.inner == Some(inner));

@@ -33,8 +33,8 @@ use testkit::Environment;
 #[test]
 #[ignore = "for `just chaos`"]
 fn whatever_happens_the_right_ones_die() {
-    let settings = Environment::here();
-    if settings.is_empty() {
+    let environments = Environment::here();
+    if environments.is_empty() {
         return;
     }
     let minutes: f64 = variable("CHAOS_MINUTES").unwrap_or(1.0 / 3.0);
@@ -46,12 +46,12 @@ fn whatever_happens_the_right_ones_die() {
     };
     let mut round = 0;
     while round < rounds && Instant::now() < end {
-        let mut plan = Plan::new(seed, &settings);
+        let mut plan = Plan::new(seed, &environments);
         if is_left_out("inject") {
             plan.inject = None;
         }
         let start = Instant::now();
-        eprint!("round {round}: CHAOS_SEED={seed}, {}", plan.setting);
+        eprint!("round {round}: CHAOS_SEED={seed}, {}", plan.environment);
         if let Err(error) = play(&plan) {
             eprintln!("\n{plan}\nFAILED: {error}");
             if let Some(times) = variable("CHAOS_SHRINK") {
@@ -99,7 +99,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 /// # Errors
 /// What was wrong, and what happened.
 fn play(plan: &Plan) -> Result<(), String> {
-    let mut round = catch_unwind(|| Round::new(plan)).map_err(|_| "no scene".to_owned())?;
+    let mut round = catch_unwind(|| Round::new(plan)).map_err(|_| "no fixture".to_owned())?;
     let verdict = catch_unwind(AssertUnwindSafe(|| round.play()));
     let verdict = verdict.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -33,7 +33,7 @@ pub(crate) type Answers = Vec<Result<String, String>>;
 
 impl Owner {
     pub(crate) fn start(
-        cell: &mut Sandbox,
+        sandbox: &mut Sandbox,
         dir: &Path,
         name: &str,
         inject: Option<&Inject>,
@@ -41,7 +41,7 @@ impl Owner {
         let errors = dir.join(format!("{name}.stderr"));
         let file = File::create(&errors).expect("a scratch directory");
         let (program, args) = injected(dir, name, inject, chaos_owner());
-        let mut process = cell.start(&program, |command| {
+        let mut process = sandbox.start(&program, |command| {
             command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
         });
         let requests = process.stdin.take();
@@ -53,7 +53,7 @@ impl Owner {
         });
         let hello = answers.recv_timeout(deadline()).expect("a greeting");
         let inner = hello.trim_start_matches("+ ").parse().expect("a pid");
-        let identity = eventually("the owner", || cell.outer_pid(inner).and_then(Identity::of));
+        let identity = eventually("the owner", || sandbox.outer_pid(inner).and_then(Identity::of));
         Owner { process, requests, answers, errors, identity, is_ended: false }
     }
 
@@ -120,7 +120,7 @@ pub(crate) struct Onejob {
 
 impl Onejob {
     pub(crate) fn start(
-        cell: &mut Sandbox,
+        sandbox: &mut Sandbox,
         dir: &Path,
         number: usize,
         words: &[String],
@@ -130,7 +130,7 @@ impl Onejob {
         let file = File::create(&output).expect("a scratch directory");
         let name = format!("onejob{number}");
         let (program, args) = injected(dir, &name, inject, Bins::get().onejob());
-        let process = cell.start(&program, |command: &mut Command| {
+        let process = sandbox.start(&program, |command: &mut Command| {
             command.args(args).args(words).stdin(Stdio::null());
             command.stdout(file.try_clone().expect("a descriptor")).stderr(file);
         });
@@ -186,14 +186,14 @@ fn injected(
         inject.errors.to_owned(),
         program.display().to_string(),
     ];
-    (Bins::get().actor(), words.into())
+    (Bins::get().helper(), words.into())
 }
 
 /// The program `chaos-owner`, where any user can execute it.
 fn chaos_owner() -> PathBuf {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     let copy = || {
-        let to = Bins::get().actor().with_file_name("chaos-owner");
+        let to = Bins::get().helper().with_file_name("chaos-owner");
         let test = std::env::current_exe().expect("a path to this test");
         let dir = test.parent().and_then(Path::parent).expect("the directory of the programs");
         // By a program of its own: a file that is open for writing in a process that forks cannot

@@ -10,7 +10,7 @@ const SLOTS: usize = 3;
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    pub(crate) setting: Environment,
+    pub(crate) environment: Environment,
     /// Injected errors, for the owners and all that they start.
     pub(crate) inject: Option<Inject>,
     pub(crate) steps: Vec<Step>,
@@ -175,9 +175,9 @@ pub(crate) enum RunEnd {
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, settings: &[Environment]) -> Plan {
+    pub(crate) fn new(seed: u64, environments: &[Environment]) -> Plan {
         let mut random = Random::new(seed);
-        let setting = random.pick(settings);
+        let environment = random.pick(environments);
         let inject = random.one_in(3).then(|| Inject {
             seed: random.number(),
             times: random.pick(&[5, 20, 60, 200]),
@@ -205,7 +205,7 @@ impl Plan {
         let run_ends = [RunEnd::Term, RunEnd::Kill, RunEnd::Command];
         Plan {
             seed,
-            setting,
+            environment,
             inject,
             steps: planner.steps,
             ends: planner.owners.iter().map(|_| random.pick(&ends)).collect(),
@@ -447,7 +447,7 @@ impl Request {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "CHAOS_SEED={} in {}", self.seed, self.setting)?;
+        writeln!(f, "CHAOS_SEED={} in {}", self.seed, self.environment)?;
         if let Some(inject) = &self.inject {
             writeln!(f, "  {inject:?}")?;
         }

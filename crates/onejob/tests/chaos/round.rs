@@ -41,7 +41,7 @@ pub(crate) struct Round<'a> {
     commands: usize,
     log: Vec<String>,
     start: Instant,
-    pub(crate) cell: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// An `onejob run`.
@@ -53,13 +53,13 @@ pub(crate) struct Run {
 
 impl<'a> Round<'a> {
     pub(crate) fn new(plan: &'a Plan) -> Round<'a> {
-        let mut cell = Sandbox::new(plan.setting);
+        let mut sandbox = Sandbox::new(plan.environment);
         let dir = scratch_dir();
         let owners = (0..plan.ends.len()).map(|number| {
-            Owner::start(&mut cell, &dir, &format!("owner{number}"), plan.inject.as_ref())
+            Owner::start(&mut sandbox, &dir, &format!("owner{number}"), plan.inject.as_ref())
         });
         let owners: Vec<_> = owners.collect();
-        let bystanders = Bystanders::beside(&cell, proc::group(owners[0].identity.pid));
+        let bystanders = Bystanders::beside(&sandbox, proc::group(owners[0].identity.pid));
         Round {
             bystanders,
             plan,
@@ -76,7 +76,7 @@ impl<'a> Round<'a> {
             commands: 0,
             log: Vec::new(),
             start: Instant::now(),
-            cell,
+            sandbox,
         }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Round<'a> {
     pub(crate) fn log(&self) -> String {
         let injected = fs::read_to_string(self.dir.join("inject.log")).unwrap_or_default();
         let injected: Vec<_> = injected.lines().rev().take(30).collect();
-        let living = describe(&self.cell.live_pids());
+        let living = describe(&self.sandbox.live_pids());
         format!("{}\ninjected, the last first: {injected:?}\nalive:\n{living}", self.log.join("\n"))
     }
 
@@ -103,7 +103,7 @@ impl<'a> Round<'a> {
             if took > Duration::from_secs(5) {
                 eprintln!("SLOW: {took:?} for {step:?} of CHAOS_SEED={}", self.plan.seed);
             }
-            self.the_innocent_live().map_err(|error| format!("after step {number}: {error}"))?;
+            self.check_bystanders().map_err(|error| format!("after step {number}: {error}"))?;
         }
         self.settle()
     }
@@ -144,7 +144,7 @@ impl<'a> Round<'a> {
     fn tree_words(tree: &Tree, tag: &str) -> String {
         let Tree { seed, budget, stays } = tree;
         let root = if *stays { "stays" } else { "ends" };
-        format!("{} chaos /dev/null {tag} {seed} {budget} {root}", Bins::get().actor().display())
+        format!("{} chaos /dev/null {tag} {seed} {budget} {root}", Bins::get().helper().display())
     }
 
     fn new_job(&mut self, id: usize, holder: Holder) -> String {
@@ -165,7 +165,7 @@ impl<'a> Round<'a> {
             let words = words(*pid);
             words.get(1).is_some_and(|verb| verb == "run") && words.contains(&name)
         };
-        self.cell.live_pids().into_iter().find(is_it).and_then(Identity::of)
+        self.sandbox.live_pids().into_iter().find(is_it).and_then(Identity::of)
     }
 
     /// Owners come first, then the `onejob run`s that have been started.
@@ -204,19 +204,19 @@ impl<'a> Round<'a> {
     }
 
     fn look_for_guards(&mut self, holder: Holder, pid: i32) {
-        for pair in pairs(&self.cell, pid) {
+        for pair in pairs(&self.sandbox, pid) {
             self.seen_pair(holder, pair);
         }
     }
 
     /// Under Cgroup the guards are all of the owner's jobs'; under Subreaper those above its members.
     pub(crate) fn seen_pair(&mut self, holder: Holder, pair: Pair) {
-        let is_cgroup = self.plan.setting.mechanism() == "cgroup";
+        let is_cgroup = self.plan.environment.mechanism() == "cgroup";
         for job in self.jobs.values_mut().filter(|job| job.holder == holder) {
             let its = if is_cgroup {
                 Some(pair)
             } else if job.pair.is_none() {
-                let members = tagged(&self.cell, &job.tag);
+                let members = tagged(&self.sandbox, &job.tag);
                 members
                     .into_iter()
                     .filter_map(pair_above)
@@ -277,7 +277,7 @@ impl<'a> Round<'a> {
         slot: usize,
         request: &Request,
     ) -> (Option<usize>, Option<String>) {
-        let mechanism = self.plan.setting.mechanism();
+        let mechanism = self.plan.environment.mechanism();
         if let Request::New { job, named } = request {
             self.new_job(*job, Holder::Owner(owner));
             let name = named.then(|| format!(" name={}", name_of(*job)));
@@ -312,7 +312,7 @@ impl<'a> Round<'a> {
     /// Whether a process lives in any job that an owner has or has had.
     pub(crate) fn has_members(&self, owner: usize) -> bool {
         let its = self.jobs.values().filter(|job| job.holder == Holder::Owner(owner));
-        its.map(|job| tagged(&self.cell, &job.tag)).any(|members| !members.is_empty())
+        its.map(|job| tagged(&self.sandbox, &job.tag)).any(|members| !members.is_empty())
     }
 
     /// A child of the owner's that is in no job, as the owner numbers it.
@@ -322,7 +322,7 @@ impl<'a> Round<'a> {
         let answer = self.owners[owner].ask(&line)?;
         let inner: i32 = answer.ok()?.parse().ok()?;
         let identity =
-            eventually("an outsider", || self.cell.outer_pid(inner).and_then(Identity::of));
+            eventually("an outsider", || self.sandbox.outer_pid(inner).and_then(Identity::of));
         self.adopting.push_back(identity);
         Some(inner)
     }
@@ -389,7 +389,7 @@ impl<'a> Round<'a> {
                 let is_known =
                     tree.stays && !around.kills && !state.is_spoiled && !around.is_disturbed;
                 let inner = pid.parse().map_err(|_| format!("no pid: {pid}"))?;
-                let identity = self.cell.outer_pid(inner).and_then(Identity::of);
+                let identity = self.sandbox.outer_pid(inner).and_then(Identity::of);
                 if let Some(identity) = identity {
                     state.pair = pair_above(identity.pid).or(state.pair);
                     if is_known {
@@ -438,7 +438,7 @@ impl<'a> Round<'a> {
         if job.is_loose {
             return Ok(());
         }
-        let mut left = tagged(&self.cell, &job.tag);
+        let mut left = tagged(&self.sandbox, &job.tag);
         left.extend(job.adopted.iter().filter(|one| one.is_alive()).map(|one| one.pid));
         match left[..] {
             [] => Ok(()),
@@ -475,7 +475,8 @@ impl<'a> Round<'a> {
 
     fn run(&mut self, run: usize, job: usize, tree: &Tree) {
         let tag = self.new_job(job, Holder::Run(run));
-        let head = ["run", "--name", &name_of(job), "--mechanism", self.plan.setting.mechanism()];
+        let head =
+            ["run", "--name", &name_of(job), "--mechanism", self.plan.environment.mechanism()];
         let words = [&head[..], &["-k", "0.1", "--"]].concat();
         let mut words: Vec<_> = words.into_iter().map(str::to_owned).collect();
         words.extend(Self::tree_words(tree, &tag).split(' ').map(str::to_owned));
@@ -493,7 +494,7 @@ impl<'a> Round<'a> {
         self.commands += 1;
         self.note(format!("onejob {}", words.join(" ")));
         let inject = self.plan.inject.as_ref();
-        Onejob::start(&mut self.cell, &self.dir, self.commands, words, inject)
+        Onejob::start(&mut self.sandbox, &self.dir, self.commands, words, inject)
     }
 
     fn view(&mut self, view: &View, during: Option<During>) -> Verdict {
@@ -561,7 +562,7 @@ impl<'a> Round<'a> {
     }
 
     /// Those live that nothing was done to.
-    pub(crate) fn the_innocent_live(&mut self) -> Verdict {
+    pub(crate) fn check_bystanders(&mut self) -> Verdict {
         self.bystanders.assert_alive();
         for (number, owner) in self.owners.iter().enumerate() {
             if !owner.is_ended && !owner.identity.is_alive() && self.plan.inject.is_none() {
@@ -569,9 +570,9 @@ impl<'a> Round<'a> {
             }
         }
         let members = self.jobs.values().flat_map(|job| &job.must_live);
-        for innocent in members.chain(&self.outsiders) {
-            if !innocent.is_alive() {
-                return Err(format!("HIT {innocent:?}"));
+        for bystander in members.chain(&self.outsiders) {
+            if !bystander.is_alive() {
+                return Err(format!("HIT {bystander:?}"));
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ impl Round<'_> {
         self.note("settle".into());
         self.arm(false);
         let spinning =
-            if self.plan.seed.is_multiple_of(3) { spinning(&self.cell) } else { Vec::new() };
+            if self.plan.seed.is_multiple_of(3) { spinning(&self.sandbox) } else { Vec::new() };
         if !spinning.is_empty() {
             return Err(format!("guards SPIN:\n{}", describe(&spinning)));
         }
@@ -25,7 +25,7 @@ impl Round<'_> {
             self.end_run(run)?;
         }
         self.note("all owners have ended".into());
-        self.the_innocent_live()?;
+        self.check_bystanders()?;
         self.members_end()?;
         self.waits_end()?;
         self.nothing_is_left()
@@ -49,12 +49,12 @@ impl Round<'_> {
             End::Quit => owner.tell("- quit"),
             End::Kill => owner.identity.signal(Signal::KILL),
             End::Exec => {
-                let actor = testkit::Bins::get().actor();
-                owner.tell(&format!("- exec {} sleep /dev/null", actor.display()));
+                let helper = testkit::Bins::get().helper();
+                owner.tell(&format!("- exec {} sleep /dev/null", helper.display()));
                 let identity = owner.identity;
                 let is_another = || {
                     let stat = testkit::proc::stat(identity.pid);
-                    stat.is_none_or(|stat| stat.comm == "actor" || stat.state == 'Z').then_some(())
+                    stat.is_none_or(|stat| stat.comm == "helper" || stat.state == 'Z').then_some(())
                 };
                 eventually("another program", is_another);
                 self.outsiders.push(identity);
@@ -153,7 +153,7 @@ impl Round<'_> {
 
     /// All members of what is over die, and nobody else.
     fn members_end(&mut self) -> Verdict {
-        let is_cgroup = self.plan.setting.mechanism() == "cgroup";
+        let is_cgroup = self.plan.environment.mechanism() == "cgroup";
         let lost: Vec<_> = self.jobs.values().filter(|job| self.is_lost(job)).collect();
         let must_be_swept = is_cgroup && !lost.is_empty();
         let lost: Vec<_> = lost.iter().map(|job| job.tag.clone()).collect();
@@ -165,7 +165,7 @@ impl Round<'_> {
         loop {
             let mut left = Vec::new();
             for job in self.jobs.values().filter(over) {
-                left.extend(tagged(&self.cell, &job.tag));
+                left.extend(tagged(&self.sandbox, &job.tag));
                 left.extend(job.adopted.iter().filter(|it| it.is_alive()).map(|it| it.pid));
             }
             if left.is_empty() {
@@ -183,17 +183,18 @@ impl Round<'_> {
                 self.plan.seed
             );
         }
-        self.the_innocent_live()
+        self.check_bystanders()
     }
 
     /// What owners have left that died with their guards the next job of the user ends.
     fn sweep(&mut self) -> Verdict {
         // A nested job can have been in a cgroup wherever root's own job was.
-        let mechanism = if self.plan.setting.has_cgroups() && !self.plan.setting.is_ordinary() {
-            "cgroup"
-        } else {
-            self.plan.setting.mechanism()
-        };
+        let mechanism =
+            if self.plan.environment.has_cgroups() && !self.plan.environment.is_ordinary() {
+                "cgroup"
+            } else {
+                self.plan.environment.mechanism()
+            };
         let words = ["run", "--mechanism", mechanism, "--", "true"];
         let mut sweep = self.command(&words.map(str::to_owned));
         let status = sweep.awaits_end();
@@ -219,23 +220,23 @@ impl Round<'_> {
         let adopted = self.jobs.values().flat_map(|job| &job.adopted);
         let alone: Vec<_> = adopted.chain(&self.outsiders).copied().collect();
         let by_hand = || {
-            let mut left: Vec<_> = tags.iter().flat_map(|tag| tagged(&self.cell, tag)).collect();
-            left.extend(tagged(&self.cell, "chaos-outsider"));
+            let mut left: Vec<_> = tags.iter().flat_map(|tag| tagged(&self.sandbox, tag)).collect();
+            left.extend(tagged(&self.sandbox, "chaos-outsider"));
             left.extend(alone.iter().filter(|it| it.is_alive()).map(|it| it.pid));
             left.iter().filter_map(|pid| Identity::of(*pid)).for_each(|it| it.signal(Signal::KILL));
             left.is_empty().then_some(())
         };
         eventually("the end of those that live on by right", by_hand);
         let guards = || {
-            let mut living = self.cell.live();
+            let mut living = self.sandbox.live();
             living.retain(|it| it.stat.as_ref().is_some_and(|stat| stat.comm == GUARD));
             living.iter().map(|it| it.pid).collect::<Vec<_>>()
         };
         if self.awaits(|| guards().is_empty()).is_err() {
             return Err(format!("guards were left:\n{}", describe(&guards())));
         }
-        if self.awaits(|| self.cell.live().is_empty()).is_err() {
-            return Err(format!("SURVIVED:\n{}", describe(&self.cell.live_pids())));
+        if self.awaits(|| self.sandbox.live().is_empty()).is_err() {
+            return Err(format!("SURVIVED:\n{}", describe(&self.sandbox.live_pids())));
         }
         self.no_record_is_left()?;
         self.no_cgroup_is_left()
@@ -256,12 +257,12 @@ impl Round<'_> {
     /// Guards remove the records of their owners. What was left together with them goes when the jobs
     /// are listed.
     fn no_record_is_left(&mut self) -> Verdict {
-        if !self.cell.runtime_files().is_empty() {
+        if !self.sandbox.runtime_files().is_empty() {
             let mut ls = self.command(&["ls".to_owned()]);
             let status = ls.awaits_end();
             self.sane(&ls, status)?;
         }
-        match &self.cell.runtime_files()[..] {
+        match &self.sandbox.runtime_files()[..] {
             [] => Ok(()),
             left => Err(format!("records were left: {left:?}")),
         }
@@ -273,7 +274,7 @@ impl Round<'_> {
             path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("onejob-"))
         };
         let left = |round: &Round<'_>| {
-            let mut nested = round.cell.nested_cgroups();
+            let mut nested = round.sandbox.nested_cgroups();
             nested.retain(is_a_jobs);
             nested
         };

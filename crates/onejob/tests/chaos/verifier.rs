@@ -1,4 +1,4 @@
-//! Who must be dead and who must live, found from outside: by the cell, the tag in the command line,
+//! Who must be dead and who must live, found from outside: by the sandbox, the tag in the command line,
 //! the guards' pidfds of their owners.
 
 use std::{fs, time::Duration};
@@ -61,10 +61,10 @@ pub(crate) fn words(pid: i32) -> Vec<String> {
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Those alive in the cell with this tag, but for the commands that were told it, which are no
+/// Those alive in the sandbox with this tag, but for the commands that were told it, which are no
 /// members: who injects errors, who starts a member from outside, and who owns a job with a name.
-pub(crate) fn tagged(cell: &Sandbox, tag: &str) -> Vec<i32> {
-    let mut all = cell.live_pids();
+pub(crate) fn tagged(sandbox: &Sandbox, tag: &str) -> Vec<i32> {
+    let mut all = sandbox.live_pids();
     all.retain(|pid| {
         let words = words(*pid);
         let is_told = match &words[..] {
@@ -80,9 +80,9 @@ pub(crate) fn tagged(cell: &Sandbox, tag: &str) -> Vec<i32> {
     all
 }
 
-/// Every guard in the cell, with its parent.
-fn guards(cell: &Sandbox) -> Vec<(Identity, i32)> {
-    let living = cell.live().into_iter();
+/// Every guard in the sandbox, with its parent.
+fn guards(sandbox: &Sandbox) -> Vec<(Identity, i32)> {
+    let living = sandbox.live().into_iter();
     let guards = living.filter_map(|living| Some((living.pid, living.stat?)));
     let guards = guards.filter(|(_, stat)| stat.comm == GUARD);
     guards.filter_map(|(pid, stat)| Some((Identity::of(pid)?, stat.ppid))).collect()
@@ -97,8 +97,8 @@ fn watches(guard: i32, pid: i32) -> bool {
 }
 
 /// The guards of an owner. An outer one without an inner one is a pair, too, and the reverse.
-pub(crate) fn pairs(cell: &Sandbox, owner: i32) -> Vec<Pair> {
-    let mut its = guards(cell);
+pub(crate) fn pairs(sandbox: &Sandbox, owner: i32) -> Vec<Pair> {
+    let mut its = guards(sandbox);
     its.retain(|(guard, _)| watches(guard.pid, owner));
     let is_its = |pid: i32| its.iter().find(|(guard, _)| guard.pid == pid).map(|(guard, _)| *guard);
     let mut pairs = Vec::new();
@@ -128,10 +128,10 @@ pub(crate) fn pair_above(pid: i32) -> Option<Pair> {
 }
 
 /// Guards that use more than half of a processor for a while in which nothing happens.
-pub(crate) fn spinning(cell: &Sandbox) -> Vec<i32> {
+pub(crate) fn spinning(sandbox: &Sandbox) -> Vec<i32> {
     const LOOK: Duration = Duration::from_millis(200);
     const LOOKS: usize = 4;
-    let mut suspects: Vec<_> = guards(cell).into_iter().map(|(guard, _)| guard).collect();
+    let mut suspects: Vec<_> = guards(sandbox).into_iter().map(|(guard, _)| guard).collect();
     for _ in 0..LOOKS {
         let before: Vec<_> = suspects.iter().map(|guard| cpu_ticks(guard.pid)).collect();
         std::thread::sleep(LOOK);

@@ -1,4 +1,4 @@
-//! A program that answers line by line, in a cell: for owners that `testkit::Owner` cannot be.
+//! A program that answers line by line, in a sandbox: for owners that `testkit::Owner` cannot be.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
@@ -19,7 +19,7 @@ use testkit::{Bins, DEADLINE, Reply, Sandbox, eventually};
 pub fn odd_owner() -> PathBuf {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     let copy = || {
-        let to = Bins::get().actor().with_file_name("odd-owner");
+        let to = Bins::get().helper().with_file_name("odd-owner");
         let test = std::env::current_exe().expect("a path to this test");
         let dir = test.parent().and_then(Path::parent).expect("the directory of the programs");
         // By a program of its own: a file that is open for writing in a process that forks cannot
@@ -40,10 +40,14 @@ pub struct Driven {
 }
 
 impl Driven {
-    /// Starts `program` in the cell. It says nothing by itself, or its first answer is yet to be
+    /// Starts `program` in the sandbox. It says nothing by itself, or its first answer is yet to be
     /// asked for.
-    pub fn start(cell: &mut Sandbox, program: &Path, change: impl FnOnce(&mut Command)) -> Driven {
-        let mut process = cell.start(program, |command| {
+    pub fn start(
+        sandbox: &mut Sandbox,
+        program: &Path,
+        change: impl FnOnce(&mut Command),
+    ) -> Driven {
+        let mut process = sandbox.start(program, |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
             change(command);
         });

@@ -6,10 +6,10 @@ use testkit::{Sandbox, proc};
 
 /// Proven by the kernel's word on its cgroup, or by a guard among its ancestors.
 #[track_caller]
-pub(crate) fn is_inside(cell: &Sandbox, mechanism: &str, pid: i32) {
+pub(crate) fn is_inside(sandbox: &Sandbox, mechanism: &str, pid: i32) {
     if mechanism == "cgroup" {
         let its = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
-        let own = cell.cgroup().and_then(|dir| dir.file_name());
+        let own = sandbox.cgroup().and_then(|dir| dir.file_name());
         // What has no cgroup of its own has its jobs in a scope.
         let own = own.map_or("scope", |own| own.to_str().expect("UTF-8"));
         let job = format!("{own}/onejob-");

@@ -1,4 +1,4 @@
-//! One case: a scenario, a setting and an ending.
+//! One case: a scenario, an environment and an ending.
 
 use std::{
     any::Any,
@@ -38,18 +38,18 @@ impl fmt::Display for Ending {
 /// Short, since many members do not react at all.
 const GRACE_MILLIS: u32 = 150;
 
-/// Fields are dropped in this order: the owner must end before its cell is cleared.
+/// Fields are dropped in this order: the owner must end before its sandbox is cleared.
 pub(crate) struct Case {
     holder: Holder,
     bystanders: Bystanders,
-    /// Who lives in the cell and is no member: the owner, its guards, its other child.
-    innocent: BTreeSet<i32>,
+    /// Who lives in the sandbox and is no member: the owner, its guards, its other child.
+    bystander: BTreeSet<i32>,
     pub(crate) report: Report,
-    pub(crate) setting: Environment,
+    pub(crate) environment: Environment,
     ending: Ending,
     /// Lives outside; a namespace does not end while it holds a dead member.
     pub(crate) _outside: Option<Box<dyn Any>>,
-    pub(crate) cell: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// Who holds the job: a program with the library, or the command.
@@ -70,32 +70,34 @@ impl Drop for Run {
 
 impl Case {
     /// Starts the scenario as the first member of a new job, and the bystanders beside it.
-    pub(crate) fn start(setting: Environment, ending: Ending, scenario: &Scenario) -> Case {
-        let mut cell = Sandbox::new(setting);
+    pub(crate) fn start(environment: Environment, ending: Ending, scenario: &Scenario) -> Case {
+        let mut sandbox = Sandbox::new(environment);
         let report = Report::new();
-        let words = (scenario.words)(&report, setting);
-        let (holder, innocent) = match ending {
-            Ending::Run => (Holder::Command(Run(run(&mut cell, setting, &words))), BTreeSet::new()),
+        let words = (scenario.words)(&report, environment);
+        let (holder, bystander) = match ending {
+            Ending::Run => {
+                (Holder::Command(Run(run(&mut sandbox, environment, &words))), BTreeSet::new())
+            }
             _ => {
-                let (owner, innocent) = hold(&mut cell, setting, &words, scenario.piped);
-                (Holder::Library(owner), innocent)
+                let (owner, bystander) = hold(&mut sandbox, environment, &words, scenario.piped);
+                (Holder::Library(owner), bystander)
             }
         };
         let group = match &holder {
             Holder::Library(owner) => owner.group(),
             Holder::Command(run) => run.0.id() as i32,
         };
-        let bystanders = Bystanders::beside(&cell, group);
-        Case { holder, bystanders, innocent, report, setting, ending, _outside: None, cell }
+        let bystanders = Bystanders::beside(&sandbox, group);
+        Case { holder, bystanders, bystander, report, environment, ending, _outside: None, sandbox }
     }
 
-    /// The one living player of a role.
+    /// The one living helper of a role.
     #[track_caller]
     pub(crate) fn helper(&self, role: &str) -> Helper {
-        self.report.helper(&self.cell, role)
+        self.report.helper(&self.sandbox, role)
     }
 
-    /// The player of the role `escapee`, proven to have left the session of its job's holder.
+    /// The helper of the role `escapee`, proven to have left the session of its job's holder.
     #[track_caller]
     pub(crate) fn escapee(&self) -> Helper {
         let escapee = self.helper("escapee");
@@ -115,8 +117,8 @@ impl Case {
             },
             Holder::Command(run) => {
                 // They end by the end of the command, hence after it.
-                let program = self.cell.program(&run.0).expect("a living program");
-                self.innocent.extend(proof::guards(&self.cell, program));
+                let program = self.sandbox.program(&run.0).expect("a living program");
+                self.bystander.extend(proof::guards(&self.sandbox, program));
                 self.report.go();
                 let status = eventually("`onejob run` to end", || run.0.try_wait().expect("ours"));
                 let answer = status.to_string();
@@ -125,11 +127,11 @@ impl Case {
         }
     }
 
-    /// Ends the job and asserts that everybody but the innocent is dead by then, for good.
+    /// Ends the job and asserts that everybody but the bystander is dead by then, for good.
     #[track_caller]
     pub(crate) fn ends_without_survivors(mut self) {
-        let before = self.cell.live_pids().len();
-        assert!(before > self.innocent.len(), "nobody to end: {before} processes");
+        let before = self.sandbox.live_pids().len();
+        assert!(before > self.bystander.len(), "nobody to end: {before} processes");
         let answer = self.end();
         let survivors = self.survivors();
         assert!(survivors.is_empty(), "SURVIVED: {survivors:#?}, and the answer is {answer:?}");
@@ -181,10 +183,10 @@ impl Case {
         self.close();
     }
 
-    /// Who lives in the cell and should not.
+    /// Who lives in the sandbox and should not.
     fn survivors(&self) -> Vec<testkit::LiveProcess> {
-        let living = self.cell.live().into_iter();
-        living.filter(|living| !self.innocent.contains(&living.pid)).collect()
+        let living = self.sandbox.live().into_iter();
+        living.filter(|living| !self.bystander.contains(&living.pid)).collect()
     }
 
     /// The owner still answers, nobody beside the job was hit, and when the owner has ended too,
@@ -202,8 +204,8 @@ impl Case {
             owner.end();
         }
         // What a member made is the job's to remove only where the job is a cgroup around it.
-        let is_cgroup = self.setting.mechanism() == "cgroup";
-        self.cell.wait_until_empty(|name| !is_cgroup && !name.starts_with("onejob"));
+        let is_cgroup = self.environment.mechanism() == "cgroup";
+        self.sandbox.wait_until_empty(|name| !is_cgroup && !name.starts_with("onejob"));
     }
 }
 
@@ -216,11 +218,11 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// A scenario of the actor.
-    pub(crate) fn actor(name: &'static str) -> Scenario {
+    /// A scenario of the helper.
+    pub(crate) fn helper(name: &'static str) -> Scenario {
         Scenario::new(move |report, _| {
-            let actor = Bins::get().actor().display().to_string();
-            vec![actor, name.to_owned(), report.arg().to_owned()]
+            let helper = Bins::get().helper().display().to_string();
+            vec![helper, name.to_owned(), report.arg().to_owned()]
         })
     }
 
@@ -236,31 +238,31 @@ impl Scenario {
 
 /// An owner with a job, a child outside of it, and a first member.
 fn hold(
-    cell: &mut Sandbox,
-    setting: Environment,
+    sandbox: &mut Sandbox,
+    environment: Environment,
     words: &[String],
     piped: bool,
 ) -> (Owner, BTreeSet<i32>) {
-    let mut owner = Owner::start(cell, setting);
-    let actor = Bins::get().actor();
-    owner.ok(&format!("outsider {} sleep {}", actor.display(), Bins::NOWHERE));
+    let mut owner = Owner::start(sandbox, environment);
+    let helper = Bins::get().helper();
+    owner.ok(&format!("outsider {} sleep {}", helper.display(), Bins::NOWHERE));
     owner.new_job();
-    let innocent = cell.live_pids().into_iter().collect();
+    let bystander = sandbox.live_pids().into_iter().collect();
     let how = if piped { "spawn-piped" } else { "spawn" };
     owner.ok(&format!("{how} {}", words.join(" ")));
-    (owner, innocent)
+    (owner, bystander)
 }
 
-fn run(cell: &mut Sandbox, setting: Environment, words: &[String]) -> Child {
+fn run(sandbox: &mut Sandbox, environment: Environment, words: &[String]) -> Child {
     let killpg = std::env::var_os("ONEJOB_TEST_CONTAINMENT").is_some();
     let bins = Bins::get();
     let program = if killpg { bins.owner() } else { bins.onejob() };
-    cell.start(&program, |command| {
+    sandbox.start(&program, |command| {
         if killpg {
             command.arg("run-killpg");
         } else {
             let grace = format!("{GRACE_MILLIS}ms");
-            command.args(["run", "--mechanism", setting.mechanism(), "-k", &grace, "--"]);
+            command.args(["run", "--mechanism", environment.mechanism(), "-k", &grace, "--"]);
         }
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
     })

@@ -15,7 +15,7 @@ use crate::{
 
 #[test]
 fn a_setsid_grandchild_dies_with_the_job() {
-    every_case(&Scenario::actor("setsid"), |case| {
+    every_case(&Scenario::helper("setsid"), |case| {
         let escapee = case.escapee();
         assert_eq!(escapee.stat().sid, escapee.pid, "it leads a session");
         case.ends_without_survivors();
@@ -25,7 +25,7 @@ fn a_setsid_grandchild_dies_with_the_job() {
 /// A member deaf to term int and hup dies with the job.
 #[test]
 fn term_int_and_hup_ignored() {
-    every_case(&Scenario::actor("stubborn"), |case| {
+    every_case(&Scenario::helper("stubborn"), |case| {
         let escapee = case.escapee();
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
             assert!(proc::has_signal(escapee.pid, "SigIgn", signal), "signal {signal}");
@@ -36,7 +36,7 @@ fn term_int_and_hup_ignored() {
 
 #[test]
 fn a_stopped_member_dies_with_the_job() {
-    every_case(&Scenario::actor("stopped"), |case| {
+    every_case(&Scenario::helper("stopped"), |case| {
         case.escapee().awaits_state('T');
         case.ends_without_survivors();
     });
@@ -45,7 +45,7 @@ fn a_stopped_member_dies_with_the_job() {
 /// A member without descriptors dies with the job.
 #[test]
 fn descriptors_closed() {
-    every_case(&Scenario::actor("closed"), |case| {
+    every_case(&Scenario::helper("closed"), |case| {
         let escapee = case.escapee();
         eventually("a process without descriptors", || {
             let open = fs::read_dir(format!("/proc/{}/fd", escapee.pid)).expect("readable").count();
@@ -58,7 +58,7 @@ fn descriptors_closed() {
 /// A renamed member without environment dies with the job.
 #[test]
 fn renamed_with_empty_environment() {
-    every_case(&Scenario::actor("renamed"), |case| {
+    every_case(&Scenario::helper("renamed"), |case| {
         let escapee = case.escapee();
         assert_eq!(escapee.stat().comm, ") T 1 1 (x");
         let environment = fs::read(format!("/proc/{}/environ", escapee.pid)).expect("readable");
@@ -69,7 +69,7 @@ fn renamed_with_empty_environment() {
 
 #[test]
 fn a_clone_parent_child_dies_with_the_job() {
-    every_case(&Scenario::actor("clone-parent"), |case| {
+    every_case(&Scenario::helper("clone-parent"), |case| {
         let main = case.helper("main");
         let escapee = case.escapee();
         assert_eq!(escapee.starter, Some(main.pid));
@@ -81,7 +81,7 @@ fn a_clone_parent_child_dies_with_the_job() {
 /// A vfork child and its blocked parent die with the job.
 #[test]
 fn vfork_child_and_blocked_parent() {
-    every_case(&Scenario::actor("vfork"), |case| {
+    every_case(&Scenario::helper("vfork"), |case| {
         let parent = case.helper("vforker");
         parent.awaits_state('D');
         assert_eq!(case.escapee().stat().ppid, parent.pid);
@@ -92,7 +92,7 @@ fn vfork_child_and_blocked_parent() {
 /// A process whose leader thread is gone dies with the job.
 #[test]
 fn leader_thread_has_exited() {
-    every_case(&Scenario::actor("leader-gone"), |case| {
+    every_case(&Scenario::helper("leader-gone"), |case| {
         let escapee = case.escapee();
         escapee.awaits_state('Z');
         assert!(proc::is_alive(escapee.pid), "another thread of it lives");
@@ -103,7 +103,7 @@ fn leader_thread_has_exited() {
 /// A member that collects orphans and its orphan die with the job.
 #[test]
 fn subreaper_member_with_an_orphan() {
-    every_case(&Scenario::actor("subreaper"), |case| {
+    every_case(&Scenario::helper("subreaper"), |case| {
         let subreaper = case.helper("subreaper");
         proof::left_the_session(&subreaper);
         assert_eq!(case.escapee().stat().ppid, subreaper.pid, "collected by a member");
@@ -114,14 +114,14 @@ fn subreaper_member_with_an_orphan() {
 /// A sub cgroup that a member made and froze dies with the job.
 #[test]
 fn frozen_sub_cgroup_made_by_a_member() {
-    every_case_where(Environment::has_cgroups, &Scenario::actor("subcgroup"), |case| {
+    every_case_where(Environment::has_cgroups, &Scenario::helper("subcgroup"), |case| {
         let escapee = case.escapee();
         let file = format!("/proc/{}/cgroup", escapee.pid);
         eventually("a member in a cgroup of its own", || {
             let group = fs::read_to_string(&file).expect("readable");
             group.trim_end().ends_with("/made-by-a-member").then_some(())
         });
-        let nested = case.cell.nested_cgroups();
+        let nested = case.sandbox.nested_cgroups();
         let made = nested.iter().find(|dir| dir.ends_with("made-by-a-member")).expect("there");
         eventually("a frozen cgroup", || {
             let events = fs::read_to_string(made.join("cgroup.events")).ok()?;
@@ -134,7 +134,7 @@ fn frozen_sub_cgroup_made_by_a_member() {
 /// A member held by a tracer inside dies with the job.
 #[test]
 fn traced_by_a_member() {
-    every_case(&Scenario::actor("traced"), |case| {
+    every_case(&Scenario::helper("traced"), |case| {
         let tracer = case.helper("tracer");
         let escapee = case.escapee();
         escapee.awaits_state('t');
@@ -146,7 +146,7 @@ fn traced_by_a_member() {
 /// A member held by a tracer outside dies with the job.
 #[test]
 fn traced_from_outside() {
-    every_case(&Scenario::actor("traceable"), |mut case| {
+    every_case(&Scenario::helper("traceable"), |mut case| {
         let escapee = case.escapee();
         // Never waits for the dead tracee: that zombie is not to hold anybody up.
         case._outside = Some(Box::new(Tracer::of(&case, escapee.pid)));
@@ -160,9 +160,9 @@ struct Tracer(Child);
 
 impl Tracer {
     fn of(case: &Case, tracee: i32) -> Tracer {
-        let mut actor = Command::new(Bins::get().actor());
-        actor.arg("trace").arg(case.report.beside(".tracer")).arg(tracee.to_string());
-        let tracer = Tracer(case.cell.start_beside(actor.stdin(Stdio::null())));
+        let mut helper = Command::new(Bins::get().helper());
+        helper.arg("trace").arg(case.report.beside(".tracer")).arg(tracee.to_string());
+        let tracer = Tracer(case.sandbox.start_beside(helper.stdin(Stdio::null())));
         let pid = tracer.0.id().to_string();
         eventually("a traced member", || {
             (proc::status(tracee, "TracerPid").as_deref() == Some(&pid)).then_some(())
@@ -181,7 +181,7 @@ impl Drop for Tracer {
 /// Zombies that nobody reaps do not outlast the job.
 #[test]
 fn zombies_left_unreaped_by_members() {
-    every_case(&Scenario::actor("zombies"), |case| {
+    every_case(&Scenario::helper("zombies"), |case| {
         let keeper = case.escapee();
         eventually("twenty zombies", || {
             let dead = proc::children(keeper.pid).into_iter().filter_map(proc::stat);
@@ -194,9 +194,9 @@ fn zombies_left_unreaped_by_members() {
 /// A shell would go on to the next command.
 #[test]
 fn no_member_sees_its_child_die_first() {
-    let is_subreaper = |setting: Environment| setting.mechanism() == "subreaper";
-    every_case_where(is_subreaper, &Scenario::actor("mourners"), |case| {
-        case.report.helpers(&case.cell, "parent", 10);
+    let is_subreaper = |environment: Environment| environment.mechanism() == "subreaper";
+    every_case_where(is_subreaper, &Scenario::helper("mourners"), |case| {
+        case.report.helpers(&case.sandbox, "parent", 10);
         let report = case.report.clone();
         case.ends_without_survivors();
         assert_eq!(report.count("mourner"), 0, "members that saw a child die");
@@ -206,20 +206,20 @@ fn no_member_sees_its_child_die_first() {
 /// A setuid member of an ordinary users job dies or is reported.
 #[test]
 fn setuid_member_of_an_ordinary_user() {
-    if Bins::get().setuid_actor().is_none() {
+    if Bins::get().setuid_helper().is_none() {
         eprintln!("SKIPPED: only root can make a program setuid root, and not with nosuid");
         return;
     }
     let scenario = Scenario::new(|report, _| {
-        let setuid = Bins::get().setuid_actor().expect("checked").display().to_string();
-        let actor = Bins::get().actor().display().to_string();
-        vec![actor, "setuid".into(), report.arg().into(), setuid]
+        let setuid = Bins::get().setuid_helper().expect("checked").display().to_string();
+        let helper = Bins::get().helper().display().to_string();
+        vec![helper, "setuid".into(), report.arg().into(), setuid]
     });
     every_case_where(Environment::is_ordinary, &scenario, |case| {
         let escapee = case.escapee();
         assert_eq!(proc::status(escapee.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
         case.helper("mate");
-        if case.setting.crosses_setuid() {
+        if case.environment.crosses_setuid() {
             case.ends_without_survivors();
         } else {
             case.reports_survivor(&escapee);

@@ -11,9 +11,9 @@ use crate::{
 
 fn scenario(words: &'static [&'static str]) -> Scenario {
     Scenario::new(|report, _| {
-        let actor = Bins::get().actor().display().to_string();
+        let helper = Bins::get().helper().display().to_string();
         let (name, args) = words.split_first().expect("a scenario");
-        let mut all = vec![actor, (*name).to_owned(), report.arg().to_owned()];
+        let mut all = vec![helper, (*name).to_owned(), report.arg().to_owned()];
         all.extend(args.iter().map(|arg| (*arg).to_owned()));
         all
     })
@@ -59,7 +59,7 @@ fn a_leaderless_process_in_one_of_2000_cgroups() {
 #[test]
 fn members_that_move_between_fresh_cgroups() {
     every_case_where(Environment::has_cgroups, &scenario(&["movers"]), |case| {
-        let movers = case.report.helpers(&case.cell, "escapee", 3);
+        let movers = case.report.helpers(&case.sandbox, "escapee", 3);
         eventually("a member in a nested cgroup", || {
             let group = fs::read_to_string(format!("/proc/{}/cgroup", movers[0].pid)).ok()?;
             group.contains("/.again").then_some(())

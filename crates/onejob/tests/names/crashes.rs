@@ -10,44 +10,45 @@ use std::{
 
 use testkit::{Bins, Environment, eventually, skip};
 
-use crate::fixture::{Scene, jobs};
+use crate::fixture::{Fixture, jobs};
 
 /// At every system call a killed owner leaves a name that is free.
 #[test]
 fn owner_killed_at_each_syscall_frees_the_name() {
     let Some(strace) = find("strace") else { return skip("strace is not installed") };
     // One of each mechanism: who the user is makes no difference to the order of things.
-    let mut settings = Environment::here();
-    settings
-        .retain(|setting| !matches!(setting, Environment::CgroupUser | Environment::SubreaperRoot));
-    for setting in settings {
-        let mut scene = Scene::new(setting);
+    let mut environments = Environment::here();
+    environments.retain(|environment| {
+        !matches!(environment, Environment::CgroupUser | Environment::SubreaperRoot)
+    });
+    for environment in environments {
+        let mut fixture = Fixture::new(environment);
         // Whoever comes after every death, and would stumble.
-        let mut next = scene.process();
-        let calls = census(&mut scene, &strace);
+        let mut next = fixture.process();
+        let calls = census(&mut fixture, &strace);
         let mut deaths = 0;
         for (name, (first, last)) in calls {
             let mut number = first;
             loop {
                 let inject = format!("inject={name}:signal=KILL:when={number}");
-                let status = live(&mut scene, &strace, &["-e", &inject, "-e", &trace(&name)]);
+                let status = live(&mut fixture, &strace, &["-e", &inject, "-e", &trace(&name)]);
                 let completed = status.success();
                 assert!(completed || is_killed(status), "{inject}: {status}");
                 deaths += usize::from(!completed);
-                assert_eq!(jobs(&mut next), [], "{setting}, {inject}");
-                next.ok(&scene.new_job("dev"));
+                assert_eq!(jobs(&mut next), [], "{environment}, {inject}");
+                next.ok(&fixture.new_job("dev"));
                 next.ok("drop");
-                eventually("the guards take the rest", || scene.files().is_empty().then_some(()));
+                eventually("the guards take the rest", || fixture.files().is_empty().then_some(()));
                 if completed && number >= last {
                     break;
                 }
                 number += 1;
             }
         }
-        eprintln!("{setting}: {deaths} deaths");
-        assert!(deaths > 50, "{setting}: only {deaths} deaths");
+        eprintln!("{environment}: {deaths} deaths");
+        assert!(deaths > 50, "{environment}: only {deaths} deaths");
         drop(next);
-        scene.is_deserted();
+        fixture.is_deserted();
     }
 }
 
@@ -65,9 +66,9 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// The calls of each name from the job's begin: the number of the first one, and of the last.
-fn census(scene: &mut Scene, strace: &Path) -> BTreeMap<String, (usize, usize)> {
-    let log = scene.report.beside(".strace");
-    let status = live(scene, strace, &["-o", log.to_str().expect("UTF-8")]);
+fn census(fixture: &mut Fixture, strace: &Path) -> BTreeMap<String, (usize, usize)> {
+    let log = fixture.report.beside(".strace");
+    let status = live(fixture, strace, &["-o", log.to_str().expect("UTF-8")]);
     assert!(status.success(), "{status}");
     let log = fs::read_to_string(log).expect("a log");
     let mut calls: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -89,15 +90,15 @@ fn census(scene: &mut Scene, strace: &Path) -> BTreeMap<String, (usize, usize)> 
 }
 
 /// The life of a job with a name, a note and a second note, under strace.
-fn live(scene: &mut Scene, strace: &Path, words: &[&str]) -> ExitStatus {
-    let script = scene.report.beside(".script");
-    let go = scene.report.beside(".go");
+fn live(fixture: &mut Fixture, strace: &Path, words: &[&str]) -> ExitStatus {
+    let script = fixture.report.beside(".script");
+    let go = fixture.report.beside(".go");
     fs::write(&go, "").expect("a writable scratch directory");
     let life =
-        format!("{} note=first\nset-note second\nfreeze\nthaw\ndrop\n", scene.new_job("dev"));
+        format!("{} note=first\nset-note second\nfreeze\nthaw\ndrop\n", fixture.new_job("dev"));
     fs::write(&script, life).expect("a writable scratch directory");
-    let runtime = scene.runtime.clone();
-    let mut child = scene.cell.start(strace, |strace| {
+    let runtime = fixture.runtime.clone();
+    let mut child = fixture.sandbox.start(strace, |strace| {
         strace.arg("-qq").args(words).arg("--").arg(Bins::get().owner());
         strace.arg("-f").arg(&script).arg("--linger").arg(&go);
         strace.env("ONEJOB_RUNTIME_DIR", runtime);

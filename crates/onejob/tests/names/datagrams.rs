@@ -18,7 +18,7 @@ use rustix::{
 };
 use testkit::{Owner, eventually};
 
-use crate::fixture::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Fixture, every_environment, jobs, refused};
 
 /// The first word of each message of this version.
 const VERSION: u32 = 0x6f6a_0001;
@@ -35,8 +35,8 @@ fn message(version: u32, kind: u32, numbers: [u64; 2], more: &[u8]) -> Vec<u8> {
 }
 
 /// Where the guard of the job called `dev` can be asked.
-fn socket_file(scene: &Scene, owner: &mut Owner) -> PathBuf {
-    scene.runtime.join(format!("{}.socket", owner.ok("id")))
+fn socket_file(fixture: &Fixture, owner: &mut Owner) -> PathBuf {
+    fixture.runtime.join(format!("{}.socket", owner.ok("id")))
 }
 
 fn datagrams() -> OwnedFd {
@@ -87,15 +87,15 @@ fn receive(socket: impl AsFd, fds: &mut Vec<OwnedFd>) -> Vec<u32> {
 /// brings a reply socket.
 #[test]
 fn hostile_datagrams() {
-    every_setting(|setting| {
-        if setting.mechanism() != "subreaper" {
+    every_environment(|environment| {
+        if environment.mechanism() != "subreaper" {
             return;
         }
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        owner.ok(&scene.spawn("sleep"));
-        let socket = socket_file(&scene, &mut owner);
-        let guards = scene.called("onejob-guard");
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        owner.ok(&fixture.spawn("sleep"));
+        let socket = socket_file(&fixture, &mut owner);
+        let guards = fixture.called("onejob-guard");
         let open_files = || {
             let count =
                 |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
@@ -175,7 +175,7 @@ fn hostile_datagrams() {
             drop(theirs);
             let said = receive(&reply, &mut Vec::new());
             let beginning: Vec<_> = bytes.iter().take(12).collect();
-            assert_eq!(said.get(..2), Some(&[VERSION, FAILED][..]), "{setting}: {beginning:?}");
+            assert_eq!(said.get(..2), Some(&[VERSION, FAILED][..]), "{environment}: {beginning:?}");
             assert!(receive(&reply, &mut Vec::new()).is_empty(), "one answer");
         }
         // Nobody reads these, and their socket is full before the last.
@@ -188,33 +188,33 @@ fn hostile_datagrams() {
 
         view.ok("stats");
         let after = eventually("the guards are asleep", settled);
-        assert_eq!(after, before, "{setting}: the guards' open files");
-        view.ok(&scene.spawn("sleep"));
-        assert_eq!(view.ok("list").split_whitespace().count(), 2, "{setting}");
+        assert_eq!(after, before, "{environment}: the guards' open files");
+        view.ok(&fixture.spawn("sleep"));
+        assert_eq!(view.ok("list").split_whitespace().count(), 2, "{environment}");
         owner.ok("kill");
         owner.ok("drop");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A view of a job whose guard speaks another version says which of the two is older, and what to do.
 #[test]
 fn guard_of_another_version() {
-    every_setting(|setting| {
-        if setting.mechanism() != "subreaper" {
+    every_environment(|environment| {
+        if environment.mechanism() != "subreaper" {
             return;
         }
         for (version, said) in [(VERSION + 1, "a newer version"), (VERSION - 1, "an older version")]
         {
-            let mut scene = Scene::new(setting);
-            let mut owner = scene.process();
-            owner.ok(&scene.new_job("dev"));
-            let file = socket_file(&scene, &mut owner);
+            let mut fixture = Fixture::new(environment);
+            let mut owner = fixture.process();
+            owner.ok(&fixture.new_job("dev"));
+            let file = socket_file(&fixture, &mut owner);
             fs::remove_file(&file).expect("the guard's socket");
             let fake = datagrams();
             bind(&fake, &SocketAddrUnix::new(&file).expect("a short path")).expect("bound");
-            if let Some(uid) = setting.uid() {
+            if let Some(uid) = environment.uid() {
                 std::os::unix::fs::chown(&file, Some(uid), Some(uid)).expect("root");
             }
             let answering = std::thread::spawn(move || {
@@ -224,17 +224,17 @@ fn guard_of_another_version() {
                 rustix::net::send(&fds[0], &answer, SendFlags::empty()).expect("sent");
                 request
             });
-            let mut view = scene.process();
+            let mut view = fixture.process();
             view.ok("open dev");
-            let error = view.request(&scene.spawn("sleep")).expect_err("a refusal");
+            let error = view.request(&fixture.spawn("sleep")).expect_err("a refusal");
             assert!(
                 error.contains(said) && error.contains("use the version"),
-                "{setting}: {error}"
+                "{environment}: {error}"
             );
             assert_eq!(answering.join().expect("it answers")[..2], [VERSION, SPAWN], "a request");
             owner.ok("drop");
             drop((owner, view));
-            scene.is_deserted();
+            fixture.is_deserted();
         }
     });
 }
@@ -243,15 +243,15 @@ fn guard_of_another_version() {
 /// removed.
 #[test]
 fn record_of_another_version() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = scene.process();
-        owner.ok(&scene.new_job("dev"));
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = fixture.process();
+        owner.ok(&fixture.new_job("dev"));
         let id = owner.ok("id");
-        let file = scene.runtime.join(&id);
+        let file = fixture.runtime.join(&id);
         let ours = fs::read_to_string(&file).expect("a record");
         assert!(ours.starts_with("format 1\n"), "{ours}");
-        let mut view = scene.process();
+        let mut view = fixture.process();
         for (format, said) in [("2", "a newer version"), ("0", "an older version")] {
             // In place: its owner's lock is on this file.
             let other = ours.replacen("format 1", &format!("format {format}"), 1);
@@ -260,14 +260,14 @@ fn record_of_another_version() {
                 let error = refused(&mut view, &format!("open {which}"), "unsupported");
                 assert!(error.contains(said) && error.contains("use the version"), "{error}");
             }
-            assert_eq!(jobs(&mut view).len(), 1, "{setting}: it is listed");
-            let error = view.request(&scene.new_job("dev")).expect_err("the name is taken");
-            assert!(error.contains(said), "{setting}: {error}");
+            assert_eq!(jobs(&mut view).len(), 1, "{environment}: it is listed");
+            let error = view.request(&fixture.new_job("dev")).expect_err("the name is taken");
+            assert!(error.contains(said), "{environment}: {error}");
         }
         fs::write(&file, ours).expect("writable");
         view.ok("open dev");
         owner.ok("drop");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }

@@ -4,95 +4,95 @@ use std::{fs, time::Duration};
 
 use testkit::{Bins, eventually, proc};
 
-use crate::fixture::{Scene, every_setting, files, jobs, kill_together, refused};
+use crate::fixture::{Fixture, every_environment, files, jobs, kill_together, refused};
 
 /// A name is free again when its job was dropped released or its owner ended.
 #[test]
 fn name_is_free_after_drop_release_or_owner_end() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut other) = (scene.process(), scene.process());
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut other) = (fixture.process(), fixture.process());
         for end in ["drop", "release", "exit"] {
-            owner.ok(&scene.new_job("dev"));
-            owner.ok(&scene.spawn("sleep"));
-            let taken = refused(&mut other, &scene.new_job("dev"), "taken");
+            owner.ok(&fixture.new_job("dev"));
+            owner.ok(&fixture.spawn("sleep"));
+            let taken = refused(&mut other, &fixture.new_job("dev"), "taken");
             assert!(taken.contains("dev") && taken.contains('('), "the remedy is missing: {taken}");
             other.ok("open dev");
             owner.ok(end);
-            assert_eq!(other.ok("over"), "true", "{setting}: {end}");
-            assert_eq!(scene.files(), [] as [&str; 0], "{setting}: {end}");
-            other.ok(&scene.new_job("dev"));
+            assert_eq!(other.ok("over"), "true", "{environment}: {end}");
+            assert_eq!(fixture.files(), [] as [&str; 0], "{environment}: {end}");
+            other.ok(&fixture.new_job("dev"));
             other.ok("drop");
         }
-        scene.cell.live().iter().for_each(|living| {
-            let sleeper = living.stat.as_ref().is_some_and(|stat| stat.comm == "actor");
+        fixture.sandbox.live().iter().for_each(|living| {
+            let sleeper = living.stat.as_ref().is_some_and(|stat| stat.comm == "helper");
             if sleeper {
                 kill_together(&[living.pid]);
             }
         });
         // What was released is removed by the next owner, once it is empty.
-        let mut next = scene.process();
-        next.ok(&scene.new_job("dev"));
+        let mut next = fixture.process();
+        next.ok(&fixture.new_job("dev"));
         next.ok("drop");
         drop((owner, other, next));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A view does not keep the job alive when its owner is killed.
 #[test]
 fn view_does_not_keep_a_job_alive() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        let mut waiter = scene.process();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        let mut waiter = fixture.process();
         waiter.ok("open dev");
         owner.ok("set-note how it was");
-        scene.crowd(&mut owner);
+        fixture.crowd(&mut owner);
         view.send("over");
         waiter.send("wait");
         assert_eq!(view.has_reply(Duration::from_millis(20)), None);
         owner.kill();
-        assert_eq!(view.receive("over").as_deref(), Ok("true"), "{setting}");
-        waiter.receive("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+        assert_eq!(view.receive("over").as_deref(), Ok("true"), "{environment}");
+        waiter.receive("wait").unwrap_or_else(|error| panic!("{environment}: {error}"));
         assert_eq!(view.ok("note"), "how it was");
-        view.ok(&scene.new_job("dev"));
+        view.ok(&fixture.new_job("dev"));
         view.ok("drop");
         drop((view, waiter));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// Whoever comes next takes down what an owner killed with both guards has left.
 #[test]
 fn next_job_ends_what_dead_owner_and_guards_left() {
-    every_setting(|setting| {
+    every_environment(|environment| {
         for request in ["jobs", "open dev", "new"] {
-            let mut scene = Scene::new(setting);
-            let mut owner = scene.process();
-            owner.ok(&scene.new_job("dev"));
-            owner.ok(&scene.spawn("daemon"));
-            let escapee = scene.report.helper(&scene.cell, "escapee");
-            let mut all = scene.called("onejob-guard");
-            assert_eq!(all.len(), 2, "{setting}");
+            let mut fixture = Fixture::new(environment);
+            let mut owner = fixture.process();
+            owner.ok(&fixture.new_job("dev"));
+            owner.ok(&fixture.spawn("daemon"));
+            let escapee = fixture.report.helper(&fixture.sandbox, "escapee");
+            let mut all = fixture.called("onejob-guard");
+            assert_eq!(all.len(), 2, "{environment}");
             all.push(owner.pid);
             kill_together(&all);
             eventually("their end", || all.iter().all(|pid| !proc::is_alive(*pid)).then_some(()));
-            let mut next = scene.process();
+            let mut next = fixture.process();
             match request {
                 "jobs" => assert_eq!(jobs(&mut next), []),
-                "new" => drop(next.ok(&scene.new_job("dev"))),
+                "new" => drop(next.ok(&fixture.new_job("dev"))),
                 _ => drop(refused(&mut next, request, "not-found")),
             }
-            if setting.mechanism() == "cgroup" {
-                scene.is_gone(&escapee);
+            if environment.mechanism() == "cgroup" {
+                fixture.is_gone(&escapee);
             } else {
                 // Nobody can tell any more whose it was, as the owner's guarantees said.
-                kill_together(&scene.called("actor"));
+                kill_together(&fixture.called("helper"));
             }
             next.ok("exit");
             drop((owner, next));
-            scene.is_deserted();
+            fixture.is_deserted();
         }
     });
 }
@@ -100,40 +100,40 @@ fn next_job_ends_what_dead_owner_and_guards_left() {
 /// A waiter outlives owner and guards and clears up after them.
 #[test]
 fn waiter_cleans_up_after_owner_and_guards() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (owner, mut view) = scene.owner_and_view();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (owner, mut view) = fixture.owner_and_view();
         view.send("over");
         assert_eq!(view.has_reply(Duration::from_millis(20)), None);
-        let mut all = scene.called("onejob-guard");
+        let mut all = fixture.called("onejob-guard");
         all.push(owner.pid);
         kill_together(&all);
-        assert_eq!(view.receive("over").as_deref(), Ok("true"), "{setting}");
+        assert_eq!(view.receive("over").as_deref(), Ok("true"), "{environment}");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A job whose guards were killed can be opened and what it was is told.
 #[test]
 fn job_with_dead_guards_can_be_opened() {
-    every_setting(|setting| {
+    every_environment(|environment| {
         for guard in 0..2 {
-            let mut scene = Scene::new(setting);
-            let mut owner = scene.process();
-            owner.ok(&format!("{} note=mine", scene.new_job("dev")));
-            owner.ok(&scene.spawn("sleep"));
-            let sleeper = scene.report.helper(&scene.cell, "sleeper");
-            let guards = scene.called("onejob-guard");
+            let mut fixture = Fixture::new(environment);
+            let mut owner = fixture.process();
+            owner.ok(&format!("{} note=mine", fixture.new_job("dev")));
+            owner.ok(&fixture.spawn("sleep"));
+            let sleeper = fixture.report.helper(&fixture.sandbox, "sleeper");
+            let guards = fixture.called("onejob-guard");
             let inner = |pid: &&i32| {
                 let parent = proc::stat(**pid).expect("alive").ppid;
                 guards.contains(&parent) == (guard == 0)
             };
             kill_together(&[*guards.iter().find(inner).expect("two guards")]);
-            let mut view = scene.process();
+            let mut view = fixture.process();
             // The inner guard's death ends a subreaper job; the record goes with it.
-            if setting.mechanism() == "subreaper" && guard == 0 {
-                scene.is_gone(&sleeper);
+            if environment.mechanism() == "subreaper" && guard == 0 {
+                fixture.is_gone(&sleeper);
                 eventually("the job is over", || view.request("open dev").is_err().then_some(()));
             } else {
                 view.ok("open dev");
@@ -142,7 +142,7 @@ fn job_with_dead_guards_can_be_opened() {
             }
             owner.ok("drop");
             drop((owner, view));
-            scene.is_deserted();
+            fixture.is_deserted();
         }
     });
 }
@@ -150,65 +150,65 @@ fn job_with_dead_guards_can_be_opened() {
 /// What a killed owner may leave that is no whole record yet.
 #[test]
 fn temp_records_of_dead_owners_are_removed() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = scene.process();
-        owner.ok(&scene.new_job("dev"));
-        let before = scene.files().len();
-        let mut maker = scene.process();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = fixture.process();
+        owner.ok(&fixture.new_job("dev"));
+        let before = fixture.files().len();
+        let mut maker = fixture.process();
         // Made by the user itself, as an owner would.
         let script = "touch";
         for suffix in [".new", ".socket", ".frozen", ".frozen.new"] {
-            maker.ok(&format!("{script} {}/00000000deadbeef-1{suffix}", scene.runtime.display()));
+            maker.ok(&format!("{script} {}/00000000deadbeef-1{suffix}", fixture.runtime.display()));
         }
         assert_eq!(jobs(&mut maker).len(), 1);
-        assert_eq!(scene.files().len(), before, "{setting}: {:?}", scene.files());
+        assert_eq!(fixture.files().len(), before, "{environment}: {:?}", fixture.files());
         maker.ok("open dev");
-        maker.ok(&scene.spawn("sleep"));
+        maker.ok(&fixture.spawn("sleep"));
         owner.ok("drop");
         drop((owner, maker));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// Five hundred jobs are listed and leave nothing.
 #[test]
 fn five_hundred_jobs() {
-    every_setting(|setting| {
+    every_environment(|environment| {
         // Two guards a job under Subreaper: as many as show it.
-        let count = if setting.mechanism() == "cgroup" { 500 } else { 50 };
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = (scene.process(), scene.process());
-        owner.ok(&format!("many {count} {}", setting.mechanism()));
+        let count = if environment.mechanism() == "cgroup" { 500 } else { 50 };
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = (fixture.process(), fixture.process());
+        owner.ok(&format!("many {count} {}", environment.mechanism()));
         let seen = jobs(&mut view);
-        assert_eq!(seen.len(), count, "{setting}");
+        assert_eq!(seen.len(), count, "{environment}");
         assert!(seen.iter().any(|job| job.name == format!("many-{}", count - 1)));
         view.ok("open many-7");
         owner.kill();
         assert_eq!(view.ok("over"), "true");
-        eventually("the end of all", || files(&scene.runtime).is_empty().then_some(()));
+        eventually("the end of all", || files(&fixture.runtime).is_empty().then_some(()));
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A forked copy of the owner neither ends the job nor keeps its name.
 #[test]
 fn forked_copy_keeps_neither_job_nor_name() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
         owner.ok("forked-drop");
-        assert_eq!(view.ok("over 0"), "false", "{setting}");
+        assert_eq!(view.ok("over 0"), "false", "{environment}");
         let copy = owner.ok("forked-copy");
         let copy: i32 = copy.parse().expect("a pid");
-        let copy = scene.cell.outer_pid(copy).expect("the copy");
+        let copy = fixture.sandbox.outer_pid(copy).expect("the copy");
         owner.kill();
-        assert_eq!(view.ok("over"), "true", "{setting}: while a copy lives");
-        let actor = Bins::get().actor();
-        assert!(fs::exists(actor).expect("a program"));
+        assert_eq!(view.ok("over"), "true", "{environment}: while a copy lives");
+        let helper = Bins::get().helper();
+        assert!(fs::exists(helper).expect("a program"));
         kill_together(&[copy]);
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }

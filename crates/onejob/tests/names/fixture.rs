@@ -10,39 +10,39 @@ use testkit::{
     Bins, Bystanders, Environment, Helper, Owner, Report, Sandbox, eventually, scratch_dir,
 };
 
-/// Plays in every setting to be had here.
-pub(crate) fn every_setting(play: impl Fn(Environment)) {
-    for setting in Environment::here() {
-        eprintln!("{setting}");
-        play(setting);
+/// Plays in every environment to be had here.
+pub(crate) fn every_environment(play: impl Fn(Environment)) {
+    for environment in Environment::here() {
+        eprintln!("{environment}");
+        play(environment);
     }
 }
 
-/// A cell whose programs keep their records in a directory of their own.
-pub(crate) struct Scene {
+/// A sandbox whose programs keep their records in a directory of their own.
+pub(crate) struct Fixture {
     pub(crate) runtime: PathBuf,
     pub(crate) report: Report,
-    pub(crate) setting: Environment,
+    pub(crate) environment: Environment,
     bystanders: Option<Bystanders>,
-    pub(crate) cell: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
-impl Scene {
-    pub(crate) fn new(setting: Environment) -> Scene {
-        let cell = Sandbox::new(setting);
+impl Fixture {
+    pub(crate) fn new(environment: Environment) -> Fixture {
+        let sandbox = Sandbox::new(environment);
         let runtime = scratch_dir().join("runtime");
-        Scene { runtime, report: Report::new(), setting, bystanders: None, cell }
+        Fixture { runtime, report: Report::new(), environment, bystanders: None, sandbox }
     }
 
     /// Starts a process that holds no job yet. The first one has bystanders beside it.
     #[track_caller]
     pub(crate) fn process(&mut self) -> Owner {
         let runtime = self.runtime.clone();
-        let owner = Owner::start_with(&mut self.cell, self.setting, |command| {
+        let owner = Owner::start_with(&mut self.sandbox, self.environment, |command| {
             command.env("ONEJOB_RUNTIME_DIR", runtime);
         });
         if self.bystanders.is_none() {
-            self.bystanders = Some(Bystanders::beside(&self.cell, owner.group()));
+            self.bystanders = Some(Bystanders::beside(&self.sandbox, owner.group()));
         }
         owner
     }
@@ -59,12 +59,12 @@ impl Scene {
 
     /// A request for a job with a name.
     pub(crate) fn new_job(&self, name: &str) -> String {
-        format!("new {} name={name}", self.setting.mechanism())
+        format!("new {} name={name}", self.environment.mechanism())
     }
 
-    /// A request that starts an actor.
+    /// A request that starts a helper.
     pub(crate) fn spawn(&self, scenario: &str) -> String {
-        format!("spawn {} {scenario} {}", Bins::get().actor().display(), self.report.arg())
+        format!("spawn {} {scenario} {}", Bins::get().helper().display(), self.report.arg())
     }
 
     /// Fills the owner's job with one who stopped itself, one who is deaf to requests, one who
@@ -74,10 +74,10 @@ impl Scene {
         for scenario in ["stopped", "stubborn", "daemon-grandchild", "signal-counter"] {
             owner.ok(&self.spawn(scenario));
         }
-        let escapees = self.report.helpers(&self.cell, "escapee", 3);
-        let stopped = |player: &&Helper| player.stat().state == 'T';
+        let escapees = self.report.helpers(&self.sandbox, "escapee", 3);
+        let stopped = |helper: &&Helper| helper.stat().state == 'T';
         let stopped = eventually("one who stops itself", || escapees.iter().find(stopped).cloned());
-        let counter = self.report.helper(&self.cell, "counter");
+        let counter = self.report.helper(&self.sandbox, "counter");
         Crowd { stopped, counter, escapees }
     }
 
@@ -90,28 +90,28 @@ impl Scene {
     /// bystanders live.
     #[track_caller]
     pub(crate) fn is_deserted(&mut self) {
-        self.cell.wait_until_empty(|_| false);
+        self.sandbox.wait_until_empty(|_| false);
         let files = self.files();
-        assert!(files.is_empty(), "{}: files were left: {files:?}", self.setting);
-        self.are_innocent_alive();
+        assert!(files.is_empty(), "{}: files were left: {files:?}", self.environment);
+        self.assert_bystanders_alive();
     }
 
     #[track_caller]
-    pub(crate) fn are_innocent_alive(&mut self) {
+    pub(crate) fn assert_bystanders_alive(&mut self) {
         self.bystanders.as_mut().expect("bystanders").assert_alive();
     }
 
-    /// Waits until a player is dead.
+    /// Waits until a helper is dead.
     #[track_caller]
-    pub(crate) fn is_gone(&self, player: &Helper) {
+    pub(crate) fn is_gone(&self, helper: &Helper) {
         eventually("the end of a member", || {
-            (!self.cell.live_pids().contains(&player.pid)).then_some(())
+            (!self.sandbox.live_pids().contains(&helper.pid)).then_some(())
         });
     }
 
     /// The processes of this name.
     pub(crate) fn called(&self, name: &str) -> Vec<i32> {
-        let living = self.cell.live().into_iter();
+        let living = self.sandbox.live().into_iter();
         let is_it = |living: &testkit::LiveProcess| {
             living.stat.as_ref().is_some_and(|stat| stat.comm == name)
         };

@@ -9,13 +9,13 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use testkit::{Environment, eventually, scratch_dir};
 
-use crate::fixture::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Fixture, every_environment, jobs, refused};
 
 const ID: &str = "0123456789abcdef-1";
 
-/// Hands a file to the user of the setting.
-fn give(path: &Path, setting: Environment) {
-    if let Some(uid) = setting.uid() {
+/// Hands a file to the user of the environment.
+fn give(path: &Path, environment: Environment) {
+    if let Some(uid) = environment.uid() {
         rustix::fs::chownat(
             CWD,
             path,
@@ -34,14 +34,14 @@ fn is_root() -> bool {
 /// A directory that is not the users alone is refused and stays as it is.
 #[test]
 fn shared_directory_is_refused_and_unchanged() {
-    every_setting(|setting| {
+    every_environment(|environment| {
         let elsewhere = scratch_dir();
         let bait = elsewhere.join("bait");
         fs::write(&bait, "untouched").expect("writable");
         let open_to_all = |path: &Path| {
             fs::create_dir(path).expect("writable");
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
-            give(path, setting);
+            give(path, environment);
         };
         let foreign = |path: &Path| {
             fs::create_dir(path).expect("writable");
@@ -58,23 +58,23 @@ fn shared_directory_is_refused_and_unchanged() {
             ("is no directory", &a_file, true),
         ];
         for (why, plant, _) in plants.iter().filter(|(.., possible)| *possible) {
-            let mut scene = Scene::new(setting);
-            plant(&scene.runtime);
-            let mut process = scene.process();
-            for request in [&*scene.new_job("dev"), "jobs", "open dev", &format!("open {ID}")] {
+            let mut fixture = Fixture::new(environment);
+            plant(&fixture.runtime);
+            let mut process = fixture.process();
+            for request in [&*fixture.new_job("dev"), "jobs", "open dev", &format!("open {ID}")] {
                 let said = process.request(request).expect_err("a refusal");
-                assert!(said.contains(why), "{setting}: {request}: {said}");
-                assert!(said.contains(scene.runtime.to_str().expect("UTF-8")), "{said}");
+                assert!(said.contains(why), "{environment}: {request}: {said}");
+                assert!(said.contains(fixture.runtime.to_str().expect("UTF-8")), "{said}");
             }
             // Whoever needs no name needs no directory.
-            let listed = format!("new {} listed note=x", setting.mechanism());
+            let listed = format!("new {} listed note=x", environment.mechanism());
             process.ok(&listed);
             assert_eq!(process.ok("id"), "-");
-            process.ok(&scene.spawn("sleep"));
+            process.ok(&fixture.spawn("sleep"));
             process.ok("drop");
             drop(process);
-            scene.cell.wait_until_empty(|_| false);
-            scene.are_innocent_alive();
+            fixture.sandbox.wait_until_empty(|_| false);
+            fixture.assert_bystanders_alive();
             assert_eq!(fs::read_dir(&elsewhere).expect("readable").count(), 1);
             assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
         }
@@ -87,19 +87,19 @@ fn directory_locked_by_another_user_blocks_none() {
     if !is_root() {
         return eprintln!("SKIPPED: only root can play two users");
     }
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        fs::create_dir(&scene.runtime).expect("writable");
-        chown(&scene.runtime, Some(12_345), Some(12_345)).expect("root");
-        let held = fs::File::open(&scene.runtime).expect("readable");
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        fs::create_dir(&fixture.runtime).expect("writable");
+        chown(&fixture.runtime, Some(12_345), Some(12_345)).expect("root");
+        let held = fs::File::open(&fixture.runtime).expect("readable");
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("free");
-        let mut process = scene.process();
-        process.ok(&format!("new {} listed", setting.mechanism()));
-        process.ok(&scene.spawn("sleep"));
+        let mut process = fixture.process();
+        process.ok(&format!("new {} listed", environment.mechanism()));
+        process.ok(&fixture.spawn("sleep"));
         process.ok("drop");
         process.end();
         eventually("the end of the guards", || {
-            scene.called("onejob-guard").is_empty().then_some(())
+            fixture.called("onejob-guard").is_empty().then_some(())
         });
         drop(held);
     });
@@ -107,40 +107,40 @@ fn directory_locked_by_another_user_blocks_none() {
 
 #[test]
 fn a_path_that_is_relative_makes_no_directory() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
         let folder = scratch_dir();
-        scene.runtime = "runtime".into();
+        fixture.runtime = "runtime".into();
         let program = folder.clone();
         let mut process = {
-            let runtime = scene.runtime.clone();
-            testkit::Owner::start_with(&mut scene.cell, setting, |command| {
+            let runtime = fixture.runtime.clone();
+            testkit::Owner::start_with(&mut fixture.sandbox, environment, |command| {
                 command.env("ONEJOB_RUNTIME_DIR", runtime).current_dir(program);
             })
         };
-        for request in [&*scene.new_job("dev"), "jobs", "open dev"] {
+        for request in [&*fixture.new_job("dev"), "jobs", "open dev"] {
             let said = refused(&mut process, request, "unsupported");
             assert!(said.contains("absolute"), "{said}");
         }
-        process.ok(&format!("new {} listed", setting.mechanism()));
+        process.ok(&format!("new {} listed", environment.mechanism()));
         process.ok("drop");
-        assert_eq!(fs::read_dir(&folder).expect("readable").count(), 0, "{setting}");
+        assert_eq!(fs::read_dir(&folder).expect("readable").count(), 0, "{environment}");
     });
 }
 
 #[test]
 fn planted_names_lead_nowhere_and_touch_nothing() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = scene.process();
-        owner.ok(&scene.new_job("dev"));
-        let bait = scene.report.beside(".bait");
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = fixture.process();
+        owner.ok(&fixture.new_job("dev"));
+        let bait = fixture.report.beside(".bait");
         fs::write(&bait, "untouched").expect("writable");
-        let runtime = scene.runtime.clone();
+        let runtime = fixture.runtime.clone();
         let planted = |name: &str| runtime.join(format!("={name}"));
         let link = |name: &str, target: &Path| {
             symlink(target, planted(name)).expect("writable");
-            give(&planted(name), setting);
+            give(&planted(name), environment);
         };
         link("passwd", Path::new("/etc/passwd"));
         link("bait", &bait);
@@ -149,41 +149,41 @@ fn planted_names_lead_nowhere_and_touch_nothing() {
         fs::write(planted("file"), "x").expect("writable");
         fs::create_dir(planted("folder")).expect("writable");
         for name in ["file", "folder"] {
-            give(&planted(name), setting);
+            give(&planted(name), environment);
         }
         // Such a one is nobody's, and a name like any other to whoever wants it.
         link("dead", Path::new(ID));
-        let mut view = scene.process();
+        let mut view = fixture.process();
         for name in ["passwd", "bait", "up", "self", "file", "folder"] {
-            for request in [format!("open {name}"), scene.new_job(name)] {
+            for request in [format!("open {name}"), fixture.new_job(name)] {
                 let said = refused(&mut view, &request, "unsupported");
-                assert!(said.contains("not made by onejob"), "{setting}: {request}: {said}");
+                assert!(said.contains("not made by onejob"), "{environment}: {request}: {said}");
             }
         }
         refused(&mut view, "open dead", "not-found");
-        view.ok(&scene.new_job("dead"));
-        assert_eq!(jobs(&mut owner).len(), 2, "{setting}");
+        view.ok(&fixture.new_job("dead"));
+        assert_eq!(jobs(&mut owner).len(), 2, "{environment}");
         view.ok("drop");
         owner.ok("drop");
         assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
-        let mut left = scene.files();
+        let mut left = fixture.files();
         left.sort_unstable();
-        assert_eq!(left, ["=bait", "=file", "=folder", "=passwd", "=self", "=up"], "{setting}");
+        assert_eq!(left, ["=bait", "=file", "=folder", "=passwd", "=self", "=up"], "{environment}");
     });
 }
 
 /// Planted records are believed by nobody and hide no other job.
 #[test]
 fn planted_records_are_ignored() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = scene.process();
-        owner.ok(&scene.new_job("dev"));
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = fixture.process();
+        owner.ok(&fixture.new_job("dev"));
         let real = owner.ok("id");
-        let bait = scene.report.beside(".bait");
+        let bait = fixture.report.beside(".bait");
         fs::write(&bait, "untouched").expect("writable");
         let id = |number: u32| format!("{number:016x}-1");
-        let runtime = scene.runtime.clone();
+        let runtime = fixture.runtime.clone();
         let path = |number: u32| runtime.join(id(number));
         symlink(&bait, path(1)).expect("writable");
         mknodat(CWD, path(2), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("writable");
@@ -191,38 +191,38 @@ fn planted_records_are_ignored() {
         fs::write(path(4), "").expect("writable");
         fs::create_dir(path(5)).expect("writable");
         fs::write(path(6), vec![b'x'; 3 << 20]).expect("writable");
-        (1..=6).for_each(|number| give(&path(number), setting));
+        (1..=6).for_each(|number| give(&path(number), environment));
         let mut last = 6;
         if is_root() {
             last = 7;
-            fs::copy(scene.runtime.join(&real), path(7)).expect("readable");
+            fs::copy(fixture.runtime.join(&real), path(7)).expect("readable");
             fs::set_permissions(path(7), fs::Permissions::from_mode(0o644)).expect("ours");
             chown(path(7), Some(12_345), Some(12_345)).expect("root");
         }
-        let mut view = scene.process();
-        assert_eq!(jobs(&mut view).len(), 1, "{setting}");
+        let mut view = fixture.process();
+        assert_eq!(jobs(&mut view).len(), 1, "{environment}");
         for number in 1..=last {
             let said = refused(&mut view, &format!("open {}", id(number)), "unsupported");
-            assert!(said.contains("not made by onejob"), "{setting}: {number}: {said}");
+            assert!(said.contains("not made by onejob"), "{environment}: {number}: {said}");
         }
         view.ok(&format!("open {real}"));
         view.ok("open dev");
         // A record that says that it is of a dead owner, in a place that is no cgroup.
-        let text = fs::read_to_string(scene.runtime.join(&real)).expect("readable");
+        let text = fs::read_to_string(fixture.runtime.join(&real)).expect("readable");
         let folder = scratch_dir();
         let cgroup = folder.join(format!("onejob-{}", id(8)));
         fs::create_dir(&cgroup).expect("writable");
         let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("below ")).collect();
         let lie = format!("{}\nbelow {}\n", kept.join("\n"), folder.display());
         fs::write(path(8), lie).expect("writable");
-        give(&path(8), setting);
-        assert_eq!(jobs(&mut view).len(), 1, "{setting}");
-        assert!(cgroup.exists(), "{setting}: a folder that is no cgroup was removed");
+        give(&path(8), environment);
+        assert_eq!(jobs(&mut view).len(), 1, "{environment}");
+        assert!(cgroup.exists(), "{environment}: a folder that is no cgroup was removed");
         owner.ok("drop");
         assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
         drop((owner, view));
-        scene.cell.wait_until_empty(|_| false);
-        scene.are_innocent_alive();
+        fixture.sandbox.wait_until_empty(|_| false);
+        fixture.assert_bystanders_alive();
     });
 }
 
@@ -232,17 +232,17 @@ fn another_user_reaches_no_job() {
     if !is_root() {
         return eprintln!("SKIPPED: only root can play two users");
     }
-    let mut scene = Scene::new(Environment::SubreaperUser);
-    let mut owner = scene.process();
-    owner.ok(&scene.new_job("dev"));
-    owner.ok(&scene.spawn("sleep"));
-    let sleeper = scene.report.helper(&scene.cell, "sleeper");
+    let mut fixture = Fixture::new(Environment::SubreaperUser);
+    let mut owner = fixture.process();
+    owner.ok(&fixture.new_job("dev"));
+    owner.ok(&fixture.spawn("sleep"));
+    let sleeper = fixture.report.helper(&fixture.sandbox, "sleeper");
     let id = owner.ok("id");
-    let socket = scene.runtime.join(format!("{id}.socket"));
+    let socket = fixture.runtime.join(format!("{id}.socket"));
     assert!(socket.exists());
-    let runtime = scene.runtime.clone();
+    let runtime = fixture.runtime.clone();
     // Root is a user like any other here: it is told that the directory is not its own.
-    let mut second = Scene::new(Environment::SubreaperRoot);
+    let mut second = Fixture::new(Environment::SubreaperRoot);
     second.runtime = runtime.clone();
     let mut root = second.process();
     for request in ["jobs".to_owned(), "open dev".to_owned(), format!("open {id}")] {
@@ -251,8 +251,8 @@ fn another_user_reaches_no_job() {
     }
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
     assert_eq!((mode(&runtime), mode(&runtime.join(&id))), (0o700, 0o600));
-    assert!(scene.cell.live_pids().contains(&sleeper.pid));
+    assert!(fixture.sandbox.live_pids().contains(&sleeper.pid));
     owner.ok("drop");
     drop((owner, root));
-    scene.is_deserted();
+    fixture.is_deserted();
 }

@@ -1,71 +1,71 @@
 //! Who gets a name.
 
-use crate::fixture::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Fixture, every_environment, jobs, refused};
 
 #[test]
 fn what_is_no_name_is_refused_and_makes_no_file() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = scene.process();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = fixture.process();
         let long = "x".repeat(65);
         for bad in ["", "../x", "/etc", ".a", "-a", "a/b", "é", "a=b", "a*", &long] {
-            let said = refused(&mut owner, &scene.new_job(bad), "invalid");
+            let said = refused(&mut owner, &fixture.new_job(bad), "invalid");
             assert!(said.contains("64"), "the remedy is missing: {said}");
         }
-        assert!(!scene.runtime.exists(), "{setting}");
+        assert!(!fixture.runtime.exists(), "{environment}");
         let longest = "x".repeat(64);
-        owner.ok(&scene.new_job(&longest));
-        let mut view = scene.process();
+        owner.ok(&fixture.new_job(&longest));
+        let mut view = fixture.process();
         view.ok(&format!("open {longest}"));
         owner.ok("drop");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// Of many that want a name at once exactly one gets it.
 #[test]
 fn one_of_many_concurrent_claims_wins() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut all: Vec<_> = (0..8).map(|_| scene.process()).collect();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut all: Vec<_> = (0..8).map(|_| fixture.process()).collect();
         for _ in 0..10 {
-            let request = scene.new_job("same");
+            let request = fixture.new_job("same");
             all.iter_mut().for_each(|process| process.send(&request));
             let answers: Vec<_> = all.iter_mut().map(|one| one.receive("new")).collect();
             let won = answers.iter().filter(|answer| answer.is_ok()).count();
             let taken = |said: &String| said.starts_with("taken: ");
             let others_are_told = answers.iter().filter_map(|a| a.as_ref().err()).all(taken);
-            assert!(won == 1 && others_are_told, "{setting}: {answers:?}");
+            assert!(won == 1 && others_are_told, "{environment}: {answers:?}");
             assert_eq!(jobs(&mut all[0]).len(), 1);
             let winner = answers.iter().position(Result::is_ok).expect("one");
             all[winner].ok("drop");
-            assert_eq!(scene.files(), [] as [&str; 0]);
+            assert_eq!(fixture.files(), [] as [&str; 0]);
         }
         drop(all);
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// An owner that takes its name back must not take somebody else's.
 #[test]
 fn name_passed_on_repeatedly_is_never_lost() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut a, mut b) = (scene.process(), scene.process());
-        let request = scene.new_job("same");
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut a, mut b) = (fixture.process(), fixture.process());
+        let request = fixture.new_job("same");
         a.ok(&request);
         for _ in 0..60 {
             // As soon as the name is free the other one has it.
             a.send("drop");
             while b.request(&request).is_err() {}
-            a.receive("drop").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            a.receive("drop").unwrap_or_else(|error| panic!("{environment}: {error}"));
             a.ok("open same");
             a.ok("drop");
             std::mem::swap(&mut a, &mut b);
         }
         a.ok("drop");
         drop((a, b));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }

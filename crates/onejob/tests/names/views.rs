@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use testkit::{Bins, Environment, Owner, eventually, numbers, proc};
 
-use crate::fixture::{Scene, every_setting, jobs, refused};
+use crate::fixture::{Fixture, every_environment, jobs, refused};
 
 fn list(process: &mut Owner) -> BTreeSet<i32> {
     process.list().into_iter().collect()
@@ -13,20 +13,20 @@ fn list(process: &mut Owner) -> BTreeSet<i32> {
 /// Another process finds a named job and sees what its owner sees.
 #[test]
 fn another_process_sees_what_the_owner_sees() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = scene.process();
-        owner.ok(&format!("{} note=first", scene.new_job("dev")));
-        scene.crowd(&mut owner);
-        let mut view = scene.process();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = fixture.process();
+        owner.ok(&format!("{} note=first", fixture.new_job("dev")));
+        fixture.crowd(&mut owner);
+        let mut view = fixture.process();
         let seen = jobs(&mut view);
         assert_eq!(seen.len(), 1, "{seen:?}");
-        assert_eq!((&*seen[0].name, &*seen[0].mechanism), ("dev", setting.mechanism()));
+        assert_eq!((&*seen[0].name, &*seen[0].mechanism), ("dev", environment.mechanism()));
         assert_eq!(seen[0].owner, owner.inner.to_string());
         for name in ["dev", &seen[0].id, &seen[0].id[..5]] {
             view.ok(&format!("open {name}"));
             assert_eq!((view.ok("id"), &*view.ok("name")), (owner.ok("id"), "dev"));
-            assert_eq!(list(&mut view), list(&mut owner), "{setting}");
+            assert_eq!(list(&mut view), list(&mut owner), "{environment}");
         }
         assert_eq!((view.ok("note"), view.ok("empty")), ("first".into(), "false".into()));
         owner.ok("set-note second and last");
@@ -34,29 +34,33 @@ fn another_process_sees_what_the_owner_sees() {
         refused(&mut view, "set-note mine", "unsupported");
         // But for what only its owner can limit.
         let promised = |said: String| said.split(" limits=").next().map(str::to_owned);
-        assert_eq!(promised(view.ok("guarantees")), promised(owner.ok("guarantees")), "{setting}");
-        assert!(view.ok("stats").contains("processes: "), "{setting}");
+        assert_eq!(
+            promised(view.ok("guarantees")),
+            promised(owner.ok("guarantees")),
+            "{environment}"
+        );
+        assert!(view.ok("stats").contains("processes: "), "{environment}");
         refused(&mut view, "release", "unsupported");
         refused(&mut owner, "over 0", "unsupported");
         owner.ok("drop");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// As in a job that is frozen and has a job of its own inside. Who lists all jobs reads what they use.
 #[test]
 fn frozen_guards_hold_up_no_view() {
-    for setting in Environment::here() {
-        if setting.mechanism() != "subreaper" || !setting.has_cgroups() {
-            eprintln!("{setting}: guards that are asked cannot be frozen here");
+    for environment in Environment::here() {
+        if environment.mechanism() != "subreaper" || !environment.has_cgroups() {
+            eprintln!("{environment}: guards that are asked cannot be frozen here");
             continue;
         }
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        let dir = scene.cell.cgroup().expect("has cgroups").join("frozen");
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        let dir = fixture.sandbox.cgroup().expect("has cgroups").join("frozen");
         fs::create_dir(&dir).expect("a cgroup");
-        for guard in scene.called("onejob-guard") {
+        for guard in fixture.called("onejob-guard") {
             fs::write(dir.join("cgroup.procs"), guard.to_string()).expect("moved");
         }
         fs::write(dir.join("cgroup.freeze"), "1").expect("frozen");
@@ -67,18 +71,19 @@ fn frozen_guards_hold_up_no_view() {
         owner.ok("drop");
         drop((owner, view));
         eventually("a cgroup without guards", || fs::remove_dir(&dir).ok());
-        scene.is_deserted();
+        fixture.is_deserted();
     }
 }
 
 /// A listed job without a name is found by its id and any other by nobody.
 #[test]
 fn unnamed_job_is_found_by_id_if_listed() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut other, mut view) = (scene.process(), scene.process(), scene.process());
-        owner.ok(&format!("new {} listed note=x", setting.mechanism()));
-        other.ok(&format!("new {}", setting.mechanism()));
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut other, mut view) =
+            (fixture.process(), fixture.process(), fixture.process());
+        owner.ok(&format!("new {} listed note=x", environment.mechanism()));
+        other.ok(&format!("new {}", environment.mechanism()));
         let seen = jobs(&mut view);
         assert_eq!((seen.len(), &*seen[0].name), (1, "-"), "{seen:?}");
         view.ok(&format!("open {}", seen[0].id));
@@ -91,13 +96,13 @@ fn unnamed_job_is_found_by_id_if_listed() {
 /// An id is found by an unambiguous beginning and nonsense is refused.
 #[test]
 fn unambiguous_id_prefix_is_enough() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut view = scene.process();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut view = fixture.process();
         // Sixteen digits to begin with: among seventeen, two begin alike.
-        let mut owners: Vec<_> = (0..17).map(|_| scene.process()).collect();
+        let mut owners: Vec<_> = (0..17).map(|_| fixture.process()).collect();
         for owner in &mut owners {
-            owner.ok(&format!("new {} listed", setting.mechanism()));
+            owner.ok(&format!("new {} listed", environment.mechanism()));
         }
         let ids: BTreeSet<_> = jobs(&mut view).into_iter().map(|job| job.id).collect();
         assert_eq!(ids.len(), 17, "{ids:?}");
@@ -121,34 +126,34 @@ fn unambiguous_id_prefix_is_enough() {
 
 #[test]
 fn a_view_signals_every_member_and_no_stranger() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        let crowd = scene.crowd(&mut owner);
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        let crowd = fixture.crowd(&mut owner);
         let members = view.list().len();
         let reached: usize = view.ok("signal CONT").parse().expect("a number");
-        assert_eq!(reached, members, "{setting}");
-        let counts = scene.report.beside(".counts");
+        assert_eq!(reached, members, "{environment}");
+        let counts = fixture.report.beside(".counts");
         eventually("the signal is counted", || {
             let counts = std::fs::read_to_string(&counts).unwrap_or_default();
             counts.lines().any(|line| line == "18 1").then_some(())
         });
         crowd.stopped.awaits_state('S');
-        scene.are_innocent_alive();
+        fixture.assert_bystanders_alive();
     });
 }
 
 /// What one process has frozen another thaws and who was stopped stays stopped.
 #[test]
 fn another_process_thaws() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        let mut third = scene.process();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        let mut third = fixture.process();
         third.ok("open dev");
-        let crowd = scene.crowd(&mut owner);
+        let crowd = fixture.crowd(&mut owner);
         let counted = || {
-            let counts = std::fs::read_to_string(scene.report.beside(".counts"));
+            let counts = std::fs::read_to_string(fixture.report.beside(".counts"));
             let counts = counts.unwrap_or_default();
             let usr1 = counts.lines().find_map(|line| line.strip_prefix("10 "));
             usr1.and_then(|count| count.parse().ok()).unwrap_or(0)
@@ -161,13 +166,13 @@ fn another_process_thaws() {
             let pid = rustix::process::Pid::from_raw(crowd.counter.pid).expect("a pid");
             rustix::process::kill_process(pid, signal).expect("a living member");
             std::thread::sleep(Duration::from_millis(30));
-            assert_eq!(counted(), before, "{setting}: a frozen member ran");
+            assert_eq!(counted(), before, "{environment}: a frozen member ran");
             processes[thawer].ok("thaw");
             eventually("it runs again", || (counted() > before).then_some(()));
-            assert_eq!(crowd.stopped.stat().state, 'T', "{setting}: {freezer}, {thawer}");
+            assert_eq!(crowd.stopped.stat().state, 'T', "{environment}: {freezer}, {thawer}");
             // All of them take new members again.
             for process in processes {
-                process.ok(&scene.spawn("sleep"));
+                process.ok(&fixture.spawn("sleep"));
             }
         }
         // Twice frozen is thawed by one.
@@ -179,28 +184,28 @@ fn another_process_thaws() {
         eventually("it runs again", || (counted() > before).then_some(()));
         owner.ok("drop");
         drop((owner, view, third));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A frozen job is killed and stopped by a view and takes new members then.
 #[test]
 fn view_kills_a_frozen_job_which_then_spawns() {
-    every_setting(|setting| {
+    every_environment(|environment| {
         for end in ["kill", "stop 120000"] {
-            let mut scene = Scene::new(setting);
-            let (mut owner, mut view) = scene.owner_and_view();
-            owner.ok(&scene.spawn("daemon"));
-            scene.report.helper(&scene.cell, "escapee");
+            let mut fixture = Fixture::new(environment);
+            let (mut owner, mut view) = fixture.owner_and_view();
+            owner.ok(&fixture.spawn("daemon"));
+            fixture.report.helper(&fixture.sandbox, "escapee");
             owner.ok("freeze");
             view.ok(end);
             assert_eq!(view.ok("empty"), "true");
-            view.ok(&scene.spawn("sleep"));
-            owner.ok(&scene.spawn("sleep"));
-            scene.report.helpers(&scene.cell, "sleeper", 2);
+            view.ok(&fixture.spawn("sleep"));
+            owner.ok(&fixture.spawn("sleep"));
+            fixture.report.helpers(&fixture.sandbox, "sleeper", 2);
             owner.ok("drop");
             drop((owner, view));
-            scene.is_deserted();
+            fixture.is_deserted();
         }
     });
 }
@@ -208,23 +213,23 @@ fn view_kills_a_frozen_job_which_then_spawns() {
 /// Another process joins members to a job and they end with it.
 #[test]
 fn another_process_adds_members() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        view.ok(&scene.spawn("daemon-grandchild"));
-        let escapee = scene.report.helper(&scene.cell, "escapee");
-        assert!(owner.list().contains(&escapee.inner), "{setting}");
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        view.ok(&fixture.spawn("daemon-grandchild"));
+        let escapee = fixture.report.helper(&fixture.sandbox, "escapee");
+        assert!(owner.list().contains(&escapee.inner), "{environment}");
         // Its status is known to who started it.
-        scene.report.go();
-        let actor = Bins::get().actor();
-        let exit = format!("spawn {} exit {} 7", actor.display(), scene.report.arg());
+        fixture.report.go();
+        let helper = Bins::get().helper();
+        let exit = format!("spawn {} exit {} 7", helper.display(), fixture.report.arg());
         view.ok(&exit);
         assert_eq!(view.ok("child-wait"), "code 7");
-        let adopted = view.ok(&format!("outsider {} sleep /dev/null", actor.display()));
-        match setting.mechanism() {
+        let adopted = view.ok(&format!("outsider {} sleep /dev/null", helper.display()));
+        match environment.mechanism() {
             "cgroup" => {
                 view.ok(&format!("adopt {adopted}"));
-                assert!(owner.list().contains(&adopted.parse().expect("a pid")), "{setting}");
+                assert!(owner.list().contains(&adopted.parse().expect("a pid")), "{environment}");
             }
             _ => {
                 refused(&mut view, &format!("adopt {adopted}"), "unsupported");
@@ -232,110 +237,110 @@ fn another_process_adds_members() {
             }
         }
         owner.ok("drop");
-        scene.is_gone(&escapee);
+        fixture.is_gone(&escapee);
         view.send("outsiders-kill");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A job emptied by a view is its owners to fill again.
 #[test]
 fn owner_refills_a_job_emptied_by_a_view() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
         for end in ["kill", "stop 50", "kill"] {
-            scene.report = testkit::Report::new();
-            let crowd = scene.crowd(&mut owner);
+            fixture.report = testkit::Report::new();
+            let crowd = fixture.crowd(&mut owner);
             owner.send("wait");
             assert_eq!(owner.has_reply(Duration::from_millis(20)), None);
             view.ok(end);
             // Woken by the emptiness, whoever brought it about.
-            owner.receive("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
-            assert!(crowd.escapees.iter().all(|player| !proc::is_alive(player.pid)));
+            owner.receive("wait").unwrap_or_else(|error| panic!("{environment}: {error}"));
+            assert!(crowd.escapees.iter().all(|helper| !proc::is_alive(helper.pid)));
             assert_eq!((owner.ok("list"), view.ok("list")), (String::new(), String::new()));
-            scene.are_innocent_alive();
+            fixture.assert_bystanders_alive();
         }
-        owner.ok(&scene.spawn("sleep"));
+        owner.ok(&fixture.spawn("sleep"));
         assert_eq!(list(&mut view), list(&mut owner));
         owner.ok("kill");
-        assert_eq!(view.ok("empty"), "true", "{setting}");
-        owner.ok(&scene.spawn("sleep"));
-        assert_eq!(list(&mut view), list(&mut owner), "{setting}: after the owner's own kill");
-        assert_eq!(view.list().len(), 1, "{setting}");
+        assert_eq!(view.ok("empty"), "true", "{environment}");
+        owner.ok(&fixture.spawn("sleep"));
+        assert_eq!(list(&mut view), list(&mut owner), "{environment}: after the owner's own kill");
+        assert_eq!(view.list().len(), 1, "{environment}");
         view.ok("kill");
         owner.ok("drop");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 /// A views wait ends with the last member whoever ended it and however fast.
 #[test]
 fn a_views_wait_ends_with_the_last_member() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        let actor = Bins::get().actor();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        let helper = Bins::get().helper();
         for round in 0..30 {
-            owner.ok(&format!("spawn {} sleep /dev/null", actor.display()));
+            owner.ok(&format!("spawn {} sleep /dev/null", helper.display()));
             view.send("wait");
             if round % 3 == 0 {
                 std::thread::sleep(Duration::from_millis(2));
             }
             owner.ok("kill");
-            view.receive("wait").unwrap_or_else(|error| panic!("{setting}: {error}"));
+            view.receive("wait").unwrap_or_else(|error| panic!("{environment}: {error}"));
         }
         // The job itself is not over.
         assert_eq!(view.ok("over 0"), "false");
         view.send("over");
-        assert_eq!(view.has_reply(Duration::from_millis(20)), None, "{setting}");
+        assert_eq!(view.has_reply(Duration::from_millis(20)), None, "{environment}");
         owner.ok("drop");
         assert_eq!(view.receive("over").as_deref(), Ok("true"));
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 #[test]
 fn dropping_a_view_changes_nothing() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
-        scene.crowd(&mut owner);
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
+        fixture.crowd(&mut owner);
         let before = list(&mut owner);
         view.ok("drop");
         view.ok("open dev");
         view.end();
-        assert_eq!(list(&mut owner), before, "{setting}");
-        assert!(before.len() >= 4 && scene.files().len() >= 2);
+        assert_eq!(list(&mut owner), before, "{environment}");
+        assert!(before.len() >= 4 && fixture.files().len() >= 2);
         owner.ok("drop");
         drop(owner);
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
 #[test]
 fn the_answer_to_a_job_that_has_ended_says_so() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let (mut owner, mut view) = scene.owner_and_view();
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let (mut owner, mut view) = fixture.owner_and_view();
         owner.ok("set-note the last word");
         owner.ok("drop");
         assert_eq!((view.ok("over"), view.ok("note")), ("true".into(), "the last word".into()));
         assert_eq!((view.ok("empty"), view.ok("list")), ("true".into(), String::new()));
         for request in ["wait", "kill", "stop 100", "signal TERM", "thaw"] {
             if let Err(said) = view.request(request) {
-                assert!(said.starts_with("stale: "), "{setting}: {request}: {said}");
+                assert!(said.starts_with("stale: "), "{environment}: {request}: {said}");
             }
         }
-        let spawn = scene.spawn("sleep");
+        let spawn = fixture.spawn("sleep");
         let said = view.request(&spawn).expect_err("no member joins a job that has ended");
-        assert!(said.starts_with("stale: "), "{setting}: {said}");
+        assert!(said.starts_with("stale: "), "{environment}: {said}");
         assert_eq!(numbers(&view.ok("list")), []);
         refused(&mut view, "open dev", "not-found");
         drop((owner, view));
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }

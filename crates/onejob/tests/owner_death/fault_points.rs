@@ -13,7 +13,7 @@ use std::{fs, process::Stdio};
 use rustix::process::Signal;
 use testkit::{Bins, Environment, eventually};
 
-use crate::fixture::{Random, Scene, settings, signal};
+use crate::fixture::{Fixture, Random, environments, signal};
 
 /// How many points a test tries of each kind.
 const SOME: usize = 12;
@@ -76,10 +76,10 @@ struct Point {
     act: &'static str,
 }
 
-/// In turns in each of the settings that the mechanism can be had in.
+/// In turns in each of the environments that the mechanism can be had in.
 fn every_point(mechanism: &str, program: Program) {
-    let settings = settings(mechanism);
-    let Some(first) = settings.first() else { return };
+    let environments = environments(mechanism);
+    let Some(first) = environments.first() else { return };
     let wants_all = std::env::var_os("ONEJOB_EVERY_FAULT_POINT").is_some();
     let mut random = Random::of(2026);
     let mut acted = 0;
@@ -94,7 +94,7 @@ fn every_point(mechanism: &str, program: Program) {
             points.swap_remove(random.below(points.len()));
         }
         for (at, point) in points.into_iter().enumerate() {
-            let lived = live(settings[at % settings.len()], program, point);
+            let lived = live(environments[at % environments.len()], program, point);
             acted += usize::from(lived.acted);
             let is_clear = lived.status == 0
                 || (point.act == "kill" && program.failures().contains(&lived.status));
@@ -111,43 +111,46 @@ struct Life {
     acted: bool,
 }
 
-fn live(setting: Environment, program: Program, point: Point) -> Life {
+fn live(environment: Environment, program: Program, point: Point) -> Life {
     // For whoever reads why this has failed.
-    eprintln!("{setting}, {program:?}, {point:?}");
-    let mut scene = Scene::new(setting);
+    eprintln!("{environment}, {program:?}, {point:?}");
+    let mut fixture = Fixture::new(environment);
     // The member's main process ends as soon as its daemon lives, and a script that is done is left.
-    scene.report.go();
-    let (log, go) = (scene.report.beside(".calls"), scene.report.beside(".go"));
-    let script = scene.report.beside(".script");
-    let mechanism = setting.mechanism();
-    let mut life = format!("new {mechanism}\n{}\nchild-wait\nlist\n", scene.spawn("daemon"));
+    fixture.report.go();
+    let (log, go) = (fixture.report.beside(".calls"), fixture.report.beside(".go"));
+    let script = fixture.report.beside(".script");
+    let mechanism = environment.mechanism();
+    let mut life = format!("new {mechanism}\n{}\nchild-wait\nlist\n", fixture.spawn("daemon"));
     if program == Program::Library {
         life += "stop 1000\ndrop\n";
     }
     fs::write(&script, life).expect("a writable scratch directory");
-    let report = scene.report.arg().to_owned();
-    let mut child = scene.cell.start(&Bins::get().fault_point(), |command| {
+    let report = fixture.report.arg().to_owned();
+    let mut child = fixture.sandbox.start(&Bins::get().fault_point(), |command| {
         command.arg(&log).args([point.role, &point.number.to_string(), point.act]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match program {
             Program::Command => {
                 command.arg(Bins::get().onejob()).args(["run", "--mechanism", mechanism]);
-                command.args(["-k", "1s", "--"]).arg(Bins::get().actor()).args(["daemon", &report]);
+                command
+                    .args(["-k", "1s", "--"])
+                    .arg(Bins::get().helper())
+                    .args(["daemon", &report]);
             }
             _ => {
                 command.arg(Bins::get().owner()).arg("-f").arg(&script).arg("--linger").arg(&go);
             }
         }
     });
-    let what = format!("the end of {program:?}, {setting}, {point:?}");
+    let what = format!("the end of {program:?}, {environment}, {point:?}");
     let status = eventually(&what, || child.try_wait().expect("our child"));
-    scene.stand_by_apart();
+    fixture.stand_by_apart();
     let log = fs::read_to_string(log).unwrap_or_default();
     let acted = log.lines().any(|line| line.starts_with("acted"));
     if log.lines().any(|line| line == "acted alone") {
-        scene.all_guards().into_iter().for_each(|(pid, _)| signal(pid, Signal::CONT));
+        fixture.all_guards().into_iter().for_each(|(pid, _)| signal(pid, Signal::CONT));
     }
-    scene.is_deserted();
+    fixture.is_deserted();
     let calls = log.lines().count() - usize::from(acted);
     Life { status: status.code().unwrap_or(-1), calls, acted }
 }

@@ -13,28 +13,28 @@ use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually,
 
 pub(crate) const GUARD: &str = "onejob-guard";
 
-/// Plays in every setting to be had here.
-pub(crate) fn every_setting(play: impl Fn(Environment)) {
+/// Plays in every environment to be had here.
+pub(crate) fn every_environment(play: impl Fn(Environment)) {
     Environment::here().into_iter().for_each(play);
 }
 
-/// The settings of a mechanism; says so if there is none.
-pub(crate) fn settings(mechanism: &str) -> Vec<Environment> {
-    let mut settings = Environment::here();
-    settings.retain(|setting| setting.mechanism() == mechanism);
-    if settings.is_empty() {
+/// The environments of a mechanism; says so if there is none.
+pub(crate) fn environments(mechanism: &str) -> Vec<Environment> {
+    let mut environments = Environment::here();
+    environments.retain(|environment| environment.mechanism() == mechanism);
+    if environments.is_empty() {
         eprintln!("SKIPPED: the {mechanism} mechanism is not to be had by this user here");
     }
-    settings
+    environments
 }
 
-/// A cell with bystanders beside it. What is below the scene's owner is all there is in it.
-pub(crate) struct Scene {
+/// A sandbox with bystanders beside it. What is below the fixture's owner is all there is in it.
+pub(crate) struct Fixture {
     bystanders: Option<Bystanders>,
     pub(crate) report: Report,
-    pub(crate) setting: Environment,
+    pub(crate) environment: Environment,
     files: BTreeSet<PathBuf>,
-    pub(crate) cell: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// The two guards of an owner.
@@ -44,17 +44,17 @@ pub(crate) struct Guards {
     pub(crate) outer: i32,
 }
 
-impl Scene {
-    pub(crate) fn new(setting: Environment) -> Scene {
-        let cell = Sandbox::new(setting);
+impl Fixture {
+    pub(crate) fn new(environment: Environment) -> Fixture {
+        let sandbox = Sandbox::new(environment);
         let report = Report::new();
-        Scene { bystanders: None, report, setting, files: runtime_files(), cell }
+        Fixture { bystanders: None, report, environment, files: runtime_files(), sandbox }
     }
 
     /// Starts an owner without a job, and the bystanders.
     #[track_caller]
     pub(crate) fn owner(&mut self) -> Owner {
-        let owner = Owner::start(&mut self.cell, self.setting);
+        let owner = Owner::start(&mut self.sandbox, self.environment);
         self.stand_by(owner.group());
         owner
     }
@@ -68,12 +68,12 @@ impl Scene {
     /// Starts bystanders, one of them in this process group.
     #[track_caller]
     pub(crate) fn stand_by(&mut self, group: i32) {
-        self.bystanders = Some(Bystanders::beside(&self.cell, group));
+        self.bystanders = Some(Bystanders::beside(&self.sandbox, group));
     }
 
-    /// A request that starts an actor.
+    /// A request that starts a helper.
     pub(crate) fn spawn(&self, scenario: &str) -> String {
-        format!("spawn {} {scenario} {}", Bins::get().actor().display(), self.report.arg())
+        format!("spawn {} {scenario} {}", Bins::get().helper().display(), self.report.arg())
     }
 
     /// Has the owner make a job and fill it: a daemon of a grandchild, and who is deaf to requests.
@@ -82,18 +82,18 @@ impl Scene {
     pub(crate) fn tree_of(&mut self, owner: &mut Owner) -> Vec<i32> {
         self.report = Report::new();
         owner.new_job();
-        let before: BTreeSet<_> = self.cell.live_pids().into_iter().collect();
+        let before: BTreeSet<_> = self.sandbox.live_pids().into_iter().collect();
         for scenario in ["daemon-grandchild", "stubborn"] {
             owner.ok(&self.spawn(scenario));
         }
-        let escapees = self.report.helpers(&self.cell, "escapee", 2);
+        let escapees = self.report.helpers(&self.sandbox, "escapee", 2);
         assert_eq!(escapees.len(), 2, "{escapees:?}");
         let here = proc::stat("self").expect("this process").sid;
         assert!(escapees.iter().all(|escapee| escapee.stat().sid != here), "left the session");
         // The daemon's parent ends while the daemon announces itself: wait until it has.
         const MEMBERS: usize = 6;
         eventually("six members", || {
-            let mut tree = self.cell.live_pids();
+            let mut tree = self.sandbox.live_pids();
             tree.retain(|pid| !before.contains(pid));
             (tree.len() == MEMBERS).then_some(tree)
         })
@@ -122,9 +122,9 @@ impl Scene {
         })
     }
 
-    /// The guards that live in the cell, with their parents.
+    /// The guards that live in the sandbox, with their parents.
     pub(crate) fn all_guards(&self) -> Vec<(i32, i32)> {
-        let living = self.cell.live().into_iter();
+        let living = self.sandbox.live().into_iter();
         let guards = living
             .filter_map(|living| Some((living.pid, living.stat?)))
             .filter(|g| g.1.comm == GUARD);
@@ -139,7 +139,7 @@ impl Scene {
             living.stat.as_ref().is_some_and(|stat| stat.comm == name)
         };
         eventually(&format!("one process called {name}"), || {
-            let living = self.cell.live().into_iter();
+            let living = self.sandbox.live().into_iter();
             match living.filter(named).map(|living| living.pid).collect::<Vec<_>>()[..] {
                 [pid] => Some(pid),
                 _ => None,
@@ -161,7 +161,7 @@ impl Scene {
     /// The same, with a death that was a while ago.
     #[track_caller]
     pub(crate) fn is_deserted_since(&mut self, start: Instant) -> Duration {
-        self.cell.wait_until_empty(|_| false);
+        self.sandbox.wait_until_empty(|_| false);
         let took = start.elapsed();
         let left: Vec<_> = runtime_files().difference(&self.files).cloned().collect();
         assert!(left.is_empty(), "files were left: {left:?}");
@@ -174,20 +174,22 @@ impl Scene {
     /// a beginning, which goes when the jobs are listed.
     #[track_caller]
     fn leaves_no_record(&self) {
-        let left = self.cell.runtime_files();
+        let left = self.sandbox.runtime_files();
         let is_whole = |file: &String| !file.contains('.');
         assert!(!left.iter().any(is_whole), "records were left: {left:?}");
         if !left.is_empty() {
-            list_jobs(&self.cell);
-            assert_eq!(self.cell.runtime_files(), [""; 0]);
+            list_jobs(&self.sandbox);
+            assert_eq!(self.sandbox.runtime_files(), [""; 0]);
         }
     }
 
-    /// Kills members that are meant to live on, so that the scene ends empty.
+    /// Kills members that are meant to live on, so that the fixture ends empty.
     #[track_caller]
     pub(crate) fn end_by_hand(&mut self, tree: &[i32]) {
         tree.iter().for_each(|pid| kill(*pid));
-        eventually("the end of those that lived on", || self.cell.live().is_empty().then_some(()));
+        eventually("the end of those that lived on", || {
+            self.sandbox.live().is_empty().then_some(())
+        });
         self.bystanders.as_mut().expect("bystanders").assert_alive();
     }
 }
@@ -214,11 +216,11 @@ pub(crate) fn runtime_files() -> BTreeSet<PathBuf> {
     found
 }
 
-/// `onejob ls`, as the user of the cell.
-fn list_jobs(cell: &Sandbox) {
+/// `onejob ls`, as the user of the sandbox.
+fn list_jobs(sandbox: &Sandbox) {
     let mut ls = Command::new(Bins::get().onejob());
-    ls.arg("ls").env("ONEJOB_RUNTIME_DIR", cell.runtime_dir()).stdout(Stdio::null());
-    let status = cell.start_beside(&mut ls).wait().expect("our child");
+    ls.arg("ls").env("ONEJOB_RUNTIME_DIR", sandbox.runtime_dir()).stdout(Stdio::null());
+    let status = sandbox.start_beside(&mut ls).wait().expect("our child");
     assert!(status.success(), "{status}");
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use testkit::{Bins, Environment, eventually, skip};
 
-use crate::fixture::{Scene, Times, settings};
+use crate::fixture::{Fixture, Times, environments};
 
 /// At every system call a killed owner of a cgroup job leaves nothing.
 #[test]
@@ -47,20 +47,20 @@ enum Program {
     Command,
 }
 
-/// In turns in each of the settings that the mechanism can be had in.
+/// In turns in each of the environments that the mechanism can be had in.
 fn every_call(mechanism: &str, program: Program) {
-    let settings = settings(mechanism);
+    let environments = environments(mechanism);
     let Some(strace) = find("strace") else { return skip("strace is not installed") };
-    let Some(first) = settings.first() else { return };
+    let Some(first) = environments.first() else { return };
     let calls = census(&strace, *first, program);
     let mut times = Times::default();
     let mut count = 0;
     for (name, calls) in calls {
         let mut number = calls.first;
         loop {
-            let setting = settings[count % settings.len()];
+            let environment = environments[count % environments.len()];
             let inject = format!("inject={name}:signal=KILL:when={number}");
-            let (status, took) = live(&strace, setting, program, &["-e", &inject], &name);
+            let (status, took) = live(&strace, environment, program, &["-e", &inject], &name);
             if let Some(took) = took {
                 times.push(took);
             }
@@ -94,14 +94,14 @@ struct Calls {
 }
 
 /// A whole life, to know what there is to be tried.
-fn census(strace: &Path, setting: Environment, program: Program) -> BTreeMap<String, Calls> {
-    let mut scene = Scene::new(setting);
-    let log = scene.report.beside(".strace");
-    let mut run = start(&mut scene, strace, program, &["-o", log.to_str().expect("UTF-8")]);
+fn census(strace: &Path, environment: Environment, program: Program) -> BTreeMap<String, Calls> {
+    let mut fixture = Fixture::new(environment);
+    let log = fixture.report.beside(".strace");
+    let mut run = start(&mut fixture, strace, program, &["-o", log.to_str().expect("UTF-8")]);
     let status = run.0.wait().expect("our child");
     assert!(status.success(), "{status}");
-    scene.stand_by_apart();
-    scene.is_deserted();
+    fixture.stand_by_apart();
+    fixture.is_deserted();
     let log = fs::read_to_string(log).expect("a log");
     // What the owner does before it reads its script is no business of ours.
     let begin = match program {
@@ -128,35 +128,35 @@ fn census(strace: &Path, setting: Environment, program: Program) -> BTreeMap<Str
 /// One life under strace and, if it was cut short, how long it took until nothing was left.
 fn live(
     strace: &Path,
-    setting: Environment,
+    environment: Environment,
     program: Program,
     inject: &[&str],
     name: &str,
 ) -> (ExitStatus, Option<Duration>) {
-    let mut scene = Scene::new(setting);
+    let mut fixture = Fixture::new(environment);
     let trace = format!("trace={name}");
     let words = [&["-o", "/dev/null", "-e", &trace], inject].concat();
-    let mut run = start(&mut scene, strace, program, &words);
+    let mut run = start(&mut fixture, strace, program, &words);
     let status = eventually("the end of strace", || run.0.try_wait().expect("our child"));
     let dead = Instant::now();
-    scene.stand_by_apart();
-    let took = scene.is_deserted_since(dead);
+    fixture.stand_by_apart();
+    let took = fixture.is_deserted_since(dead);
     (status, is_killed(status).then_some(took))
 }
 
 /// Starts the whole life of a job: built, filled with a daemon, and stopped.
-fn start(scene: &mut Scene, strace: &Path, program: Program, words: &[&str]) -> Run {
+fn start(fixture: &mut Fixture, strace: &Path, program: Program, words: &[&str]) -> Run {
     // The member's main process ends as soon as its daemon lives.
-    scene.report.go();
-    let mechanism = scene.setting.mechanism();
-    let actor = Bins::get().actor();
-    let report = scene.report.arg().to_owned();
-    let script = scene.report.beside(".script");
-    let spawn = scene.spawn("daemon");
+    fixture.report.go();
+    let mechanism = fixture.environment.mechanism();
+    let helper = Bins::get().helper();
+    let report = fixture.report.arg().to_owned();
+    let script = fixture.report.beside(".script");
+    let spawn = fixture.spawn("daemon");
     let life = format!("new {mechanism}\n{spawn}\nchild-wait\nlist\nstop 1000\ndrop\n");
     fs::write(&script, life).expect("a writable scratch directory");
-    let go = scene.report.beside(".go");
-    let child = scene.cell.start(strace, |strace| {
+    let go = fixture.report.beside(".go");
+    let child = fixture.sandbox.start(strace, |strace| {
         strace.arg("-qq").args(words).arg("--").stdin(Stdio::null()).stdout(Stdio::null());
         match program {
             Program::Library => {
@@ -166,7 +166,7 @@ fn start(scene: &mut Scene, strace: &Path, program: Program, words: &[&str]) -> 
             Program::Command => {
                 strace.arg(Bins::get().onejob());
                 strace.args(["run", "--mechanism", mechanism, "-k", "1s", "--"]);
-                strace.arg(&actor).args(["daemon", &report]);
+                strace.arg(&helper).args(["daemon", &report]);
             }
         }
     });

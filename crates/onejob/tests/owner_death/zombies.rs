@@ -4,7 +4,7 @@ use testkit::Bins;
 
 use crate::{
     driven::{Driven, odd_owner},
-    fixture::{Scene, every_setting},
+    fixture::{Fixture, every_environment},
 };
 
 const JOBS: usize = 20;
@@ -12,16 +12,16 @@ const JOBS: usize = 20;
 /// Its own dead child, which it has not waited for, stays for it.
 #[test]
 fn a_subreaper_has_no_children_but_its_own() {
-    every_setting(|setting| {
-        let mut scene = Scene::new(setting);
-        let mut owner = Driven::start(&mut scene.cell, &odd_owner(), |owner| {
-            owner.args(["reaper", setting.mechanism(), &JOBS.to_string()]);
-            owner.arg(Bins::get().actor());
+    every_environment(|environment| {
+        let mut fixture = Fixture::new(environment);
+        let mut owner = Driven::start(&mut fixture.sandbox, &odd_owner(), |owner| {
+            owner.args(["reaper", environment.mechanism(), &JOBS.to_string()]);
+            owner.arg(Bins::get().helper());
         });
-        scene.stand_by_apart();
-        assert_eq!(owner.answer().as_deref(), Ok("1"), "{setting}: children besides its own");
+        fixture.stand_by_apart();
+        assert_eq!(owner.answer().as_deref(), Ok("1"), "{environment}: children besides its own");
         owner.end();
-        scene.is_deserted();
+        fixture.is_deserted();
     });
 }
 
@@ -30,19 +30,19 @@ fn the_first_process_of_a_namespace_has_none() {
     if !rustix::process::geteuid().is_root() {
         return testkit::skip("only root can make a PID namespace with a /proc of its own");
     }
-    for setting in crate::fixture::settings("subreaper") {
-        if setting.uid().is_some() {
+    for environment in crate::fixture::environments("subreaper") {
+        if environment.uid().is_some() {
             continue;
         }
-        let mut scene = Scene::new(setting);
+        let mut fixture = Fixture::new(environment);
         let unshare = std::path::Path::new("/usr/bin/unshare");
-        let mut owner = Driven::start(&mut scene.cell, unshare, |owner| {
+        let mut owner = Driven::start(&mut fixture.sandbox, unshare, |owner| {
             owner.args(["--pid", "--fork", "--mount-proc"]).arg(odd_owner());
-            owner.args(["reaper", "subreaper", &JOBS.to_string()]).arg(Bins::get().actor());
+            owner.args(["reaper", "subreaper", &JOBS.to_string()]).arg(Bins::get().helper());
         });
-        scene.stand_by_apart();
-        assert_eq!(owner.answer().as_deref(), Ok("1"), "{setting}: children besides its own");
+        fixture.stand_by_apart();
+        assert_eq!(owner.answer().as_deref(), Ok("1"), "{environment}: children besides its own");
         owner.end();
-        scene.is_deserted();
+        fixture.is_deserted();
     }
 }

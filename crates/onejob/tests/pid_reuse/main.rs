@@ -1,13 +1,13 @@
-//! A number that has become an innocent's is never acted on.
+//! A number that has become a bystander's is never acted on.
 //!
 //! In a PID namespace of its own each test kills the process that is meant, waits until it is reaped,
-//! and has an innocent born with its number: at rest, or inside the very call that is under test,
-//! which `strace` holds up between its look and its action. The innocent counts every signal. That
+//! and has a bystander born with its number: at rest, or inside the very call that is under test,
+//! which `strace` holds up between its look and its action. The bystander counts every signal. That
 //! it does have the number is proven by a plain `kill(2)`, which hits it.
 #![cfg(target_os = "linux")]
 
+mod bystander;
 mod space;
-mod unrelated;
 mod window;
 
 #[path = "../common/driven.rs"]
@@ -15,26 +15,26 @@ mod driven;
 
 use std::{process::Command as StdCommand, time::Duration};
 
+use bystander::{Bystander, await_free, kill};
 use driven::Driven;
 use onejob::{Command, Job, Mechanism, ProcessId, Signal, Stdio, stop_tree};
 use rustix::process::PidfdFlags;
 use space::{inside, inside_without};
 use testkit::{Bins, Environment, Owner, Report, Sandbox, eventually, proc};
-use unrelated::{Innocent, await_free, kill};
 
 const GRACE: Duration = Duration::from_millis(100);
 
 fn member() -> Command {
-    let mut command = Command::new(Bins::get().actor());
+    let mut command = Command::new(Bins::get().helper());
     command.args(["sleep", "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 
-/// Nothing reaches an innocent with a dead members number.
+/// Nothing reaches a bystander with a dead members number.
 #[test]
 fn nothing_reaches_a_process_with_a_reused_pid() {
     if inside("nothing_reaches_a_process_with_a_reused_pid") {
-        spares_the_innocent();
+        spares_the_bystander();
     }
 }
 
@@ -45,7 +45,7 @@ fn nothing_reaches_a_reused_pid_without_inodes() {
     const NAME: &str = "nothing_reaches_a_reused_pid_without_inodes";
     if inside_without(NAME, Some("pidfs")) {
         assert!(!has_inodes(), "the filter leaves them alone");
-        spares_the_innocent();
+        spares_the_bystander();
     }
 }
 
@@ -60,8 +60,8 @@ fn has_inodes() -> bool {
 fn await_another_tick(pid: i32) {
     let start = proc::stat(pid).expect("alive").start;
     eventually("another tick", || {
-        let mut probe = StdCommand::new(Bins::get().actor());
-        let mut probe = probe.args(["sleep", "/dev/null"]).spawn().expect("the actor starts");
+        let mut probe = StdCommand::new(Bins::get().helper());
+        let mut probe = probe.args(["sleep", "/dev/null"]).spawn().expect("the helper starts");
         let born = proc::stat(probe.id() as i32).expect("not yet waited for").start;
         probe.kill().expect("our child");
         probe.wait().expect("our child");
@@ -69,11 +69,13 @@ fn await_another_tick(pid: i32) {
     });
 }
 
-fn spares_the_innocent() {
+fn spares_the_bystander() {
     let mut mechanisms = vec![Mechanism::Cgroup, Mechanism::Subreaper];
     // Says that it leaves them out.
     mechanisms.retain(|mechanism| {
-        Environment::here().iter().any(|setting| setting.mechanism() == mechanism.to_string())
+        Environment::here()
+            .iter()
+            .any(|environment| environment.mechanism() == mechanism.to_string())
     });
     for mechanism in mechanisms {
         let job = Job::builder().mechanism(mechanism).build().expect("a job");
@@ -92,9 +94,9 @@ fn spares_the_innocent() {
             let pid = rustix::process::Pid::from_raw(number as i32);
             rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).expect("ours");
         }
-        let mut innocent = Innocent::with_number(number as i32);
+        let mut bystander = Bystander::with_number(number as i32);
 
-        assert_ne!(ProcessId::of(number).expect("the innocent"), id);
+        assert_ne!(ProcessId::of(number).expect("the bystander"), id);
         for stale in [id, listed] {
             let error = stop_tree(&stale, Signal::TERM, GRACE).expect_err("a dead root");
             assert!(error.is_stale(), "{error}");
@@ -110,40 +112,41 @@ fn spares_the_innocent() {
         job.stop(GRACE).expect("an empty job");
         job.kill().expect("an empty job");
         drop(job);
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
     }
 }
 
-/// The guards spare an innocent with their owners number.
+/// The guards spare a bystander with their owners number.
 #[test]
 fn guards_with_a_reused_owner_pid() {
     if !inside("guards_with_a_reused_owner_pid") {
         return;
     }
-    for setting in [Environment::CgroupRoot, Environment::SubreaperRoot] {
-        let (mut cell, report) = (Sandbox::new(setting), Report::new());
-        let (mut owner, number) = follower(&mut cell);
-        let daemon = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
-        let guards = guards(&cell);
+    for environment in [Environment::CgroupRoot, Environment::SubreaperRoot] {
+        let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+        let (mut owner, number) = follower(&mut sandbox);
+        let daemon =
+            window::daemon(&mut |request| owner.ok(request), environment, &sandbox, &report);
+        let guards = guards(&sandbox);
         proc::stop_together(&guards);
         kill(number);
-        let mut innocent = Innocent::with_number(number);
+        let mut bystander = Bystander::with_number(number);
         assert!(proc::is_alive(daemon), "the guards stand still");
-        guards.iter().for_each(|pid| unrelated::signal(*pid, rustix::process::Signal::CONT));
+        guards.iter().for_each(|pid| bystander::signal(*pid, rustix::process::Signal::CONT));
         owner.end();
-        cell.wait_until_empty(|_| false);
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        sandbox.wait_until_empty(|_| false);
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
     }
 }
 
 /// An owner that does not lead its process group: the number of a group that anybody is in, as the
 /// inner guard is in its owner's, is not given to a new process. A shell leads the group until its
 /// input ends: in a group that nobody leads from outside, who is stopped would be continued.
-fn follower(cell: &mut Sandbox) -> (Driven, i32) {
+fn follower(sandbox: &mut Sandbox) -> (Driven, i32) {
     let owner = Bins::get().owner();
-    let mut shell = Driven::start(cell, "/bin/sh".as_ref(), |shell| {
+    let mut shell = Driven::start(sandbox, "/bin/sh".as_ref(), |shell| {
         shell.args(["-c", "\"$0\"; read line; true"]).arg(owner);
     });
     let number = shell.answer().expect("a greeting").parse().expect("a pid");
@@ -151,9 +154,9 @@ fn follower(cell: &mut Sandbox) -> (Driven, i32) {
 }
 
 /// Both, in no particular order.
-fn guards(cell: &Sandbox) -> Vec<i32> {
+fn guards(sandbox: &Sandbox) -> Vec<i32> {
     eventually("two guards", || {
-        let living = cell
+        let living = sandbox
             .live()
             .into_iter()
             .filter(|living| living.stat.as_ref().is_some_and(|stat| stat.comm == "onejob-guard"));
@@ -162,43 +165,43 @@ fn guards(cell: &Sandbox) -> Vec<i32> {
     })
 }
 
-/// The sweep of an abandoned job spares innocents with all its numbers.
+/// The sweep of an abandoned job spares bystanders with all its numbers.
 #[test]
 fn abandoned_job_with_all_pids_reused() {
     if !inside("abandoned_job_with_all_pids_reused") {
         return;
     }
-    let setting = Environment::CgroupRoot;
-    let (mut cell, report) = (Sandbox::new(setting), Report::new());
-    let (mut owner, number) = follower(&mut cell);
-    let member = window::daemon(&mut |request| owner.ok(request), setting, &cell, &report);
-    owner.ok(&format!("spawn {} sleep {}", Bins::get().actor().display(), report.arg()));
-    let abandoned = report.helper(&cell, "sleeper").pid;
-    let mut numbers = guards(&cell);
+    let environment = Environment::CgroupRoot;
+    let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+    let (mut owner, number) = follower(&mut sandbox);
+    let member = window::daemon(&mut |request| owner.ok(request), environment, &sandbox, &report);
+    owner.ok(&format!("spawn {} sleep {}", Bins::get().helper().display(), report.arg()));
+    let abandoned = report.helper(&sandbox, "sleeper").pid;
+    let mut numbers = guards(&sandbox);
     numbers.extend([number, member]);
     proc::stop_together(&numbers);
     numbers.iter().for_each(|pid| kill(*pid));
-    let mut innocents: Vec<_> = numbers.into_iter().map(Innocent::with_number).collect();
+    let mut bystanders: Vec<_> = numbers.into_iter().map(Bystander::with_number).collect();
     assert!(proc::is_alive(abandoned));
-    let mut next = Owner::start(&mut cell, setting);
+    let mut next = Owner::start(&mut sandbox, environment);
     next.new_job();
     await_free(abandoned);
     owner.end();
     next.end();
-    cell.wait_until_empty(|_| false);
-    innocents.iter_mut().for_each(Innocent::is_untouched);
-    innocents.into_iter().for_each(Innocent::dies_by_its_number);
+    sandbox.wait_until_empty(|_| false);
+    bystanders.iter_mut().for_each(Bystander::is_untouched);
+    bystanders.into_iter().for_each(Bystander::dies_by_its_number);
 }
 
-/// Onejob kill spares an innocent that takes the roots number before it is held.
+/// Onejob kill spares a bystander that takes the roots number before it is held.
 #[test]
 fn onejob_kill_with_a_reused_root_pid() {
     if !inside("onejob_kill_with_a_reused_root_pid") {
         return;
     }
     window::in_time(|| {
-        let mut root = StdCommand::new(Bins::get().actor());
-        let mut root = root.args(["sleep", "/dev/null"]).spawn().expect("the actor starts");
+        let mut root = StdCommand::new(Bins::get().helper());
+        let mut root = root.args(["sleep", "/dev/null"]).spawn().expect("the helper starts");
         let number = root.id() as i32;
         let command = window::Slow::start(
             &[&Bins::get().onejob().display().to_string(), "kill", &number.to_string()],
@@ -208,16 +211,16 @@ fn onejob_kill_with_a_reused_root_pid() {
         command.awaits(&format!("pidfd_open({number},"), 2);
         kill(number);
         root.wait().expect("our child");
-        let mut innocent = Innocent::with_number(number);
+        let mut bystander = Bystander::with_number(number);
         let in_time = !command.is_past(&format!("pidfd_open({number},"), 2);
         command.ends();
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
         in_time
     });
 }
 
-/// Onejob kill spares an innocent that takes a descendants number.
+/// Onejob kill spares a bystander that takes a descendants number.
 #[test]
 fn onejob_kill_with_a_reused_descendant_pid() {
     if !inside("onejob_kill_with_a_reused_descendant_pid") {
@@ -232,12 +235,12 @@ fn onejob_kill_with_a_reused_descendant_pid() {
         let look = format!("pidfd_open({child},");
         command.awaits(&look, 1);
         kill(child);
-        let mut innocent = Innocent::with_number(child);
+        let mut bystander = Bystander::with_number(child);
         let in_time = !command.is_past(&look, 1);
         command.ends();
         assert!(!root.wait().expect("our child").success(), "the root was ended");
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
         in_time
     });
 }

@@ -16,14 +16,14 @@ pub(crate) fn inside(test: &str) -> bool {
     inside_without(test, None)
 }
 
-/// The same on a kernel that lacks something (the actor's `without`).
+/// The same on a kernel that lacks something (the helper's `without`).
 #[track_caller]
 pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
     if env::var_os(INSIDE).is_some_and(|name| name == test) {
         return true;
     }
-    let of_root = Environment::here().into_iter().find(|setting| !setting.is_ordinary());
-    let Some(setting) = of_root else {
+    let of_root = Environment::here().into_iter().find(|environment| !environment.is_ordinary());
+    let Some(environment) = of_root else {
         eprintln!("SKIPPED: only root can choose the numbers of new processes");
         return false;
     };
@@ -31,15 +31,15 @@ pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
         skip("this kernel has no ns_last_pid (CONFIG_CHECKPOINT_RESTORE)");
         return false;
     }
-    let mut cell = Sandbox::new(setting);
+    let mut sandbox = Sandbox::new(environment);
     let bins = Bins::get();
     let dir = scratch_dir();
     let output = dir.join("output");
     let file = fs::File::create(&output).expect("a writable scratch directory");
-    let mut run = cell.start(&bins.cell_init(), |init| {
-        init.arg(bins.actor());
+    let mut run = sandbox.start(&bins.sandbox_init(), |init| {
+        init.arg(bins.helper());
         if let Some(lacks) = lacks {
-            init.arg(bins.actor()).args(["without", "/dev/null", lacks]);
+            init.arg(bins.helper()).args(["without", "/dev/null", lacks]);
         }
         init.arg(env::current_exe().expect("a path to this test"));
         init.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, test);
@@ -48,7 +48,7 @@ pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
         init.env("TMPDIR", &dir).env_remove("CARGO");
         init.stdout(file.try_clone().expect("a descriptor")).stderr(file);
     });
-    let mut bystanders = Bystanders::beside(&cell, run.id() as i32);
+    let mut bystanders = Bystanders::beside(&sandbox, run.id() as i32);
     // Longer than anything inside waits, so that it can say what it waited for.
     let start = Instant::now();
     let mut status = None;

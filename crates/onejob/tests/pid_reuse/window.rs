@@ -12,9 +12,9 @@ use testkit::{
 };
 
 use crate::{
+    bystander::{Bystander, Parent, await_free, kill},
     driven::{Driven, odd_owner},
     space::inside,
-    unrelated::{Innocent, Parent, await_free, kill},
 };
 
 /// How long each of the calls is held up.
@@ -89,7 +89,7 @@ impl Drop for Slow {
     }
 }
 
-/// Plays until the innocent was there in time, which a stalled machine can thwart.
+/// Plays until the bystander was there in time, which a stalled machine can thwart.
 #[track_caller]
 pub(crate) fn in_time(play: impl Fn() -> bool) {
     const TRIES: usize = 10;
@@ -100,15 +100,15 @@ pub(crate) fn in_time(play: impl Fn() -> bool) {
 #[track_caller]
 pub(crate) fn daemon(
     ask: &mut dyn FnMut(&str) -> String,
-    setting: Environment,
-    cell: &Sandbox,
+    environment: Environment,
+    sandbox: &Sandbox,
     report: &Report,
 ) -> i32 {
     report.go();
-    ask(&format!("new {}", setting.mechanism()));
-    ask(&format!("spawn {} daemon {}", Bins::get().actor().display(), report.arg()));
+    ask(&format!("new {}", environment.mechanism()));
+    ask(&format!("spawn {} daemon {}", Bins::get().helper().display(), report.arg()));
     ask("child-wait");
-    let daemon = report.helper(cell, "escapee");
+    let daemon = report.helper(sandbox, "escapee");
     eventually("an orphan", || (Some(daemon.stat().ppid) != daemon.starter).then_some(()));
     daemon.pid
 }
@@ -116,7 +116,7 @@ pub(crate) fn daemon(
 /// A process whose child is reaped by the kernel, whatever happens to its parent.
 pub(crate) fn careless_parent() -> (Child, i32) {
     let mut parent = Command::new(odd_owner());
-    parent.arg("auto-reap").arg(Bins::get().actor()).stdin(Stdio::null()).stdout(Stdio::piped());
+    parent.arg("auto-reap").arg(Bins::get().helper()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut parent = parent.spawn().expect("it starts");
     let mut line = String::new();
     BufReader::new(parent.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
@@ -125,82 +125,82 @@ pub(crate) fn careless_parent() -> (Child, i32) {
 }
 
 /// The daemon dies while the owner, busy with `request`, is about to open its number.
-fn held_up_at_a_look(setting: Environment, request: &str, judge: impl Fn(i32, Reply)) {
-    held_up(setting, request, "pidfd_open", |number| format!("({number},"), judge);
+fn held_up_at_a_look(environment: Environment, request: &str, judge: impl Fn(i32, Reply)) {
+    held_up(environment, request, "pidfd_open", |number| format!("({number},"), judge);
 }
 
 /// The daemon dies while the owner, busy with `request`, is about to send it `signal`.
 fn held_up_at_a_signal(
-    setting: Environment,
+    environment: Environment,
     request: &str,
     signal: &str,
     judge: impl Fn(i32, Reply),
 ) {
-    held_up(setting, request, "pidfd_send_signal", |_| format!(", {signal},"), judge);
+    held_up(environment, request, "pidfd_send_signal", |_| format!(", {signal},"), judge);
 }
 
 /// The daemon dies while the owner, busy with `request`, stands at the entry of `call`.
 fn held_up(
-    setting: Environment,
+    environment: Environment,
     request: &str,
     call: &str,
     words: impl Fn(i32) -> String,
     judge: impl Fn(i32, Reply),
 ) {
     in_time(|| {
-        let (mut cell, report) = (Sandbox::new(setting), Report::new());
-        let mut owner = Owner::start(&mut cell, setting);
-        let number = daemon(&mut |request| owner.ok(request), setting, &cell, &report);
+        let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
+        let mut owner = Owner::start(&mut sandbox, environment);
+        let number = daemon(&mut |request| owner.ok(request), environment, &sandbox, &report);
         let slow = Slow::attach(owner.pid, call);
         let words = words(number);
         owner.send(request);
         slow.awaits(&words, 1);
         kill(number);
-        let mut innocent = Innocent::with_number(number);
+        let mut bystander = Bystander::with_number(number);
         let in_time = !slow.is_past(&words, 1);
         let answer = owner.receive(request);
         drop(slow);
         judge(number, answer);
         owner.end();
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
         in_time
     });
 }
 
-/// A signal spares an innocent that takes a members number inside the call.
+/// A signal spares a bystander that takes a members number inside the call.
 #[test]
 fn signal_with_a_pid_reused_inside_the_call() {
     let name = "signal_with_a_pid_reused_inside_the_call";
-    every_setting(name, |setting| {
+    every_environment(name, |environment| {
         let nobody = |_, answer| assert_eq!(answer, Ok("0".into()));
-        held_up_at_a_look(setting, "signal TERM", nobody);
-        held_up_at_a_signal(setting, "signal TERM", "SIGTERM", nobody);
+        held_up_at_a_look(environment, "signal TERM", nobody);
+        held_up_at_a_signal(environment, "signal TERM", "SIGTERM", nobody);
     });
 }
 
-/// A stop spares an innocent that takes a members number inside the call.
+/// A stop spares a bystander that takes a members number inside the call.
 #[test]
 fn stop_with_a_pid_reused_inside_the_call() {
     let name = "stop_with_a_pid_reused_inside_the_call";
-    every_setting(name, |setting| {
+    every_environment(name, |environment| {
         let empty = |_, answer: Reply| drop(answer.expect("an empty job"));
-        held_up_at_a_look(setting, "stop 1000", empty);
-        held_up_at_a_signal(setting, "stop 1000", "SIGTERM", empty);
+        held_up_at_a_look(environment, "stop 1000", empty);
+        held_up_at_a_signal(environment, "stop 1000", "SIGTERM", empty);
     });
 }
 
-/// A kill spares an innocent that takes a members number inside the call.
+/// A kill spares a bystander that takes a members number inside the call.
 #[test]
 fn kill_with_a_pid_reused_inside_the_call() {
     let name = "kill_with_a_pid_reused_inside_the_call";
     // A cgroup is killed without a look at any number.
-    let numbers = |setting: &Environment| setting.mechanism() == "subreaper";
-    every_setting(name, |setting| {
-        if numbers(&setting) {
+    let numbers = |environment: &Environment| environment.mechanism() == "subreaper";
+    every_environment(name, |environment| {
+        if numbers(&environment) {
             let empty = |_, answer: Reply| drop(answer.expect("an empty job"));
-            held_up_at_a_look(setting, "kill", empty);
-            held_up_at_a_signal(setting, "kill", "SIGKILL", empty);
+            held_up_at_a_look(environment, "kill", empty);
+            held_up_at_a_signal(environment, "kill", "SIGKILL", empty);
         }
     });
 }
@@ -214,11 +214,11 @@ fn child_of_a_process_with_a_reused_pid() {
     }
     for request in ["kill", "signal TERM"] {
         in_time(|| {
-            let setting = Environment::SubreaperRoot;
-            let mut cell = Sandbox::new(setting);
-            let mut owner = Owner::start(&mut cell, setting);
+            let environment = Environment::SubreaperRoot;
+            let mut sandbox = Sandbox::new(environment);
+            let mut owner = Owner::start(&mut sandbox, environment);
             owner.new_job();
-            let member = Bins::get().actor().display().to_string();
+            let member = Bins::get().helper().display().to_string();
             owner.ok(&format!("spawn {} auto-reap {member}", odd_owner().display()));
             let parent = owner.list()[0];
             let number =
@@ -229,31 +229,31 @@ fn child_of_a_process_with_a_reused_pid() {
             owner.send(request);
             slow.awaits(&look, 1);
             kill(number);
-            let mut innocent = Parent::with_number(number);
+            let mut bystander = Parent::with_number(number);
             let in_time = !slow.is_past(&look, 1);
             owner.receive(request).expect("a job");
             drop(slow);
             owner.ok("kill");
             owner.end();
-            innocent.lives_with_its_child();
+            bystander.lives_with_its_child();
             in_time
         });
     }
 }
 
-/// A list leaves out an innocent that takes a members number inside the call.
+/// A list leaves out a bystander that takes a members number inside the call.
 #[test]
 fn list_with_a_pid_reused_inside_the_call() {
     let name = "list_with_a_pid_reused_inside_the_call";
-    every_setting(name, |setting| {
-        held_up_at_a_look(setting, "list", |number, answer| {
+    every_environment(name, |environment| {
+        held_up_at_a_look(environment, "list", |number, answer| {
             let members = testkit::numbers(&answer.expect("a list"));
-            assert!(!members.contains(&number), "the innocent is listed as a member");
+            assert!(!members.contains(&number), "the bystander is listed as a member");
         });
     });
 }
 
-fn every_setting(test: &str, play: impl Fn(Environment)) {
+fn every_environment(test: &str, play: impl Fn(Environment)) {
     if is_ready(test) {
         [Environment::CgroupRoot, Environment::SubreaperRoot].into_iter().for_each(play);
     }
@@ -269,7 +269,7 @@ fn is_ready(test: &str) -> bool {
     inside(&format!("{module}::{test}"))
 }
 
-/// Adopt gives back an innocent that takes the number inside the call.
+/// Adopt gives back a bystander that takes the number inside the call.
 #[test]
 fn adopt_with_a_pid_reused_inside_the_call() {
     if !is_ready("adopt_with_a_pid_reused_inside_the_call") {
@@ -278,13 +278,13 @@ fn adopt_with_a_pid_reused_inside_the_call() {
     // Before the process is held, and after: when its number is being written.
     for (call, nth) in [("pidfd_open", 2), ("write", 1)] {
         in_time(|| {
-            let setting = Environment::CgroupRoot;
-            let mut cell = Sandbox::new(setting);
-            let mut owner = Owner::start(&mut cell, setting);
+            let environment = Environment::CgroupRoot;
+            let mut sandbox = Sandbox::new(environment);
+            let mut owner = Owner::start(&mut sandbox, environment);
             owner.new_job();
-            let mut stray = Command::new(Bins::get().actor());
+            let mut stray = Command::new(Bins::get().helper());
             let stray = stray.args(["sleep", "/dev/null"]).stdin(Stdio::null());
-            let mut stray = stray.spawn().expect("the actor starts");
+            let mut stray = stray.spawn().expect("the helper starts");
             let number = stray.id() as i32;
             let slow = Slow::attach(owner.pid, call);
             let look =
@@ -293,33 +293,33 @@ fn adopt_with_a_pid_reused_inside_the_call() {
             slow.awaits(&look, nth);
             kill(number);
             stray.wait().expect("our child");
-            let mut innocent = Innocent::with_number(number);
+            let mut bystander = Bystander::with_number(number);
             let in_time = !slow.is_past(&look, nth);
             let error = owner.receive("adopt").expect_err("the process is gone");
             drop(slow);
             assert!(error.starts_with("stale"), "{error}");
             let home = fs::read_to_string("/proc/self/cgroup").expect("readable");
             let its = fs::read_to_string(format!("/proc/{number}/cgroup")).expect("alive");
-            assert_eq!(its, home, "the innocent is where it was born");
+            assert_eq!(its, home, "the bystander is where it was born");
             owner.ok("kill");
             owner.end();
-            innocent.is_untouched();
-            innocent.dies_by_its_number();
+            bystander.is_untouched();
+            bystander.dies_by_its_number();
             in_time
         });
     }
 }
 
-/// Stop tree spares an innocent that takes a descendants number inside the call.
+/// Stop tree spares a bystander that takes a descendants number inside the call.
 #[test]
 fn stop_tree_with_a_descendant_pid_reused() {
     if !is_ready("stop_tree_with_a_descendant_pid_reused") {
         return;
     }
     in_time(|| {
-        let mut cell = Sandbox::new(Environment::CgroupRoot);
+        let mut sandbox = Sandbox::new(Environment::CgroupRoot);
         let (mut root, child) = careless_parent();
-        let mut stopper = Driven::start(&mut cell, &odd_owner(), |stopper| {
+        let mut stopper = Driven::start(&mut sandbox, &odd_owner(), |stopper| {
             stopper.args(["stop-tree", &root.id().to_string()]);
         });
         stopper.answer().expect("it starts");
@@ -328,28 +328,28 @@ fn stop_tree_with_a_descendant_pid_reused() {
         stopper.tell("go");
         slow.awaits(&look, 1);
         kill(child);
-        let mut innocent = Innocent::with_number(child);
+        let mut bystander = Bystander::with_number(child);
         let in_time = !slow.is_past(&look, 1);
         stopper.answer().expect("the tree is ended");
         drop(slow);
         root.wait().expect("our child");
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
         in_time
     });
 }
 
-/// Stop tree spares an innocent that takes the roots number inside the call.
+/// Stop tree spares a bystander that takes the roots number inside the call.
 #[test]
 fn stop_tree_with_the_root_pid_reused() {
     if !is_ready("stop_tree_with_the_root_pid_reused") {
         return;
     }
     in_time(|| {
-        let mut cell = Sandbox::new(Environment::CgroupRoot);
+        let mut sandbox = Sandbox::new(Environment::CgroupRoot);
         let (mut root, child) = careless_parent();
         let number = root.id() as i32;
-        let mut stopper = Driven::start(&mut cell, &odd_owner(), |stopper| {
+        let mut stopper = Driven::start(&mut sandbox, &odd_owner(), |stopper| {
             stopper.args(["stop-tree", &number.to_string()]);
         });
         stopper.answer().expect("it starts");
@@ -359,31 +359,31 @@ fn stop_tree_with_the_root_pid_reused() {
         slow.awaits(&look, 2);
         kill(number);
         root.wait().expect("our child");
-        let mut innocent = Innocent::with_number(number);
+        let mut bystander = Bystander::with_number(number);
         let in_time = !slow.is_past(&look, 2);
         stopper.answer().expect_err("the root is gone");
         drop(slow);
         // It lost its parent before anybody looked below that.
         kill(child);
         await_free(child);
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
         in_time
     });
 }
 
-/// A guard spares an innocent that takes a members number while it ends the job.
+/// A guard spares a bystander that takes a members number while it ends the job.
 #[test]
 fn guard_ending_a_job_with_a_pid_reused() {
     if !is_ready("guard_ending_a_job_with_a_pid_reused") {
         return;
     }
     in_time(|| {
-        let setting = Environment::SubreaperRoot;
-        let mut cell = Sandbox::new(setting);
-        let mut owner = Owner::start(&mut cell, setting);
+        let environment = Environment::SubreaperRoot;
+        let mut sandbox = Sandbox::new(environment);
+        let mut owner = Owner::start(&mut sandbox, environment);
         owner.new_job();
-        let guards = crate::guards(&cell);
+        let guards = crate::guards(&sandbox);
         let parent = |pid: &i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
         let inner = *guards.iter().find(|pid| guards.contains(&parent(pid))).expect("two guards");
         // The outer one would do the same at the same time.
@@ -392,7 +392,7 @@ fn guard_ending_a_job_with_a_pid_reused() {
         owner.ok(&format!(
             "spawn {} auto-reap {}",
             odd_owner().display(),
-            Bins::get().actor().display()
+            Bins::get().helper().display()
         ));
         let member = owner.list()[0];
         let child = eventually("a child of the member", || proc::children(member).first().copied());
@@ -401,12 +401,12 @@ fn guard_ending_a_job_with_a_pid_reused() {
         owner.kill();
         slow.awaits(&look, 1);
         kill(child);
-        let mut innocent = Innocent::with_number(child);
+        let mut bystander = Bystander::with_number(child);
         let in_time = !slow.is_past(&look, 1);
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
         drop(slow);
-        innocent.is_untouched();
-        innocent.dies_by_its_number();
+        bystander.is_untouched();
+        bystander.dies_by_its_number();
         in_time
     });
 }

@@ -1,7 +1,7 @@
 //! The promises on Windows, judged by handles of the processes and never by our own listing.
 #![cfg(windows)]
 
-mod actor;
+mod helpers;
 mod spawning;
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actor::{Held, Report, eventually, helper, outsider};
+use helpers::{Held, Report, eventually, helper, outsider};
 use windows_sys::Win32::{
     Security::{
         ACL, ACL_REVISION, InitializeAcl, InitializeSecurityDescriptor, PSECURITY_DESCRIPTOR,
@@ -26,7 +26,7 @@ use onejob::{Containment, Job, Kill, OwnerDeath, ProcessId, Signal};
 /// Not a test of its own: what this program does as a helper of the others.
 #[test]
 fn play() {
-    actor::play();
+    helpers::play();
 }
 
 /// Somebody of the same program outside of the job, who must live on.
@@ -54,12 +54,12 @@ fn a_list_grows_until_everybody_is_on_it() {
     // There is room for eight at first.
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     job.spawn(helper("crowd-60", &report.0)).expect("a member");
-    let players = report.helpers("sleeper", 60);
+    let helpers = report.helpers("sleeper", 60);
     assert_eq!(job.processes().expect("a list").len(), 61);
     let listed: HashSet<_> = job.pids().expect("a list").into_iter().collect();
-    assert!(listed.len() == 61 && players.iter().all(|helper| listed.contains(&helper.0)));
+    assert!(listed.len() == 61 && helpers.iter().all(|helper| listed.contains(&helper.0)));
     job.kill().expect("killed");
-    assert!(players.iter().all(|helper| !helper.lives()), "SURVIVED");
+    assert!(helpers.iter().all(|helper| !helper.lives()), "SURVIVED");
     assert!(job.pids().expect("a list").is_empty());
 }
 
@@ -73,25 +73,25 @@ fn random_terminations_of_the_owner() {
     let request = |word: &str, report: &testkit::Report| match word {
         "new" => "new job-object".to_owned(),
         "setsid" | "daemon-grandchild" | "hoppers" => {
-            format!("spawn {} {word} {}", testkit::Bins::get().actor().display(), report.arg())
+            format!("spawn {} {word} {}", testkit::Bins::get().helper().display(), report.arg())
         }
         word => word.to_owned(),
     };
     let (mut with_members, mut random) = (0, 0x2545_f491_u32);
     for death in 0..50 {
-        let mut cell = testkit::Sandbox::new(testkit::Environment::JobObject);
+        let mut sandbox = testkit::Sandbox::new(testkit::Environment::JobObject);
         let report = testkit::Report::new();
-        let mut owner = testkit::Owner::start(&mut cell, testkit::Environment::JobObject);
-        let mut bystanders = testkit::Bystanders::beside(&cell, owner.group());
+        let mut owner = testkit::Owner::start(&mut sandbox, testkit::Environment::JobObject);
+        let mut bystanders = testkit::Bystanders::beside(&sandbox, owner.group());
         LIFE.iter().for_each(|word| owner.send(&request(word, &report)));
         for word in &LIFE[..death % LIFE.len()] {
             owner.receive(word).unwrap_or_else(|error| panic!("{word}: {error}"));
         }
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         thread::sleep(Duration::from_millis(u64::from(random >> 16) % 60));
-        with_members += usize::from(cell.live().len() > 1);
+        with_members += usize::from(sandbox.live().len() > 1);
         owner.kill();
-        cell.wait_until_empty(|_| false);
+        sandbox.wait_until_empty(|_| false);
         bystanders.assert_alive();
     }
     assert!(with_members >= 20, "only {with_members} died with members");
@@ -116,9 +116,9 @@ fn an_outer_job_takes_the_inner_one_down() {
     let (_bystander, report) = (Bystander::new(), Report::new());
     let outer = Job::new().expect("an outer job");
     outer.spawn(helper("owner", &report.0)).expect("an owner inside");
-    let players = report.helpers("generation", 4);
+    let helpers = report.helpers("generation", 4);
     outer.kill().expect("killed");
-    eventually("the inner job's end", || players.iter().all(|it| !it.lives()).then_some(()));
+    eventually("the inner job's end", || helpers.iter().all(|it| !it.lives()).then_some(()));
 }
 
 /// A named job is opened by another process and dies with its owner.
@@ -251,9 +251,9 @@ fn adopted_process_and_its_children_are_members() {
     let mut child = outsider("crowd-3", &report.0).spawn().expect("a process");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("adopted");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("already a member");
-    let players = report.helpers("crowd", 1);
+    let helpers = report.helpers("crowd", 1);
     job.kill().expect("killed");
-    assert!(players.iter().all(|helper| !helper.lives()));
+    assert!(helpers.iter().all(|helper| !helper.lives()));
     child.wait().expect("a status");
     let stale = ProcessId::of(std::process::id()).expect("an identity");
     assert!(job.adopt(&stale).expect_err("ourselves").is_invalid_input());
@@ -308,10 +308,10 @@ fn wait_ends_with_the_last_member_or_timeout() {
 fn stop_tree_without_a_job() {
     let (_bystander, report) = (Bystander::new(), Report::new());
     let mut root = outsider("generation-1", &report.0).spawn().expect("a tree");
-    let players = report.helpers("generation", 4);
+    let helpers = report.helpers("generation", 4);
     let id = ProcessId::of(root.id()).expect("an identity");
     onejob::stop_tree(&id, Signal::TERM, Duration::from_millis(100)).expect("stopped");
-    assert!(players.iter().all(|helper| !helper.lives()), "SURVIVED");
+    assert!(helpers.iter().all(|helper| !helper.lives()), "SURVIVED");
     root.wait().expect("a status");
     let gone = onejob::stop_tree(&id, Signal::TERM, Duration::ZERO).expect_err("gone");
     assert!(gone.is_stale() || gone.is_not_found(), "{gone}");

@@ -10,7 +10,7 @@ use std::{
 use onejob::{Command, Job, Stdio};
 use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, SetHandleInformation};
 
-use crate::actor::{Report, helper, outsider};
+use crate::helpers::{Report, helper, outsider};
 
 const AWKWARD: [&str; 14] = [
     "",

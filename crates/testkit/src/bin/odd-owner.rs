@@ -2,17 +2,17 @@
 //!
 //! It prints `ok …` once the result can be observed. MECHANISM is a word as for `--mechanism`:
 //!
-//! - `exec MECHANISM ACTOR REPORT`: has a job with a daemon in it; at the next line of its input it
+//! - `exec MECHANISM HELPER REPORT`: has a job with a daemon in it; at the next line of its input it
 //!   executes another program.
-//! - `threads MECHANISM ACTOR`: the job is made, and each of its members is started, by a thread that
+//! - `threads MECHANISM HELPER`: the job is made, and each of its members is started, by a thread that
 //!   has ended. Prints the pids of the members.
 //! - `clone-into DIRECTORY COUNT`: has no job. Starts children in a cgroup with `clone3` directly, and
 //!   prints how many of them were killed before their first instruction.
-//! - `auto-reap ACTOR`: has no job. Starts a child, which the kernel reaps automatically. Prints its
+//! - `auto-reap HELPER`: has no job. Starts a child, which the kernel reaps automatically. Prints its
 //!   pid, and stays after the end of its input.
-//! - `steal MECHANISM ACTOR`: waits for any child, which is a member of the job, before the job waits
+//! - `steal MECHANISM HELPER`: waits for any child, which is a member of the job, before the job waits
 //!   for it. Prints the result of the job's wait.
-//! - `reaper MECHANISM COUNT ACTOR`: a subreaper with its own dead child makes COUNT jobs, each with a
+//! - `reaper MECHANISM COUNT HELPER`: a subreaper with its own dead child makes COUNT jobs, each with a
 //!   member, and drops them. Prints the number of its children.
 //! - `stop-tree PID`: stops the tree below PID, and prints the error.
 
@@ -32,13 +32,13 @@ fn main() {
     lifetime_limit::apply(2 * lifetime_limit::LIFETIME_SECONDS);
     let args: Vec<_> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["exec", mechanism, actor, report] => exec(mechanism, actor, report),
-        ["threads", mechanism, actor] => threads(mechanism, actor),
+        ["exec", mechanism, helper, report] => exec(mechanism, helper, report),
+        ["threads", mechanism, helper] => threads(mechanism, helper),
         ["clone-into", dir, count] => clone_into(dir, count.parse().expect("a number")),
-        ["auto-reap", actor] => auto_reap(actor),
-        ["steal", mechanism, actor] => steal(mechanism, actor),
-        ["reaper", mechanism, count, actor] => {
-            reaper(mechanism, count.parse().expect("a number"), actor);
+        ["auto-reap", helper] => auto_reap(helper),
+        ["steal", mechanism, helper] => steal(mechanism, helper),
+        ["reaper", mechanism, count, helper] => {
+            reaper(mechanism, count.parse().expect("a number"), helper);
         }
         ["stop-tree", pid] => stop(pid.parse().expect("a pid")),
         _ => panic!("unknown: {args:?}"),
@@ -55,29 +55,29 @@ fn build(mechanism: &str) -> Job {
     Job::builder().mechanism(mechanism).build().expect("a job")
 }
 
-fn member(actor: &str, words: &[&str]) -> onejob::Command {
-    let mut command = onejob::Command::new(actor);
+fn member(helper: &str, words: &[&str]) -> onejob::Command {
+    let mut command = onejob::Command::new(helper);
     command.args(words).stdin(onejob::Stdio::null()).stdout(onejob::Stdio::null());
     command
 }
 
-fn exec(mechanism: &str, actor: &str, report: &str) {
+fn exec(mechanism: &str, helper: &str, report: &str) {
     let job = build(mechanism);
-    let _child = job.spawn(member(actor, &["daemon", report])).expect("a member");
+    let _child = job.spawn(member(helper, &["daemon", report])).expect("a member");
     println!("ok");
     io::stdin().read_line(&mut String::new()).expect("a line");
-    let error = Command::new(actor).args(["sleep", "/dev/null"]).exec();
-    panic!("failed to exec {actor}: {error}");
+    let error = Command::new(helper).args(["sleep", "/dev/null"]).exec();
+    panic!("failed to exec {helper}: {error}");
 }
 
-fn threads(mechanism: &str, actor: &str) {
+fn threads(mechanism: &str, helper: &str) {
     const MEMBERS: usize = 8;
     let in_a_thread = |work: &(dyn Fn() -> onejob::Child + Sync)| {
         thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
     };
     let mechanism = mechanism.to_owned();
     let job = thread::spawn(move || build(&mechanism)).join().expect("no panic");
-    let spawn = || job.spawn(member(actor, &["sleep", "/dev/null"])).expect("a member");
+    let spawn = || job.spawn(member(helper, &["sleep", "/dev/null"])).expect("a member");
     let members: Vec<_> = (0..MEMBERS).map(|_| in_a_thread(&spawn)).collect();
     let pids: Vec<_> = members.iter().map(|member| member.pid().to_string()).collect();
     println!("ok {}", pids.join(" "));
@@ -128,22 +128,22 @@ fn clone_into(dir: &str, count: usize) {
     rest();
 }
 
-fn auto_reap(actor: &str) {
+fn auto_reap(helper: &str) {
     // SAFETY: ignoring a signal installs no code. From here on the kernel reaps the children.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-    let mut child = Command::new(actor);
+    let mut child = Command::new(helper);
     child.args(["sleep", "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
     #[expect(clippy::zombie_processes, reason = "the kernel waits for it")]
-    let child = child.spawn().expect("the actor starts");
+    let child = child.spawn().expect("the helper starts");
     println!("ok {}", child.id());
     loop {
         thread::sleep(Duration::from_secs(1000));
     }
 }
 
-fn steal(mechanism: &str, actor: &str) {
+fn steal(mechanism: &str, helper: &str) {
     let job = build(mechanism);
-    let mut child = job.spawn(member(actor, &["exit", "/dev/null", "9"])).expect("a member");
+    let mut child = job.spawn(member(helper, &["exit", "/dev/null", "9"])).expect("a member");
     // SAFETY: a null status is allowed.
     let stolen = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
     assert_eq!(stolen, child.pid() as i32, "no child of ours");
@@ -154,14 +154,14 @@ fn steal(mechanism: &str, actor: &str) {
     rest();
 }
 
-fn reaper(mechanism: &str, count: usize, actor: &str) {
+fn reaper(mechanism: &str, count: usize, helper: &str) {
     // SAFETY: changes an attribute of this process.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     #[expect(clippy::zombie_processes, reason = "it is to stay one")]
     let own = Command::new("/bin/true").spawn().expect("a child");
     for _ in 0..count {
         let job = build(mechanism);
-        let mut child = job.spawn(member(actor, &["exit", "/dev/null", "9"])).expect("a member");
+        let mut child = job.spawn(member(helper, &["exit", "/dev/null", "9"])).expect("a member");
         assert_eq!(child.wait().expect("its status").code(), Some(9));
     }
     let children = || {

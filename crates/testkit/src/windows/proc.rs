@@ -127,19 +127,19 @@ pub fn group(_: i32) -> i32 {
     0
 }
 
-/// Requests the end of an actor.
+/// Requests the end of a helper.
 pub fn terminate(pid: i32) {
     if let Some(request) = Request::to(pid) {
         request.make();
     }
 }
 
-/// The event that requests the end of an actor.
+/// The event that requests the end of a helper.
 #[derive(Debug)]
 pub struct Request(OwnedHandle);
 
 impl Request {
-    /// For the actor with this pid.
+    /// For the helper with this pid.
     pub fn to(pid: i32) -> Option<Request> {
         let name: Vec<u16> = format!("Local\\testkit-ask-{pid}\0").encode_utf16().collect();
         // SAFETY: no attributes, so no child inherits the handle, which this process owns;

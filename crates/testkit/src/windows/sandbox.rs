@@ -72,7 +72,7 @@ impl Sandbox {
         unsafe { GetDesktopWindow() };
         // SAFETY: neither attributes nor a name; this process owns the handle and no child inherits it.
         let object = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
-        assert!(!object.is_null(), "a cell: {}", io::Error::last_os_error());
+        assert!(!object.is_null(), "a sandbox: {}", io::Error::last_os_error());
         // SAFETY: checked to be an open handle.
         let object = unsafe { OwnedHandle::from_raw_handle(object) };
         // SAFETY: a structure of numbers, for which zero is a value; it is passed with its size.
@@ -172,6 +172,6 @@ impl Sandbox {
     #[track_caller]
     pub fn wait_until_empty(&self, _: impl Fn(&str) -> bool) {
         let deserted = within(DEADLINE, || self.live().is_empty().then_some(())).is_some();
-        assert!(deserted, "SURVIVED the owner in the cell: {:#?}", self.live());
+        assert!(deserted, "SURVIVED the owner in the sandbox: {:#?}", self.live());
     }
 }

@@ -5,38 +5,38 @@ use testkit::{Helper, Sandbox, proc};
 pub(crate) const MECHANISMS: &[&str] = &["cgroup", "subreaper"];
 
 #[track_caller]
-pub(crate) fn left_the_session(player: &Helper) {
-    assert!(has_left_the_session(player), "{player:?} did not leave the session");
+pub(crate) fn left_the_session(helper: &Helper) {
+    assert!(has_left_the_session(helper), "{helper:?} did not leave the session");
 }
 
 #[track_caller]
-pub(crate) fn has_left_the_session(player: &Helper) -> bool {
-    player.stat().sid != proc::stat("self").expect("this process").sid
+pub(crate) fn has_left_the_session(helper: &Helper) -> bool {
+    helper.stat().sid != proc::stat("self").expect("this process").sid
 }
 
 #[track_caller]
-pub(crate) fn leads_a_group(player: &Helper) {
-    assert_eq!(player.stat().pgid, player.pid, "{player:?}");
+pub(crate) fn leads_a_group(helper: &Helper) {
+    assert_eq!(helper.stat().pgid, helper.pid, "{helper:?}");
 }
 
 /// Nobody who forked it is its parent any more.
 #[track_caller]
-pub(crate) fn is_orphaned(player: &Helper) {
-    let ppid = player.stat().ppid;
-    assert_ne!(Some(ppid), player.starter, "{player:?} still has its starter as its parent");
+pub(crate) fn is_orphaned(helper: &Helper) {
+    let ppid = helper.stat().ppid;
+    assert_ne!(Some(ppid), helper.starter, "{helper:?} still has its starter as its parent");
 }
 
 #[track_caller]
-pub(crate) fn holds_the_pipe_of(player: &Helper, main: &Helper) {
-    let stdout = proc::link(player.pid, "fd/1").expect("readable");
+pub(crate) fn holds_the_pipe_of(helper: &Helper, main: &Helper) {
+    let stdout = proc::link(helper.pid, "fd/1").expect("readable");
     assert!(stdout.to_string_lossy().starts_with("pipe:"), "{}", stdout.display());
     assert_eq!(proc::link(main.pid, "fd/1"), Some(stdout), "the pipe of the main process");
 }
 
-/// The guards of the job that `holder` holds. They are nobody's children in the cell, or such a
+/// The guards of the job that `holder` holds. They are nobody's children in the sandbox, or such a
 /// one's; the guards of a job inside are members: in the job's cgroup, or below its guards.
-pub(crate) fn guards(cell: &Sandbox, holder: i32) -> Vec<i32> {
-    let living = cell.live_pids();
+pub(crate) fn guards(sandbox: &Sandbox, holder: i32) -> Vec<i32> {
+    let living = sandbox.live_pids();
     let group = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
     // Or beside it, in their own place in a scope.
     let is_beside = |pid: i32| group(pid).is_some_and(|path| path.trim().ends_with("/guards"));

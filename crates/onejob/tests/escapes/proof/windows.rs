@@ -6,12 +6,12 @@ pub(crate) const MECHANISMS: &[&str] = &["job-object"];
 
 /// What comes closest to a session is a console.
 #[track_caller]
-pub(crate) fn left_the_session(player: &Helper) {
-    assert!(has_left_the_session(player), "{player:?} has a console");
+pub(crate) fn left_the_session(helper: &Helper) {
+    assert!(has_left_the_session(helper), "{helper:?} has a console");
 }
 
-pub(crate) fn has_left_the_session(player: &Helper) -> bool {
-    player.place.contains("console=0")
+pub(crate) fn has_left_the_session(helper: &Helper) -> bool {
+    helper.place.contains("console=0")
 }
 
 /// Nothing shows it here.
@@ -19,14 +19,14 @@ pub(crate) fn leads_a_group(_: &Helper) {}
 
 /// The kernel never names a new parent: the old one is gone.
 #[track_caller]
-pub(crate) fn is_orphaned(player: &Helper) {
-    assert!(!proc::is_alive(player.parent()), "{player:?} still has its parent");
+pub(crate) fn is_orphaned(helper: &Helper) {
+    assert!(!proc::is_alive(helper.parent()), "{helper:?} still has its parent");
 }
 
 #[track_caller]
-pub(crate) fn holds_the_pipe_of(player: &Helper, main: &Helper) {
-    for player in [player, main] {
-        assert!(player.place.contains("stdout=pipe"), "{player:?}");
+pub(crate) fn holds_the_pipe_of(helper: &Helper, main: &Helper) {
+    for helper in [helper, main] {
+        assert!(helper.place.contains("stdout=pipe"), "{helper:?}");
     }
 }
 

@@ -1,9 +1,9 @@
-//! A scripted process for tests: `actor SCENARIO REPORT [ARGS…]`.
+//! A scripted process for tests: `helper SCENARIO REPORT [ARGS…]`.
 //!
 //! The main process starts the helpers of the scenario, waits until a file named `REPORT.go` exists and
 //! exits 0 without ending the others. Each helper process announces itself by one line in the file
 //! REPORT: `ROLE pid=… (session, groups, parent) starter=…`, so that a test can wait for it.
-//! No process outlives [`lifetime_limit::LIFETIME_SECONDS`]. The actor does not use onejob.
+//! No process outlives [`lifetime_limit::LIFETIME_SECONDS`]. The helper does not use onejob.
 
 #[cfg(target_os = "linux")]
 #[path = "../../cgroup.rs"]
@@ -50,33 +50,33 @@ use std::{io::Write, path::PathBuf, sync::OnceLock, thread, time::Duration};
 use sys::Pid;
 
 /// The data that every helper in this process and its forks has.
-struct Fixture {
+struct Invocation {
     report: PathBuf,
     args: Vec<String>,
 }
 
-static SCENE: OnceLock<Fixture> = OnceLock::new();
+static FIXTURE: OnceLock<Invocation> = OnceLock::new();
 
-fn fixture() -> &'static Fixture {
-    SCENE.get().expect("set first thing in main")
+fn invocation() -> &'static Invocation {
+    FIXTURE.get().expect("set first thing in main")
 }
 
 /// A file beside the report.
 fn beside(suffix: &str) -> PathBuf {
-    let mut path = fixture().report.clone().into_os_string();
+    let mut path = invocation().report.clone().into_os_string();
     path.push(suffix);
     path.into()
 }
 
 fn arg(index: usize) -> &'static str {
-    fixture().args.get(index).unwrap_or_else(|| panic!("argument {index} is missing"))
+    invocation().args.get(index).unwrap_or_else(|| panic!("argument {index} is missing"))
 }
 
 /// Announces the calling process, which `starter` forked. One write to a file in append mode:
 /// lines of different processes never mix.
 fn report(role: &str, starter: Pid) {
     let line = format!("{role} pid={} {} starter={starter}\n", sys::pid(), sys::place());
-    let report = sys::open_to_append(&fixture().report);
+    let report = sys::open_to_append(&invocation().report);
     report.and_then(|mut report| report.write_all(line.as_bytes())).expect("a writable report");
 }
 
@@ -84,7 +84,7 @@ fn report(role: &str, starter: Pid) {
 /// Waits until a process has announced itself as `role`.
 fn await_line(role: &str) {
     let said = |text: String| text.lines().any(|line| line.split(' ').next() == Some(role));
-    while !std::fs::read_to_string(&fixture().report).is_ok_and(said) {
+    while !std::fs::read_to_string(&invocation().report).is_ok_and(said) {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -102,7 +102,7 @@ fn main() {
     lifetime_limit::apply(lifetime_limit::LIFETIME_SECONDS);
     let mut args = std::env::args().skip(1);
     let (Some(scenario), Some(report)) = (args.next(), args.next()) else {
-        eprintln!("usage: actor SCENARIO REPORT [ARGS…]");
+        eprintln!("usage: helper SCENARIO REPORT [ARGS…]");
         std::process::exit(2);
     };
     let known = SCENARIOS.iter().find(|(name, _)| *name == scenario);
@@ -111,7 +111,7 @@ fn main() {
         eprintln!("unknown scenario {scenario:?}, one of: {}", names.join(" "));
         std::process::exit(2);
     };
-    let _ = SCENE.set(Fixture { report: report.into(), args: args.collect() });
+    let _ = FIXTURE.set(Invocation { report: report.into(), args: args.collect() });
     play();
     sleep_until_killed()
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    arg, fixture,
+    arg, invocation,
     supervisor::{self, install, supervised},
 };
 
@@ -78,7 +78,7 @@ pub(crate) fn without() {
         supervised(&lacking.filter(), move |asked| lacking.error(asked));
     }
     let mut command = Command::new(arg(1));
-    panic!("failed to exec {:?}: {}", arg(1), command.args(&fixture().args[2..]).exec());
+    panic!("failed to exec {:?}: {}", arg(1), command.args(&invocation().args[2..]).exec());
 }
 
 impl Removed {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    arg, cgroup, fixture,
+    arg, cgroup, invocation,
     random::Random,
     sys::{self, rest},
 };
@@ -188,7 +188,7 @@ fn run_nested(onejob: &Path, program: &Path, mechanism: &str, tree: &[&str]) {
     command.arg("--").arg(program).args(["chaos", "/dev/null", arg(0)]).args(tree);
     let error = command.exec();
     // For example without memory or descriptors.
-    eprintln!("{}: failed to exec {}: {error}", fixture().report.display(), onejob.display());
+    eprintln!("{}: failed to exec {}: {error}", invocation().report.display(), onejob.display());
 }
 
 fn root(brief: bool) -> &'static str {

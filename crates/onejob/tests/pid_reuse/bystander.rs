@@ -13,18 +13,18 @@ use testkit::{Bins, Report, eventually, proc};
 const LAST: i32 = 64;
 
 /// Catches and counts every signal that can be caught.
-pub(crate) struct Innocent {
+pub(crate) struct Bystander {
     process: Child,
     report: Report,
 }
 
-impl Innocent {
+impl Bystander {
     /// Waits until the number is free, and has a process born with it.
     #[track_caller]
-    pub(crate) fn with_number(number: i32) -> Innocent {
+    pub(crate) fn with_number(number: i32) -> Bystander {
         let report = Report::new();
         let process = born_with(number, &["signal-counter", report.arg()]);
-        Innocent { process, report }
+        Bystander { process, report }
     }
 
     fn number(&self) -> i32 {
@@ -35,10 +35,10 @@ impl Innocent {
     /// If any signal has reached it, whether it could catch it or not.
     #[track_caller]
     pub(crate) fn is_untouched(&mut self) {
-        assert_eq!(self.process.try_wait().expect("our child"), None, "HIT the innocent");
+        assert_eq!(self.process.try_wait().expect("our child"), None, "HIT the bystander");
         eventually("a counter", || (self.report.count("counter") > 0).then_some(()));
         let state = proc::stat(self.number()).expect("alive").state;
-        assert!(!matches!(state, 'T' | 't' | 'Z'), "HIT the innocent: {state}");
+        assert!(!matches!(state, 'T' | 't' | 'Z'), "HIT the bystander: {state}");
         // The counts are written a moment after a signal: one of our own, the last that is delivered
         // of all that are pending, says that they are up to date.
         // SAFETY: sends a signal to our own child, which is not reaped.
@@ -47,7 +47,7 @@ impl Innocent {
             let counts = fs::read_to_string(self.report.beside(".counts")).ok()?;
             counts.lines().any(|line| line.starts_with("64 ")).then_some(counts)
         });
-        assert_eq!(counts, "64 1\n", "HIT the innocent by these signals");
+        assert_eq!(counts, "64 1\n", "HIT the bystander by these signals");
     }
 
     /// What everybody does who has a number only.
@@ -55,19 +55,20 @@ impl Innocent {
     pub(crate) fn dies_by_its_number(mut self) {
         kill(self.number());
         let status = eventually("its end", || self.process.try_wait().expect("our child"));
-        assert_eq!(status.signal(), Some(9), "the number is not the innocent's");
+        assert_eq!(status.signal(), Some(9), "the number is not the bystander's");
     }
 }
 
-/// Waits until the number is free, and has an actor born with it.
+/// Waits until the number is free, and has a helper born with it.
 #[track_caller]
 fn born_with(number: i32, words: &[&str]) -> Child {
     await_free(number);
     eventually(&format!("a process with the number {number}"), || {
         fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string())
             .expect("root can choose");
-        let mut actor = Command::new(Bins::get().actor());
-        let mut process = actor.args(words).stdin(Stdio::null()).spawn().expect("the actor starts");
+        let mut helper = Command::new(Bins::get().helper());
+        let mut process =
+            helper.args(words).stdin(Stdio::null()).spawn().expect("the helper starts");
         if process.id() as i32 == number {
             return Some(process);
         }
@@ -78,7 +79,7 @@ fn born_with(number: i32, words: &[&str]) -> Child {
     })
 }
 
-/// An innocent that has a child.
+/// A bystander that has a child.
 pub(crate) struct Parent {
     process: Child,
     child: i32,
@@ -87,8 +88,8 @@ pub(crate) struct Parent {
 impl Parent {
     #[track_caller]
     pub(crate) fn with_number(number: i32) -> Parent {
-        let (report, actor) = (Report::new(), Bins::get().actor().display().to_string());
-        let process = born_with(number, &["below", report.arg(), &actor, "sleep", "/dev/null"]);
+        let (report, helper) = (Report::new(), Bins::get().helper().display().to_string());
+        let process = born_with(number, &["below", report.arg(), &helper, "sleep", "/dev/null"]);
         let child = eventually("its child", || proc::children(number).first().copied());
         Parent { process, child }
     }
@@ -97,9 +98,9 @@ impl Parent {
     /// If either has been ended.
     #[track_caller]
     pub(crate) fn lives_with_its_child(&mut self) {
-        assert_eq!(self.process.try_wait().expect("our child"), None, "HIT the innocent");
+        assert_eq!(self.process.try_wait().expect("our child"), None, "HIT the bystander");
         let child = proc::stat(self.child).map(|stat| (stat.ppid, stat.state == 'Z'));
-        assert_eq!(child, Some((self.process.id() as i32, false)), "HIT the innocent's child");
+        assert_eq!(child, Some((self.process.id() as i32, false)), "HIT the bystander's child");
     }
 }
 
@@ -111,7 +112,7 @@ impl Drop for Parent {
     }
 }
 
-impl Drop for Innocent {
+impl Drop for Bystander {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

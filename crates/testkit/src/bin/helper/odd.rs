@@ -4,7 +4,7 @@
 use std::{env, fs, os::unix::process::CommandExt, process::Command, thread, time::Duration};
 
 use crate::{
-    arg, await_line, beside, cgroup, fixture, report,
+    arg, await_line, beside, cgroup, invocation, report,
     sys::{self, Pid, rest},
     trees::daemonise,
 };
@@ -49,7 +49,7 @@ pub(crate) fn renamed() {
     let starter = sys::pid();
     sys::fork(|| {
         let mut body = Command::new("/proc/self/exe");
-        body.arg0("[kworker/0:1]").arg("renamed-body").arg(&fixture().report);
+        body.arg0("[kworker/0:1]").arg("renamed-body").arg(&invocation().report);
         let error = body.arg(starter.to_string()).env_clear().exec();
         panic!("failed to exec myself: {error}");
     });
@@ -165,7 +165,8 @@ pub(crate) fn setuid() {
     let starter = sys::pid();
     sys::fork(|| {
         let mut body = Command::new(arg(0));
-        let error = body.arg("setuid-body").arg(&fixture().report).arg(starter.to_string()).exec();
+        let error =
+            body.arg("setuid-body").arg(&invocation().report).arg(starter.to_string()).exec();
         panic!("failed to exec {}: {error}", arg(0));
     });
     // A member that can be killed, beside the one that cannot.

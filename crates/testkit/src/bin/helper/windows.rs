@@ -1,5 +1,5 @@
 //! The scenarios on Windows. A process cannot fork there: every helper process runs this program,
-//! `actor PART REPORT [ARGS…]`, and gets the pid of its starter in its environment.
+//! `helper PART REPORT [ARGS…]`, and gets the pid of its starter in its environment.
 
 #![allow(clippy::zombie_processes, reason = "nothing is left of a process that nobody waits for")]
 
@@ -16,7 +16,7 @@ use windows_sys::Win32::System::Threading::{
     CREATE_NEW_CONSOLE, CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS,
 };
 
-use crate::{arg, beside, fixture, report};
+use crate::{arg, beside, invocation, report};
 
 pub(crate) mod sys {
     //! System calls that the common part needs.
@@ -73,7 +73,7 @@ pub(crate) mod sys {
     }
 }
 
-const STARTER: &str = "ACTOR_STARTER";
+const STARTER: &str = "HELPER_STARTER";
 
 pub(crate) const SCENARIOS: &[(&str, fn())] = &[
     ("generations", || generation(2)),
@@ -117,7 +117,7 @@ pub(crate) const SCENARIOS: &[(&str, fn())] = &[
 /// Starts a part as a child of this process.
 fn play(part: &str, args: &[&str], flags: u32) -> Child {
     let mut command = Command::new(env::current_exe().expect("our own program"));
-    command.arg(part).arg(&fixture().report).args(args).env(STARTER, sys::pid().to_string());
+    command.arg(part).arg(&invocation().report).args(args).env(STARTER, sys::pid().to_string());
     command.stdin(Stdio::null()).creation_flags(flags);
     start(&mut command)
 }
@@ -261,7 +261,7 @@ fn branch() {
 /// `below REPORT PROGRAM ARGS…`: runs a program as its child, and stays when that has ended.
 fn below() {
     let mut program = Command::new(arg(0));
-    start(program.args(&fixture().args[1..]).stdin(Stdio::null()));
+    start(program.args(&invocation().args[1..]).stdin(Stdio::null()));
 }
 
 /// A grandchild that keeps the standard output of the main process open.

@@ -1,6 +1,6 @@
 //! A process that counts its signals exactly: this test binary, before its main.
 //!
-//! With `ONEJOB_ACTOR=FOLDER` in its environment it appends every signal that it gets as one byte
+//! With `ONEJOB_RECORDER=FOLDER` in its environment it appends every signal that it gets as one byte
 //! to `FOLDER/PID`, beginning with a 0 when it is ready, until `FOLDER/end` exists. `ONEJOB_ACTS`
 //! names what it does when it is ready.
 
@@ -23,7 +23,7 @@ static LOG: AtomicI32 = AtomicI32::new(-1);
 static AT_START: extern "C" fn() = act_if_told;
 
 extern "C" fn act_if_told() {
-    if let Some(folder) = std::env::var_os("ONEJOB_ACTOR") {
+    if let Some(folder) = std::env::var_os("ONEJOB_RECORDER") {
         act(Path::new(&folder));
         std::process::exit(0);
     }
@@ -94,25 +94,25 @@ const COUNTED: [i32; 16] = [
     libc::SIGPWR,
 ];
 
-/// The actors of one folder.
-pub(crate) struct Actors(PathBuf);
+/// The recorders of one folder.
+pub(crate) struct Recorders(PathBuf);
 
-impl Actors {
-    pub(crate) fn new(scratch: &Scratch) -> Actors {
-        let folder = scratch.file("actors");
+impl Recorders {
+    pub(crate) fn new(scratch: &Scratch) -> Recorders {
+        let folder = scratch.file("recorders");
         fs::create_dir(&folder).unwrap();
-        Actors(folder)
+        Recorders(folder)
     }
 
-    /// Makes each [`actor`] that is started below `command` write into this directory.
+    /// Makes each [`recorder`] that is started below `command` write into this directory.
     pub(crate) fn below<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("ONEJOB_ACTOR", &self.0).env("ACTOR", actor())
+        command.env("ONEJOB_RECORDER", &self.0).env("RECORDER", recorder())
     }
 
-    /// The pids of the first `count` actors, once they are all ready.
+    /// The pids of the first `count` recorders, once they are all ready.
     pub(crate) fn ready(&self, count: usize) -> Vec<u32> {
         let mut pids = Vec::new();
-        eventually(&format!("{count} actors are ready"), || {
+        eventually(&format!("{count} recorders are ready"), || {
             let entries = fs::read_dir(&self.0).unwrap().flatten();
             pids = entries
                 .filter(|entry| entry.metadata().is_ok_and(|log| log.len() > 0))
@@ -123,7 +123,7 @@ impl Actors {
         pids
     }
 
-    /// What this actor got so far.
+    /// What this recorder got so far.
     pub(crate) fn got(&self, pid: u32) -> Vec<i32> {
         let log = fs::read(self.0.join(pid.to_string())).unwrap_or_default();
         log.into_iter().skip(1).map(i32::from).collect()
@@ -132,24 +132,24 @@ impl Actors {
     /// Waits until it got this signal so many times.
     pub(crate) fn gets(&self, pid: u32, signal: i32, times: usize) {
         let count = || self.got(pid).iter().filter(|got| **got == signal).count();
-        eventually(&format!("actor {pid} gets signal {signal}"), || {
-            assert!(lives(pid) || count() >= times, "actor {pid} died: {:?}", self.got(pid));
+        eventually(&format!("recorder {pid} gets signal {signal}"), || {
+            assert!(lives(pid) || count() >= times, "recorder {pid} died: {:?}", self.got(pid));
             count() >= times
         });
     }
 
-    /// Lets the actors act (`ONEJOB_ACTS`).
+    /// Lets the recorders act (`ONEJOB_ACTS`).
     pub(crate) fn go(&self) {
         fs::write(self.0.join("go"), "").unwrap();
     }
 
-    /// Makes all actors exit.
+    /// Makes all recorders exit.
     pub(crate) fn end(&self) {
         fs::write(self.0.join("end"), "").unwrap();
     }
 }
 
-/// The program to start as an actor.
-pub(crate) fn actor() -> String {
+/// The program to start as a recorder.
+pub(crate) fn recorder() -> String {
     std::env::current_exe().unwrap().to_str().unwrap().to_owned()
 }

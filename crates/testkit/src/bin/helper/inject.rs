@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    arg, beside, fixture,
+    arg, beside, invocation,
     random::Random,
     supervisor::{equal, load, step, supervised},
     sys,
@@ -126,7 +126,7 @@ pub(crate) fn inject() {
         times: number(1),
         burst: number(2),
         errors: errors.collect(),
-        control: fixture().report.clone(),
+        control: invocation().report.clone(),
         log: sys::open_to_append(&beside(".log")).expect("a log"),
         failing: None,
     };
@@ -141,7 +141,7 @@ pub(crate) fn inject() {
     filter.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     supervised(&filter, move |asked| injector.error(asked));
     let mut command = Command::new(arg(4));
-    panic!("failed to exec {:?}: {}", arg(4), command.args(&fixture().args[5..]).exec());
+    panic!("failed to exec {:?}: {}", arg(4), command.args(&invocation().args[5..]).exec());
 }
 
 impl Injector {

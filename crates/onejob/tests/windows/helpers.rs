@@ -43,7 +43,7 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
-/// Where players announce themselves.
+/// Where helpers announce themselves.
 #[derive(Clone)]
 pub(crate) struct Report(pub(crate) PathBuf);
 
@@ -72,10 +72,10 @@ impl Report {
         of_role.filter_map(id).collect()
     }
 
-    /// Waits for that many players of a role, and holds those that live.
+    /// Waits for that many helpers of a role, and holds those that live.
     #[track_caller]
     pub(crate) fn helpers(&self, role: &str, least: usize) -> Vec<Held> {
-        let what = format!("{least} players in the role {role}");
+        let what = format!("{least} helpers in the role {role}");
         let pids = eventually(&what, || Some(self.pids(role)).filter(|pids| pids.len() >= least));
         pids.into_iter().filter_map(Held::open).collect()
     }

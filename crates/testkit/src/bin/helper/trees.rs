@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{
-    arg, beside, fixture, report,
+    arg, beside, invocation, report,
     sys::{self, Pid, rest},
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn setsid() {
 pub(crate) fn below() {
     sys::fork(|| {
         let mut program = Command::new(arg(0));
-        let error = program.args(&fixture().args[1..]).exec();
+        let error = program.args(&invocation().args[1..]).exec();
         panic!("failed to exec {}: {error}", arg(0));
     });
 }

@@ -1,4 +1,4 @@
-//! Tests of the actors and the sandbox, without onejob.
+//! Tests of the helpers and the sandbox, without onejob.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 use testkit::{Bins, Environment, Report, Sandbox, eventually, proc};
 
-fn actor(words: &[&str], report: &Report) -> Command {
-    let mut actor = Command::new(Bins::get().actor());
-    actor.arg(words[0]).arg(report.arg()).args(&words[1..]).stdin(Stdio::null());
-    actor
+fn helper(words: &[&str], report: &Report) -> Command {
+    let mut helper = Command::new(Bins::get().helper());
+    helper.arg(words[0]).arg(report.arg()).args(&words[1..]).stdin(Stdio::null());
+    helper
 }
 
 /// Ends with the test, also if the test fails.
@@ -25,7 +25,7 @@ impl Drop for Running {
 }
 
 fn start(words: &[&str], report: &Report) -> Running {
-    Running(actor(words, report).spawn().expect("an actor"))
+    Running(helper(words, report).spawn().expect("a helper"))
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn every_signal_is_counted_in_a_file() {
 fn a_program_below_the_filter_cannot_clone3() {
     for errno in ["ENOSYS", "EPERM"] {
         let report = Report::new();
-        let mut below = actor(
+        let mut below = helper(
             &[
                 "without",
                 &format!("clone3={errno}"),
@@ -71,7 +71,7 @@ fn memfd_program_without_its_file() {
         fs::write(dir.join(name), name).expect("a scratch directory");
     }
     let script = "cat here; cat hidden || cat here; test -e hidden || echo no";
-    let mut below = actor(&["without", "file:hidden", "/bin/sh", "-c", script], &report);
+    let mut below = helper(&["without", "file:hidden", "/bin/sh", "-c", script], &report);
     let below = below.current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::null());
     let output = below.spawn().and_then(Child::wait_with_output);
     let said = String::from_utf8(output.expect("it starts").stdout).expect("text");
@@ -82,35 +82,36 @@ fn memfd_program_without_its_file() {
 fn a_fork_bomb_stays_within_its_limit() {
     let report = Report::new();
     // A separate user without processes other than those of the bomb.
-    let Some(setting) = Environment::here().into_iter().find(|setting| !setting.is_ordinary())
+    let Some(environment) =
+        Environment::here().into_iter().find(|environment| !environment.is_ordinary())
     else {
         return eprintln!("SKIPPED: the limit is per user, and only root can take another");
     };
-    let mut cell = Sandbox::new(setting);
-    let mut bomb = cell.start(&Bins::get().actor(), |command| {
+    let mut sandbox = Sandbox::new(environment);
+    let mut bomb = sandbox.start(&Bins::get().helper(), |command| {
         command.args(["bomb", report.arg(), "50", "54399"]).stdin(Stdio::null());
     });
-    eventually("an exploded bomb", || (cell.live().len() >= 45).then_some(()));
-    assert!(cell.live().len() <= 50);
-    drop(cell);
+    eventually("an exploded bomb", || (sandbox.live().len() >= 45).then_some(()));
+    assert!(sandbox.live().len() <= 50);
+    drop(sandbox);
     let _ = bomb.wait();
 }
 
 /// A sandbox lists processes that left the session, and kills all of them.
 #[test]
 fn sandbox_ends_what_left_the_session() {
-    for setting in Environment::here() {
+    for environment in Environment::here() {
         let report = Report::new();
-        let mut cell = Sandbox::new(setting);
-        let mut main = cell.start(&Bins::get().actor(), |command| {
+        let mut sandbox = Sandbox::new(environment);
+        let mut main = sandbox.start(&Bins::get().helper(), |command| {
             command.args(["daemon", report.arg()]).stdin(Stdio::null());
         });
-        let daemon = report.helper(&cell, "escapee");
-        assert!(cell.live_pids().contains(&daemon.pid), "{setting}");
-        let inside = cell.cgroup().map(Path::to_owned);
-        drop(cell);
-        assert!(!proc::is_alive(daemon.pid), "{setting}");
-        assert!(inside.is_none_or(|dir| !dir.exists()), "{setting}");
+        let daemon = report.helper(&sandbox, "escapee");
+        assert!(sandbox.live_pids().contains(&daemon.pid), "{environment}");
+        let inside = sandbox.cgroup().map(Path::to_owned);
+        drop(sandbox);
+        assert!(!proc::is_alive(daemon.pid), "{environment}");
+        assert!(inside.is_none_or(|dir| !dir.exists()), "{environment}");
         let _: ExitStatus = main.wait().expect("our child");
     }
 }
@@ -118,17 +119,17 @@ fn sandbox_ends_what_left_the_session() {
 /// A sandbox kills a process whose leader thread has ended.
 #[test]
 fn sandbox_ends_a_process_without_its_leader() {
-    for setting in Environment::here() {
+    for environment in Environment::here() {
         let report = Report::new();
-        let mut cell = Sandbox::new(setting);
-        let mut main = cell.start(&Bins::get().actor(), |command| {
+        let mut sandbox = Sandbox::new(environment);
+        let mut main = sandbox.start(&Bins::get().helper(), |command| {
             command.args(["leader-gone", report.arg()]).stdin(Stdio::null());
         });
-        let headless = report.helper(&cell, "escapee");
+        let headless = report.helper(&sandbox, "escapee");
         headless.awaits_state('Z');
-        assert!(proc::is_alive(headless.pid), "{setting}");
-        drop(cell);
-        assert!(!proc::is_alive(headless.pid), "{setting}");
+        assert!(proc::is_alive(headless.pid), "{environment}");
+        drop(sandbox);
+        assert!(!proc::is_alive(headless.pid), "{environment}");
         let _ = main.wait();
     }
 }

@@ -1,7 +1,7 @@
-//! `cell-init ACTOR PROGRAM ARGS…`: makes a user, PID and mount namespace, starts a bystander (ACTOR)
+//! `sandbox-init HELPER PROGRAM ARGS…`: makes a user, PID and mount namespace, starts a bystander (HELPER)
 //! and PROGRAM in it, and ends as PROGRAM ends. The namespace exists until its first process is killed,
-//! so that a test can list its processes. `cell-init --enter PID PROGRAM ARGS…` starts another program
-//! in the namespaces of PID. `cell-init --probe` tries to make a namespace and leaves nothing behind.
+//! so that a test can list its processes. `sandbox-init --enter PID PROGRAM ARGS…` starts another program
+//! in the namespaces of PID. `sandbox-init --probe` tries to make a namespace and leaves nothing behind.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +16,7 @@ use std::{
     ptr,
 };
 
-use testkit::{CELL_GO as GO, lifetime_limit};
+use testkit::{SANDBOX_GO as GO, lifetime_limit};
 
 fn main() {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
@@ -28,12 +28,12 @@ fn main() {
     {
         self::enter(init, Command::new(program).args(args));
     }
-    let [actor, program, args @ ..] = &*args else {
-        eprintln!("usage: cell-init ACTOR PROGRAM ARGS…");
+    let [helper, program, args @ ..] = &*args else {
+        eprintln!("usage: sandbox-init HELPER PROGRAM ARGS…");
         std::process::exit(2);
     };
     if let Err(error) = unshare() {
-        eprintln!("cell-init: failed to make a namespace: {error}");
+        eprintln!("sandbox-init: failed to make a namespace: {error}");
         std::process::exit(125);
     }
     let (mut status, report) = io::pipe().expect("a pipe");
@@ -43,8 +43,8 @@ fn main() {
         0 => {
             drop(status);
             let mut program = Command::new(program);
-            let error = init(Command::new(actor), program.args(args), report).unwrap_err();
-            eprintln!("cell-init: {error}");
+            let error = init(Command::new(helper), program.args(args), report).unwrap_err();
+            eprintln!("sandbox-init: {error}");
             std::process::exit(125);
         }
         _ => {}
@@ -63,7 +63,7 @@ fn enter(init: &OsStr, program: &mut Command) -> ! {
     // All opened first: inside, the pids differ.
     let files = ["user", "mnt", "pid"].map(|name| {
         let path = Path::new("/proc").join(init).join("ns").join(name);
-        fs::File::open(path).expect("a namespace of the cell")
+        fs::File::open(path).expect("a namespace of the sandbox")
     });
     for file in files {
         // SAFETY: plain numbers; this process has one thread.
@@ -78,7 +78,7 @@ fn enter(init: &OsStr, program: &mut Command) -> ! {
 
 fn probe() -> bool {
     if let Err(error) = unshare() {
-        eprintln!("cell-init: failed to make a namespace: {error}");
+        eprintln!("sandbox-init: failed to make a namespace: {error}");
         return false;
     }
     // SAFETY: this process has one thread, so the copy may run any code; status is a local.
@@ -106,7 +106,7 @@ fn unshare() -> io::Result<()> {
 }
 
 /// The first process of the namespace: reaps orphans until it is killed.
-fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -> io::Result<()> {
+fn init(mut helper: Command, program: &mut Command, mut report: io::PipeWriter) -> io::Result<()> {
     // The kernel does not deliver a timer's SIGKILL to the first process of a namespace, so it uses
     // another signal.
     // SAFETY: alarm takes no pointer; the handler only ends the process.
@@ -115,7 +115,7 @@ fn init(mut actor: Command, program: &mut Command, mut report: io::PipeWriter) -
         libc::alarm(2 * lifetime_limit::LIFETIME_SECONDS as u32);
     }
     mount_proc()?;
-    let quiet = actor.arg("sleep").arg("/dev/null").stdin(Stdio::null()).stdout(Stdio::null());
+    let quiet = helper.arg("sleep").arg("/dev/null").stdin(Stdio::null()).stdout(Stdio::null());
     let _bystander = quiet.env_remove(GO).spawn()?;
     if let Some(go) = std::env::var_os(GO) {
         while !std::path::Path::new(&go).exists() {

@@ -42,7 +42,7 @@ pub(crate) fn fork(child: impl FnOnce()) -> Pid {
 }
 
 pub(crate) fn try_fork(child: impl FnOnce()) -> std::io::Result<Pid> {
-    // SAFETY: the actor forks only while it has a single thread, so the copy may run any code.
+    // SAFETY: the helper forks only while it has a single thread, so the copy may run any code.
     match unsafe { libc::fork() } {
         -1 => Err(std::io::Error::last_os_error()),
         0 => {
