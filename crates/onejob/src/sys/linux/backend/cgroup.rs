@@ -29,7 +29,7 @@ use crate::{
             cgroup::{
                 controllers as files,
                 members::{self, EmptyEventGrace, Members, Pauses},
-                root::{self, GuardBaseline, JobRoot, is_gone, write_text},
+                root::{self, JobRoot, is_gone, write_text},
                 stats,
             },
             deadline::{KILL_TIMEOUT, has_passed, milliseconds_until, wait_for},
@@ -42,7 +42,10 @@ use crate::{
             },
             process::dropped_children,
             registry::{Record, RecordHeader},
-            spawn::local::{self, Memory},
+            spawn::{
+                credentials::GuardBaseline,
+                local::{self, Memory},
+            },
         },
     },
 };
@@ -291,7 +294,7 @@ impl Cgroup {
             )
             .with_hint("make another job"));
         }
-        let inherited = remote.rights.check(false)?;
+        let inherited = remote.credentials.check(false)?;
         local::remote(command, &guards, &inherited, &remote.limits, Some(current.dir.as_fd()))
     }
 

@@ -31,7 +31,6 @@ use crate::{
             guard::client::{GuardConfig, Guards},
             nostd::{
                 boost::is_crowd,
-                exec::Limit,
                 procfs::Proc,
                 protocol,
                 syscall::{self, Errno},
@@ -43,7 +42,7 @@ use crate::{
             },
             registry::{self, Record, RecordHeader, version::guard_failed},
             spawn::{
-                credentials::Credentials,
+                credentials::GuardBaseline,
                 local::{self, Memory},
             },
         },
@@ -70,17 +69,11 @@ enum Parent {
         /// What they have started for us, as long as its `Child` is there: without them it is all that
         /// can be found.
         started: Mutex<Vec<(u32, Weak<OwnedFd>)>>,
-        /// Ours when the guard was started; a view looks once it starts somebody.
-        bequest: Box<OnceLock<GuardBaseline>>,
+        /// Read when the guard was started; in a view, when it starts the first member.
+        baseline: Box<OnceLock<GuardBaseline>>,
     },
     /// The owner of an enclosed job, a member itself. It is the caller, unless this is a view.
     Owner { pid: i32, pidfd: OwnedFd },
-}
-
-/// What a child has from the guard that starts it.
-struct GuardBaseline {
-    rights: Credentials,
-    limits: Vec<Limit>,
 }
 
 pub(crate) const ENTRY: MechanismEntry = MechanismEntry {
@@ -149,12 +142,10 @@ impl Subreaper {
                     records: spec.is_listed().then_some((&registry, &owner)),
                     bus: None,
                 })?;
-                let bequest =
-                    GuardBaseline { rights: Credentials::current()?.0, limits: local::limits() };
                 Parent::Guards {
                     guards: guards.into(),
                     started: Mutex::default(),
-                    bequest: Box::new(bequest.into()),
+                    baseline: Box::new(GuardBaseline::current()?.into()),
                 }
             }
             Enclosure::Caller => enclose(&proc)?,
@@ -211,7 +202,7 @@ impl Subreaper {
             Enclosure::None => Parent::Guards {
                 guards: record.connect()?.into(),
                 started: Mutex::default(),
-                bequest: Box::default(),
+                baseline: Box::default(),
             },
             Enclosure::Caller => {
                 let owner = &record.header.owner;
@@ -248,21 +239,20 @@ impl Subreaper {
         Err(guards_killed_error())
     }
 
-    /// What the guard bequeaths, which never changes.
+    /// What children inherit from the guard, which never changes.
     fn baseline<'a>(
         &self,
         guards: &Guards,
-        bequest: &'a OnceLock<GuardBaseline>,
+        known: &'a OnceLock<GuardBaseline>,
     ) -> Result<&'a GuardBaseline> {
-        if bequest.get().is_none() {
-            let inner = guards.inner_pid();
-            let (rights, limits) = (Credentials::of(inner)?, local::limits_of(inner as i32));
+        if known.get().is_none() {
+            let baseline = GuardBaseline::of(guards.inner_pid())?;
             if !guards.is_serving() {
                 return Err(guards_killed_error());
             }
-            let _ = bequest.set(GuardBaseline { rights, limits });
+            let _ = known.set(baseline);
         }
-        bequest.get().ok_or_else(guards_killed_error)
+        known.get().ok_or_else(guards_killed_error)
     }
 
     /// Whether its owner has let go of it.
@@ -528,7 +518,7 @@ impl Backend for Subreaper {
             Parent::Guards { .. } if self.is_view() && self.is_over() => {
                 Err(ended_error(self.record.as_ref()))
             }
-            Parent::Guards { guards, started, bequest } => {
+            Parent::Guards { guards, started, baseline } => {
                 if !guards.may_be_serving() {
                     return Err(Error::unsupported(
                         "the guard of the job was killed, the job ends",
@@ -537,8 +527,8 @@ impl Backend for Subreaper {
                 if self.is_frozen()? {
                     return Err(members::frozen_error());
                 }
-                let GuardBaseline { rights, limits } = self.baseline(guards, bequest)?;
-                let inherited = rights.check(self.is_view())?;
+                let GuardBaseline { credentials, limits } = self.baseline(guards, baseline)?;
+                let inherited = credentials.check(self.is_view())?;
                 let child = local::remote(command, guards, &inherited, limits, None)?;
                 let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
                 if started.len() == started.capacity() {

@@ -33,13 +33,12 @@ use crate::{
         guard::client::{GuardConfig, Guards},
         nostd::{
             cgroup::{self as floor_cgroup, State, abandoned, walk},
-            exec::Limit,
             procfs::entries,
             syscall::{self, Errno, POLLIN, PollFd},
         },
         process::{fork_detect::ProcessToken, stuck},
         registry,
-        spawn::credentials::Credentials,
+        spawn::credentials::GuardBaseline,
     },
 };
 
@@ -65,12 +64,6 @@ pub(crate) struct JobRoot {
     owner: ProcessToken,
     /// If we may not put anybody into our cgroups ourselves: what a guard's children inherit.
     pub(crate) remote: Option<GuardBaseline>,
-}
-
-/// What the guards were when they were started.
-pub(crate) struct GuardBaseline {
-    pub(crate) rights: Credentials,
-    pub(crate) limits: Vec<Limit>,
 }
 
 /// The bases of this process: one, unless it has been moved or has enclosed itself.
@@ -243,8 +236,7 @@ impl JobRoot {
             ));
         }
         let bus = scope::bus()?;
-        let (rights, limits) =
-            (Credentials::current()?.0, crate::sys::linux::spawn::local::limits());
+        let baseline = GuardBaseline::current()?;
         let prefix = format!("{PREFIX}{}", registry::fresh_owner()?);
         let registry = registry::place();
         // Until there is the scope itself.
@@ -267,7 +259,7 @@ impl JobRoot {
         };
         sweep_scopes(&path);
         let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
-        let remote = Some(GuardBaseline { rights, limits });
+        let remote = Some(baseline);
         let has_looked = AtomicBool::new(true);
         Ok(JobRoot {
             place,

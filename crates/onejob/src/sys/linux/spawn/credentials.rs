@@ -6,15 +6,37 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{
     attributes::{Attributes, Changed},
-    local::Inherited,
+    local::{self, Inherited},
 };
 use crate::{
     Error, Result,
     sys::linux::{
         file::read_proc,
-        nostd::syscall::{self, Errno},
+        nostd::{
+            exec::Limit,
+            syscall::{self, Errno},
+        },
     },
 };
+
+/// What a child inherits from the guard that starts it, as it was when the guard was started.
+pub(crate) struct GuardBaseline {
+    pub(crate) credentials: Credentials,
+    pub(crate) limits: Vec<Limit>,
+}
+
+impl GuardBaseline {
+    /// For guards that this process starts now.
+    pub(crate) fn current() -> Result<GuardBaseline> {
+        Ok(GuardBaseline { credentials: Credentials::current()?.0, limits: local::limits() })
+    }
+
+    /// Of the guard with this pid.
+    pub(crate) fn of(guard: u32) -> Result<GuardBaseline> {
+        let (credentials, limits) = (Credentials::of(guard)?, local::limits_of(guard as i32));
+        Ok(GuardBaseline { credentials, limits })
+    }
+}
 
 /// What a child has from its parent without being told: a guard's child would have the guard's, as
 /// they were when the guard was started.
@@ -37,7 +59,7 @@ impl Credentials {
 
     /// Those of another process.
     pub(crate) fn of(pid: u32) -> Result<Credentials> {
-        Credentials::read(&pid.to_string(), pid as i32).map(|(rights, _)| rights)
+        Credentials::read(&pid.to_string(), pid as i32).map(|(credentials, _)| credentials)
     }
 
     fn read(entry: &str, pid: i32) -> Result<(Credentials, Inherited)> {
