@@ -30,6 +30,8 @@ mod nested;
 #[cfg(target_os = "linux")]
 mod odd;
 #[cfg(target_os = "linux")]
+mod restrictions;
+#[cfg(target_os = "linux")]
 mod seccomp_filter;
 #[cfg(target_os = "linux")]
 mod supervisor;
@@ -156,6 +158,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("exit", tools::exit),
     ("signal-counter", tools::signal_counter),
     ("trace", tools::trace),
+    ("restrictions", restrictions::restrictions),
     ("without", seccomp_filter::without),
     ("chaos", chaos::chaos),
     ("inject", inject::inject),

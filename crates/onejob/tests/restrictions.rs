@@ -1,0 +1,264 @@
+//! What a process gives up after it has made a job, its later members do not have either.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{Error, Read as _},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use common::{alone, for_each_mechanism, is_alone, job};
+use onejob::{Command, Job, Mechanism, Stdio};
+use testkit::{Bins, scratch_dir};
+
+fn checked(answer: i64) -> Result<i64, Error> {
+    if answer == -1 { Err(Error::last_os_error()) } else { Ok(answer) }
+}
+
+fn prctl(option: i32, value: u64) -> Result<(), Error> {
+    // SAFETY: options that take a number.
+    checked(unsafe { libc::prctl(option, value, 0_u64, 0_u64, 0_u64) }.into()).map(drop)
+}
+
+fn no_new_privileges() -> Result<(), Error> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// From here on the calling thread and its children write to no file.
+fn landlock_domain() -> Result<(), Error> {
+    const WRITE_FILE: u64 = 1 << 1;
+    let handled = WRITE_FILE;
+    no_new_privileges()?;
+    // SAFETY: the kernel reads one number; the descriptor is new.
+    unsafe {
+        let (attributes, size) = (&raw const handled, size_of::<u64>());
+        let rules =
+            checked(libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, 0_u32))?;
+        let rules = OwnedFd::from_raw_fd(rules as i32);
+        let call = libc::SYS_landlock_restrict_self;
+        checked(libc::syscall(call, rules.as_raw_fd(), 0_u32)).map(drop)
+    }
+}
+
+/// A filter that allows all calls.
+fn seccomp_filter() -> Result<(), Error> {
+    no_new_privileges()?;
+    let code = (libc::BPF_RET | libc::BPF_K) as u16;
+    let mut allow = libc::sock_filter { code, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut allow };
+    let call = libc::SYS_seccomp;
+    // SAFETY: the program lives through the call, which copies it.
+    unsafe { checked(libc::syscall(call, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)) }
+        .map(drop)
+}
+
+/// `CAP_SYS_CHROOT`.
+const CAPABILITY: u64 = 18;
+
+fn without_effective_capability() -> Result<(), Error> {
+    const VERSION: u32 = 0x2008_0522;
+    let head = [VERSION, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: a header of two words, and two times three words for the sets.
+    unsafe {
+        checked(libc::syscall(libc::SYS_capget, head.as_ptr(), sets.as_mut_ptr()))?;
+        if sets[0] & 1 << CAPABILITY == 0 {
+            return Err(Error::from_raw_os_error(libc::EPERM));
+        }
+        sets[0] &= !(1 << CAPABILITY);
+        checked(libc::syscall(libc::SYS_capset, head.as_ptr(), sets.as_ptr())).map(drop)
+    }
+}
+
+fn other_groups() -> Result<(), Error> {
+    let groups = [54_322_u32];
+    // SAFETY: the bare call changes the calling thread alone; a list of one.
+    checked(unsafe { libc::syscall(libc::SYS_setgroups, 1, groups.as_ptr()) }).map(drop)
+}
+
+fn other_namespace(flag: i32) -> Result<(), Error> {
+    // SAFETY: takes flags.
+    checked(unsafe { libc::unshare(flag) }.into()).map(drop)
+}
+
+fn no_speculation() -> Result<(), Error> {
+    const PR_SET_SPECULATION_CTRL: i32 = 53;
+    const STORE_BYPASS: u64 = 0;
+    const DISABLE: u64 = 1 << 2;
+    // SAFETY: takes numbers.
+    let set =
+        unsafe { libc::prctl(PR_SET_SPECULATION_CTRL, STORE_BYPASS, DISABLE, 0_u64, 0_u64) };
+    checked(set.into()).map(drop)
+}
+
+/// A restriction that a thread can take on.
+type Restriction = (&'static str, fn() -> Result<(), Error>);
+
+const NO_ROOT: u64 = 1;
+const PR_SET_MDWE: i32 = 65;
+
+const RESTRICTIONS: &[Restriction] = &[
+    ("nothing", || Ok(())),
+    ("no new privileges", no_new_privileges),
+    ("a Landlock domain", landlock_domain),
+    ("a seccomp filter", seccomp_filter),
+    ("the bounding set", || prctl(libc::PR_CAPBSET_DROP, CAPABILITY)),
+    ("an effective capability", without_effective_capability),
+    ("secure bits", || prctl(libc::PR_SET_SECUREBITS, NO_ROOT)),
+    ("speculation", no_speculation),
+    ("groups", other_groups),
+    ("a mount namespace", || other_namespace(libc::CLONE_NEWNS)),
+    ("a network namespace", || other_namespace(libc::CLONE_NEWNET)),
+    ("a cgroup namespace", || other_namespace(libc::CLONE_NEWCGROUP)),
+    ("a time namespace", || other_namespace(0x80)),
+    ("a PID namespace for children", || other_namespace(libc::CLONE_NEWPID)),
+    ("either written or executed memory", || prctl(PR_SET_MDWE, 1)),
+];
+
+/// Those that every user can take on on every kernel.
+const UNPRIVILEGED: usize = 3;
+
+fn look_with_std(file: &Path) -> String {
+    let mut command = std::process::Command::new(Bins::get().actor());
+    let output = command.args(["restrictions", "-"]).arg(file).output().expect("std starts it");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn look(job: &Job, file: &Path) -> onejob::Result<String> {
+    let mut command = Command::new(Bins::get().actor());
+    command.args(["restrictions", "-"]).arg(file).stdout(Stdio::piped());
+    let mut child = job.spawn(&mut command)?;
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+    child.wait().expect("a status");
+    Ok(text)
+}
+
+/// Its members are as restricted as a child of std's, or refused with the remedy, which works.
+fn is_never_exceeded(job: &Job, mechanism: Mechanism, what: &str, file: &Path) {
+    let stds = look_with_std(file);
+    assert!(stds.lines().count() >= 10, "{what}: something was seen: {stds}");
+    match look(job, file) {
+        Ok(ours) => assert_eq!(ours, stds, "{mechanism}: {what}"),
+        Err(error) => {
+            eprintln!("{mechanism}: {what}: {error}");
+            assert_eq!(mechanism, Mechanism::Subreaper, "{what}: {error}");
+            assert!(error.is_unsupported() && !error.is_exec(), "{what}: {error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("new job")), "{what}: {error}");
+            let renewed = common::job(mechanism);
+            assert_eq!(look(&renewed, file).expect("started"), stds, "{mechanism}: {what}: anew");
+        }
+    }
+}
+
+/// A member has no right that the thread which starts it has given up since the job was made.
+#[test]
+fn taken_on_after_the_job_was_made() {
+    const NAME: &str = "taken_on_after_the_job_was_made";
+    const MECHANISM: &str = "ONEJOB_TEST_MECHANISM";
+    if !is_alone(NAME) {
+        // What is a process' stays changed.
+        return for_each_mechanism(|mechanism| {
+            assert!(!alone(NAME, |test| _ = test.env(MECHANISM, mechanism.to_string())));
+        });
+    }
+    let mechanism = std::env::var(MECHANISM).expect("a mechanism").parse().expect("its name");
+    let file = scratch_dir().join("file");
+    fs::write(&file, "").expect("a file");
+    let job = job(mechanism);
+    let mut made = 0;
+    for (what, restrict) in RESTRICTIONS {
+        // In a thread of its own, which is all that most of these restrict.
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| match restrict() {
+                Err(error) => eprintln!("{mechanism}: not allowed here: {what}: {error}"),
+                Ok(()) => {
+                    made += 1;
+                    is_never_exceeded(&job, mechanism, what, &file);
+                }
+            });
+            thread.join().expect("the thread has passed");
+        });
+    }
+    assert!(made >= UNPRIVILEGED, "{mechanism}: only {made} restrictions were allowed");
+}
+
+/// A domain inside of a domain is found like the first one.
+#[test]
+fn a_second_landlock_domain() {
+    if !alone("a_second_landlock_domain", |_| {}) {
+        return;
+    }
+    let file = scratch_dir().join("file");
+    fs::write(&file, "").expect("a file");
+    if let Err(error) = landlock_domain() {
+        return testkit::skip(&format!("no Landlock: {error}"));
+    }
+    let job = job(Mechanism::Subreaper);
+    assert_eq!(look(&job, &file).expect("the domain of its guards"), look_with_std(&file));
+    landlock_domain().expect("as the first");
+    let error = look(&job, &file).expect_err("the guards are not in it");
+    assert!(error.is_unsupported() && error.to_string().contains("Landlock"), "{error}");
+}
+
+/// Also another process, or another thread, is found that is more restricted than the guards.
+#[test]
+fn a_view_from_a_landlock_domain() {
+    const NAME: &str = "onejob-test-restricted";
+    if !alone("a_view_from_a_landlock_domain", |test| {
+        test.env("ONEJOB_RUNTIME_DIR", scratch_dir().join("runtime"));
+    }) {
+        return;
+    }
+    let file = scratch_dir().join("file");
+    fs::write(&file, "").expect("a file");
+    let job = Job::builder().mechanism(Mechanism::Subreaper).name(NAME).build().expect("a job");
+    look(&job, &file).expect("started");
+    let has_landlock = std::thread::scope(|scope| {
+        let view = || {
+            if let Err(error) = landlock_domain() {
+                testkit::skip(&format!("no Landlock: {error}"));
+                return false;
+            }
+            let view = Job::open(NAME).expect("a view");
+            let error = look(&view, &file).expect_err("the guards are not in this domain");
+            assert!(error.is_unsupported() && error.to_string().contains("Landlock"), "{error}");
+            true
+        };
+        scope.spawn(view).join().expect("passed")
+    });
+    let view = Job::open(NAME).expect("a view");
+    let seen = look(&view, &file).expect("this thread is in no domain");
+    assert_eq!(seen.contains("writes Ok"), true, "{seen} {has_landlock}");
+}
+
+/// Owners that cannot examine their guards, for other reasons, start members all the same.
+#[test]
+fn an_owner_that_may_not_examine_its_guards() {
+    if !alone("an_owner_that_may_not_examine_its_guards", |_| {}) {
+        return;
+    }
+    let file = scratch_dir().join("file");
+    fs::write(&file, "").expect("a file");
+    prctl(libc::PR_SET_DUMPABLE, 0).expect("always allowed");
+    let job = job(Mechanism::Subreaper);
+    assert_eq!(look(&job, &file).expect("not dumpable"), look_with_std(&file));
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can play a program that is set-user-ID");
+    }
+    std::thread::scope(|scope| {
+        let set_user_id = || {
+            let (real, effective) = (54_321_i64, 54_322_i64);
+            // SAFETY: the bare call changes the calling thread alone.
+            let set = unsafe { libc::syscall(libc::SYS_setresuid, real, effective, effective) };
+            checked(set).expect("root");
+            let job = common::job(Mechanism::Subreaper);
+            let mut child = job.spawn(&mut Command::new("true")).expect("not refused");
+            assert!(child.wait().expect("a status").success());
+        };
+        scope.spawn(set_user_id).join().expect("passed");
+    });
+}
