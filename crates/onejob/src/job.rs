@@ -64,9 +64,16 @@ impl Job {
 
     /// Starts a process as a member: it is in the job before its first instruction.
     ///
+    /// If a guard starts the members ([`Guarantees::spawned_by_guard`]), call this from a thread with the
+    /// rights that the process had when the job was made: a process that gives up rights (a change of
+    /// user, a Landlock domain, a seccomp filter) makes a new job after that. Its members then inherit the
+    /// restrictions.
+    ///
     /// # Errors
     /// [`is_exec`](Error::is_exec) with the unchanged error of `execve` if the program could not be
     /// executed; [`is_invalid_input`](Error::is_invalid_input) for an empty program name or a NUL;
+    /// [`is_unsupported`](Error::is_unsupported) if a guard would start the process with other rights
+    /// than those of the calling thread;
     /// otherwise the error of the system call that failed. A failed spawn leaves nothing behind.
     pub fn spawn(&self, mut command: impl BorrowMut<Command>) -> Result<Child> {
         let command = command.borrow_mut();

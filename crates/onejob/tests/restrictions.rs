@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{Error, Read as _},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use common::{alone, for_each_mechanism, is_alone, job};
@@ -29,17 +29,24 @@ fn no_new_privileges() -> Result<(), Error> {
 
 /// From here on the calling thread and its children write to no file.
 fn landlock_domain() -> Result<(), Error> {
-    const WRITE_FILE: u64 = 1 << 1;
-    let handled = WRITE_FILE;
-    no_new_privileges()?;
-    // SAFETY: the kernel reads one number; the descriptor is new.
+    match enter_landlock_domain() {
+        // Without CAP_SYS_ADMIN.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            no_new_privileges().and_then(|()| enter_landlock_domain())
+        }
+        entered => entered,
+    }
+}
+
+fn enter_landlock_domain() -> Result<(), Error> {
+    let handled = 1_u64 << 1;
+    let (attributes, size) = (&raw const handled, size_of_val(&handled));
+    let (create, restrict) = (libc::SYS_landlock_create_ruleset, libc::SYS_landlock_restrict_self);
+    // SAFETY: the kernel reads one number (the right to write to files); the descriptor is new.
     unsafe {
-        let (attributes, size) = (&raw const handled, size_of::<u64>());
-        let rules =
-            checked(libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, 0_u32))?;
+        let rules = checked(libc::syscall(create, attributes, size, 0_u32))?;
         let rules = OwnedFd::from_raw_fd(rules as i32);
-        let call = libc::SYS_landlock_restrict_self;
-        checked(libc::syscall(call, rules.as_raw_fd(), 0_u32)).map(drop)
+        checked(libc::syscall(restrict, rules.as_raw_fd(), 0_u32)).map(drop)
     }
 }
 
@@ -89,8 +96,7 @@ fn no_speculation() -> Result<(), Error> {
     const STORE_BYPASS: u64 = 0;
     const DISABLE: u64 = 1 << 2;
     // SAFETY: takes numbers.
-    let set =
-        unsafe { libc::prctl(PR_SET_SPECULATION_CTRL, STORE_BYPASS, DISABLE, 0_u64, 0_u64) };
+    let set = unsafe { libc::prctl(PR_SET_SPECULATION_CTRL, STORE_BYPASS, DISABLE, 0_u64, 0_u64) };
     checked(set.into()).map(drop)
 }
 
@@ -114,21 +120,28 @@ const RESTRICTIONS: &[Restriction] = &[
     ("a network namespace", || other_namespace(libc::CLONE_NEWNET)),
     ("a cgroup namespace", || other_namespace(libc::CLONE_NEWCGROUP)),
     ("a time namespace", || other_namespace(0x80)),
-    ("a PID namespace for children", || other_namespace(libc::CLONE_NEWPID)),
     ("either written or executed memory", || prctl(PR_SET_MDWE, 1)),
 ];
 
 /// Those that every user can take on on every kernel.
 const UNPRIVILEGED: usize = 3;
 
+/// Made, like the programs that tests start, before anything is restricted.
+fn file_to_write() -> PathBuf {
+    Bins::get();
+    let file = scratch_dir().join("file");
+    fs::write(&file, "").expect("a file");
+    file
+}
+
 fn look_with_std(file: &Path) -> String {
-    let mut command = std::process::Command::new(Bins::get().actor());
+    let mut command = std::process::Command::new(Bins::get().helper());
     let output = command.args(["restrictions", "-"]).arg(file).output().expect("std starts it");
     String::from_utf8(output.stdout).expect("text")
 }
 
 fn look(job: &Job, file: &Path) -> onejob::Result<String> {
-    let mut command = Command::new(Bins::get().actor());
+    let mut command = Command::new(Bins::get().helper());
     command.args(["restrictions", "-"]).arg(file).stdout(Stdio::piped());
     let mut child = job.spawn(&mut command)?;
     let mut text = String::new();
@@ -166,8 +179,7 @@ fn taken_on_after_the_job_was_made() {
         });
     }
     let mechanism = std::env::var(MECHANISM).expect("a mechanism").parse().expect("its name");
-    let file = scratch_dir().join("file");
-    fs::write(&file, "").expect("a file");
+    let file = file_to_write();
     let job = job(mechanism);
     let mut made = 0;
     for (what, restrict) in RESTRICTIONS {
@@ -192,8 +204,7 @@ fn a_second_landlock_domain() {
     if !alone("a_second_landlock_domain", |_| {}) {
         return;
     }
-    let file = scratch_dir().join("file");
-    fs::write(&file, "").expect("a file");
+    let file = file_to_write();
     if let Err(error) = landlock_domain() {
         return testkit::skip(&format!("no Landlock: {error}"));
     }
@@ -213,26 +224,23 @@ fn a_view_from_a_landlock_domain() {
     }) {
         return;
     }
-    let file = scratch_dir().join("file");
-    fs::write(&file, "").expect("a file");
+    let file = file_to_write();
     let job = Job::builder().mechanism(Mechanism::Subreaper).name(NAME).build().expect("a job");
     look(&job, &file).expect("started");
-    let has_landlock = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let view = || {
             if let Err(error) = landlock_domain() {
-                testkit::skip(&format!("no Landlock: {error}"));
-                return false;
+                return testkit::skip(&format!("no Landlock: {error}"));
             }
             let view = Job::open(NAME).expect("a view");
             let error = look(&view, &file).expect_err("the guards are not in this domain");
             assert!(error.is_unsupported() && error.to_string().contains("Landlock"), "{error}");
-            true
         };
-        scope.spawn(view).join().expect("passed")
+        scope.spawn(view).join().expect("passed");
     });
     let view = Job::open(NAME).expect("a view");
     let seen = look(&view, &file).expect("this thread is in no domain");
-    assert_eq!(seen.contains("writes Ok"), true, "{seen} {has_landlock}");
+    assert!(seen.contains("writes Ok"), "{seen}");
 }
 
 /// Owners that cannot examine their guards, for other reasons, start members all the same.
@@ -241,8 +249,7 @@ fn an_owner_that_may_not_examine_its_guards() {
     if !alone("an_owner_that_may_not_examine_its_guards", |_| {}) {
         return;
     }
-    let file = scratch_dir().join("file");
-    fs::write(&file, "").expect("a file");
+    let file = file_to_write();
     prctl(libc::PR_SET_DUMPABLE, 0).expect("always allowed");
     let job = job(Mechanism::Subreaper);
     assert_eq!(look(&job, &file).expect("not dumpable"), look_with_std(&file));

@@ -23,7 +23,8 @@ pub(crate) fn restrictions() {
         "SpeculationIndirectBranch",
     ];
     let status = fs::read_to_string("/proc/self/status").expect("readable");
-    for line in status.lines().filter(|line| LINES.contains(&line.split(':').next().unwrap_or(""))) {
+    for line in status.lines().filter(|line| LINES.contains(&line.split(':').next().unwrap_or("")))
+    {
         println!("{line}");
     }
     let mut namespaces: Vec<_> = fs::read_dir("/proc/self/ns")

@@ -43,7 +43,7 @@ use crate::{
             process::dropped_children,
             registry::{Record, RecordHeader},
             spawn::{
-                credentials::GuardBaseline,
+                baseline::GuardBaseline,
                 local::{self, Memory},
             },
         },
@@ -294,7 +294,7 @@ impl Cgroup {
             )
             .with_hint("make another job"));
         }
-        let inherited = remote.credentials.check(false)?;
+        let inherited = remote.check(&guards, false)?;
         local::remote(command, &guards, &inherited, &remote.limits, Some(current.dir.as_fd()))
     }
 

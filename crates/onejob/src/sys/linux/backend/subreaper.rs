@@ -28,7 +28,7 @@ use crate::{
         linux::{
             cgroup::{members, stats},
             deadline::KILL_TIMEOUT,
-            guard::client::{GuardConfig, Guards},
+            guard::{client::Guards, launch::GuardConfig},
             nostd::{
                 boost::is_crowd,
                 procfs::Proc,
@@ -42,7 +42,7 @@ use crate::{
             },
             registry::{self, Record, RecordHeader, version::guard_failed},
             spawn::{
-                credentials::GuardBaseline,
+                baseline::GuardBaseline,
                 local::{self, Memory},
             },
         },
@@ -191,7 +191,10 @@ impl Subreaper {
             })
         };
         let record = if spec.is_listed() { spec.published(record())? } else { None };
-        guards.map_or(Ok(()), Guards::wait_exec)?;
+        if let Parent::Guards { guards, baseline, .. } = &self.parent {
+            guards.wait_exec()?;
+            baseline.get().inspect(|baseline| _ = baseline.examine(guards));
+        }
         Ok(record)
     }
 
@@ -246,7 +249,7 @@ impl Subreaper {
         known: &'a OnceLock<GuardBaseline>,
     ) -> Result<&'a GuardBaseline> {
         if known.get().is_none() {
-            let baseline = GuardBaseline::of(guards.inner_pid())?;
+            let baseline = GuardBaseline::of(guards)?;
             if !guards.is_serving() {
                 return Err(guards_killed_error());
             }
@@ -527,9 +530,9 @@ impl Backend for Subreaper {
                 if self.is_frozen()? {
                     return Err(members::frozen_error());
                 }
-                let GuardBaseline { credentials, limits } = self.baseline(guards, baseline)?;
-                let inherited = credentials.check(self.is_view())?;
-                let child = local::remote(command, guards, &inherited, limits, None)?;
+                let baseline = self.baseline(guards, baseline)?;
+                let inherited = baseline.check(guards, self.is_view())?;
+                let child = local::remote(command, guards, &inherited, &baseline.limits, None)?;
                 let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
                 if started.len() == started.capacity() {
                     started.retain(|(_, held)| held.strong_count() > 0);

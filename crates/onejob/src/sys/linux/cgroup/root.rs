@@ -30,7 +30,7 @@ use crate::{
     AbandonedJob, AbandonedKind, Error, Process, Resources, Result,
     job::Enclosure,
     sys::linux::{
-        guard::client::{GuardConfig, Guards},
+        guard::{client::Guards, launch::GuardConfig},
         nostd::{
             cgroup::{self as floor_cgroup, State, abandoned, walk},
             procfs::entries,
@@ -38,7 +38,7 @@ use crate::{
         },
         process::{fork_detect::ProcessToken, stuck},
         registry,
-        spawn::credentials::GuardBaseline,
+        spawn::baseline::GuardBaseline,
     },
 };
 
@@ -258,6 +258,7 @@ impl JobRoot {
             return Err(Error::unsupported("systemd makes no scope for us"));
         };
         sweep_scopes(&path);
+        baseline.examine(&guards);
         let (guards, next_job) = (Mutex::new(Arc::new(guards)), Arc::default());
         let remote = Some(baseline);
         let has_looked = AtomicBool::new(true);

@@ -1,13 +1,8 @@
 //! The guards of an owner, and talking to them.
 
 use std::{
-    ffi::CString,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
-    path::Path,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +13,7 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
-    launch::Launch,
+    launch::{GuardConfig, Launch},
     pair::{Backoff, GuardPair, GuardProcess, NO_PROCESS, met, wait_dead, was_killed},
 };
 use crate::{
@@ -33,17 +28,6 @@ use crate::{
         registry::version::guard_failed,
     },
 };
-
-/// What a pair of guards is to take down when this process is gone, besides whatever it starts.
-#[derive(Clone, Copy)]
-pub(crate) struct GuardConfig<'a> {
-    /// The cgroups below this one whose names start so. The guards stay where we are now.
-    pub(crate) cgroups: Option<(BorrowedFd<'a>, &'a str)>,
-    /// The records in this directory whose names start so.
-    pub(crate) records: Option<(&'a Path, &'a str)>,
-    /// The socket of the bus of a service manager that is to put them into a scope.
-    pub(crate) bus: Option<&'a Path>,
-}
 
 /// A pair of guards: of this process, or as it is seen from another one.
 pub(crate) struct Guards {
@@ -70,20 +54,6 @@ impl Reply {
     /// What is there already; `None` if there will be nothing.
     pub(crate) fn receive(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         receive(self.0.as_fd())
-    }
-}
-
-impl GuardConfig<'_> {
-    /// As the guard program gets it. No name of ours has a NUL.
-    fn arguments(&self) -> [CString; 5] {
-        let word = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
-        let (registry, records) =
-            self.records.map_or((&[][..], ""), |(dir, start)| (dir.as_os_str().as_bytes(), start));
-        let prefix = self.cgroups.map_or("", |(_, prefix)| prefix);
-        let bus = self.bus.map_or(&[][..], |path| path.as_os_str().as_bytes());
-        let group = syscall::own_group().to_string();
-        let [prefix, records, group] = [prefix, records, &group].map(|text| word(text.as_bytes()));
-        [prefix, records, word(registry), word(bus), group]
     }
 }
 
@@ -275,6 +245,21 @@ impl Guards {
     /// The number of the one that starts what is asked for.
     pub(crate) fn inner_pid(&self) -> u32 {
         self.both()[0].pid as u32
+    }
+
+    /// Whether the calling thread may examine the guards, which are alike in that; guards that have ended
+    /// start no process.
+    pub(crate) fn may_be_examined(&self) -> bool {
+        if self.pair.get().is_none()
+            && let Ok(outer) = self.outer()
+        {
+            let may = outer.may_be_examined();
+            if !outer.is_dead() {
+                return may;
+            }
+        }
+        let inner = self.both()[0];
+        inner.may_be_examined() || inner.is_dead()
     }
 
     /// Lets other processes ask through this datagram socket.

@@ -16,7 +16,11 @@ use std::{
     ffi::{CStr, CString},
     io,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
     ptr,
     sync::{
         Arc,
@@ -44,6 +48,31 @@ use crate::sys::linux::{
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/onejob-guard"));
 #[cfg(not(guard_program))]
 static PROGRAM: &[u8] = &[];
+
+/// What a pair of guards is to take down when this process is gone, besides whatever it starts.
+#[derive(Clone, Copy)]
+pub(crate) struct GuardConfig<'a> {
+    /// The cgroups below this one whose names start so. The guards stay where we are now.
+    pub(crate) cgroups: Option<(BorrowedFd<'a>, &'a str)>,
+    /// The records in this directory whose names start so.
+    pub(crate) records: Option<(&'a Path, &'a str)>,
+    /// The socket of the bus of a service manager that is to put them into a scope.
+    pub(crate) bus: Option<&'a Path>,
+}
+
+impl GuardConfig<'_> {
+    /// As the guard program gets it. No name of ours has a NUL.
+    pub(super) fn arguments(&self) -> [CString; 5] {
+        let word = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+        let (registry, records) =
+            self.records.map_or((&[][..], ""), |(dir, start)| (dir.as_os_str().as_bytes(), start));
+        let prefix = self.cgroups.map_or("", |(_, prefix)| prefix);
+        let bus = self.bus.map_or(&[][..], |path| path.as_os_str().as_bytes());
+        let group = syscall::own_group().to_string();
+        let [prefix, records, group] = [prefix, records, &group].map(|text| word(text.as_bytes()));
+        [prefix, records, word(registry), word(bus), group]
+    }
+}
 
 /// The outer guard on its way into its program.
 pub(crate) struct Launch {

@@ -17,7 +17,7 @@ use crate::sys::linux::{
         protocol::{self, Message},
         syscall::{self, POLLIN, PollFd, SIGCONT},
     },
-    process::dropped_children,
+    process::{dropped_children, privilege},
 };
 
 /// Two guards, as far as they are known.
@@ -70,6 +70,12 @@ impl GuardProcess {
         let can_still_come = reaped.is_err() && !self.is_outer;
         self.is_ours.store(matches!(reaped, Ok(None)) || can_still_come, Ordering::Relaxed);
         matches!(reaped, Ok(None))
+    }
+
+    /// Whether the calling thread may examine it. After its end the answer may be about another process
+    /// with its number.
+    pub(crate) fn may_be_examined(&self) -> bool {
+        privilege::may_examine(self.pid)
     }
 
     /// In vain if it has ended.

@@ -7,7 +7,10 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::sys::linux::{
     file::read_proc,
-    nostd::syscall::{self, Errno},
+    nostd::syscall::{
+        self, Errno,
+        raw::{nr, syscall},
+    },
 };
 
 /// Whether the calling thread may signal the processes of every user of its user namespace.
@@ -35,4 +38,14 @@ pub(crate) fn process_crosses_users(pid: i32) -> bool {
 /// user can forbid it. A process that has ended does not matter.
 pub(crate) fn may_signal(pidfd: BorrowedFd<'_>) -> bool {
     matches!(syscall::pidfd_send_signal(pidfd.as_raw_fd(), 0), Ok(()) | Err(Errno::SRCH))
+}
+
+/// Whether the calling thread may examine a process (`PTRACE_MODE_READ`, `ptrace(2)`). A process that has
+/// ended does not matter.
+pub(crate) fn may_examine(pid: i32) -> bool {
+    let (mut head, mut len) = (0_usize, 0_usize);
+    let (head, len) = (&raw mut head as usize, &raw mut len as usize);
+    // SAFETY: the kernel writes an address and a length, of which no use is made.
+    let read = unsafe { syscall(nr::GET_ROBUST_LIST, [pid as usize, head, len, 0, 0, 0]) };
+    read != Err(Errno::PERM)
 }

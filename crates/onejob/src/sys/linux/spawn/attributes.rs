@@ -7,7 +7,7 @@ use crate::sys::linux::{
     nostd::{
         exec::attributes::{
             Attribute, COREDUMP_FILTER, IO_PRIORITY, KINDS, OOM_SCORE_ADJ, PERSONALITY,
-            SCHEDULING_BYTES, Scheduling, THP_DISABLE, TIMER_SLACK,
+            SCHEDULING_BYTES, Scheduling, THP_DISABLE, TIMER_SLACK, WRITE_XOR_EXECUTE,
         },
         syscall::raw::{nr, syscall},
     },
@@ -49,6 +49,8 @@ impl Attributes {
         let own = |call: usize, args| if pid == 0 { number(call, args) } else { None };
         const PR_GET_TIMERSLACK: usize = 30;
         const PR_GET_THP_DISABLE: usize = 42;
+        const PR_GET_MDWE: usize = 66;
+        const NOT_INHERITED: i64 = 2;
         const IOPRIO_WHO_PROCESS: usize = 1;
         const ASK: usize = 0xffff_ffff;
         let decimal = |text: String| text.trim().parse::<i64>().ok();
@@ -64,6 +66,11 @@ impl Attributes {
             // Realtime threads have none, which others cannot have: 0 would set the default.
             (TIMER_SLACK, own(nr::PRCTL, [PR_GET_TIMERSLACK, 0, 0, 0, 0, 0]).map(|ns| ns.max(1))),
             (THP_DISABLE, huge_pages),
+            (
+                WRITE_XOR_EXECUTE,
+                own(nr::PRCTL, [PR_GET_MDWE, 0, 0, 0, 0, 0])
+                    .map(|bits| if bits & NOT_INHERITED == 0 { bits } else { 0 }),
+            ),
             (OOM_SCORE_ADJ, file("oom_score_adj").and_then(decimal)),
             (COREDUMP_FILTER, file("coredump_filter").and_then(hexadecimal)),
         ];

@@ -6,37 +6,18 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{
     attributes::{Attributes, Changed},
-    local::{self, Inherited},
+    local::Inherited,
 };
 use crate::{
     Error, Result,
     sys::linux::{
         file::read_proc,
-        nostd::{
-            exec::Limit,
-            syscall::{self, Errno},
+        nostd::syscall::{
+            self, Errno,
+            raw::{nr, syscall},
         },
     },
 };
-
-/// What a child inherits from the guard that starts it, as it was when the guard was started.
-pub(crate) struct GuardBaseline {
-    pub(crate) credentials: Credentials,
-    pub(crate) limits: Vec<Limit>,
-}
-
-impl GuardBaseline {
-    /// For guards that this process starts now.
-    pub(crate) fn current() -> Result<GuardBaseline> {
-        Ok(GuardBaseline { credentials: Credentials::current()?.0, limits: local::limits() })
-    }
-
-    /// Of the guard with this pid.
-    pub(crate) fn of(guard: u32) -> Result<GuardBaseline> {
-        let (credentials, limits) = (Credentials::of(guard)?, local::limits_of(guard as i32));
-        Ok(GuardBaseline { credentials, limits })
-    }
-}
 
 /// What a child has from its parent without being told: a guard's child would have the guard's, as
 /// they were when the guard was started.
@@ -48,6 +29,8 @@ pub(crate) struct Credentials {
     namespaces: String,
     session: i32,
     root: (u64, u64),
+    /// Not those of another process.
+    secure_bits: Option<usize>,
     attributes: Attributes,
 }
 
@@ -64,7 +47,7 @@ impl Credentials {
 
     fn read(entry: &str, pid: i32) -> Result<(Credentials, Inherited)> {
         let failed = |e: io::Error| Error::os(format!("read the credentials in /proc/{entry}"), e);
-        const WORDS: [&str; 11] = [
+        const WORDS: [&str; 13] = [
             "Uid",
             "Gid",
             "Groups",
@@ -76,6 +59,8 @@ impl Credentials {
             "NoNewPrivs",
             "Seccomp",
             "Seccomp_filters",
+            "Speculation_Store_Bypass",
+            "SpeculationIndirectBranch",
         ];
         let status = read_proc(&format!("/proc/{entry}/status")).map_err(failed)?;
         let mut credentials = String::with_capacity(512);
@@ -118,8 +103,11 @@ impl Credentials {
         let mut namespaces = String::with_capacity(256);
         for name in NAMESPACES {
             let mut link = [0; 64];
-            // A kernel may not have this one.
-            let len = syscall::readlinkat(dir.as_raw_fd(), name, &mut link).unwrap_or(0);
+            let len = match syscall::readlinkat(dir.as_raw_fd(), name, &mut link) {
+                // A kernel may not have this one.
+                Err(Errno::NOENT) => 0,
+                read => read.map_err(|e| failed(e.into()))?,
+            };
             namespaces.push_str(&String::from_utf8_lossy(&link[..len]));
             namespaces.push(' ');
         }
@@ -131,6 +119,7 @@ impl Credentials {
             namespaces,
             session: syscall::session_of(pid),
             root: (root.st_dev, root.st_ino),
+            secure_bits: (pid == 0).then(secure_bits).flatten(),
             attributes: Attributes::read(entry, pid, cpus, has_huge_pages),
         };
         Ok((rights, inherited))
@@ -144,7 +133,9 @@ impl Credentials {
             inherited.group = Some(0);
         }
         let changed = if now.credentials != self.credentials {
-            "user, groups, capabilities or seccomp filters"
+            "user, groups, capabilities, seccomp filters or speculation control"
+        } else if is_other(now.secure_bits, self.secure_bits) {
+            "secure bits"
         } else if now.namespaces != self.namespaces {
             "namespaces"
         } else if now.session != self.session && !from_another_session {
@@ -159,9 +150,25 @@ impl Credentials {
             inherited.attributes = now.attributes.changed_from(&self.attributes);
             return Ok(inherited);
         };
-        Err(Error::unsupported(format!(
-            "this process has another {changed} than the guard of the job, which would start the child"
-        ))
-        .with_hint("make a new job"))
+        Err(Credentials::differ(changed))
     }
+
+    /// Why a guard's child would not be what a child of ours would be.
+    pub(super) fn differ(what: &str) -> Error {
+        Error::unsupported(format!(
+            "this process has another {what} than the guard of the job, which would start the child"
+        ))
+        .with_hint("make a new job")
+    }
+}
+
+fn is_other<T: PartialEq>(now: Option<T>, before: Option<T>) -> bool {
+    now.zip(before).is_some_and(|(now, before)| now != before)
+}
+
+/// Of the calling thread (`PR_GET_SECUREBITS(2const)`); `None` where a seccomp filter refuses the call.
+fn secure_bits() -> Option<usize> {
+    const PR_GET_SECUREBITS: usize = 27;
+    // SAFETY: takes no argument.
+    unsafe { syscall(nr::PRCTL, [PR_GET_SECUREBITS, 0, 0, 0, 0, 0]) }.ok()
 }

@@ -23,8 +23,11 @@ pub(crate) const OOM_SCORE_ADJ: u64 = 5;
 /// `core(5)`.
 pub(crate) const COREDUMP_FILTER: u64 = 6;
 
+/// Whether memory can be either written or executed (`PR_SET_MDWE(2const)`).
+pub(crate) const WRITE_XOR_EXECUTE: u64 = 7;
+
 /// How many there are, from 1 on.
-pub(crate) const KINDS: usize = 6;
+pub(crate) const KINDS: usize = 7;
 
 /// One of these kinds, and its value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +52,7 @@ impl Attribute {
     pub(crate) fn set(&self) -> Result<()> {
         const PR_SET_TIMERSLACK: usize = 29;
         const PR_SET_THP_DISABLE: usize = 41;
+        const PR_SET_MDWE: usize = 65;
         const IOPRIO_WHO_PROCESS: usize = 1;
         let value = self.value as usize;
         let (number, args) = match self.kind {
@@ -56,6 +60,7 @@ impl Attribute {
             PERSONALITY => (nr::PERSONALITY, [value, 0, 0, 0, 0, 0]),
             TIMER_SLACK => (nr::PRCTL, [PR_SET_TIMERSLACK, value, 0, 0, 0, 0]),
             THP_DISABLE => (nr::PRCTL, [PR_SET_THP_DISABLE, value & 1, value & !1, 0, 0, 0]),
+            WRITE_XOR_EXECUTE => (nr::PRCTL, [PR_SET_MDWE, value, 0, 0, 0, 0]),
             OOM_SCORE_ADJ => return self.write(c"/proc/self/oom_score_adj"),
             COREDUMP_FILTER => return self.write(c"/proc/self/coredump_filter"),
             _ => return Err(Errno::BADMSG),
