@@ -6,7 +6,7 @@
 //! thread-local storage; it is `core` and system calls. The library uses the same code from
 //! ordinary threads, so that what kills a tree is one piece of code wherever it runs.
 
-#![allow(dead_code, reason = "compiled twice, and neither the library nor the guard uses it all")]
+#![allow(dead_code, reason = "the library and the guard program each use a part of this")]
 
 pub(crate) mod boost;
 pub(crate) mod cgroup;

@@ -6,7 +6,7 @@
 use super::{
     super::{
         procfs::entries,
-        syscall::{self, CStr, Fd, O_DIRECTORY, Result, flock_exclusive_now, is_own, openat},
+        syscall::{self, CStr, Fd, O_DIRECTORY, Result, is_own, openat, try_flock_exclusive},
     },
     State, end_now,
     walk::open,
@@ -82,7 +82,7 @@ pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sw
 /// A cgroup of this user that no other process holds, locked.
 fn locked(base: i32, name: &CStr) -> Option<Fd> {
     let cgroup = open(base, name).ok()?;
-    (is_own(cgroup.raw()) && flock_exclusive_now(cgroup.raw()).is_ok()).then_some(cgroup)
+    (is_own(cgroup.raw()) && try_flock_exclusive(cgroup.raw()).is_ok()).then_some(cgroup)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! System calls by number, and the one assembly routine a C library does not offer.
+//! System calls by number, and a `clone` whose child starts on another stack.
 
 use core::arch::asm;
 
-use super::{Errno, Result};
+use super::errno::{Errno, Result};
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
@@ -21,7 +21,7 @@ pub(crate) mod nr {
     pub(crate) const GETUID: usize = 102;        pub(crate) const SETUID: usize = 105;
     pub(crate) const SETGID: usize = 106;        pub(crate) const SETPGID: usize = 109;
     pub(crate) const GETPGID: usize = 121;       pub(crate) const GETSID: usize = 124;
-    pub(crate) const GETPPID: usize = 110;       pub(crate) const SETSID: usize = 112;
+    pub(crate) const SETSID: usize = 112;
     pub(crate) const SETGROUPS: usize = 116;     pub(crate) const PRCTL: usize = 157;
     pub(crate) const FLOCK: usize = 73;          pub(crate) const GETEUID: usize = 107;
     pub(crate) const STATX: usize = 332;
@@ -66,7 +66,7 @@ pub(crate) mod nr {
     pub(crate) const SETGROUPS: usize = 159;     pub(crate) const GETRUSAGE: usize = 165;
     pub(crate) const UMASK: usize = 166;         pub(crate) const PRCTL: usize = 167;
     pub(crate) const UNAME: usize = 160;
-    pub(crate) const GETPID: usize = 172;        pub(crate) const GETPPID: usize = 173;
+    pub(crate) const GETPID: usize = 172;
     pub(crate) const GETUID: usize = 174;        pub(crate) const SENDMSG: usize = 211;
     pub(crate) const RECVMSG: usize = 212;       pub(crate) const MUNMAP: usize = 215;
     pub(crate) const CLONE: usize = 220;         pub(crate) const EXECVE: usize = 221;
@@ -80,74 +80,76 @@ pub(crate) mod nr {
     pub(crate) const SCHED_GETAFFINITY: usize = 123;
 }
 
-// Numbered alike on every architecture.
+// These numbers are the same on every architecture.
 pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
 pub(crate) const PIDFD_OPEN: usize = 434;
 pub(crate) const CLONE3: usize = 435;
 pub(crate) const CLOSE_RANGE: usize = 436;
 pub(crate) const OPENAT2: usize = 437;
 
-/// A system call; a negative answer is an error number.
+/// Makes a system call. A negative result is an error number.
 ///
 /// # Safety
-/// The arguments must be what the call wants, and what it does to memory and descriptors must be
-/// allowed here.
+/// The arguments must be valid for the call. What the call does to the memory, the descriptors and the
+/// threads of this process must not break what other code relies on.
 #[inline]
 pub(crate) unsafe fn syscall(number: usize, args: [usize; 6]) -> Result<usize> {
-    let answer: isize;
+    let result: isize;
     let [a, b, c, d, e, f] = args;
-    // SAFETY: the kernel's calling convention: it keeps every register but the listed ones. What
-    // the call itself does is the caller's argument.
+    // SAFETY: the kernel preserves every register but the listed ones (syscall(2)). The caller guarantees
+    // that the call itself is allowed.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => answer, in("rdi") a, in("rsi") b,
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b,
              in("rdx") c, in("r10") d, in("r8") e, in("r9") f, lateout("rcx") _, lateout("r11") _,
              options(nostack));
     }
-    // SAFETY: as above.
+    // SAFETY: the kernel preserves every register but the listed ones (syscall(2)). The caller guarantees
+    // that the call itself is allowed.
     #[cfg(target_arch = "aarch64")]
     unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => answer, in("x1") b,
+        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b,
              in("x2") c, in("x3") d, in("x4") e, in("x5") f, options(nostack));
     }
-    if answer < 0 { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
+    if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
 }
 
-/// What a new process on a stack of its own runs.
+/// The function that a new process runs on its own stack.
 pub(crate) type Entry = unsafe extern "C" fn(*mut u8) -> !;
 
 /// `clone` or `clone3` whose child starts on another stack, in `entry(data)`.
 ///
-/// With `CLONE_VM` the child must not return into the parent's frames, which is why this is one
-/// piece of assembly: the child leaves it by a call that never comes back.
+/// With `CLONE_VM` the child must not return into the parent's frames. So this is one piece of
+/// assembly, which the child leaves by a call that does not return.
 ///
 /// # Safety
-/// `number` and `args` must name a clone call whose stack is fresh, 16-byte aligned and large
-/// enough for `entry`; `data` must be what `entry` expects and outlive it.
+/// `number` and `args` must be a clone call. Its stack must be unused, aligned to 16 bytes and large
+/// enough for `entry`. `data` must be valid for `entry` as long as the child uses it.
 pub(crate) unsafe fn clone_to(
     number: usize,
     args: [usize; 5],
     entry: Entry,
     data: *mut u8,
 ) -> Result<usize> {
-    let answer: isize;
+    let result: isize;
     let [a, b, c, d, e] = args;
-    // SAFETY: in the parent this is an ordinary system call. The child has the registers of the
-    // parent but its own stack, aligned as the calling convention wants it before a call.
+    // SAFETY: in the parent this is an ordinary system call. The child has the registers of the parent and
+    // its own stack, which the caller has aligned as the calling convention requires before a call.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!("syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r12", "call r13",
              "ud2", "2:",
-             inlateout("rax") number as isize => answer, in("rdi") a, in("rsi") b, in("rdx") c,
+             inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c,
              in("r10") d, in("r8") e, in("r12") data, in("r13") entry,
              lateout("rcx") _, lateout("r11") _);
     }
-    // SAFETY: as above.
+    // SAFETY: in the parent this is an ordinary system call. The child has the registers of the parent and
+    // its own stack, which the caller has aligned as the calling convention requires before a call.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         asm!("svc 0", "cbnz x0, 2f", "mov x29, xzr", "mov x0, x9", "blr x10", "brk 1", "2:",
-             in("x8") number, inlateout("x0") a as isize => answer, in("x1") b, in("x2") c,
+             in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c,
              in("x3") d, in("x4") e, in("x9") data, in("x10") entry);
     }
-    if answer < 0 { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
+    if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
 }

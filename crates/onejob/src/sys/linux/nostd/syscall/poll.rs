@@ -1,0 +1,45 @@
+//! Waiting for descriptors, and the clock.
+
+use super::raw::{nr, syscall};
+
+pub(crate) const POLLIN: i16 = 1;
+pub(crate) const POLLPRI: i16 = 2;
+pub(crate) const POLLOUT: i16 = 4;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PollFd {
+    pub(crate) fd: i32,
+    pub(crate) events: i16,
+    pub(crate) revents: i16,
+}
+
+impl PollFd {
+    pub(crate) fn new(fd: i32, events: i16) -> PollFd {
+        PollFd { fd, events, revents: 0 }
+    }
+
+    pub(crate) fn fired(&self) -> bool {
+        self.revents != 0
+    }
+}
+
+/// Waits up to `milliseconds` (negative: without limit). Returns how many descriptors have events: 0
+/// also after an interruption.
+pub(crate) fn poll(fds: &mut [PollFd], milliseconds: i32) -> usize {
+    let timeout = [i64::from(milliseconds / 1000), i64::from(milliseconds % 1000) * 1_000_000];
+    let timeout_at = if milliseconds < 0 { 0 } else { timeout.as_ptr() as usize };
+    // SAFETY: the kernel writes `revents` of exactly these entries and reads the timeout.
+    unsafe { syscall(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), timeout_at, 0, 0, 0]) }
+        .unwrap_or(0)
+}
+
+/// Microseconds of the monotonic clock.
+pub(crate) fn now() -> u64 {
+    const CLOCK_MONOTONIC: usize = 1;
+    let mut time = [0_u64; 2];
+    let at = time.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes one timespec.
+    let _ = unsafe { syscall(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, at, 0, 0, 0, 0]) };
+    time[0].wrapping_mul(1_000_000).wrapping_add(time[1] / 1000)
+}
