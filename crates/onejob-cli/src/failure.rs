@@ -34,6 +34,11 @@ impl Failure {
         self
     }
 
+    pub(crate) fn with_message(mut self, message: String) -> Failure {
+        self.message = message;
+        self
+    }
+
     pub(crate) fn with_exit(mut self, exit: Exit) -> Failure {
         self.exit = exit;
         self
@@ -87,11 +92,22 @@ impl From<&onejob::Error> for Failure {
         // The library appends the remedy to its text; here it has a line of its own.
         let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
         let message = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));
-        // The library's hint is for programmers.
-        let doctor = "`onejob doctor` shows the guarantees of this host and how to get more";
-        let hint = if error.is_unmet_requirement() { Some(doctor.to_owned()) } else { hint };
+        // These hints of the library are for programmers.
+        let hint = match error {
+            _ if error.is_unmet_requirement() => Some(DOCTOR_HINT.to_owned()),
+            _ if is_missing_job(error) => Some(JOBS_HINT.to_owned()),
+            _ => hint,
+        };
         Failure { message: message.unwrap_or(text), hint, exit }
     }
+}
+
+pub(crate) const JOBS_HINT: &str = "`onejob ls` lists the jobs";
+const DOCTOR_HINT: &str = "`onejob doctor` shows the guarantees of this host and how to get more";
+
+/// Whether the error means that a job does not exist: no system call has failed.
+fn is_missing_job(error: &onejob::Error) -> bool {
+    error.is_not_found() && error.raw_os_error().is_none() && !error.is_exec()
 }
 
 /// Writes the data that a subcommand was asked for to standard output.

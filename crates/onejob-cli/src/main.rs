@@ -16,6 +16,7 @@ mod os;
 mod output;
 mod persona;
 mod render;
+mod shell_words;
 mod supervise;
 
 #[cfg(target_env = "musl")]

@@ -188,10 +188,13 @@ fn message_on_a_terminal_has_no_colours() {
         let first = pty.expect("end=125");
         assert_eq!(
             first,
-            "onejob: unrecognized subcommand 'rum'\r\nhint: a similar subcommand exists: 'run'\r\n"
+            "onejob: unrecognized subcommand 'rum'\r\nhint: did you mean `onejob run`?\r\n"
         );
         let second = pty.expect("end=125");
-        assert!(second.contains("'--timeout'") && !second.contains('\x1b'), "{second:?}");
+        assert!(
+            second.contains("did you mean --timeout?") && !second.contains('\x1b'),
+            "{second:?}"
+        );
         wait(&mut pty.leader);
     }
 }
@@ -205,7 +208,11 @@ fn mistyped_subcommand() {
         let output = outcome(&mut onejob(&[typed]));
         assert_eq!(output.status.code(), Some(125), "{typed}");
         assert!(text(&output.stdout).is_empty());
-        assert!(text(&output.stderr).contains(&format!("'{nearest}'")), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(&format!("`onejob {nearest}`")),
+            "{}",
+            text(&output.stderr)
+        );
     }
 }
 

@@ -155,9 +155,9 @@ fn status_125_invalid_usage() {
         check(&output, 125, says, args);
         assert_eq!(scratch.marked(), [] as [u32; 0]);
     };
-    ours(&["rum", "true"], "'run'");
-    ours(&["run"], "<CMD>");
-    ours(&["run", "--"], "<CMD>");
+    ours(&["rum", "true"], "`onejob run true`");
+    ours(&["run"], "no command given");
+    ours(&["run", "--"], "no command given");
     ours(&["run", "--bogus", "true"], "--bogus");
     ours(&["run", ""], "empty");
     for time in ["", "x", "-1", "1x", "1e3", "inf", "nan", "0x10", "1..2", "1 s"] {
@@ -175,7 +175,7 @@ fn status_125_invalid_usage() {
     ours(&["run", "--require", "luck=much", "true"], "owner-death");
     ours(&["run", "--keep", "--wait-all", "true"], "--wait-all");
     ours(&["run", "--lifeline", "x", "true"], "invalid descriptor");
-    ours(&["init"], "<CMD>");
+    ours(&["init"], "no command given");
     ours(&["init", ""], "empty");
     ours(&["init", "--bogus", "true"], "--bogus");
     for rewrite in ["15", "15:", "0:1", "x:y", "15:99", "1:2:3"] {
@@ -256,7 +256,7 @@ fn help_and_version_go_to_stdout() {
     }
     let bare = outcome(&mut onejob(&[]));
     assert_eq!(bare.status.code(), Some(125));
-    assert!(bare.stdout.is_empty() && text(&bare.stderr).contains("Usage: onejob"));
+    assert!(bare.stdout.is_empty() && text(&bare.stderr).contains("`onejob --help`"));
 }
 
 /// A reader that closes standard output early is not an error.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, Resources, Result};
+use crate::{Error, Resources, Result, sys};
 
 /// The feature of the operating system that holds a job together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +16,23 @@ pub enum Mechanism {
     Subreaper,
     /// A Windows Job Object (Microsoft Learn: "Job Objects").
     JobObject,
+}
+
+impl Mechanism {
+    /// The mechanisms that this operating system has, in the order in which
+    /// [`Job::new`](crate::Job::new) tries them. [`probe_mechanisms`](crate::probe_mechanisms) reports
+    /// whether this process can use them.
+    pub fn of_this_system() -> impl Iterator<Item = Mechanism> {
+        sys::MECHANISMS.iter().map(|entry| entry.mechanism)
+    }
+
+    /// The operating system that has this mechanism.
+    pub fn system(self) -> &'static str {
+        match self {
+            Mechanism::Cgroup | Mechanism::Subreaper => "Linux",
+            Mechanism::JobObject => "Windows",
+        }
+    }
 }
 
 /// How hard it is to leave the job. Stronger is greater.
@@ -154,6 +171,34 @@ pub enum Requirement {
 }
 
 impl Requirement {
+    /// Every guarantee that can be required, weakest level first; limits on one resource each.
+    pub fn all() -> impl Iterator<Item = Requirement> {
+        let levels = Containment::WORDS.iter().map(|(_, level)| Requirement::from(*level));
+        let levels = levels
+            .chain(Kill::WORDS.iter().map(|(_, level)| Requirement::from(*level)))
+            .chain(OwnerDeath::WORDS.iter().map(|(_, level)| Requirement::from(*level)))
+            .chain(Freeze::WORDS.iter().map(|(_, level)| Requirement::from(*level)))
+            .chain([Requirement::CrossesSetuid]);
+        levels.chain(Resources::each().map(Requirement::Limits))
+    }
+
+    /// The words of all guarantees, by their names: `kill=(best-effort|converging|atomic), …`.
+    fn vocabulary() -> String {
+        let mut names: Vec<(String, Vec<String>)> = Vec::new();
+        for word in Requirement::all().map(|requirement| requirement.to_string()) {
+            let (name, level) = word.split_once('=').unwrap_or((&word, ""));
+            match names.last_mut() {
+                Some((last, levels)) if last == name => levels.push(level.to_owned()),
+                _ => names.push((name.to_owned(), vec![level.to_owned()])),
+            }
+        }
+        let words = names.iter().map(|(name, levels)| match &levels.join("|")[..] {
+            "" => name.clone(),
+            levels => format!("{name}=({levels})"),
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     fn is_met_by(&self, given: &Guarantees) -> bool {
         match *self {
             Requirement::Containment(least) => given.containment >= least,
@@ -171,6 +216,10 @@ macro_rules! words {
     ($type:ident, $what:literal, $($variant:ident => $word:literal),+) => {
         impl $type {
             const WORDS: &[(&str, $type)] = &[$(($word, $type::$variant)),+];
+
+            fn words() -> Vec<&'static str> {
+                Self::WORDS.iter().map(|(word, _)| *word).collect()
+            }
         }
 
         impl fmt::Display for $type {
@@ -185,9 +234,8 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self> {
                 let found = Self::WORDS.iter().find(|(word, _)| *word == text);
                 found.map(|(_, value)| *value).ok_or_else(|| {
-                    let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
                     Error::invalid(format!("unknown {} {text:?}", $what))
-                        .with_hint(format!("one of: {}", words.join(", ")))
+                        .with_hint(format!("one of: {}", Self::words().join(", ")))
                 })
             }
         }
@@ -205,17 +253,24 @@ impl FromStr for Requirement {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, level) = text.split_once('=').unwrap_or(("containment", text));
+        let unknown = |name: &str| {
+            Error::invalid(format!("unknown guarantee {name:?}"))
+                .with_hint(format!("one of: {}", Requirement::vocabulary()))
+        };
+        let Some((name, level)) = text.split_once('=') else {
+            let containment = text.parse().map(Requirement::Containment);
+            return match text {
+                "crosses-setuid" => Ok(Requirement::CrossesSetuid),
+                _ => containment.map_err(|_| unknown(text)),
+            };
+        };
         match (name, level) {
-            ("containment", "crosses-setuid") => Ok(Requirement::CrossesSetuid),
             ("containment", level) => level.parse().map(Requirement::Containment),
             ("kill", level) => level.parse().map(Requirement::Kill),
             ("owner-death", level) => level.parse().map(Requirement::OwnerDeath),
             ("freeze", level) => level.parse().map(Requirement::Freeze),
             ("limits", resources) => resources.parse().map(Requirement::Limits),
-            _ => Err(Error::invalid(format!("unknown guarantee {name:?}")).with_hint(
-                "one of: containment=…, kill=…, owner-death=…, freeze=…, limits=…, crosses-setuid",
-            )),
+            _ => Err(unknown(name)),
         }
     }
 }
@@ -297,6 +352,26 @@ mod tests {
         }
         assert_eq!("tracked".parse::<Requirement>().unwrap(), Containment::Tracked.into());
         assert_eq!("crosses-setuid".parse::<Requirement>().unwrap(), Requirement::CrossesSetuid);
+    }
+
+    /// Every guarantee is listed once, reads back as it prints, and is in the error for an unknown one.
+    #[test]
+    fn all_requirements() {
+        let all: Vec<_> = Requirement::all().map(|one| one.to_string()).collect();
+        for word in &all {
+            assert_eq!(word.parse::<Requirement>().unwrap().to_string(), *word);
+            assert_eq!(all.iter().filter(|other| *other == word).count(), 1, "{word}");
+        }
+        assert_eq!(all.len(), 3 + 3 + 3 + 3 + 1 + 8);
+        for unknown in ["foo", "foo=atomic", ""] {
+            let error = unknown.parse::<Requirement>().unwrap_err();
+            let hint = error.hint().unwrap();
+            for name in
+                ["containment=(grouped|", "kill=(best-effort|", "crosses-setuid", "limits=(memory|"]
+            {
+                assert!(hint.contains(name), "{hint}");
+            }
+        }
     }
 
     /// The error for an unknown word lists the known words.

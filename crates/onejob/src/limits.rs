@@ -197,6 +197,11 @@ impl Resources {
         ("io-weight", Resources::IO_WEIGHT),
     ];
 
+    /// Each resource, in a set of its own.
+    pub fn each() -> impl Iterator<Item = Resources> {
+        Self::WORDS.iter().map(|(_, resource)| *resource)
+    }
+
     /// The union of both sets.
     pub const fn with(self, other: Resources) -> Resources {
         Resources(self.0 | other.0)

@@ -4,31 +4,35 @@
 //! It accepts only command lines that clap would read the same; all others, errors and help included,
 //! are left to clap.
 
-use std::{ffi::OsString, iter, str::FromStr};
+use std::{ffi::OsString, iter};
 
 use onejob::Signal;
 
-use super::{DEFAULT_GRACE, RunArgs, StopArgs, limits::LimitOptions, values::duration};
+use super::{
+    DEFAULT_GRACE, RunArgs, StopArgs,
+    limits::LimitOptions,
+    values::{duration, job_name, mechanism, signal},
+};
 
 /// The arguments of `run`; `None` if clap has to parse them.
 pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<RunArgs> {
-    let (mut name, mut mechanism) = (None, None);
-    let (mut timeout, mut grace, mut signal) = (None, None, None);
+    let (mut name, mut chosen) = (None, None);
+    let (mut timeout, mut grace, mut first) = (None, None, None);
     let command: Vec<_> = loop {
         let word = args.next()?;
         match word.to_str() {
             Some("--") => break args.collect(),
-            Some("-n" | "--name") => once(&mut name, value(&mut args)?)?,
+            Some("-n" | "--name") => once(&mut name, job_name(&value(&mut args)?).ok()?)?,
             Some("-t" | "--timeout") => once(&mut timeout, duration(&value(&mut args)?).ok()?)?,
             Some("-k" | "--kill-after") => once(&mut grace, duration(&value(&mut args)?).ok()?)?,
-            Some("-s" | "--signal") => once(&mut signal, parsed(&mut args)?)?,
-            Some("--mechanism") => once(&mut mechanism, parsed(&mut args)?)?,
+            Some("-s" | "--signal") => once(&mut first, signal(&value(&mut args)?).ok()?)?,
+            Some("--mechanism") => once(&mut chosen, mechanism(&value(&mut args)?).ok()?)?,
             _ if word.as_encoded_bytes().starts_with(b"-") => return None,
             _ => break iter::once(word).chain(args).collect(),
         }
     };
     let stop =
-        StopArgs { grace: grace.unwrap_or(DEFAULT_GRACE), signal: signal.unwrap_or(Signal::TERM) };
+        StopArgs { grace: grace.unwrap_or(DEFAULT_GRACE), signal: first.unwrap_or(Signal::TERM) };
     (!command.is_empty()).then_some(RunArgs {
         name,
         detach: false,
@@ -38,7 +42,7 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<RunArgs> {
         keep: false,
         wait_all: false,
         lifeline: None,
-        mechanism,
+        mechanism: chosen,
         require: Vec::new(),
         stats: None,
         command,
@@ -48,10 +52,6 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<RunArgs> {
 /// The value of an option; `None` if it begins with a dash.
 fn value(args: &mut impl Iterator<Item = OsString>) -> Option<String> {
     args.next()?.into_string().ok().filter(|value| !value.starts_with('-'))
-}
-
-fn parsed<T: FromStr>(args: &mut impl Iterator<Item = OsString>) -> Option<T> {
-    value(args)?.parse().ok()
 }
 
 /// Sets an option; `None` if it was set before.
@@ -69,7 +69,7 @@ mod tests {
     /// Every accepted command line gives the same arguments as clap.
     #[test]
     fn agrees_with_clap() {
-        const WORDS: [&str; 24] = [
+        const WORDS: [&str; 26] = [
             "--",
             "-",
             "true",
@@ -90,6 +90,8 @@ mod tests {
             "--mechanism",
             "cgroup",
             "--mechanism=cgroup",
+            "job-object",
+            "1h30m",
             "--keep",
             "-t5",
             "-h",

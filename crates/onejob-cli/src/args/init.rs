@@ -5,7 +5,7 @@ use std::{ffi::OsString, time::Duration};
 use clap::Args;
 use onejob::{Mechanism, Signal};
 
-use super::values::{descriptor, duration, exit_status, rewrite};
+use super::values::{descriptor, duration, exit_status, mechanism, rewrite, signal};
 
 /// Run CMD as the init process of a container, or below another init
 ///
@@ -47,7 +47,8 @@ pub(crate) struct InitArgs {
     pub(crate) grace: Option<Duration>,
 
     /// Signal to send first to the processes CMD leaves behind
-    #[arg(short, long, value_name = "SIG", default_value = "TERM", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "SIG", default_value = "TERM", value_parser = signal,
+          allow_negative_numbers = true)]
     pub(crate) signal: Signal,
 
     /// Stop the whole tree when the other end of descriptor FD is closed, and exit with 129
@@ -55,7 +56,7 @@ pub(crate) struct InitArgs {
     pub(crate) lifeline: Option<i32>,
 
     /// Use this mechanism (cgroup, subreaper) instead of the strongest available one
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = mechanism)]
     pub(crate) mechanism: Option<Mechanism>,
 
     /// The command and its arguments

@@ -8,7 +8,8 @@ use onejob::Resources;
 use super::{
     StopArgs,
     limits::LimitOptions,
-    values::{Target, interval, kill_target, target},
+    target::{Target, kill_target, target},
+    values::{interval, resources},
 };
 
 /// Stop jobs, or the trees below processes
@@ -28,9 +29,8 @@ pub(crate) struct KillArgs {
     #[command(flatten)]
     pub(crate) stop: StopArgs,
 
-    /// Jobs by name or id prefix (=NAME if the name consists of digits), processes by pid
-    #[arg(value_name = "JOB|PID", required = true, value_parser = kill_target,
-          allow_negative_numbers = true)]
+    /// Jobs by name (dev, =dev) or by 6 or more characters of their id, processes by pid (1234, pid:1234)
+    #[arg(value_name = "JOB|PID", required = true, value_parser = kill_target)]
     pub(crate) targets: Vec<Target>,
 }
 
@@ -66,8 +66,8 @@ pub(crate) struct TreeArgs {
     #[command(flatten)]
     pub(crate) listing: ListingArgs,
 
-    /// A job by name or id prefix (=NAME if the name consists of digits), or a process by pid
-    #[arg(value_name = "JOB|PID", value_parser = target, allow_negative_numbers = true)]
+    /// A job by name (dev, =dev) or by 6 or more characters of its id, or a process by pid (1234, pid:1234)
+    #[arg(value_name = "JOB|PID", value_parser = target)]
     pub(crate) target: Option<Target>,
 }
 
@@ -77,9 +77,9 @@ pub(crate) struct TreeArgs {
 /// command), 0 if the job was not started by onejob run, 125 if the status is unknown.
 #[derive(Args)]
 pub(crate) struct WaitArgs {
-    /// Jobs by name or id prefix
-    #[arg(value_name = "JOB", required = true)]
-    pub(crate) jobs: Vec<String>,
+    /// Jobs by name (dev, =dev) or by 6 or more characters of their id
+    #[arg(value_name = "JOB", required = true, value_parser = target)]
+    pub(crate) jobs: Vec<Target>,
 }
 
 /// Print what a job has used
@@ -89,9 +89,9 @@ pub(crate) struct StatsArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// A job by name or id prefix
-    #[arg(value_name = "JOB")]
-    pub(crate) job: String,
+    /// A job by name (dev, =dev) or by 6 or more characters of its id
+    #[arg(value_name = "JOB", value_parser = target)]
+    pub(crate) job: Target,
 }
 
 /// Change the limits of a running job, or print them
@@ -103,32 +103,32 @@ pub(crate) struct LimitArgs {
     pub(crate) limits: LimitOptions,
 
     /// Remove these limits: memory, swap, cpu, cpu-weight, io-weight, processes, separated by commas
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = resources)]
     pub(crate) lift: Option<Resources>,
 
     /// Print JSON with a schema version
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// A job by name or id prefix
-    #[arg(value_name = "JOB")]
-    pub(crate) job: String,
+    /// A job by name (dev, =dev) or by 6 or more characters of its id
+    #[arg(value_name = "JOB", value_parser = target)]
+    pub(crate) job: Target,
 }
 
 /// Freeze jobs: no member runs until onejob thaw
 #[derive(Args)]
 pub(crate) struct FreezeArgs {
-    /// Jobs by name or id prefix
-    #[arg(value_name = "JOB", required = true)]
-    pub(crate) jobs: Vec<String>,
+    /// Jobs by name (dev, =dev) or by 6 or more characters of their id
+    #[arg(value_name = "JOB", required = true, value_parser = target)]
+    pub(crate) jobs: Vec<Target>,
 }
 
 /// Let frozen jobs run again
 #[derive(Args)]
 pub(crate) struct ThawArgs {
-    /// Jobs by name or id prefix
-    #[arg(value_name = "JOB", required = true)]
-    pub(crate) jobs: Vec<String>,
+    /// Jobs by name (dev, =dev) or by 6 or more characters of their id
+    #[arg(value_name = "JOB", required = true, value_parser = target)]
+    pub(crate) jobs: Vec<Target>,
 }
 
 /// Run CMD as another member of a running job
@@ -138,9 +138,9 @@ pub(crate) struct ThawArgs {
 /// session of the job's owner: Ctrl-C is forwarded from this terminal, job control does not work.
 #[derive(Args)]
 pub(crate) struct ExecArgs {
-    /// A job by name or id prefix
-    #[arg(value_name = "JOB")]
-    pub(crate) job: String,
+    /// A job by name (dev, =dev) or by 6 or more characters of its id
+    #[arg(value_name = "JOB", value_parser = target)]
+    pub(crate) job: Target,
 
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, num_args = 1.., trailing_var_arg = true)]
@@ -156,9 +156,9 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
 
-    /// A job by name or id prefix
-    #[arg(value_name = "JOB")]
-    pub(crate) job: String,
+    /// A job by name (dev, =dev) or by 6 or more characters of its id
+    #[arg(value_name = "JOB", value_parser = target)]
+    pub(crate) job: Target,
 }
 
 /// Print what this host can guarantee, why, and how to get more

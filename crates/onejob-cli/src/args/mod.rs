@@ -5,9 +5,11 @@ mod init;
 mod job_commands;
 mod limits;
 mod run;
+mod target;
+mod usage;
 mod values;
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
 use onejob::Signal;
@@ -23,8 +25,8 @@ pub(crate) use job_commands::{
     LsArgs, ManArgs, Shell, StatsArgs, ThawArgs, TreeArgs, WaitArgs,
 };
 pub(crate) use run::{RunArgs, StatsFormat};
-pub(crate) use values::Target;
-use values::duration;
+pub(crate) use target::Target;
+use values::{duration, signal};
 
 /// Run a command and everything it starts as one job: stop it, limit it, leave nothing behind
 #[derive(Parser)]
@@ -72,7 +74,8 @@ pub(crate) struct StopArgs {
     pub(crate) grace: Duration,
 
     /// Signal to send first
-    #[arg(short, long, value_name = "SIG", default_value = "TERM", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "SIG", default_value = "TERM", value_parser = signal,
+          allow_negative_numbers = true)]
     pub(crate) signal: Signal,
 }
 
@@ -81,28 +84,30 @@ pub(crate) struct StopArgs {
 /// # Errors
 /// Invalid usage; also help and version, which are printed here: a silent success.
 pub(crate) fn parse() -> Result<Subcommand, Failure> {
-    let parsed = match os::args().nth(1) {
-        Some(name) if name == "run" => match fast_path::run(os::args().skip(2)) {
+    let words: Vec<_> = with_help_option(os::args().collect());
+    let parsed = match words.get(1) {
+        Some(name) if name == "run" => match fast_path::run(words.iter().skip(2).cloned()) {
             Some(run) => return Ok(Subcommand::Run(run)),
-            None => {
-                RunOnly::try_parse_from(os::args()).map(|RunOnly::Run(run)| Subcommand::Run(run))
-            }
+            None => RunOnly::try_parse_from(&words).map(|RunOnly::Run(run)| Subcommand::Run(run)),
         },
-        _ => Cli::try_parse_from(os::args()).map(|cli| cli.subcommand),
+        _ => Cli::try_parse_from(&words).map(|cli| cli.subcommand),
     };
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let printed = print(error.to_string());
             printed.err().unwrap_or_else(|| Failure::silent(Exit::Success))
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Failure::new(format!("no subcommand given\n\n{error}").trim_end())
-        }
-        ErrorKind::InvalidSubcommand => {
-            usage_error(&error.to_string(), &format!("one of: {}", subcommand_names()))
-        }
-        _ => usage_error(&error.to_string(), "see --help"),
+        _ => usage::failure(&error, &words),
     })
+}
+
+/// `help SUBCOMMAND` as `SUBCOMMAND --help`.
+fn with_help_option(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") && words.len() <= 3 {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }
 
 /// The definitions themselves, for completions and manual pages.
@@ -110,50 +115,14 @@ pub(crate) fn definitions() -> clap::Command {
     Cli::command()
 }
 
-fn subcommand_names() -> String {
-    let cli = definitions();
-    cli.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ")
-}
-
-/// clap's error message as one line without the usage. Its tip, if it has one, replaces `hint`.
-fn usage_error(message: &str, hint: &str) -> Failure {
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let (message, _) = message.split_once("\nUsage:").unwrap_or((message, ""));
-    let (message, _) = message.split_once("\nFor more information").unwrap_or((message, ""));
-    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let (tips, lines): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("tip: "));
-    let tip = tips.first().and_then(|tip| tip.strip_prefix("tip: "));
-    Failure::new(lines.join(" ")).with_hint(tip.unwrap_or(hint))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
 
     /// clap's own consistency checks of the definitions pass.
     #[test]
     fn definitions_pass_debug_assert() {
         Cli::command().debug_assert();
-    }
-
-    /// A mistyped subcommand is answered with the most similar one, or with the list of all.
-    #[test]
-    fn mistyped_subcommand() {
-        let hint = |name| {
-            let error = Cli::try_parse_from(["onejob", name]).err().map(|e| e.to_string());
-            let all = format!("one of: {}", subcommand_names());
-            usage_error(&error.unwrap_or_default(), &all).hint().map(str::to_owned)
-        };
-        assert_eq!(hint("docter").as_deref(), Some("a similar subcommand exists: 'doctor'"));
-        assert_eq!(
-            hint("rnu").as_deref(),
-            Some(
-                "one of: run, init, ls, tree, kill, wait, stats, limit, freeze, thaw, exec, logs, \
-                 doctor, completions, man"
-            )
-        );
     }
 
     /// The first word that is not an option of onejob ends its options; the rest belongs to CMD.

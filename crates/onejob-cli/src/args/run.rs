@@ -8,7 +8,7 @@ use onejob::{Mechanism, Requirement};
 use super::{
     StopArgs,
     limits::LimitOptions,
-    values::{descriptor, duration},
+    values::{descriptor, duration, job_name, mechanism, requirement},
 };
 
 /// Run CMD in the foreground, and stop what it leaves behind when it exits
@@ -24,7 +24,7 @@ use super::{
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Name the job so that other subcommands can find it: 1 to 64 letters, digits, dots, dashes, underscores
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = job_name)]
     pub(crate) name: Option<String>,
 
     /// Run in the background without a terminal; the output goes to a log file (see onejob logs)
@@ -59,11 +59,11 @@ pub(crate) struct RunArgs {
     pub(crate) lifeline: Option<i32>,
 
     /// Use this mechanism (cgroup, subreaper, job-object) instead of the strongest available one
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = mechanism)]
     pub(crate) mechanism: Option<Mechanism>,
 
     /// Fail unless the job has this guarantee (tracked, kill=atomic, …; see onejob doctor)
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = requirement)]
     pub(crate) require: Vec<Requirement>,
 
     /// Print what the whole tree used to standard error, like time(1): one line of text, or of JSON

@@ -2,6 +2,7 @@
 
 use onejob::{Child, Job};
 
+use super::{find, not_found};
 use crate::{
     args,
     exit::Exit,
@@ -13,7 +14,7 @@ use crate::{
 pub(super) fn exec(args: &args::ExecArgs) -> Result<Exit, Failure> {
     let terminal = Terminal::in_foreground();
     os::reset_sigchld();
-    let job = Job::open(&args.job)?;
+    let job = find::job(&args.job)?;
     // The guard starts CMD in its own session: this terminal signals onejob only.
     let in_other_session = job.guarantees().spawned_by_guard;
     if in_other_session && terminal.is_some() {
@@ -21,7 +22,8 @@ pub(super) fn exec(args: &args::ExecArgs) -> Result<Exit, Failure> {
     }
     let signals = SignalQueue::new(SignalFilter::AllButJobControl)
         .map_err(|e| Failure::os("create a queue for signals", e))?;
-    let mut child = os::spawn(&job, &args.command, ProcessGroup::Inherit, false)?;
+    let mut child = os::spawn(&job, &args.command, ProcessGroup::Inherit, false)
+        .map_err(|error| not_found::explain(error.into(), &args.command))?;
     loop {
         let event = os::wait_for(&child, &signals, None, None)
             .map_err(|e| Failure::os("wait for the command", e))?;

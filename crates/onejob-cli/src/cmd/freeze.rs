@@ -2,19 +2,20 @@
 
 use onejob::Job;
 
-use crate::{exit::Exit, failure::Failure};
+use super::find;
+use crate::{args::Target, exit::Exit, failure::Failure};
 
-pub(super) fn freeze(jobs: &[String]) -> Result<Exit, Failure> {
+pub(super) fn freeze(jobs: &[Target]) -> Result<Exit, Failure> {
     for_each(jobs, Job::freeze)
 }
 
-pub(super) fn thaw(jobs: &[String]) -> Result<Exit, Failure> {
+pub(super) fn thaw(jobs: &[Target]) -> Result<Exit, Failure> {
     for_each(jobs, Job::thaw)
 }
 
-fn for_each(names: &[String], act: impl Fn(&Job) -> onejob::Result<()>) -> Result<Exit, Failure> {
+fn for_each(names: &[Target], act: impl Fn(&Job) -> onejob::Result<()>) -> Result<Exit, Failure> {
     // Every job is opened before the first one is changed.
-    let jobs = names.iter().map(|name| Job::open(name)).collect::<onejob::Result<Vec<_>>>()?;
+    let jobs = names.iter().map(find::job).collect::<Result<Vec<_>, _>>()?;
     let mut exit = Exit::Success;
     for (name, job) in names.iter().zip(&jobs) {
         if let Err(error) = act(job) {

@@ -1,5 +1,6 @@
 //! `onejob init`: the init process of a container, or below another init.
 
+use super::not_found;
 use crate::{
     args::{DEFAULT_GRACE, InitArgs, StopArgs},
     exit::Exit,
@@ -35,7 +36,8 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
         lifeline,
     })?;
     let job = supervise::init_job(args.mechanism)?;
-    let outcome = setup.start(job)?.run()?;
+    let started = setup.start(job).map_err(|failure| not_found::explain(failure, &args.command));
+    let outcome = started?.run()?;
     Ok(exit(&outcome, &args.success))
 }
 

@@ -4,6 +4,7 @@ use std::{thread, time::Duration};
 
 use onejob::{Job, ProcessId, Result, Signal, stop_tree};
 
+use super::find::{self, Found};
 use crate::{
     args::{KillArgs, StopArgs, Target},
     exit::Exit,
@@ -15,22 +16,16 @@ pub(super) fn kill(args: &KillArgs) -> std::result::Result<Exit, Failure> {
     let grace = if args.now { Duration::ZERO } else { args.stop.grace };
     let stop = StopArgs { grace, ..args.stop };
     // Every target is resolved before the first one is signalled: a pid means the process that has it
-    // now.
-    let mut found: Vec<_> =
-        args.targets.iter().map(|target| (target, Found::new(target))).collect();
-    // A missing job is an error of the caller; a process may just have exited.
-    let missing_job =
-        found.iter().position(|(target, found)| matches!(target, Target::Job(_)) && found.is_err());
-    if let Some((_, Err(error))) = missing_job.map(|at| found.swap_remove(at)) {
-        return Err(error.into());
-    }
+    // now. A missing job is an error of the caller; a process may just have exited.
+    let found = args.targets.iter().map(|target| Ok((target, Object::new(target)?)));
+    let found = found.collect::<std::result::Result<Vec<_>, Failure>>()?;
     let all_ended = match &found[..] {
-        [(target, found)] => has_ended(target, found, stop),
+        [(target, object)] => has_ended(target, object, stop),
         // In parallel: the grace periods do not add up.
         several => thread::scope(|scope| {
-            let start = |(target, found)| scope.spawn(move || has_ended(target, found, stop));
+            let start = |(target, object)| scope.spawn(move || has_ended(target, object, stop));
             let threads: Vec<_> =
-                several.iter().map(|(target, found)| start((*target, found))).collect();
+                several.iter().map(|(target, object)| start((*target, object))).collect();
             let all = threads.into_iter().map(|thread| thread.join().unwrap_or(false));
             all.collect::<Vec<_>>().into_iter().all(|ended| ended)
         }),
@@ -39,38 +34,40 @@ pub(super) fn kill(args: &KillArgs) -> std::result::Result<Exit, Failure> {
 }
 
 /// Stops a target. Prints why it could not be stopped.
-fn has_ended(target: &Target, found: &Result<Found>, stop: StopArgs) -> bool {
-    let failure = match found {
-        Ok(found) => match found.stop(stop.signal, stop.grace) {
-            Ok(()) => return true,
-            // It has exited, or ended with the tree of another target.
-            Err(error) if error.is_stale() => return true,
-            Err(error) => Failure::from(error),
-        },
-        Err(error) => Failure::from(error),
+fn has_ended(target: &Target, object: &Object, stop: StopArgs) -> bool {
+    let failure = match object.stop(stop.signal, stop.grace) {
+        Ok(()) => return true,
+        Err(failure) => failure,
     };
     failure.about(target).report();
     false
 }
 
 /// A resolved target.
-enum Found {
+enum Object {
     Job(Box<Job>),
-    Tree(ProcessId),
+    /// The process with this pid, or why it was not found.
+    Tree(Result<ProcessId>),
 }
 
-impl Found {
-    fn new(target: &Target) -> Result<Found> {
-        match target {
-            Target::Job(name) => Job::open(name).map(Box::new).map(Found::Job),
-            Target::Pid(pid) => ProcessId::of(*pid).map(Found::Tree),
-        }
+impl Object {
+    fn new(target: &Target) -> std::result::Result<Object, Failure> {
+        Ok(match find::job_or_process(target)? {
+            Found::Job(job) => Object::Job(job),
+            Found::Process(pid) => Object::Tree(ProcessId::of(pid)),
+        })
     }
 
-    fn stop(&self, signal: Signal, grace: Duration) -> Result<()> {
-        match self {
-            Found::Job(job) => stop_job(job, signal, grace),
-            Found::Tree(root) => stop_tree(root, signal, grace).map(drop),
+    fn stop(&self, signal: Signal, grace: Duration) -> std::result::Result<(), Failure> {
+        let stopped = match self {
+            Object::Job(job) => stop_job(job, signal, grace),
+            Object::Tree(Ok(root)) => stop_tree(root, signal, grace).map(drop),
+            Object::Tree(Err(error)) => return Err(error.into()),
+        };
+        match stopped {
+            // It has exited, or ended with the tree of another target.
+            Err(error) if error.is_stale() => Ok(()),
+            stopped => stopped.map_err(Failure::from),
         }
     }
 }

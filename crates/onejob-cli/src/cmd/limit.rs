@@ -1,10 +1,11 @@
 //! `onejob limit`: changes or prints the limits of a running job.
 
-use onejob::{Job, Limits, Resources};
+use onejob::{Error, Job, Limits, Resources};
 use serde::Serialize;
 
+use super::find;
 use crate::{
-    args::LimitArgs,
+    args::{LimitArgs, Target},
     exit::Exit,
     failure::{Failure, print},
     render::json,
@@ -25,16 +26,46 @@ struct LimitList {
 }
 
 pub(super) fn limit(args: &LimitArgs) -> Result<Exit, Failure> {
-    let job = Job::open(&args.job)?;
+    let job = find::job(&args.job)?;
     let current = job.limits()?;
+    let missing = args.lift.unwrap_or_default().without(current.resources());
+    if !missing.is_empty() {
+        let message = format!("the job {} has no limit to lift: {missing}", args.job);
+        let list = format!("`onejob limit {}` prints its limits", args.job);
+        return Err(Failure::new(message).with_hint(list));
+    }
     if args.lift.is_none() && args.limits.limits() == Limits::new() {
         let list = LimitList::new(&current);
         print(if args.json { json(&list) } else { list.describe() })?;
     } else {
         let lifted = args.lift.map_or(current, |resources| lift(current, resources));
-        job.set_limits(&args.limits.applied_to(lifted))?;
+        let wanted = args.limits.limits().resources();
+        job.set_limits(&args.limits.applied_to(lifted))
+            .map_err(|error| explain(error, &job, wanted, &args.job))?;
     }
     Ok(Exit::Success)
+}
+
+/// The failure to set limits. If the job cannot have them, with the reason for which a new job could not have
+/// them either, or that it could.
+fn explain(error: Error, job: &Job, wanted: Resources, name: &Target) -> Failure {
+    let lacking = wanted.without(job.guarantees().limits);
+    if !error.is_unsupported() || lacking.is_empty() {
+        return error.into();
+    }
+    let cannot = format!("cannot limit {lacking} of the job {name}");
+    match Job::builder().require(lacking).build() {
+        Ok(_) => {
+            let mechanism = job.guarantees().mechanism;
+            Failure::new(format!("{cannot}: the {mechanism} mechanism cannot do it"))
+                .with_hint("set the limit when the job is started: `onejob run --help`")
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            let message = format!("{cannot}: {}", failure.message());
+            failure.with_message(message)
+        }
+    }
 }
 
 /// `limits` without those on `resources`.

@@ -8,8 +8,9 @@ use std::{
 
 use onejob::Job;
 
+use super::find;
 use crate::{
-    args,
+    args::{self, Target},
     exit::Exit,
     failure::{Failure, print},
     log_file,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 pub(super) fn logs(args: &args::LogsArgs) -> Result<Exit, Failure> {
-    let (job, path) = find(&args.job)?;
+    let (job, path) = find_log(&args.job)?;
     let failed = |e: io::Error| Failure::os(format_args!("read the log {}", path.display()), e);
     let mut log = File::open(&path).map_err(failed)?;
     match job.filter(|_| args.follow) {
@@ -29,22 +30,21 @@ pub(super) fn logs(args: &args::LogsArgs) -> Result<Exit, Failure> {
 }
 
 /// The job, unless it has ended, and its log file.
-fn find(name: &str) -> Result<(Option<Job>, PathBuf), Failure> {
-    match Job::open(name) {
-        Ok(job) => {
+fn find_log(target: &Target) -> Result<(Option<Job>, PathBuf), Failure> {
+    match find::living_job(target)? {
+        Some(job) => {
             let log = Note::read(&job).and_then(|note| note.log);
             let no_log = || {
-                Failure::new(format!("the job {name} has no log"))
-                    .with_hint("only jobs started by onejob run -d have one")
+                Failure::new(format!("the job {target} has no log"))
+                    .with_hint("only jobs that were started by `onejob run -d` have one")
             };
             log.map(|log| (Some(job), PathBuf::from(log))).ok_or_else(no_log)
         }
         // The log of a job that has ended is found by the job's name.
-        Err(error) if error.is_not_found() => match log_file::path(name) {
+        None => match log_file::path(&target.to_string()) {
             Some(path) if path.exists() => Ok((None, path)),
-            _ => Err(error.into()),
+            _ => Err(find::no_such_job(target)),
         },
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use onejob::{Job, StopReason};
 
 use super::{
     detach::{self, StartReport},
-    stats,
+    not_found, stats,
 };
 use crate::{
     args,
@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     note::Note,
     os::{self, DaemonSide, Lifeline, ProcessGroup},
+    shell_words,
     supervise::{LeftoverPolicy, Options, Outcome, Setup, SignalMode},
 };
 
@@ -53,7 +54,8 @@ fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Fai
     let mut note = Note::new(&args.command);
     let job = create_job(args, &note)?;
     let log = report.open_log(&job)?;
-    let mut supervisor = setup.start(job)?;
+    let mut supervisor =
+        setup.start(job).map_err(|failure| not_found::explain(failure, &args.command))?;
 
     note.pid = Some(supervisor.child().pid());
     note.log = log.as_ref().map(|log| log.display().to_string());
@@ -92,7 +94,14 @@ fn create_job(args: &args::RunArgs, note: &Note) -> Result<Job, Failure> {
     if args.stats.is_some() {
         builder = builder.accounting();
     }
-    Ok(builder.limits(args.limits.limits()).build()?)
+    builder.limits(args.limits.limits()).build().map_err(|error| match &args.name {
+        Some(name) if error.is_name_taken() => {
+            let stop = shell_words::line(["onejob", "kill", name]);
+            Failure::from(error)
+                .with_hint(format!("use another name, or stop that job first: {stop}"))
+        }
+        _ => error.into(),
+    })
 }
 
 /// The exit status, and the reason for the statistics.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use onejob::{Accounting, Job, Stats, StopReason};
 use serde::Serialize;
 
+use super::find;
 use crate::{
     args::{StatsArgs, StatsFormat},
     exit::Exit,
@@ -57,7 +58,7 @@ struct CurrentStats<'a> {
 
 /// `onejob stats JOB`
 pub(super) fn stats(args: &StatsArgs) -> Result<Exit, Failure> {
-    let job = Job::open(&args.job)?;
+    let job = find::job(&args.job)?;
     let stats = job.stats()?;
     let (members, usage) = (stats.processes, Usage::new(&stats));
     print(match args.json {

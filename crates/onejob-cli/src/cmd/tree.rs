@@ -5,8 +5,9 @@ use std::time::Duration;
 use onejob::{Job, JobEntry, Process, ProcessId, Tree, TreeNode, tree_below};
 use serde::Serialize;
 
+use super::find::{self, Found};
 use crate::{
-    args::{Target, TreeArgs},
+    args::TreeArgs,
     exit::Exit,
     failure::Failure,
     note::Note,
@@ -51,12 +52,13 @@ pub(super) fn tree(args: &TreeArgs) -> Result<Exit, Failure> {
     render::show(args.listing, || {
         let trees = match &args.target {
             None => onejob::jobs()?.filter_map(|entry| tree_of_entry(&entry)).collect(),
-            Some(Target::Job(name)) => {
-                let job = Job::open(name)?;
-                let is_this = |entry: &JobEntry| Some(entry.id.as_str()) == job.id();
-                vec![tree_of_job(&job, onejob::jobs()?.find(is_this).as_ref())?]
-            }
-            Some(Target::Pid(pid)) => vec![tree_of_process(*pid)?],
+            Some(target) => match find::job_or_process(target)? {
+                Found::Job(job) => {
+                    let is_this = |entry: &JobEntry| Some(entry.id.as_str()) == job.id();
+                    vec![tree_of_job(&job, onejob::jobs()?.find(is_this).as_ref())?]
+                }
+                Found::Process(pid) => vec![tree_of_process(pid)?],
+            },
         };
         Ok(TreeList { schema: 1, trees })
     })

@@ -2,11 +2,18 @@
 
 use onejob::Job;
 
-use crate::{args, exit::Exit, failure::Failure, note::Note, output::error};
+use super::find;
+use crate::{
+    args::{self, Target},
+    exit::Exit,
+    failure::Failure,
+    note::Note,
+    output::error,
+};
 
 pub(super) fn wait(args: &args::WaitArgs) -> Result<Exit, Failure> {
     // Every job is opened before the first wait: a job that ends meanwhile is still found.
-    let jobs = args.jobs.iter().map(|job| Job::open(job)).collect::<onejob::Result<Vec<_>>>()?;
+    let jobs = args.jobs.iter().map(find::job).collect::<Result<Vec<_>, _>>()?;
     let mut exit = Exit::Success;
     for (name, job) in args.jobs.iter().zip(&jobs) {
         exit = wait_for_end(name, job)?;
@@ -14,7 +21,7 @@ pub(super) fn wait(args: &args::WaitArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn wait_for_end(name: &str, job: &Job) -> Result<Exit, Failure> {
+fn wait_for_end(name: &Target, job: &Job) -> Result<Exit, Failure> {
     if Note::read(job).is_none() {
         // Not started by `onejob run`: the job may outlive its last member.
         job.wait()?;

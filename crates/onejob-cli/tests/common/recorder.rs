@@ -59,11 +59,21 @@ fn act(folder: &Path) {
             unsafe { libc::kill(0, libc::SIGTERM) };
         }
         Ok("raw") => raw(),
+        Ok(acts) if acts.starts_with("own ") => return own(&acts["own ".len()..], folder),
         _ => {}
     }
     while !folder.join("end").exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// Owns a job of this name, with one member that counts its signals.
+fn own(name: &str, folder: &Path) {
+    let job = onejob::Job::builder().name(name).build().unwrap();
+    let mut member = onejob::Command::new(recorder());
+    let _member =
+        job.spawn(member.env("ONEJOB_RECORDER", folder).env_remove("ONEJOB_ACTS")).unwrap();
+    eventually("the end", || folder.join("end").exists());
 }
 
 fn raw() {

@@ -6,6 +6,7 @@
 mod common;
 
 mod detached;
+mod error_cases;
 mod fixture;
 mod listings;
 mod names;
