@@ -1,7 +1,7 @@
 //! Cgroups whose owners and guards were killed together, with members that cannot be killed.
 //!
-//! A member that a v1 freezer holds stands for one that is stuck in the kernel: not even SIGKILL reaches
-//! it before it is thawed.
+//! The tests use members that a v1 freezer has frozen instead of members that are stuck in the kernel: SIGKILL
+//! does not end them before they are thawed.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -12,16 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use testkit::{Bins, Bystanders, Environment, Helper, Owner, Report, Sandbox, eventually, proc};
+use testkit::{
+    Bins, Bystanders, Environment, GUARD, Helper, Owner, Report, Sandbox, eventually, proc,
+};
 
 const ENVIRONMENT: Environment = Environment::CgroupRoot;
 
-/// A cgroup of the v1 freezer, whose members are frozen until this is dropped.
+/// A cgroup of the v1 freezer. Its members are frozen until this is dropped.
 struct Freezer(PathBuf);
 
 impl Freezer {
-    /// `None` where there is no v1 freezer, or jobs in cgroups are not to be tested.
+    /// `None` if this host has no v1 freezer, or the tests cannot use cgroups as root.
     fn new() -> Option<Freezer> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -33,7 +34,7 @@ impl Freezer {
         Some(Freezer(dir.into()))
     }
 
-    /// Freezes a process, among those that are frozen already.
+    /// Adds a process to the frozen ones.
     fn freeze(&self, pid: i32) {
         fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("a living process");
         fs::write(self.0.join("freezer.state"), "FROZEN").expect("a freezer");
@@ -70,39 +71,25 @@ fn member_of(owner: &mut Owner, sandbox: &Sandbox) -> Helper {
 }
 
 fn guards(sandbox: &Sandbox) -> Vec<i32> {
-    let living = sandbox.live().into_iter();
-    let is_guard = |living: &testkit::LiveProcess| {
-        living.stat.as_ref().is_some_and(|stat| stat.comm == "onejob-guard")
-    };
-    living.filter(is_guard).map(|living| living.pid).collect()
+    sandbox.named(GUARD)
 }
 
-/// Kills an owner and its guards at one moment.
-fn kill_together(owner: &mut Owner, guards: &[i32]) {
-    let pids: Vec<_> = guards.iter().copied().chain([owner.pid]).collect();
-    let open = |pid: &i32| pidfd_open(Pid::from_raw(*pid).expect("a pid"), PidfdFlags::empty());
-    let held: Vec<_> = pids.iter().map(|pid| open(pid).expect("a living process")).collect();
-    proc::stop_together(&pids);
-    held.iter().for_each(|held| pidfd_send_signal(held, Signal::KILL).expect("it lives"));
-    for pid in &pids {
-        eventually("a dead process", || (!proc::is_alive(*pid)).then_some(()));
-    }
-}
-
-/// Leaves a job whose member is frozen behind.
-fn leave_stuck(sandbox: &mut Sandbox, freezer: &Freezer) -> Helper {
+/// Makes a job with a frozen member, and kills its owner and its guards.
+fn abandon_frozen_job(sandbox: &mut Sandbox, freezer: &Freezer) -> Helper {
     let before = guards(sandbox);
-    let (mut owner, member) = owner_of_one(sandbox);
+    let (owner, member) = owner_of_one(sandbox);
     freezer.freeze(member.pid);
     let mut own = guards(sandbox);
     own.retain(|guard| !before.contains(guard));
     assert_eq!(own.len(), 2, "a pair of guards");
-    kill_together(&mut owner, &own);
+    // The owner last, as `kill_together` demands.
+    own.push(owner.pid);
+    proc::kill_together(&own);
     member
 }
 
-/// The shortest of some starts.
-fn shortest_start(sandbox: &mut Sandbox) -> Duration {
+/// The shortest time of five in which an owner makes its first job.
+fn shortest_creation(sandbox: &mut Sandbox) -> Duration {
     let one = |_| {
         let mut owner = Owner::start(sandbox, ENVIRONMENT);
         let start = Instant::now();
@@ -114,36 +101,36 @@ fn shortest_start(sandbox: &mut Sandbox) -> Duration {
     (0..5).map(one).min().expect("some")
 }
 
-/// A start does not wait for members of other owners that cannot die.
+/// Creating a job does not wait for members of abandoned jobs that cannot be killed.
 #[test]
 fn a_start_beside_stuck_leftovers_is_not_delayed() {
     let Some(freezer) = Freezer::new() else { return };
     let mut sandbox = Sandbox::new(ENVIRONMENT);
-    let alone = shortest_start(&mut sandbox);
-    (0..5).for_each(|_| drop(leave_stuck(&mut sandbox, &freezer)));
-    let beside = shortest_start(&mut sandbox);
+    let alone = shortest_creation(&mut sandbox);
+    (0..5).for_each(|_| drop(abandon_frozen_job(&mut sandbox, &freezer)));
+    let beside = shortest_creation(&mut sandbox);
     eprintln!("alone {alone:?}, beside five stuck leftovers {beside:?}");
     assert!(beside < alone + Duration::from_millis(500), "{beside:?}, but alone {alone:?}");
     freezer.thaw();
-    // The guards of the last owner may not have come to it.
+    // The guards of the last owner may have ended before they removed the abandoned jobs.
     let mut last = Owner::start(&mut sandbox, ENVIRONMENT);
     last.new_job();
-    eventually("the removal of what was left", || {
+    eventually("the removal of the abandoned cgroups", || {
         (sandbox.nested_cgroups().len() == 1).then_some(())
     });
     last.end();
     sandbox.wait_until_empty(|_| false);
 }
 
-/// The guards of a living owner end what is left once it can be ended, without a further start.
+/// The guards of a live owner end an abandoned job as soon as its member is thawed, without a new job.
 #[test]
 fn a_leftover_that_is_thawed_later_is_removed() {
     let Some(freezer) = Freezer::new() else { return };
     let mut sandbox = Sandbox::new(ENVIRONMENT);
-    let member = leave_stuck(&mut sandbox, &freezer);
+    let member = abandon_frozen_job(&mut sandbox, &freezer);
     let (mut owner, other) = owner_of_one(&mut sandbox);
     let mut bystanders = Bystanders::beside(&sandbox, owner.group());
-    // Long enough for some looks that find it stuck.
+    // Long enough for several attempts.
     let calls = switches(&guards(&sandbox));
     thread::sleep(Duration::from_secs(2));
     assert!(proc::is_alive(member.pid), "it is frozen");
@@ -151,30 +138,30 @@ fn a_leftover_that_is_thawed_later_is_removed() {
     assert!(calls < 40, "the guards woke up {calls} times in two seconds");
     freezer.thaw();
     eventually("the end of a thawed member", || (!proc::is_alive(member.pid)).then_some(()));
-    // The living owner's is one.
-    eventually("the removal of what was left", || {
+    // One is left: that of the live owner.
+    eventually("the removal of the abandoned cgroups", || {
         (sandbox.nested_cgroups().len() == 1).then_some(())
     });
-    assert!(proc::is_alive(other.pid), "HIT a member of a living owner");
-    assert_eq!(owner.list(), [other.inner], "the guards serve their owner");
+    assert!(proc::is_alive(other.pid), "a member of a live owner's job died");
+    assert_eq!(owner.list(), [other.inner], "the owner can still list its job");
     owner.end();
     sandbox.wait_until_empty(|_| false);
     bystanders.assert_alive();
 }
 
-/// How often these processes have gone to sleep.
+/// How often these processes have blocked.
 fn switches(pids: &[i32]) -> usize {
     let of = |pid: &i32| proc::status(*pid, "voluntary_ctxt_switches")?.parse::<usize>().ok();
     pids.iter().filter_map(of).sum()
 }
 
-/// Guards end every other job of a dead owner at once, sleep while one cannot be ended, and end it then.
+/// Guards of a dead owner end its other jobs at once, sleep while one job cannot be ended, and end it later.
 #[test]
 fn guards_sleep_while_a_member_is_stuck() {
     let Some(freezer) = Freezer::new() else { return };
     let mut sandbox = Sandbox::new(ENVIRONMENT);
     let (mut owner, member) = owner_of_one(&mut sandbox);
-    // Its name comes before or after that of the stuck one, so both orders are played.
+    // Their names sort before and after that of the frozen job, so both orders occur.
     owner.ok("many 3 cgroup");
     freezer.freeze(member.pid);
     let pair = guards(&sandbox);
@@ -184,24 +171,24 @@ fn guards_sleep_while_a_member_is_stuck() {
     thread::sleep(Duration::from_secs(3));
     let calls = switches(&pair) - calls;
     assert!(calls < 40, "the guards woke up {calls} times in three seconds");
-    assert_eq!(guards(&sandbox).len(), 2, "both wait for the stuck member");
+    assert_eq!(guards(&sandbox).len(), 2, "both guards wait for the frozen member");
     freezer.thaw();
     sandbox.wait_until_empty(|_| false);
 }
 
-/// `ls` and `doctor` show what is stuck, and why.
+/// `onejob ls` and `onejob doctor` name the member that cannot be killed, and the reason.
 #[test]
 fn a_stuck_leftover_is_named_with_its_reason() {
     let Some(freezer) = Freezer::new() else { return };
     let mut sandbox = Sandbox::new(ENVIRONMENT);
-    let member = leave_stuck(&mut sandbox, &freezer);
+    let member = abandon_frozen_job(&mut sandbox, &freezer);
     for words in [["ls", "--json"], ["doctor", "--json"], ["ls", "--"], ["doctor", "--"]] {
         let onejob = sandbox.start(&Bins::get().onejob(), |command| {
             let words = words.into_iter().filter(|word| *word != "--");
             command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
         });
         let start = Instant::now();
-        let output = onejob.wait_with_output().expect("our child");
+        let output = onejob.wait_with_output().expect("a child of this process");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(text.contains(&format!("process {}", member.pid)), "{words:?}: {text}");
         assert!(text.contains("frozen by the cgroup v1 freezer"), "{words:?}: {text}");

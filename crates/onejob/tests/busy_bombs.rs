@@ -1,5 +1,5 @@
-//! Fork bombs whose processes never rest: each turn of the process that ends them is followed by a turn of
-//! every member.
+//! Fork bombs whose processes never sleep: after each turn of the process that kills them, the scheduler gives
+//! every member a turn.
 //!
 //! `ONEJOB_BOMB_SIZE` makes the large ones larger.
 #![cfg(target_os = "linux")]
@@ -12,7 +12,7 @@ use std::{
 
 use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, run_first};
 
-/// Beside a bomb nothing else makes progress, a second bomb least of all.
+/// Beside a fork bomb no other test makes progress.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -24,7 +24,7 @@ const SIZE: usize = 500;
 /// In milliseconds.
 const GRACE: u64 = 1000;
 
-/// How the end of a bomb is begun.
+/// How a bomb is ended.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     /// The owner kills its job.
@@ -33,70 +33,69 @@ enum End {
     /// missed the signal, and fills the limit again.
     Stop,
     /// The owner is killed, and a guard ends the job.
-    Murder,
+    OwnerKilled,
 }
 
-/// A kill by the owner takes at most two seconds, where it took ten.
+/// A kill by the owner takes at most two seconds.
 #[test]
 fn an_owner_kills_a_busy_bomb_in_a_subreaper_job() {
     bombs(Environment::SubreaperRoot, End::Kill, RUNS, SIZE, Duration::from_secs(2));
 }
 
-/// The kernel kills all at once.
+/// The kernel kills all members at once.
 #[test]
 fn an_owner_kills_a_busy_bomb_in_a_cgroup_job() {
     bombs(Environment::CgroupRoot, End::Kill, RUNS, SIZE, Duration::from_millis(1500));
 }
 
-/// No signal is sent to processes that are started as fast as they are signalled.
+/// A stop ends although new processes are started as fast as others are signalled.
 #[test]
 fn an_owner_stops_a_busy_bomb_in_a_subreaper_job() {
     bombs(Environment::SubreaperRoot, End::Stop, RUNS, SIZE, Duration::from_secs(2));
 }
 
-/// The same, where the kernel can freeze the members meanwhile.
+/// The same in a cgroup, where the kernel can freeze the members meanwhile.
 #[test]
 fn an_owner_stops_a_busy_bomb_in_a_cgroup_job() {
     bombs(Environment::CgroupRoot, End::Stop, RUNS, SIZE, Duration::from_millis(1500));
 }
 
-/// The guards have their turn whatever the members do.
+/// The guards get CPU time whatever the members do.
 #[test]
-fn guards_alone_end_a_busy_bomb_in_a_subreaper_job() {
-    bombs(Environment::SubreaperRoot, End::Murder, RUNS, SIZE, Duration::from_secs(2));
+fn guards_end_a_busy_bomb_in_a_subreaper_job() {
+    bombs(Environment::SubreaperRoot, End::OwnerKilled, RUNS, SIZE, Duration::from_secs(2));
 }
 
 /// The same in a cgroup.
 #[test]
-fn guards_alone_end_a_busy_bomb_in_a_cgroup_job() {
-    bombs(Environment::CgroupRoot, End::Murder, RUNS, SIZE, Duration::from_millis(1500));
+fn guards_end_a_busy_bomb_in_a_cgroup_job() {
+    bombs(Environment::CgroupRoot, End::OwnerKilled, RUNS, SIZE, Duration::from_millis(1500));
 }
 
-/// A user without privileges has no better scheduling than a short slice: it takes longer, and it ends.
+/// Without privileges onejob can only request short time slices: a kill takes longer, and it ends.
 #[test]
 fn an_ordinary_user_ends_a_busy_bomb() {
-    for end in [End::Kill, End::Stop, End::Murder] {
+    for end in [End::Kill, End::Stop, End::OwnerKilled] {
         bombs(Environment::SubreaperUser, end, 1, SIZE, Duration::from_secs(60));
     }
 }
 
-/// Four times as many members take longer, and not for ever.
+/// A bomb of 2,000 takes longer, but seconds at most.
 #[test]
 fn a_large_busy_bomb_ends_in_seconds() {
     let size = std::env::var("ONEJOB_BOMB_SIZE").map_or(2000, |size| size.parse().expect("a size"));
-    for end in [End::Kill, End::Murder] {
+    for end in [End::Kill, End::OwnerKilled] {
         bombs(Environment::SubreaperRoot, end, 1, size, Duration::from_secs(6));
         bombs(Environment::CgroupRoot, end, 1, size, Duration::from_millis(1500));
     }
 }
 
-/// The limit is for the median, and for one of the slowest kind of machine at that: such a one is given
-/// four times as long.
+/// Checks the median against four times the goal: the slowest machines need that long.
 fn bombs(environment: Environment, end: End, runs: usize, size: usize, goal: Duration) {
     let _alone = one_at_a_time();
     let here = Environment::here();
     let Some(environment) = here.into_iter().find(|here| {
-        // As an ordinary user there are the jobs of one.
+        // An ordinary user has only environments of an ordinary user.
         here.mechanism() == environment.mechanism()
             && (*here == environment || !rustix::process::geteuid().is_root())
     }) else {
@@ -104,15 +103,15 @@ fn bombs(environment: Environment, end: End, runs: usize, size: usize, goal: Dur
         return;
     };
     let goal = if environment.is_ordinary() { Duration::from_secs(60) } else { goal };
-    let mut times: Vec<_> = (0..runs).map(|_| defuse(environment, end, size)).collect();
+    let mut times: Vec<_> = (0..runs).map(|_| end_bomb(environment, end, size)).collect();
     times.sort_unstable();
     let median = times[runs / 2];
     eprintln!("{environment}: {runs} of {size}, goal {goal:?}, ended in {times:?}");
     assert!(median < 4 * goal, "{environment}: {size} processes ended in {times:?}, not {goal:?}");
 }
 
-/// How long it took to end the job, from when the process that does it got its first turn.
-fn defuse(environment: Environment, end: End, size: usize) -> Duration {
+/// How long it took to end the job, from the first turn of the process that ends it.
+fn end_bomb(environment: Environment, end: End, size: usize) -> Duration {
     let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
     let mut owner = Owner::start(&mut sandbox, environment);
     let mut bystanders = Bystanders::beside(&sandbox, owner.group());
@@ -122,13 +121,14 @@ fn defuse(environment: Environment, end: End, size: usize) -> Duration {
     let helper = Bins::get().helper();
     let user = unique_user();
     owner.ok(&format!("spawn {} busy-bomb {} {size} {user}", helper.display(), report.arg()));
-    // Not by looking at each of its processes: without privileges this one gets as little as any of them.
+    // The bomb reports this itself: without privileges this process gets as little CPU time as each of its
+    // members, too little to read their state.
     let said = || fs::read_to_string(report.arg()).is_ok_and(|text| text.contains("full "));
     eventually("a grown bomb", || said().then_some(()));
     let took = match end {
         End::Kill => took(&owner.ok("kill")),
         End::Stop => took_after_grace(&owner.ok(&format!("stop {GRACE}"))),
-        End::Murder => {
+        End::OwnerKilled => {
             owner.kill();
             eventually("the owner's death", || (!owner.is_alive()).then_some(()));
             let start = Instant::now();
@@ -136,8 +136,8 @@ fn defuse(environment: Environment, end: End, size: usize) -> Duration {
             start.elapsed()
         }
     };
-    if end != End::Murder {
-        assert_eq!(sandbox.live_pids().len(), beside, "SURVIVED the end of the job");
+    if end != End::OwnerKilled {
+        assert_eq!(sandbox.live_pids().len(), beside, "SURVIVED: members of the job");
         assert_eq!(owner.list(), [], "the job is empty");
     }
     owner.end();
@@ -146,21 +146,21 @@ fn defuse(environment: Environment, end: End, size: usize) -> Duration {
     took
 }
 
-/// The limit is one of the user's, so that each bomb has a user of its own.
+/// The process limit is one of the user, so each bomb has its own user.
 fn unique_user() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     1_000_000 + 64 * (std::process::id() % 30_000) + COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The same without a grace period that was used up.
+/// As [`took`], without the grace period if all of it was used.
 fn took_after_grace(report: &str) -> Duration {
     let grace = Duration::from_millis(GRACE);
     took(report).checked_sub(grace).unwrap_or_else(|| took(report))
 }
 
-/// What a report says of its own duration. Before the owner reads the request it waits for its turn like
-/// any other process.
+/// The duration in the report of a stop. It does not include the time until the owner is scheduled and reads
+/// the request.
 fn took(report: &str) -> Duration {
     let (_, text) = report.split_once("took: ").expect("a report");
     let text = text.split([',', ' ']).next().expect("a duration");

@@ -1,8 +1,6 @@
-//! What kernels and sandboxes do to those who start and kill processes.
+//! Properties of kernels and sandboxes that break starting and killing of processes.
 #![cfg(target_os = "linux")]
 
-#[path = "common/driven.rs"]
-mod driven;
 #[path = "common/inside.rs"]
 mod inside;
 
@@ -13,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use driven::{Driven, odd_owner};
 use inside::is_inside;
-use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, proc, skip};
+use testkit::{
+    Bins, Bystanders, Environment, LineProcess, Owner, Report, Sandbox, eventually, proc, skip,
+};
 
-/// Beside a bomb nothing else makes progress, a second bomb least of all.
+/// Beside a fork bomb no other test makes progress.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -27,8 +26,8 @@ fn helper() -> String {
     Bins::get().helper().display().to_string()
 }
 
-/// Some kernels kill a child that is born into a cgroup if its parent's has seen another number of
-/// kills. Here the parent's has seen one and the job's none.
+/// Some kernels kill a child of `clone3(CLONE_INTO_CGROUP)` if its parent's cgroup has seen another number of
+/// kills than the new cgroup. Here the parent's cgroup has seen one and that of the job none.
 #[test]
 fn fifty_children_live_after_an_earlier_kill() {
     let _alone = one_at_a_time();
@@ -41,7 +40,7 @@ fn fifty_children_live_after_an_earlier_kill() {
         let mut sandbox = Sandbox::new(environment);
         let group = sandbox.cgroup().expect("a cgroup").to_owned();
         fs::write(group.join("cgroup.kill"), "1").expect("Linux 5.14");
-        say_whether_the_trap_is_here(&mut sandbox, group.join("trap"));
+        print_whether_children_are_killed(&mut sandbox, group.join("trap"));
 
         let report = Report::new();
         let mut owner = Owner::start(&mut sandbox, environment);
@@ -52,7 +51,7 @@ fn fifty_children_live_after_an_earlier_kill() {
             assert_eq!(owner.ok("child-wait"), "code 7");
         }
         for _ in 0..25 {
-            // Each in a cgroup of its own, which was never killed.
+            // Each in a new cgroup, which was never killed.
             owner.ok(&format!("spawn {} setsid {}", helper(), report.arg()));
             owner.ok("kill");
         }
@@ -63,43 +62,43 @@ fn fifty_children_live_after_an_earlier_kill() {
     }
 }
 
-/// The trap itself, without onejob.
-fn say_whether_the_trap_is_here(sandbox: &mut Sandbox, trap: PathBuf) {
-    fs::create_dir(&trap).expect("a cgroup of ours");
+/// Tests the kernel without onejob, and prints whether it kills new children.
+fn print_whether_children_are_killed(sandbox: &mut Sandbox, trap: PathBuf) {
+    fs::create_dir(&trap).expect("a cgroup of this test");
     if let Some(uid) = sandbox_user(sandbox) {
         for file in ["", "cgroup.procs"] {
-            std::os::unix::fs::chown(trap.join(file), Some(uid), Some(uid)).expect("we are root");
+            std::os::unix::fs::chown(trap.join(file), Some(uid), Some(uid)).expect("root");
         }
     }
     const COUNT: &str = "20";
-    let mut launcher = Driven::start(sandbox, &odd_owner(), |launcher| {
+    let mut launcher = LineProcess::start(sandbox, &Bins::get().odd_owner(), |launcher| {
         launcher.arg("clone-into").arg(&trap).arg(COUNT);
     });
-    let dead = launcher.answer().expect("a count");
+    let dead = launcher.receive("the start").expect("a count");
     launcher.end();
     fs::remove_dir(&trap).expect("an empty cgroup");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
     match &*dead {
-        "0" => eprintln!("Linux {} has not the trap: nobody was born dead", release.trim()),
-        dead => eprintln!("Linux {}: {dead} of {COUNT} were born dead", release.trim()),
+        "0" => eprintln!("Linux {} killed none of the new children", release.trim()),
+        dead => eprintln!("Linux {} killed {dead} of {COUNT} new children", release.trim()),
     }
-    assert!(["0", COUNT].contains(&&*dead), "neither trap nor none: {dead} of {COUNT}");
+    assert!(["0", COUNT].contains(&&*dead), "neither none nor all: {dead} of {COUNT}");
 }
 
-/// To whom the cgroup of a sandbox belongs, if not to us.
+/// The user that owns the cgroup of a sandbox; `None` for root.
 fn sandbox_user(sandbox: &Sandbox) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     let uid = fs::metadata(sandbox.cgroup()?).expect("a cgroup").uid();
     (uid != 0).then_some(uid)
 }
 
-/// A filter that knows no clone3 does not keep a child from being born inside.
+/// With a seccomp filter for which `clone3` does not exist, children start in the job.
 #[test]
 fn clone3_unknown_to_a_filter() {
     under_a_filter("ENOSYS");
 }
 
-/// A filter that forbids clone3 does not keep a child from being born inside.
+/// With a seccomp filter that forbids `clone3`, children start in the job.
 #[test]
 fn clone3_forbidden_by_a_filter() {
     under_a_filter("EPERM");
@@ -109,14 +108,14 @@ fn under_a_filter(errno: &str) {
     let _alone = one_at_a_time();
     for environment in Environment::here() {
         let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
-        let mut owner = Driven::start(&mut sandbox, &Bins::get().helper(), |owner| {
+        let mut owner = LineProcess::start(&mut sandbox, &Bins::get().helper(), |owner| {
             owner
-                .args(["without", "/dev/null", &format!("clone3={errno}")])
+                .args(["seccomp", "/dev/null", &format!("clone3={errno}")])
                 .arg(Bins::get().owner());
         });
-        let pid = owner.answer().expect("a greeting").parse().expect("a pid");
+        let pid = owner.receive("the start").expect("a greeting").parse().expect("a pid");
         let pid = eventually("the owner", || sandbox.outer_pid(pid));
-        assert_eq!(proc::status(pid, "Seccomp").as_deref(), Some("2"), "it is filtered");
+        assert_eq!(proc::status(pid, "Seccomp").as_deref(), Some("2"), "it has the filter");
         let mut bystanders = Bystanders::beside(&sandbox, proc::stat(pid).expect("alive").pgid);
         owner.ok(&format!("new {}", environment.mechanism()));
         owner.ok(&format!("spawn {} daemon-grandchild {}", helper(), report.arg()));
@@ -136,13 +135,13 @@ fn under_a_filter(errno: &str) {
 const BOMBS: usize = 20;
 const BOMB_SIZE: usize = 500;
 
-/// A bomb of five hundred is emptied twenty times of twenty in a cgroup job.
+/// A kill ends a fork bomb of 500 in a cgroup job, twenty times of twenty.
 #[test]
 fn fork_bomb_of_500_in_a_cgroup_job() {
     bombs("cgroup");
 }
 
-/// A bomb of five hundred is emptied twenty times of twenty in a subreaper job.
+/// A kill ends a fork bomb of 500 in a subreaper job, twenty times of twenty.
 #[test]
 fn fork_bomb_of_500_in_a_subreaper_job() {
     bombs("subreaper");
@@ -150,16 +149,14 @@ fn fork_bomb_of_500_in_a_subreaper_job() {
 
 fn bombs(mechanism: &str) {
     let _alone = one_at_a_time();
-    // The limit is one of the user's: an ordinary owner's other tests would count.
-    let mut environments = Environment::here();
-    environments.retain(|environment| environment.mechanism() == mechanism);
+    // The process limit counts all processes of a user, those of other tests too: root can take another user.
+    let environments = Environment::of(mechanism);
     if environments.is_empty() {
-        eprintln!("SKIPPED: the {mechanism} mechanism is not to be had by this user here");
         return;
     }
     let root = environments.iter().find(|environment| !environment.is_ordinary());
     let environment = *root.unwrap_or(&environments[0]);
-    let mut times: Vec<_> = (0..BOMBS).map(|bomb| defuse(environment, bomb)).collect();
+    let mut times: Vec<_> = (0..BOMBS).map(|bomb| kill_bomb(environment, bomb)).collect();
     times.sort_unstable();
     let (median, most) = (times[BOMBS / 2], times[BOMBS - 1]);
     eprintln!(
@@ -168,13 +165,13 @@ fn bombs(mechanism: &str) {
     assert!(median < Duration::from_secs(5), "{median:?}");
 }
 
-/// How long it took to empty the job.
-fn defuse(environment: Environment, bomb: usize) -> Duration {
+/// How long the kill of a fork bomb took.
+fn kill_bomb(environment: Environment, bomb: usize) -> Duration {
     let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
     let mut owner = Owner::start(&mut sandbox, environment);
     let mut bystanders = Bystanders::beside(&sandbox, owner.group());
     owner.new_job();
-    // Each bomb has a user, hence a limit, of its own.
+    // Each bomb has its own user and so its own limit.
     let mechanism = environment.mechanism().len();
     let user = 600_000 + 1_000 * mechanism + bomb;
     let beside = sandbox.live_pids().len();
@@ -192,7 +189,7 @@ fn defuse(environment: Environment, bomb: usize) -> Duration {
     took
 }
 
-/// A member that cannot be killed is named and the call returns in time.
+/// A kill with a member that cannot be killed returns in time, with an error that names the member.
 #[test]
 fn unkillable_member_is_named_in_time() {
     let _alone = one_at_a_time();
@@ -211,15 +208,15 @@ fn unkillable_member_is_named_in_time() {
     owner.new_job();
     owner.ok(&format!("spawn {} setuid {} {}", helper(), report.arg(), setuid.display()));
     let survivor = report.helper(&sandbox, "escapee");
-    let mate = report.helper(&sandbox, "mate").pid;
+    let sibling = report.helper(&sandbox, "sibling").pid;
     assert_eq!(proc::status(survivor.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
     for request in ["kill", "stop 300", "stop 300"] {
         let start = Instant::now();
         let error = owner.request(request).expect_err("a survivor");
         let took = start.elapsed();
         assert!(error.starts_with(&format!("survivors {}: ", survivor.inner)), "{error}");
-        assert!(proc::is_alive(survivor.pid) && !proc::is_alive(mate));
-        // The documented end of all patience is ten seconds; who refuses is reported at once.
+        assert!(proc::is_alive(survivor.pid) && !proc::is_alive(sibling));
+        // The documented limit is ten seconds; a process that cannot be signalled is reported at once.
         eprintln!("{request}: reported after {took:?}");
         assert!(took < Duration::from_secs(60), "{request} took {took:?}");
     }

@@ -67,12 +67,12 @@ fn memory_limit_ends_the_job_and_no_other() {
     let Some(job) = limited(Limits::new().memory_max(48 << 20)) else { return };
     let neighbour = limited(Limits::new().memory_max(48 << 20)).expect("as the first");
     let mut beside = shell(&neighbour, "exec sleep 300");
-    let mut mate = shell(&job, "exec setsid sleep 300");
+    let mut sibling = shell(&job, "exec setsid sleep 300");
     // None of them is over the limit: all of them together are.
     let (helper, report) = (Bins::get().helper(), Report::new());
     let hog = format!("{} hog {} {}", helper.display(), report.arg(), 8 << 20);
     let mut hogs = shell(&job, &format!("for i in 1 2 3 4 5 6 7 8 9 10; do {hog} & done; wait"));
-    for child in [&mut hogs, &mut mate] {
+    for child in [&mut hogs, &mut sibling] {
         let status = child.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
         assert_eq!(status.signal(), Some(9));
     }
@@ -110,7 +110,7 @@ fn a_process_too_many_is_refused() {
     let error = job.spawn(Command::new("true")).expect_err("a fourth");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
     assert!(error.is_limit_reached() && error.to_string().contains("3 processes"), "{error}");
-    assert_eq!(job.processes().expect("a list").len(), 3, "the job goes on");
+    assert_eq!(job.processes().expect("a list").len(), 3, "the job continues");
     three[0].kill().expect("killed");
     three[0].wait().expect("a status");
     let mut next = eventually("room for the next", || job.spawn(Command::new("true")).ok());
@@ -122,16 +122,16 @@ fn a_process_too_many_is_refused() {
 fn a_process_too_many_is_refused_inside_too() {
     let Some(job) = limited(Limits::new().processes_max(5)) else { return };
     let report = Report::new();
-    let mut crowded = Command::new(Bins::get().helper());
-    let mut crowded = job.spawn(crowded.args(["crowded", report.arg()])).expect("started");
+    let mut forker = Command::new(Bins::get().helper());
+    let mut forker = job.spawn(forker.args(["fork-until-error", report.arg()])).expect("started");
     let refused = format!("refused-{}", libc::EAGAIN);
     eventually("a refusal", || (report.count(&refused) == 1).then_some(()));
     assert_eq!(job.processes().expect("a list").len(), 5, "exactly as many as allowed");
     assert_eq!(job.limit_reached(), Some(StopReason::Processes));
-    assert!(crowded.try_wait().expect("a status").is_none(), "the job goes on");
+    assert!(forker.try_wait().expect("a status").is_none(), "the job continues");
     job.spawn(Command::new("true")).expect_err("nor by us");
     report.go();
-    assert!(crowded.wait().expect("a status").success());
+    assert!(forker.wait().expect("a status").success());
     let mut next = eventually("room for the next", || job.spawn(Command::new("true")).ok());
     assert!(next.wait().expect("a status").success());
 }
@@ -189,11 +189,11 @@ fn less_memory_than_in_use_is_an_error() {
 fn only_one_process_ends_on_oom_if_set() {
     let limits = Limits::new().memory_max(48 << 20).swap_max(0).on_oom(OnOom::KillOne);
     let Some(job) = limited_but(limits, Resources::SWAP) else { return };
-    let mut mate = shell(&job, "exec sleep 300");
+    let mut sibling = shell(&job, "exec sleep 300");
     let mut glutton = hog_unannounced(&job, 100 << 20);
     let status = glutton.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
     assert_eq!(status.signal(), Some(9));
-    assert!(mate.try_wait().expect("a status").is_none(), "the other one lives");
+    assert!(sibling.try_wait().expect("a status").is_none(), "the other member died");
     assert_eq!(job.limit_reached(), Some(StopReason::Memory));
     assert_eq!(job.stats().expect("stats").oom_kills, Some(1));
 }

@@ -1,18 +1,14 @@
-//! What a job promises depends on what its owner and its guards may do, not on who they are.
+//! The guarantees of a job depend on the capabilities of its owner and its guards, not on their user.
 #![cfg(target_os = "linux")]
-
-#[path = "common/driven.rs"]
-mod driven;
 
 use std::process::{Command, Stdio};
 
-use driven::Driven;
-use testkit::{Bins, Environment, Report, Sandbox, eventually, proc, scratch_dir};
+use testkit::{Bins, Environment, LineProcess, Report, Sandbox, eventually, proc, scratch_dir};
 
-/// A user of nothing else here.
+/// A user without other processes.
 const OTHER: &str = "54322";
 
-/// What stands before the owner's program, and whether members that change their user are reached.
+/// How the owner is started, and whether it can signal members that have changed their user.
 struct Host {
     what: &'static str,
     prefix: &'static [&'static str],
@@ -23,11 +19,11 @@ struct Host {
 }
 
 enum Change {
-    /// Root's becomes another user.
+    /// A process of root calls `setuid`.
     Drop,
     /// It executes a program that is setuid root.
     Execute,
-    /// It cannot: the program's user does not exist in the user namespace.
+    /// It cannot: the user of the setuid program does not exist in the user namespace.
     Cannot,
 }
 
@@ -47,7 +43,7 @@ const WITH_KILL: &[&str] = &[
 const ORDINARY: &[&str] =
     &["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--inh-caps", "-kill"];
 
-/// The table: each row is a host, its sandboxes are proven by what a kill does.
+/// The table: in each row a kill proves whether `crosses_setuid` is true.
 const HOSTS: &[Host] = &[
     Host {
         what: "root",
@@ -96,19 +92,19 @@ const HOSTS: &[Host] = &[
 fn is_here() -> bool {
     let is_here = Environment::here().contains(&Environment::CgroupRoot);
     if !is_here {
-        eprintln!("SKIPPED: capabilities are root's to give");
+        eprintln!("SKIPPED: only root can give capabilities");
     }
     is_here
 }
 
-/// The program with what stands before it, as a command line.
+/// The command line that starts `program` on the host.
 fn command_line(host: &Host, program: &str) -> Vec<String> {
     let words = host.prefix.iter().copied().chain([program]);
     words.map(str::to_owned).collect()
 }
 
-/// Starts a member that changes its user, and says its number and whether it has changed it.
-fn changed_member(host: &Host, sandbox: &Sandbox, owner: &mut Driven) -> Option<i32> {
+/// Starts a member that changes its user, and returns its pid; `None` if this host has no setuid programs.
+fn changed_member(host: &Host, sandbox: &Sandbox, owner: &mut LineProcess) -> Option<i32> {
     let report = Report::new();
     let (helper, arg) = (Bins::get().helper(), report.arg().to_owned());
     match host.change {
@@ -135,7 +131,7 @@ fn changed_member(host: &Host, sandbox: &Sandbox, owner: &mut Driven) -> Option<
     }
 }
 
-/// A member that has changed its user dies by a kill if that is promised, and is reported if not.
+/// A kill ends a member that has changed its user if the guarantees state that, and else reports it.
 #[test]
 fn members_of_another_user_die_where_promised() {
     if !is_here() {
@@ -146,10 +142,10 @@ fn members_of_another_user_die_where_promised() {
         let mechanism = host.environment.mechanism();
         let mut sandbox = Sandbox::new(host.environment);
         let line = command_line(host, &Bins::get().owner().display().to_string());
-        let mut owner = Driven::start(&mut sandbox, line[0].as_ref(), |command| {
+        let mut owner = LineProcess::start(&mut sandbox, line[0].as_ref(), |command| {
             command.args(&line[1..]);
         });
-        owner.answer().expect("a greeting");
+        owner.receive("the start").expect("a greeting");
         owner.ok(&format!("new {mechanism}"));
         let said = owner.ok("guarantees");
         let word = if host.crosses_setuid { "crosses-setuid=yes" } else { "crosses-setuid=no" };
@@ -158,16 +154,15 @@ fn members_of_another_user_die_where_promised() {
             eprintln!("SKIPPED: no program can be made setuid here");
             continue;
         };
-        owner.tell("kill");
-        match owner.answer() {
-            Ok(_) => assert!(!proc::is_alive(member), "{}: it lives", host.what),
+        match owner.request("kill") {
+            Ok(_) => assert!(!proc::is_alive(member), "{}: the member lives", host.what),
             Err(error) => {
                 assert!(!host.crosses_setuid, "{}: {error}", host.what);
                 assert!(error.starts_with(&format!("survivors {member}:")), "{error}");
             }
         }
         assert_eq!(proc::is_alive(member), !host.crosses_setuid, "{}", host.what);
-        // Root can.
+        // This test runs as root and can kill it.
         if proc::is_alive(member) {
             proc::kill(member);
         }
@@ -176,7 +171,7 @@ fn members_of_another_user_die_where_promised() {
     }
 }
 
-/// `--require crosses-setuid` accepts what is promised, and nothing else.
+/// `--require crosses-setuid` succeeds exactly if the guarantees include it.
 #[test]
 fn what_is_required_is_what_is_promised() {
     if !is_here() {
@@ -192,7 +187,7 @@ fn what_is_required_is_what_is_promised() {
             command.args(["--require", "crosses-setuid", "--", "true"]);
             command.stdin(Stdio::null()).stderr(file);
         });
-        let status = run.wait().expect("our child").code();
+        let status = run.wait().expect("a child of this process").code();
         let said = std::fs::read_to_string(said).expect("text");
         let expected = if host.crosses_setuid { 0 } else { 125 };
         assert_eq!(status, Some(expected), "{}: {said}", host.what);

@@ -1,25 +1,24 @@
-//! A scope lives as long as its owner's jobs, and no longer; and whoever would make one can be gone.
+//! A scope exists as long as its owner has jobs, also if the service manager is restarted or hangs.
 //!
-//! These tests need systemd, root, and an ordinary user with a service manager: `scripts/test-vm
-//! systemd` has them.
+//! These tests need systemd, root, and an ordinary user with a service manager: the guest of
+//! `scripts/test-vm systemd` has them.
 #![cfg(target_os = "linux")]
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Lines, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Report, cgroup, eventually, proc};
+use testkit::{Bins, GUARD, LineProcess, Report, cgroup, eventually, proc};
 
 const USER: u32 = 1000;
 
-/// In the guest there is all that is needed. Nowhere else is it tried: somebody's service manager is
-/// stopped and restarted here, with all that it runs. One test at a time.
+/// `None` outside of the guest: these tests stop and restart the service manager of a user, with all of its
+/// services. The tests run one at a time.
 fn guest() -> Option<MutexGuard<'static, ()>> {
     static ALONE: Mutex<()> = Mutex::new(());
     if std::env::var_os("ONEJOB_GUEST").is_none() {
@@ -35,42 +34,24 @@ fn guest() -> Option<MutexGuard<'static, ()>> {
     Some(alone)
 }
 
-/// The program `owner`, as the ordinary user and where root is: in nobody's part of the hierarchy
-/// that is delegated.
-struct Owner {
-    process: Child,
-    requests: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
+/// The program `owner` as the ordinary user, in the cgroup of root, which is not delegated to that user.
+struct Owner(LineProcess);
 
 impl Owner {
     fn start() -> Owner {
         let mut owner = Command::new(Bins::get().owner());
         owner.uid(USER).gid(USER).env_clear().env("XDG_RUNTIME_DIR", "/run/user/1000");
         owner.env("PATH", "/usr/bin:/bin").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = owner.spawn().expect("started");
-        let requests = process.stdin.take().expect("piped");
-        let answers = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let mut owner = Owner { process, requests, answers };
-        owner.answer();
-        owner
+        let mut owner = LineProcess::of(owner.spawn().expect("started"));
+        owner.receive("the start").expect("a greeting");
+        Owner(owner)
     }
 
-    fn answer(&mut self) -> String {
-        let line = self.answers.next().expect("an answer").expect("text");
-        line.strip_prefix("ok").unwrap_or_else(|| panic!("{line}")).trim().to_owned()
-    }
-
-    fn ok(&mut self, request: &str) -> String {
-        writeln!(self.requests, "{request}").expect("it listens");
-        self.answer()
-    }
-
-    /// Makes a job with a member that has left the session; the member, and its scope.
+    /// Makes a job with a member that has left the session. Returns the member and its scope.
     fn job(&mut self) -> (i32, PathBuf) {
         let report = Report::new();
-        self.ok("new cgroup");
-        self.ok(&format!("spawn {} setsid {}", Bins::get().helper().display(), report.arg()));
+        self.0.ok("new cgroup");
+        self.0.ok(&format!("spawn {} setsid {}", Bins::get().helper().display(), report.arg()));
         let escapee = eventually("the escapee", || {
             let text = fs::read_to_string(report.arg()).ok()?;
             let line = text.lines().find(|line| line.starts_with("escapee "))?.to_owned();
@@ -86,13 +67,6 @@ impl Owner {
     }
 }
 
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn is_gone(pid: i32) -> Option<()> {
     (!proc::is_alive(pid)).then_some(())
 }
@@ -102,7 +76,7 @@ fn scope_is_gone(scope: &Path) {
     eventually("the end of the scope", || (!scope.exists()).then_some(()));
 }
 
-/// The scope goes with its owner however that ends.
+/// The scope is removed when its owner drops the job or is killed.
 #[test]
 fn scope_is_removed_with_its_owner() {
     let Some(_alone) = guest() else { return };
@@ -110,8 +84,8 @@ fn scope_is_removed_with_its_owner() {
         let mut owner = Owner::start();
         let (escapee, scope) = owner.job();
         match killed {
-            true => owner.process.kill().expect("killed"),
-            false => drop(owner.ok("drop")),
+            true => owner.0.kill(),
+            false => drop(owner.0.ok("drop")),
         }
         drop(owner);
         eventually("the end of the members", || is_gone(escapee));
@@ -119,83 +93,66 @@ fn scope_is_removed_with_its_owner() {
     }
 }
 
-/// The two of an owner, in their own place.
+/// The two guards of an owner, in their own cgroup of the scope.
 fn guards(scope: &Path) -> Vec<i32> {
     let pids = cgroup::pids(&scope.join("guards"));
-    assert_eq!(pids.len(), 2, "the guards' own place: {pids:?}");
+    assert_eq!(pids.len(), 2, "the cgroup of the guards: {pids:?}");
     pids
-}
-
-/// None of them gets to do anything once the first is dead.
-fn kill_together(pids: &[i32]) {
-    proc::stop_together(pids);
-    for pid in pids {
-        signal(*pid, rustix::process::Signal::KILL);
-    }
 }
 
 #[test]
 fn a_killed_guard_leaves_nothing_behind() {
     let Some(_alone) = guest() else { return };
-    // One of them, and the owner after it.
+    // One guard is killed, then the owner.
     for which in [0, 1] {
         let mut owner = Owner::start();
         let (escapee, scope) = owner.job();
         let guard = guards(&scope)[which];
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(guard).expect("a pid"),
-            rustix::process::Signal::KILL,
-        )
-        .expect("killed");
+        proc::kill(guard);
         eventually("the end of the guard", || is_gone(guard));
-        assert!(proc::is_alive(escapee), "the job goes on");
-        owner.process.kill().expect("killed");
+        assert!(proc::is_alive(escapee), "the job continues");
+        owner.0.kill();
         eventually("the end of the members", || is_gone(escapee));
         scope_is_gone(&scope);
     }
-    // All of them at once: the next owner of this user ends what they leave.
+    // Both guards and the owner are killed together: the next owner of this user ends the job.
     let mut owner = Owner::start();
     let (escapee, scope) = owner.job();
-    kill_together(&[guards(&scope), vec![owner.process.id() as i32]].concat());
+    proc::kill_together(&[guards(&scope), vec![owner.0.pid()]].concat());
     drop(owner);
-    assert!(proc::is_alive(escapee), "nobody was left to end it");
+    assert!(proc::is_alive(escapee), "no process was left that could end it");
     let mut next = Owner::start();
     next.job();
-    eventually("the end of what was left", || is_gone(escapee));
+    eventually("the end of the abandoned member", || is_gone(escapee));
     scope_is_gone(&scope);
 }
 
-/// A scope whose guards are dead goes every time whoever ends its members.
+/// A scope whose guards are dead is removed when its owner or another owner ends its members.
 #[test]
 fn scope_with_dead_guards_is_removed() {
     let Some(_alone) = guest() else { return };
     for _ in 0..10 {
-        // Its owner does, …
+        // The owner ends them, …
         let mut owner = Owner::start();
         let (escapee, scope) = owner.job();
-        kill_together(&guards(&scope));
-        owner.ok("stop 1");
+        proc::kill_together(&guards(&scope));
+        owner.0.ok("stop 1");
         assert!(!proc::is_alive(escapee));
         scope_is_gone(&scope);
-        // … or another one, when the owner is dead, too.
+        // … or another owner, if the owner is dead too.
         let (escapee, scope) = owner.job();
-        kill_together(&[guards(&scope), vec![owner.process.id() as i32]].concat());
+        proc::kill_together(&[guards(&scope), vec![owner.0.pid()]].concat());
         drop(owner);
         let mut next = Owner::start();
         let (_, other) = next.job();
-        eventually("the end of what was left", || is_gone(escapee));
+        eventually("the end of the abandoned member", || is_gone(escapee));
         scope_is_gone(&scope);
         drop(next);
         scope_is_gone(&other);
     }
 }
 
-fn signal(pid: i32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-    rustix::process::kill_process(pid, signal).expect("alive");
-}
-
-/// A user manager that is restarted takes the job along and the owner sees it.
+/// A restart of the user's service manager ends the job, and the owner sees an empty job.
 #[test]
 fn restarted_user_manager_ends_the_job() {
     let Some(_alone) = guest() else { return };
@@ -205,17 +162,17 @@ fn restarted_user_manager_ends_the_job() {
     assert!(restarted.expect("systemctl").success());
     eventually("the end of the members", || is_gone(escapee));
     scope_is_gone(&scope);
-    assert_eq!(owner.ok("empty"), "true");
-    owner.ok("wait");
-    owner.ok("kill");
-    assert_eq!(owner.ok("list"), "");
-    owner.ok("drop");
+    assert_eq!(owner.0.ok("empty"), "true");
+    owner.0.ok("wait");
+    owner.0.ok("kill");
+    assert_eq!(owner.0.ok("list"), "");
+    owner.0.ok("drop");
     eventually("the user manager", || Path::new("/run/user/1000/bus").exists().then_some(()));
     let (_, another) = owner.job();
-    assert_ne!(scope, another, "a new one");
+    assert_ne!(scope, another, "a new scope");
 }
 
-/// Stopped until this is dropped.
+/// A process that is stopped until this is dropped.
 struct Stopped(i32);
 
 impl Stopped {
@@ -223,7 +180,7 @@ impl Stopped {
         let show = ["show", "--property=MainPID", "--value", "user@1000.service"];
         let said = Command::new("systemctl").args(show).output().expect("systemctl").stdout;
         let pid = String::from_utf8_lossy(&said).trim().parse().expect("a pid");
-        signal(pid, rustix::process::Signal::STOP);
+        proc::signal(pid, rustix::process::Signal::STOP);
         eventually("a stopped manager", || (proc::stat(pid)?.state == 'T').then_some(()));
         Stopped(pid)
     }
@@ -231,11 +188,11 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        signal(self.0, rustix::process::Signal::CONT);
+        proc::signal(self.0, rustix::process::Signal::CONT);
     }
 }
 
-/// The scopes of ours that there are.
+/// The scopes of onejob on this host.
 fn scopes() -> Vec<PathBuf> {
     let all = cgroup::with_descendants(Path::new("/sys/fs/cgroup"));
     let is_ours = |dir: &PathBuf| {
@@ -245,66 +202,66 @@ fn scopes() -> Vec<PathBuf> {
     all.into_iter().filter(is_ours).collect()
 }
 
-/// Has `kill` do so at a hundred moments of the making of an owner's first job, with its scope.
-fn at_any_moment_of_the_making_of_a_scope(mut kill: impl FnMut(Owner)) {
+/// Calls `kill` at a hundred moments while an owner makes its first job with its scope.
+fn at_moments_of_scope_creation(mut kill: impl FnMut(Owner)) {
     eventually("no scope", || scopes().is_empty().then_some(()));
     let mut owner = Owner::start();
     let start = Instant::now();
-    owner.ok("new cgroup");
-    let whole = start.elapsed();
+    owner.0.ok("new cgroup");
+    let total = start.elapsed();
     drop(owner);
     const MOMENTS: u32 = 100;
     for moment in 0..MOMENTS {
         let mut owner = Owner::start();
-        writeln!(owner.requests, "new cgroup").expect("it listens");
-        std::thread::sleep(whole * moment / MOMENTS);
+        owner.0.send("new cgroup");
+        std::thread::sleep(total * moment / MOMENTS);
         kill(owner);
     }
     eventually("no scope", || scopes().is_empty().then_some(()));
 }
 
-/// An owner killed at any moment of the making of its scope leaves none.
+/// No scope is left if the owner is killed while its scope is made.
 #[test]
 fn owner_killed_while_its_scope_is_made() {
     let Some(_alone) = guest() else { return };
-    at_any_moment_of_the_making_of_a_scope(drop);
+    at_moments_of_scope_creation(drop);
 }
 
-/// A guard killed at any moment of the making of its scope leaves none.
+/// No scope is left if a guard is killed while the scope is made.
 #[test]
 fn guard_killed_while_its_scope_is_made() {
     let Some(_alone) = guest() else { return };
-    at_any_moment_of_the_making_of_a_scope(|mut owner| {
-        let is_guard = |pid: &i32| proc::stat(*pid).is_some_and(|stat| stat.comm == "onejob-guard");
+    at_moments_of_scope_creation(|mut owner| {
+        let is_guard = |pid: &i32| proc::stat(*pid).is_some_and(|stat| stat.comm == GUARD);
         proc::all().into_iter().filter(is_guard).for_each(proc::kill);
-        // A job, or the reason why there is none.
-        owner.answers.next().expect("an answer").expect("text");
+        // A job or an error.
+        let _ = owner.0.receive("new cgroup");
     });
 }
 
-/// A manager that hangs is passed over in two seconds and leaves no scope later.
+/// If the service manager hangs, another mechanism is used after two seconds, and no scope appears later.
 #[test]
 fn hanging_manager_is_skipped_in_two_seconds() {
     let Some(_alone) = guest() else { return };
     eventually("no scope", || scopes().is_empty().then_some(()));
     let stopped = Stopped::the_user_manager();
     let mut owner = Owner::start();
-    // The machine may stall: the best of three.
+    // The shortest of three, since the machine may stall.
     let tries = (0..3).map(|_| {
         let start = Instant::now();
-        owner.ok("new");
+        owner.0.ok("new");
         start.elapsed()
     });
     let best = tries.min().expect("three");
     assert!((Duration::from_secs(1)..Duration::from_millis(2500)).contains(&best), "{best:?}");
-    let given = owner.ok("guarantees");
+    let given = owner.0.ok("guarantees");
     assert!(given.contains("kill=converging"), "the next mechanism: {given}");
     let mut doctor = Command::new(Bins::get().onejob());
     doctor.arg("doctor").uid(USER).gid(USER).env_clear().env("XDG_RUNTIME_DIR", "/run/user/1000");
     let said = String::from_utf8(doctor.output().expect("it starts").stdout).expect("text");
     assert!(said.contains("systemd makes no scope") && said.contains("does not answer"), "{said}");
     drop(stopped);
-    // Answered in turn: when there is one for this owner, all that was asked before has been done.
+    // The manager handles requests in order: once it has made this scope, it has handled the earlier ones.
     let mut next = Owner::start();
     let (_, scope) = next.job();
     eventually("no other scope", || (scopes() == [scope.clone()]).then_some(()));

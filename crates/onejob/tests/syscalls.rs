@@ -1,52 +1,44 @@
-//! The price of each operation in system calls of the owner, which stays the same from run to run
-//! whatever else the machine does. Whoever makes one dearer must say so here.
+//! The number of system calls that the owner makes for each operation. It does not depend on the load of the
+//! machine. A change that needs more calls must raise the number here.
 #![cfg(target_os = "linux")]
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use testkit::{Bins, Environment, eventually, scratch_dir, skip};
+use testkit::{Bins, Environment, LineProcess, eventually, scratch_dir, skip};
 
-/// How many system calls the owner's thread makes for each request.
-fn prices(mechanism: &str, requests: &[String]) -> Vec<usize> {
+/// The number of system calls of the owner's main thread for each request.
+fn calls_of_requests(mechanism: &str, requests: &[String]) -> Vec<usize> {
     let log = scratch_dir().join("strace");
     let mut strace = Command::new("strace");
     strace.args(["-qq", "-o"]).arg(&log).arg(Bins::get().owner());
-    let mut strace =
-        strace.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("strace starts");
-    let mut answers = BufReader::new(strace.stdout.take().expect("piped")).lines();
-    let mut answer = || answers.next().expect("an answer").expect("text");
-    assert!(answer().starts_with("ok"), "a greeting");
-    let mut pipe = strace.stdin.take().expect("piped");
-    writeln!(pipe, "new {mechanism}").expect("it listens");
-    assert_eq!(answer(), "ok", "new");
+    strace.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut owner = LineProcess::of(strace.spawn().expect("strace starts"));
+    owner.receive("the start").expect("a greeting");
+    owner.ok(&format!("new {mechanism}"));
     for request in requests {
-        writeln!(pipe, "{request}").expect("it listens");
-        let said = answer();
-        assert!(said.starts_with("ok"), "{request}: {said}");
+        owner.ok(request);
     }
-    drop(pipe);
-    strace.wait().expect("our child");
-    // Between two answers lies one request: it is read, worked on, and answered.
+    owner.end();
+    // The calls between two answers belong to one request.
     let log = fs::read_to_string(log).expect("a log");
     let mut counts = vec![0];
     for line in log.lines().filter(|line| !line.starts_with("---") && !line.contains("resumed>")) {
-        *counts.last_mut().expect("one at least") += 1;
+        *counts.last_mut().expect("at least one") += 1;
         if line.starts_with("write(1, \"ok") {
             counts.push(0);
         }
     }
-    // The greeting, and `new`.
+    // The start, and `new`.
     counts.drain(..2);
     counts.truncate(requests.len());
     counts
 }
 
-/// No operation costs more system calls than it did.
+/// No operation makes more system calls than stated here.
 #[test]
 fn system_calls_of_each_operation() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
@@ -61,33 +53,36 @@ fn system_calls_of_each_operation() {
     let mut mechanisms: Vec<_> = mechanisms.map(Environment::mechanism).collect();
     mechanisms.dedup();
     for mechanism in mechanisms {
-        let counts = prices(mechanism, &requests);
-        // The usual one: now and then the heap grows.
+        let counts = calls_of_requests(mechanism, &requests);
+        // The median: sometimes the heap grows.
         let mut spawns = counts[..101].to_vec();
         spawns.sort_unstable();
         let spawn = spawns[50];
         let (list, kill) = (counts[101], counts[102]);
         eprintln!("{mechanism}: spawn {spawn}, list of 101 {list}, kill of 101 {kill}");
-        // A kill looks again until all are dead, which a busy machine makes longer.
+        // A kill checks repeatedly until all members are dead, more often on a busy machine.
         let most = if mechanism == "cgroup" { [16, 1_100, 200] } else { [200, 1_700, 2_500] };
         for (what, count, most) in
             [("spawn", spawn, most[0]), ("list", list, most[1]), ("kill", kill, most[2])]
         {
-            assert!(count <= most, "{mechanism}: {what} costs {count} system calls, not {most}");
+            assert!(
+                count <= most,
+                "{mechanism}: {what} makes {count} system calls (at most {most})"
+            );
         }
     }
 }
 
-/// What `onejob run -- true` costs in system calls of its own.
-fn price_of_run(mechanism: &str, place: Option<&Place>) -> usize {
+/// The number of system calls of `onejob run -- true` itself.
+fn calls_of_run(mechanism: &str, cgroup: Option<&EmptyCgroup>) -> usize {
     let scratch = scratch_dir();
     let log = scratch.join("strace");
     let mut run = Command::new("sh");
     run.args(["-c", r#"[ -z "$0" ] || echo 0 >"$0/cgroup.procs" && exec "$@""#]);
-    run.arg(place.map_or(Path::new(""), |place| &place.0));
+    run.arg(cgroup.map_or(Path::new(""), |cgroup| &cgroup.0));
     run.args(["strace", "-qq", "-o"]).arg(&log).arg(Bins::get().onejob());
     run.args(["run", "--mechanism", mechanism, "--", "/bin/true"]).stdin(Stdio::null());
-    // Not the jobs of others, and not our caller's variables.
+    // Without the records of other jobs, and without the variables of the caller.
     run.env_clear().env("ONEJOB_RUNTIME_DIR", scratch.join("runtime"));
     run.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let status = run.status().expect("sh starts");
@@ -97,41 +92,43 @@ fn price_of_run(mechanism: &str, place: Option<&Place>) -> usize {
     log.lines().filter(is_call).count()
 }
 
-/// A cgroup where nobody else has jobs that would have to be looked at.
-struct Place(PathBuf);
+/// A cgroup without other jobs, which `onejob run` would check.
+struct EmptyCgroup(PathBuf);
 
-impl Place {
-    fn new() -> Place {
-        let own = testkit::cgroup::own().expect("a cgroup environment");
-        let place = own.join(format!("testkit-price-{}", std::process::id()));
-        fs::create_dir(&place).expect("a fresh cgroup");
-        Place(place)
+impl EmptyCgroup {
+    fn new() -> EmptyCgroup {
+        let own = testkit::cgroup::own().expect("cgroup v2");
+        let dir = own.join(format!("testkit-calls-{}", std::process::id()));
+        fs::create_dir(&dir).expect("a new cgroup");
+        EmptyCgroup(dir)
     }
 }
 
-impl Drop for Place {
+impl Drop for EmptyCgroup {
     fn drop(&mut self) {
-        // The guards are on their way out.
-        eventually("the price's cgroup is empty", || testkit::cgroup::remove(&self.0).ok());
+        eventually("the end of the guards in the cgroup", || testkit::cgroup::remove(&self.0).ok());
     }
 }
 
-/// A command costs no more system calls than it did.
+/// `onejob run` makes no more system calls than stated here.
 #[test]
 fn system_calls_of_each_command() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return skip("strace is not installed");
     }
     let here = Environment::here();
-    let cgroup = here.contains(&Environment::CgroupRoot).then(Place::new);
+    let cgroup = here.contains(&Environment::CgroupRoot).then(EmptyCgroup::new);
     let subreaper = here.iter().any(|environment| environment.mechanism() == "subreaper");
-    // Descriptors that our caller has left open are passed on, a call or two for each.
-    let legs = [(cgroup.is_some(), "cgroup", 220), (subreaper, "subreaper", 330)];
-    for (_, mechanism, most) in legs.into_iter().filter(|(is_here, ..)| *is_here) {
-        // A busy machine has it look once more whether everybody is gone.
-        let prices: Vec<_> = (0..5).map(|_| price_of_run(mechanism, cgroup.as_ref())).collect();
-        eprintln!("{mechanism}: `onejob run -- true` {prices:?}");
-        let price = prices.into_iter().min().expect("some");
-        assert!(price <= most, "{mechanism}: `onejob run -- true` costs {price}, not {most}");
+    // Each descriptor that this process has inherited costs a call or two.
+    let mechanisms = [(cgroup.is_some(), "cgroup", 220), (subreaper, "subreaper", 330)];
+    for (_, mechanism, most) in mechanisms.into_iter().filter(|(is_here, ..)| *is_here) {
+        // On a busy machine it checks once more whether all processes have ended.
+        let counts: Vec<_> = (0..5).map(|_| calls_of_run(mechanism, cgroup.as_ref())).collect();
+        eprintln!("{mechanism}: `onejob run -- true` {counts:?}");
+        let calls = counts.into_iter().min().expect("some");
+        assert!(
+            calls <= most,
+            "{mechanism}: `onejob run -- true` makes {calls} calls (at most {most})"
+        );
     }
 }

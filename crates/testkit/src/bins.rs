@@ -61,7 +61,8 @@ impl Bins {
 }
 
 #[cfg(target_os = "linux")]
-const PROGRAMS: &[&str] = &["helper", "owner", "sandbox-init", "fault-point", "onejob"];
+const PROGRAMS: &[&str] =
+    &["helper", "owner", "sandbox-init", "fault-point", "odd-owner", "onejob"];
 #[cfg(windows)]
 const PROGRAMS: &[&str] = &["helper", "owner", "onejob"];
 
@@ -70,6 +71,11 @@ impl Bins {
     /// The first process of a namespace sandbox.
     pub fn sandbox_init(&self) -> PathBuf {
         self.dir.join("sandbox-init")
+    }
+
+    /// An owner that does one unusual thing.
+    pub fn odd_owner(&self) -> PathBuf {
+        self.dir.join("odd-owner")
     }
 
     /// Kills or stops one guard of the program that it starts, at one of its system calls.

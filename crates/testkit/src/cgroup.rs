@@ -1,6 +1,7 @@
 //! The cgroup v2 operations that the sandbox and the helpers need, written without onejob.
 
 use std::{
+    collections::BTreeSet,
     fmt::Display,
     fs, io,
     path::{Path, PathBuf},
@@ -72,13 +73,25 @@ pub fn with_descendants(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The pids that the kernel lists in `dir` and below.
+///
+/// One walk can miss a process that moves to a new cgroup. So the walk is repeated, ten times at most, until
+/// the cgroups before it and after it are the same.
 pub fn pids(dir: &Path) -> Vec<i32> {
-    let files =
-        with_descendants(dir).into_iter().map(|dir| fs::read_to_string(dir.join("cgroup.procs")));
-    files
-        .flatten()
-        .flat_map(|text| text.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
+    const WALKS: usize = 10;
+    let mut found = BTreeSet::new();
+    let mut dirs = with_descendants(dir);
+    for _ in 0..WALKS {
+        let files = dirs.iter().map(|dir| fs::read_to_string(dir.join("cgroup.procs")));
+        for text in files.flatten() {
+            found.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+        let now = with_descendants(dir);
+        if now == dirs {
+            break;
+        }
+        dirs = now;
+    }
+    found.into_iter().collect()
 }
 
 /// Kills all processes in `dir` or below. Callers repeat this until no process is left.

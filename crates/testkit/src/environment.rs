@@ -64,6 +64,17 @@ impl Environment {
         vec![Environment::SubreaperUser]
     }
 
+    /// The environments of a mechanism that are available here; prints that the test is skipped if there
+    /// are none.
+    pub fn of(mechanism: &str) -> Vec<Environment> {
+        let mut environments = Environment::here();
+        environments.retain(|environment| environment.mechanism() == mechanism);
+        if environments.is_empty() {
+            eprintln!("SKIPPED: the {mechanism} mechanism is not available to this user here");
+        }
+        environments
+    }
+
     /// The name of the mechanism in the library and the command.
     pub fn mechanism(self) -> &'static str {
         match self {

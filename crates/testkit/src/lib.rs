@@ -11,7 +11,10 @@
 mod bins;
 mod bystanders;
 mod eventually;
+mod fixture;
 pub mod fuzz;
+mod kill_on_drop;
+mod line_process;
 mod owner;
 mod random;
 mod report;
@@ -20,6 +23,8 @@ mod report;
 pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod environment;
+#[cfg(target_os = "linux")]
+mod guards;
 #[cfg(target_os = "linux")]
 mod hanging;
 #[cfg(target_os = "linux")]
@@ -30,6 +35,8 @@ mod namespace;
 pub mod proc;
 #[cfg(target_os = "linux")]
 mod sandbox;
+#[cfg(target_os = "linux")]
+pub mod strace;
 
 #[cfg(windows)]
 mod windows;
@@ -44,11 +51,16 @@ pub use environment::Environment;
 #[cfg(target_os = "linux")]
 pub use eventually::run_first;
 pub use eventually::{DEADLINE, eventually, skip};
+pub use fixture::{Fixture, every_environment};
+#[cfg(target_os = "linux")]
+pub use guards::{GUARD, Guards};
 #[cfg(target_os = "linux")]
 pub use hanging::Hanging;
+pub use kill_on_drop::KillOnDrop;
+pub use line_process::{LineProcess, Reply};
 #[cfg(target_os = "linux")]
 pub use namespace::GO as SANDBOX_GO;
-pub use owner::{Owner, Reply, numbers};
+pub use owner::{Owner, numbers};
 pub use random::Random;
 pub use report::{Helper, Report};
 pub use sandbox::{LiveProcess, Sandbox};

@@ -1,6 +1,8 @@
 //! `/proc`, read without onejob.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::fd::OwnedFd, path::PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The fields of `/proc/PID/stat` that identify a process and its parent, group and session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,29 +65,57 @@ pub fn group(pid: i32) -> i32 {
 
 /// Kills the process alone; does nothing if it is gone.
 pub fn kill(pid: i32) {
-    send(pid, rustix::process::Signal::KILL);
+    signal(pid, Signal::KILL);
 }
 
 /// Sends it `SIGTERM`.
 pub fn terminate(pid: i32) {
-    send(pid, rustix::process::Signal::TERM);
+    signal(pid, Signal::TERM);
 }
 
-/// Stops all of these, and returns when they are stopped at one time: a guard continues another one that it
-/// sees stopped. One that is gone is left alone.
+/// Sends it `signal`; does nothing if it is gone.
+pub fn signal(pid: i32, signal: Signal) {
+    if let Ok(pidfd) = open(pid) {
+        let _ = pidfd_send_signal(&pidfd, signal);
+    }
+}
+
+fn open(pid: i32) -> rustix::io::Result<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid).ok_or(rustix::io::Errno::INVAL)?, PidfdFlags::empty())
+}
+
+/// Stops all of these processes, and returns when all are stopped at one time: a guard continues another
+/// one that it sees stopped. A process that is gone is left alone.
 #[track_caller]
 pub fn stop_together(pids: &[i32]) {
     let runs = |pid: &i32| stat(*pid).is_some_and(|stat| !matches!(stat.state, 'T' | 'Z' | 'X'));
     crate::eventually("processes that are stopped at one time", || {
         let running: Vec<_> = pids.iter().copied().filter(runs).collect();
-        running.iter().for_each(|pid| send(*pid, rustix::process::Signal::STOP));
+        running.iter().for_each(|pid| signal(*pid, Signal::STOP));
         running.is_empty().then_some(())
     });
 }
 
-fn send(pid: i32, signal: rustix::process::Signal) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, signal);
+/// Kills these processes so that none of them does anything after the first one is dead, and waits until
+/// all are dead: if there are several, they are stopped first. A single process is not stopped: a guard
+/// continues another guard that is stopped.
+///
+/// An owner must be the last one: its end orphans its process group, and the kernel then continues the
+/// stopped processes of this group.
+///
+/// # Panics
+/// If one of them is not alive.
+#[track_caller]
+pub fn kill_together(pids: &[i32]) {
+    let held: Vec<_> = pids.iter().map(|pid| open(*pid).expect("a living process")).collect();
+    if pids.len() > 1 {
+        stop_together(pids);
+    }
+    for pidfd in &held {
+        pidfd_send_signal(pidfd, Signal::KILL).expect("a living process");
+    }
+    for pid in pids {
+        crate::eventually("a dead process", || (!is_alive(*pid)).then_some(()));
     }
 }
 

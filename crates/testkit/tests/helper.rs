@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use testkit::{Bins, Environment, Report, Sandbox, eventually, proc};
+use testkit::{Bins, Environment, KillOnDrop, Report, Sandbox, eventually, proc};
 
 fn helper(words: &[&str], report: &Report) -> Command {
     let mut helper = Command::new(Bins::get().helper());
@@ -14,18 +14,8 @@ fn helper(words: &[&str], report: &Report) -> Command {
     helper
 }
 
-/// Ends with the test, also if the test fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(words: &[&str], report: &Report) -> Running {
-    Running(helper(words, report).spawn().expect("a helper"))
+fn start(words: &[&str], report: &Report) -> KillOnDrop {
+    KillOnDrop(helper(words, report).spawn().expect("a helper"))
 }
 
 #[test]

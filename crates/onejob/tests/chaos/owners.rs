@@ -2,26 +2,19 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{
-        OnceLock,
-        mpsc::{self, Receiver, RecvTimeoutError},
-    },
-    thread,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::RecvTimeoutError,
 };
 
-use testkit::{Bins, Sandbox};
+use testkit::{Bins, LineProcess, Sandbox};
 
 use crate::{deadline, eventually, plan::Inject, verifier::Identity};
 
-/// A program `chaos-owner`.
+/// A program `owner` with several jobs.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    process: Child,
-    requests: Option<ChildStdin>,
-    answers: Receiver<String>,
+    process: LineProcess,
     errors: PathBuf,
     pub(crate) identity: Identity,
     /// Whether the plan has ended it.
@@ -40,32 +33,24 @@ impl Owner {
     ) -> Owner {
         let errors = dir.join(format!("{name}.stderr"));
         let file = File::create(&errors).expect("a scratch directory");
-        let (program, args) = injected(dir, name, inject, chaos_owner());
-        let mut process = sandbox.start(&program, |command| {
-            command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+        let (program, args) = injected(dir, name, inject, Bins::get().owner());
+        let mut process = LineProcess::start(sandbox, &program, |command| {
+            command.args(args).arg("--slots").stderr(file);
         });
-        let requests = process.stdin.take();
-        let stdout = process.stdout.take().expect("piped");
-        let (send, answers) = mpsc::channel();
-        thread::spawn(move || {
-            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.map_while(|line| send.send(line).ok()).for_each(drop);
-        });
-        let hello = answers.recv_timeout(deadline()).expect("a greeting");
+        let hello = process.line(deadline()).expect("a greeting");
         let inner = hello.trim_start_matches("+ ").parse().expect("a pid");
         let identity = eventually("the owner", || sandbox.outer_pid(inner).and_then(Identity::of));
-        Owner { process, requests, answers, errors, identity, is_ended: false }
+        Owner { process, errors, identity, is_ended: false }
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
         // One that has been killed does not read any more.
-        let pipe = self.requests.as_mut().expect("not closed");
-        let _ = writeln!(pipe, "{line}");
+        let _ = self.process.try_send(line);
     }
 
     /// The answers to a line; `None` if the owner has ended.
     pub(crate) fn answers(&mut self, line: &str) -> Option<Answers> {
-        let text = match self.answers.recv_timeout(deadline()) {
+        let text = match self.process.line(deadline()) {
             Ok(text) => text,
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {
@@ -87,24 +72,16 @@ impl Owner {
     }
 
     pub(crate) fn close(&mut self) {
-        drop(self.requests.take());
+        self.process.close();
     }
 
     pub(crate) fn awaits_end(&mut self) -> ExitStatus {
-        eventually("the end of an owner", || self.process.try_wait().expect("our child"))
+        eventually("the end of an owner", || self.process.try_wait())
     }
 
     /// What it has said on its standard error.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.close();
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -187,20 +164,4 @@ fn injected(
         program.display().to_string(),
     ];
     (Bins::get().helper(), words.into())
-}
-
-/// The program `chaos-owner`, where any user can execute it.
-fn chaos_owner() -> PathBuf {
-    static COPY: OnceLock<PathBuf> = OnceLock::new();
-    let copy = || {
-        let to = Bins::get().helper().with_file_name("chaos-owner");
-        let test = std::env::current_exe().expect("a path to this test");
-        let dir = test.parent().and_then(Path::parent).expect("the directory of the programs");
-        // By a program of its own: a file that is open for writing in a process that forks cannot
-        // be executed.
-        let copied = Command::new("cp").arg(dir.join("chaos-owner")).arg(&to).status();
-        assert!(copied.expect("cp").success(), "built with the others");
-        to
-    };
-    COPY.get_or_init(copy).clone()
 }

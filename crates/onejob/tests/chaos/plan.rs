@@ -90,7 +90,7 @@ pub(crate) enum Request {
     Wait,
     Signal(&'static str),
     Limit(&'static str),
-    /// What only looks or changes nothing for the members: a verb of `chaos-owner`.
+    /// What only looks or changes nothing for the members: a request of the program `owner`.
     Plain(&'static str),
     Reap,
     Drop,
@@ -344,7 +344,7 @@ impl Planner {
                 "stats",
                 "guarantees",
                 "limits",
-                "note something",
+                "set-note something",
                 "jobs",
             ])),
         }

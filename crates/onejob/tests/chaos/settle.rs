@@ -5,9 +5,10 @@ use crate::{
     jobs::{Holder, Job, State},
     plan::{End, RunEnd},
     round::{Round, Verdict, name_of},
-    verifier::{GUARD, Identity, describe, our_zombies, spinning, tagged},
+    verifier::{Identity, describe, our_zombies, spinning, tagged},
 };
 use rustix::process::Signal;
+use testkit::GUARD;
 
 impl Round<'_> {
     pub(crate) fn settle(&mut self) -> Verdict {

@@ -4,9 +4,7 @@
 use std::{fs, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use testkit::{Sandbox, proc};
-
-pub(crate) const GUARD: &str = "onejob-guard";
+use testkit::{GUARD, Sandbox, proc};
 
 /// A process, told apart from a later one with its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,9 +155,8 @@ fn cpu_ticks(pid: i32) -> u64 {
 pub(crate) fn our_zombies(pid: i32) -> Vec<String> {
     let children = proc::children(pid).into_iter();
     let dead = children.filter_map(|child| Some((child, proc::stat(child)?)));
-    let ours = dead.filter(|(_, stat)| {
-        stat.state == 'Z' && [GUARD, "chaos-owner"].contains(&stat.comm.as_str())
-    });
+    let ours = dead
+        .filter(|(_, stat)| stat.state == 'Z' && [GUARD, "owner"].contains(&stat.comm.as_str()));
     ours.map(|(child, stat)| format!("{child} {}", stat.comm)).collect()
 }
 

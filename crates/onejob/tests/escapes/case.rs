@@ -1,4 +1,4 @@
-//! One case: a scenario, an environment and an ending.
+//! A test case: a scenario, an environment and an ending.
 
 use std::{
     any::Any,
@@ -7,7 +7,9 @@ use std::{
     process::{Child, Stdio},
 };
 
-use testkit::{Bins, Bystanders, Environment, Helper, Owner, Reply, Report, Sandbox, eventually};
+use testkit::{
+    Bins, Environment, Fixture, Helper, KillOnDrop, Owner, Reply, Report, Sandbox, eventually,
+};
 
 use crate::proof;
 
@@ -35,69 +37,57 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Short, since many members do not react at all.
+/// Short, because many members ignore SIGTERM.
 const GRACE_MILLIS: u32 = 150;
 
 /// Fields are dropped in this order: the owner must end before its sandbox is cleared.
 pub(crate) struct Case {
     holder: Holder,
-    bystanders: Bystanders,
-    /// Who lives in the sandbox and is no member: the owner, its guards, its other child.
-    bystander: BTreeSet<i32>,
-    pub(crate) report: Report,
-    pub(crate) environment: Environment,
+    /// The processes in the sandbox that are not members: the owner, its guards, its other child.
+    nonmembers: BTreeSet<i32>,
     ending: Ending,
-    /// Lives outside; a namespace does not end while it holds a dead member.
+    /// A process outside. A namespace does not end while this process traces a dead member.
     pub(crate) _outside: Option<Box<dyn Any>>,
-    pub(crate) sandbox: Sandbox,
+    pub(crate) fixture: Fixture,
 }
 
-/// Who holds the job: a program with the library, or the command.
+/// The process that holds the job: a program with the library, or the command.
 enum Holder {
     Library(Owner),
-    Command(Run),
-}
-
-/// A running `onejob run`.
-struct Run(Child);
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Command(KillOnDrop),
 }
 
 impl Case {
     /// Starts the scenario as the first member of a new job, and the bystanders beside it.
     pub(crate) fn start(environment: Environment, ending: Ending, scenario: &Scenario) -> Case {
-        let mut sandbox = Sandbox::new(environment);
-        let report = Report::new();
-        let words = (scenario.words)(&report, environment);
-        let (holder, bystander) = match ending {
-            Ending::Run => {
-                (Holder::Command(Run(run(&mut sandbox, environment, &words))), BTreeSet::new())
-            }
+        let mut fixture = Fixture::new(environment);
+        let words = (scenario.words)(&fixture.report, environment);
+        let (holder, nonmembers) = match ending {
+            Ending::Run => (
+                Holder::Command(KillOnDrop(run(&mut fixture.sandbox, environment, &words))),
+                BTreeSet::new(),
+            ),
             _ => {
-                let (owner, bystander) = hold(&mut sandbox, environment, &words, scenario.piped);
-                (Holder::Library(owner), bystander)
+                let (owner, nonmembers) =
+                    hold(&mut fixture.sandbox, environment, &words, scenario.piped);
+                (Holder::Library(owner), nonmembers)
             }
         };
         let group = match &holder {
             Holder::Library(owner) => owner.group(),
             Holder::Command(run) => run.0.id() as i32,
         };
-        let bystanders = Bystanders::beside(&sandbox, group);
-        Case { holder, bystanders, bystander, report, environment, ending, _outside: None, sandbox }
+        fixture.start_bystanders(group);
+        Case { holder, nonmembers, ending, _outside: None, fixture }
     }
 
-    /// The one living helper of a role.
+    /// The only live helper of a role.
     #[track_caller]
     pub(crate) fn helper(&self, role: &str) -> Helper {
-        self.report.helper(&self.sandbox, role)
+        self.fixture.report.helper(&self.fixture.sandbox, role)
     }
 
-    /// The helper of the role `escapee`, proven to have left the session of its job's holder.
+    /// The helper of the role `escapee`. Checks that it has left the session.
     #[track_caller]
     pub(crate) fn escapee(&self) -> Helper {
         let escapee = self.helper("escapee");
@@ -105,7 +95,7 @@ impl Case {
         escapee
     }
 
-    /// Ends the job; whether that succeeded is for the caller to judge.
+    /// Ends the job and returns the result.
     #[track_caller]
     fn end(&mut self) -> Reply {
         let ending = self.ending;
@@ -116,31 +106,34 @@ impl Case {
                 _ => owner.request("drop"),
             },
             Holder::Command(run) => {
-                // They end by the end of the command, hence after it.
-                let program = self.sandbox.program(&run.0).expect("a living program");
-                self.bystander.extend(proof::guards(&self.sandbox, program));
-                self.report.go();
-                let status = eventually("`onejob run` to end", || run.0.try_wait().expect("ours"));
+                // The guards end after the command.
+                let program = self.fixture.sandbox.program(&run.0).expect("a living program");
+                self.nonmembers.extend(proof::guards(&self.fixture.sandbox, program));
+                self.fixture.report.go();
+                let status = eventually("the end of `onejob run`", || {
+                    run.0.try_wait().expect("a child of this process")
+                });
                 let answer = status.to_string();
                 if status.success() { Ok(answer) } else { Err(answer) }
             }
         }
     }
 
-    /// Ends the job and asserts that everybody but the bystander is dead by then, for good.
+    /// Ends the job and checks that no member is alive.
     #[track_caller]
     pub(crate) fn ends_without_survivors(mut self) {
-        let before = self.sandbox.live_pids().len();
-        assert!(before > self.bystander.len(), "nobody to end: {before} processes");
+        let before = self.fixture.sandbox.live_pids().len();
+        assert!(before > self.nonmembers.len(), "no members: {before} processes");
         let answer = self.end();
         let survivors = self.survivors();
         assert!(survivors.is_empty(), "SURVIVED: {survivors:#?}, and the answer is {answer:?}");
-        assert!(answer.is_ok(), "nobody survived, but the answer is {answer:?}");
+        assert!(answer.is_ok(), "no process survived, but the answer is {answer:?}");
         self.close();
     }
 
     #[cfg(target_os = "linux")]
-    /// Ends a job with one member that cannot be killed: it is reported, all others are dead.
+    /// Ends a job with one member that cannot be killed. Checks that this member is reported and that all other
+    /// members are dead.
     #[track_caller]
     pub(crate) fn reports_survivor(mut self, survivor: &Helper) {
         let answer = self.end();
@@ -152,21 +145,21 @@ impl Case {
                 let named = format!("survivors {}: ", survivor.inner);
                 assert!(error.starts_with(&named), "not {named:?} but {error:?}");
             }
-            // A drop has nobody to tell.
+            // A drop cannot report an error.
             Ending::Drop => assert!(answer.is_ok(), "{answer:?}"),
             Ending::Run => {
                 answer.expect_err("no success with a survivor");
             }
         }
-        std::fs::write(self.report.beside(".end"), "").expect("a writable scratch directory");
+        std::fs::write(self.fixture.report.beside(".end"), "")
+            .expect("a writable scratch directory");
         eventually("the end of the survivor", || {
             (!testkit::proc::is_alive(survivor.pid)).then_some(())
         });
         self.close();
     }
 
-    /// The end of the pipe that the members have as their standard output: it comes when nobody
-    /// is left to write, and before the job's end it has not come.
+    /// Ends a job whose members have a pipe as their standard output. Checks that the pipe ends and is empty.
     #[track_caller]
     pub(crate) fn ends_with_its_pipe_closed(mut self) {
         let answer = self.end();
@@ -179,39 +172,39 @@ impl Case {
                 std::io::read_to_string(pipe).expect("a readable pipe")
             }
         };
-        assert_eq!(rest, "", "nobody wrote anything");
+        assert_eq!(rest, "", "a member wrote to the pipe");
         self.close();
     }
 
-    /// Who lives in the sandbox and should not.
+    /// The live processes in the sandbox that should be dead.
     fn survivors(&self) -> Vec<testkit::LiveProcess> {
-        let living = self.sandbox.live().into_iter();
-        living.filter(|living| !self.bystander.contains(&living.pid)).collect()
+        let living = self.fixture.sandbox.live().into_iter();
+        living.filter(|living| !self.nonmembers.contains(&living.pid)).collect()
     }
 
-    /// The owner still answers, nobody beside the job was hit, and when the owner has ended too,
-    /// nothing is left.
+    /// Checks that the owner still answers and that no process outside of the job has ended, ends the owner, and
+    /// checks that nothing is left.
     #[track_caller]
     fn close(mut self) {
         if let Holder::Library(owner) = &mut self.holder {
-            assert!(owner.is_alive(), "HIT the owner");
+            assert!(owner.is_alive(), "the owner died");
             let outsider = owner.ok("outsiders-alive");
-            assert_eq!(outsider, "true", "HIT the owner's child outside of the job");
+            assert_eq!(outsider, "true", "the owner's child outside of the job died");
             owner.ok("outsiders-kill");
         }
-        self.bystanders.assert_alive();
+        self.fixture.assert_bystanders_alive();
         if let Holder::Library(owner) = self.holder {
             owner.end();
         }
-        // What a member made is the job's to remove only where the job is a cgroup around it.
-        let is_cgroup = self.environment.mechanism() == "cgroup";
-        self.sandbox.wait_until_empty(|name| !is_cgroup && !name.starts_with("onejob"));
+        // Only the mechanism Cgroup removes the cgroups that members made.
+        let is_cgroup = self.fixture.environment.mechanism() == "cgroup";
+        self.fixture.sandbox.wait_until_empty(|name| !is_cgroup && !name.starts_with("onejob"));
     }
 }
 
 type Words = dyn Fn(&Report, Environment) -> Vec<String>;
 
-/// A program's words, and whether its output is to be a pipe.
+/// The command line of a member, and whether its output is a pipe.
 pub(crate) struct Scenario {
     words: Box<Words>,
     piped: bool,
@@ -247,10 +240,10 @@ fn hold(
     let helper = Bins::get().helper();
     owner.ok(&format!("outsider {} sleep {}", helper.display(), Bins::NOWHERE));
     owner.new_job();
-    let bystander = sandbox.live_pids().into_iter().collect();
+    let nonmembers = sandbox.live_pids().into_iter().collect();
     let how = if piped { "spawn-piped" } else { "spawn" };
     owner.ok(&format!("{how} {}", words.join(" ")));
-    (owner, bystander)
+    (owner, nonmembers)
 }
 
 fn run(sandbox: &mut Sandbox, environment: Environment, words: &[String]) -> Child {

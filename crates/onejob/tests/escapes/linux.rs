@@ -1,11 +1,11 @@
-//! The ways out that only Linux has.
+//! Ways to escape that exist on Linux only.
 
 use std::{
     fs,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use testkit::{Bins, Environment, eventually, proc};
+use testkit::{Bins, Environment, KillOnDrop, eventually, proc};
 
 use crate::{
     case::{Case, Scenario},
@@ -22,7 +22,7 @@ fn a_setsid_grandchild_dies_with_the_job() {
     });
 }
 
-/// A member deaf to term int and hup dies with the job.
+/// A member that ignores SIGTERM, SIGINT and SIGHUP dies with the job.
 #[test]
 fn term_int_and_hup_ignored() {
     every_case(&Scenario::helper("stubborn"), |case| {
@@ -55,7 +55,7 @@ fn descriptors_closed() {
     });
 }
 
-/// A renamed member without environment dies with the job.
+/// A renamed member with an empty environment dies with the job.
 #[test]
 fn renamed_with_empty_environment() {
     every_case(&Scenario::helper("renamed"), |case| {
@@ -78,7 +78,7 @@ fn a_clone_parent_child_dies_with_the_job() {
     });
 }
 
-/// A vfork child and its blocked parent die with the job.
+/// The child of a vfork and its blocked parent die with the job.
 #[test]
 fn vfork_child_and_blocked_parent() {
     every_case(&Scenario::helper("vfork"), |case| {
@@ -89,29 +89,29 @@ fn vfork_child_and_blocked_parent() {
     });
 }
 
-/// A process whose leader thread is gone dies with the job.
+/// A process whose leader thread has ended dies with the job.
 #[test]
 fn leader_thread_has_exited() {
     every_case(&Scenario::helper("leader-gone"), |case| {
         let escapee = case.escapee();
         escapee.awaits_state('Z');
-        assert!(proc::is_alive(escapee.pid), "another thread of it lives");
+        assert!(proc::is_alive(escapee.pid), "another thread is alive");
         case.ends_without_survivors();
     });
 }
 
-/// A member that collects orphans and its orphan die with the job.
+/// A member that is a subreaper, and the orphan that it has adopted, die with the job.
 #[test]
 fn subreaper_member_with_an_orphan() {
     every_case(&Scenario::helper("subreaper"), |case| {
         let subreaper = case.helper("subreaper");
         proof::left_the_session(&subreaper);
-        assert_eq!(case.escapee().stat().ppid, subreaper.pid, "collected by a member");
+        assert_eq!(case.escapee().stat().ppid, subreaper.pid, "adopted by a member");
         case.ends_without_survivors();
     });
 }
 
-/// A sub cgroup that a member made and froze dies with the job.
+/// Members in a nested cgroup that a member has made and frozen die with the job.
 #[test]
 fn frozen_sub_cgroup_made_by_a_member() {
     every_case_where(Environment::has_cgroups, &Scenario::helper("subcgroup"), |case| {
@@ -121,7 +121,7 @@ fn frozen_sub_cgroup_made_by_a_member() {
             let group = fs::read_to_string(&file).expect("readable");
             group.trim_end().ends_with("/made-by-a-member").then_some(())
         });
-        let nested = case.sandbox.nested_cgroups();
+        let nested = case.fixture.sandbox.nested_cgroups();
         let made = nested.iter().find(|dir| dir.ends_with("made-by-a-member")).expect("there");
         eventually("a frozen cgroup", || {
             let events = fs::read_to_string(made.join("cgroup.events")).ok()?;
@@ -131,7 +131,7 @@ fn frozen_sub_cgroup_made_by_a_member() {
     });
 }
 
-/// A member held by a tracer inside dies with the job.
+/// A member that another member traces dies with the job.
 #[test]
 fn traced_by_a_member() {
     every_case(&Scenario::helper("traced"), |case| {
@@ -143,42 +143,31 @@ fn traced_by_a_member() {
     });
 }
 
-/// A member held by a tracer outside dies with the job.
+/// A member that a process outside of the job traces dies with the job.
 #[test]
 fn traced_from_outside() {
     every_case(&Scenario::helper("traceable"), |mut case| {
         let escapee = case.escapee();
-        // Never waits for the dead tracee: that zombie is not to hold anybody up.
-        case._outside = Some(Box::new(Tracer::of(&case, escapee.pid)));
+        // The tracer never waits for the dead tracee. The zombie must not delay the end of the job.
+        case._outside = Some(Box::new(trace(&case, escapee.pid)));
         escapee.awaits_state('t');
         case.ends_without_survivors();
     });
 }
 
-/// A process outside of the job that holds a member.
-struct Tracer(Child);
-
-impl Tracer {
-    fn of(case: &Case, tracee: i32) -> Tracer {
-        let mut helper = Command::new(Bins::get().helper());
-        helper.arg("trace").arg(case.report.beside(".tracer")).arg(tracee.to_string());
-        let tracer = Tracer(case.sandbox.start_beside(helper.stdin(Stdio::null())));
-        let pid = tracer.0.id().to_string();
-        eventually("a traced member", || {
-            (proc::status(tracee, "TracerPid").as_deref() == Some(&pid)).then_some(())
-        });
-        tracer
-    }
+/// Starts a process outside of the job that traces the member `tracee`.
+fn trace(case: &Case, tracee: i32) -> KillOnDrop {
+    let mut helper = Command::new(Bins::get().helper());
+    helper.arg("trace").arg(case.fixture.report.beside(".tracer")).arg(tracee.to_string());
+    let tracer = KillOnDrop(case.fixture.sandbox.start_beside(helper.stdin(Stdio::null())));
+    let pid = tracer.0.id().to_string();
+    eventually("a traced member", || {
+        (proc::status(tracee, "TracerPid").as_deref() == Some(&pid)).then_some(())
+    });
+    tracer
 }
 
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Zombies that nobody reaps do not outlast the job.
+/// Zombies that their parent does not reap do not delay the end of the job.
 #[test]
 fn zombies_left_unreaped_by_members() {
     every_case(&Scenario::helper("zombies"), |case| {
@@ -191,19 +180,19 @@ fn zombies_left_unreaped_by_members() {
     });
 }
 
-/// A shell would go on to the next command.
+/// Members are stopped before they are killed: else a shell that sees its child die would run its next command.
 #[test]
 fn no_member_sees_its_child_die_first() {
     let is_subreaper = |environment: Environment| environment.mechanism() == "subreaper";
-    every_case_where(is_subreaper, &Scenario::helper("mourners"), |case| {
-        case.report.helpers(&case.sandbox, "parent", 10);
-        let report = case.report.clone();
+    every_case_where(is_subreaper, &Scenario::helper("child-watchers"), |case| {
+        case.fixture.report.helpers(&case.fixture.sandbox, "parent", 10);
+        let report = case.fixture.report.clone();
         case.ends_without_survivors();
-        assert_eq!(report.count("mourner"), 0, "members that saw a child die");
+        assert_eq!(report.count("saw-child-die"), 0, "members that saw a child die");
     });
 }
 
-/// A setuid member of an ordinary users job dies or is reported.
+/// A setuid member of an ordinary user's job dies or is reported.
 #[test]
 fn setuid_member_of_an_ordinary_user() {
     if Bins::get().setuid_helper().is_none() {
@@ -218,8 +207,8 @@ fn setuid_member_of_an_ordinary_user() {
     every_case_where(Environment::is_ordinary, &scenario, |case| {
         let escapee = case.escapee();
         assert_eq!(proc::status(escapee.pid, "Uid").as_deref(), Some("0\t0\t0\t0"));
-        case.helper("mate");
-        if case.environment.crosses_setuid() {
+        case.helper("sibling");
+        if case.fixture.environment.crosses_setuid() {
             case.ends_without_survivors();
         } else {
             case.reports_survivor(&escapee);

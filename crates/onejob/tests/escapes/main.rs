@@ -1,9 +1,9 @@
-//! Nothing escapes, nobody else is hit.
+//! No member escapes, and no other process is ended.
 //!
-//! Each test is a way out of a job. It runs in every environment (Cgroup as root and in an ordinary
-//! user's subtree, Subreaper as an ordinary user and as root; Job Object) with every ending (`stop`,
-//! `kill`, drop, the end of `onejob run`), proves without the library that the escapee is alive and
-//! in its odd state, ends the job, and asks the kernel who is left: never the library.
+//! Each test is a way to escape from a job. It runs in every environment (Cgroup as root and in an ordinary
+//! user's subtree, Subreaper as an ordinary user and as root; Job Object) with every ending (`stop`, `kill`,
+//! drop, the end of `onejob run`). It proves without the library that the escapee is alive and in its special
+//! state, ends the job, and lists the survivors from outside, never with the library.
 #![cfg(any(target_os = "linux", windows))]
 
 mod case;
@@ -54,7 +54,7 @@ fn daemon_started_by_a_grandchild() {
     });
 }
 
-/// A chain in which the dying start the next dies with the job.
+/// Members that start a new member when they die die with the job.
 #[test]
 fn chain_respawns_on_death() {
     every_case(&Scenario::helper("respawn"), |case| {
@@ -71,8 +71,9 @@ fn chain_respawns_on_death() {
 #[test]
 fn hoppers_that_fork_and_exit_die_with_the_job() {
     every_case(&Scenario::helper("hoppers"), |case| {
-        case.report.helpers(&case.sandbox, "hopper1", 1);
-        let hops = || fs::read_to_string(case.report.beside(".hops")).ok()?.trim().parse().ok();
+        case.fixture.report.helpers(&case.fixture.sandbox, "hopper1", 1);
+        let hops =
+            || fs::read_to_string(case.fixture.report.beside(".hops")).ok()?.trim().parse().ok();
         let first: u64 = eventually("a hop", hops);
         eventually("the next hop", || hops().filter(|hop| *hop > first + 3));
         case.ends_without_survivors();
@@ -91,10 +92,10 @@ fn a_job_inside_a_job_dies_with_the_outer_one() {
     }
 }
 
-/// A member that holds a job of its own, with a member that leaves the session.
+/// A member that owns a nested job with a member that leaves the session.
 fn nested(mechanism: &'static str) -> Scenario {
     Scenario::new(move |report, _| {
-        // The owner of the inner job is driven by a file, for words have no blanks.
+        // The owner of the inner job reads its requests from a file: an argument cannot contain blanks here.
         let bins = Bins::get();
         let script = report.beside(".script");
         let spawn = format!("spawn {} setsid {}", bins.helper().display(), report.arg());
@@ -103,12 +104,12 @@ fn nested(mechanism: &'static str) -> Scenario {
         let [helper, owner] = [bins.helper(), bins.owner()].map(|it| it.display().to_string());
         let script = script.display().to_string();
         let report = report.arg().to_owned();
-        // The owner of the inner job is no child of the outer one's.
+        // The owner of the inner job is not a child of the outer owner.
         vec![helper, "below".into(), report, owner, "-f".into(), script, "--linger".into(), go]
     })
 }
 
-/// A grandchild that holds stdout dies with the job and the pipe ends.
+/// A grandchild that holds the pipe of stdout dies with the job, and the pipe ends.
 #[test]
 fn grandchild_holds_stdout() {
     every_case(&Scenario::helper("hold-stdout").piped(), |case| {
@@ -118,20 +119,20 @@ fn grandchild_holds_stdout() {
     });
 }
 
-/// Wine starts 50 a second.
-const CROWD: usize = if cfg!(windows) { 400 } else { 1000 };
+/// Wine starts 50 processes in a second.
+const MANY: usize = if cfg!(windows) { 400 } else { 1000 };
 
 #[test]
-fn a_crowd_of_hundreds_dies_with_the_job() {
-    let crowd = Scenario::new(|report, _| {
+fn hundreds_of_members_die_with_the_job() {
+    let many = Scenario::new(|report, _| {
         let helper = Bins::get().helper().display().to_string();
-        vec![helper, "crowd".into(), report.arg().into(), CROWD.to_string()]
+        vec![helper, "many".into(), report.arg().into(), MANY.to_string()]
     });
-    every_case(&crowd, |case| {
-        let crowd = case.report.helpers(&case.sandbox, "crowd", CROWD - 1);
-        let alive = crowd.iter().filter(|helper| proc::is_alive(helper.pid)).count();
-        assert_eq!(alive, CROWD - 1);
-        assert!(crowd.iter().any(proof::has_left_the_session), "one left the session");
+    every_case(&many, |case| {
+        let members = case.fixture.report.helpers(&case.fixture.sandbox, "many", MANY - 1);
+        let alive = members.iter().filter(|helper| proc::is_alive(helper.pid)).count();
+        assert_eq!(alive, MANY - 1);
+        assert!(members.iter().any(proof::has_left_the_session), "some members left the session");
         case.ends_without_survivors();
     });
 }

@@ -1,4 +1,4 @@
-//! Every environment times every ending.
+//! Runs a scenario in every environment with every ending.
 
 use std::{
     any::Any,
@@ -10,24 +10,24 @@ use testkit::Environment;
 
 use crate::case::{Case, Ending, Scenario};
 
-/// After this long a row that fails is not tried in more cases.
+/// A test that has failed runs no further cases after this time.
 const ENOUGH: Duration = Duration::from_secs(60);
 
-/// Plays `scenario` in each environment with each ending; `play` proves the odd state, then ends it.
-pub(crate) fn every_case(scenario: &Scenario, play: impl Fn(Case)) {
-    every_case_where(|_| true, scenario, play);
+/// Runs `scenario` in each environment with each ending. `test` checks the special state and ends the job.
+pub(crate) fn every_case(scenario: &Scenario, test: impl Fn(Case)) {
+    every_case_where(|_| true, scenario, test);
 }
 
-/// The same in the environments in which the scenario is possible.
+/// As [`every_case`], in the environments in which the scenario is possible.
 pub(crate) fn every_case_where(
     possible: impl Fn(Environment) -> bool,
     scenario: &Scenario,
-    play: impl Fn(Case),
+    test: impl Fn(Case),
 ) {
     let environments: Vec<_> =
         Environment::here().into_iter().filter(|environment| possible(*environment)).collect();
     if environments.is_empty() {
-        eprintln!("SKIPPED: in none of the environments to be had here");
+        eprintln!("SKIPPED: in none of the environments that are available here");
     }
     let all = environments
         .iter()
@@ -35,8 +35,8 @@ pub(crate) fn every_case_where(
     let mut failures = Vec::new();
     let start = Instant::now();
     for (environment, ending) in all {
-        let play = AssertUnwindSafe(|| play(Case::start(environment, ending, scenario)));
-        if let Err(cause) = panic::catch_unwind(play) {
+        let run = AssertUnwindSafe(|| test(Case::start(environment, ending, scenario)));
+        if let Err(cause) = panic::catch_unwind(run) {
             failures.push(format!("{environment}, {ending}: {}", text(&*cause)));
             if start.elapsed() > ENOUGH || crate::red::is_on() {
                 break;

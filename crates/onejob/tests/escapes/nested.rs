@@ -1,4 +1,4 @@
-//! The ways out by cgroups that members make below the job's.
+//! Ways to escape with cgroups that members make below that of the job.
 
 use std::fs;
 
@@ -19,16 +19,17 @@ fn scenario(words: &'static [&'static str]) -> Scenario {
     })
 }
 
-/// The escapee, whose leading thread has ended: `cgroup.kill` does not reach it.
+/// Checks that the escapee is in the cgroup `path` and that its leader thread has ended: `cgroup.kill` misses
+/// it.
 fn escapee_in(case: &Case, path: &str) {
     let escapee = case.escapee();
     escapee.awaits_state('Z');
-    assert!(proc::is_alive(escapee.pid), "another thread of it lives");
+    assert!(proc::is_alive(escapee.pid), "another thread is alive");
     let group = fs::read_to_string(format!("/proc/{}/cgroup", escapee.pid)).expect("readable");
     assert!(group.contains(path), "{group}");
 }
 
-/// A member that `cgroup.kill` misses is found in the 250th cgroup below the job's.
+/// A member that `cgroup.kill` misses dies in the 250th cgroup below that of the job.
 #[test]
 fn a_leaderless_process_250_cgroups_below() {
     every_case_where(Environment::has_cgroups, &scenario(&["nested", "250", "d"]), |case| {
@@ -37,7 +38,7 @@ fn a_leaderless_process_250_cgroups_below() {
     });
 }
 
-/// A cgroup whose name begins with a dot is one like any other.
+/// Members in cgroups whose names begin with a dot die with the job.
 #[test]
 fn a_leaderless_process_in_dotted_cgroups() {
     every_case_where(Environment::has_cgroups, &scenario(&["nested", "2", ".hidden"]), |case| {
@@ -46,7 +47,7 @@ fn a_leaderless_process_in_dotted_cgroups() {
     });
 }
 
-/// A member that `cgroup.kill` misses is found in one of thousands of cgroups.
+/// A member that `cgroup.kill` misses dies in one of 2,000 cgroups.
 #[test]
 fn a_leaderless_process_in_one_of_2000_cgroups() {
     every_case_where(Environment::has_cgroups, &scenario(&["wide", "1000"]), |case| {
@@ -55,11 +56,11 @@ fn a_leaderless_process_in_one_of_2000_cgroups() {
     });
 }
 
-/// Cgroups that are made, left, removed and renamed during the end keep no member alive.
+/// Members that make, leave, remove and rename cgroups while the job ends die.
 #[test]
 fn members_that_move_between_fresh_cgroups() {
     every_case_where(Environment::has_cgroups, &scenario(&["movers"]), |case| {
-        let movers = case.report.helpers(&case.sandbox, "escapee", 3);
+        let movers = case.fixture.report.helpers(&case.fixture.sandbox, "escapee", 3);
         eventually("a member in a nested cgroup", || {
             let group = fs::read_to_string(format!("/proc/{}/cgroup", movers[0].pid)).ok()?;
             group.contains("/.again").then_some(())
@@ -68,7 +69,7 @@ fn members_that_move_between_fresh_cgroups() {
     });
 }
 
-/// Permissions that a member takes away from the job's cgroups are given back.
+/// Members die although one of them has removed all permissions from the cgroups of the job.
 #[test]
 fn members_that_close_their_cgroups() {
     every_case_where(Environment::has_cgroups, &scenario(&["closed-cgroups"]), |case| {

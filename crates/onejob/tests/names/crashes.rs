@@ -1,45 +1,47 @@
-//! Death at every system call of making a named job and of taking it back.
+//! The owner is killed at each system call while it makes and drops a named job.
 
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitStatus, Stdio},
 };
 
-use testkit::{Bins, Environment, eventually, skip};
+use testkit::{Bins, Environment, Fixture, eventually, skip, strace};
 
-use crate::fixture::{Fixture, jobs};
+use crate::requests::jobs;
 
-/// At every system call a killed owner leaves a name that is free.
+/// The name is free after the owner was killed at any of its system calls.
 #[test]
 fn owner_killed_at_each_syscall_frees_the_name() {
-    let Some(strace) = find("strace") else { return skip("strace is not installed") };
-    // One of each mechanism: who the user is makes no difference to the order of things.
+    let Some(strace) = strace::program() else { return skip("strace is not installed") };
+    // One environment of each mechanism: the order of the calls does not depend on the user.
     let mut environments = Environment::here();
     environments.retain(|environment| {
         !matches!(environment, Environment::CgroupUser | Environment::SubreaperRoot)
     });
     for environment in environments {
         let mut fixture = Fixture::new(environment);
-        // Whoever comes after every death, and would stumble.
+        // Makes a job of the same name after each death.
         let mut next = fixture.process();
         let calls = census(&mut fixture, &strace);
         let mut deaths = 0;
-        for (name, (first, last)) in calls {
-            let mut number = first;
+        for (name, calls) in calls {
+            let mut number = calls.first;
             loop {
                 let inject = format!("inject={name}:signal=KILL:when={number}");
-                let status = live(&mut fixture, &strace, &["-e", &inject, "-e", &trace(&name)]);
+                let trace = format!("trace={name}");
+                let status = live(&mut fixture, &strace, &["-e", &inject, "-e", &trace]);
                 let completed = status.success();
-                assert!(completed || is_killed(status), "{inject}: {status}");
+                assert!(completed || strace::is_killed(status), "{inject}: {status}");
                 deaths += usize::from(!completed);
                 assert_eq!(jobs(&mut next), [], "{environment}, {inject}");
                 next.ok(&fixture.new_job("dev"));
                 next.ok("drop");
-                eventually("the guards take the rest", || fixture.files().is_empty().then_some(()));
-                if completed && number >= last {
+                eventually("the guards to remove the records", || {
+                    fixture.sandbox.runtime_files().is_empty().then_some(())
+                });
+                if completed && number >= calls.last {
                     break;
                 }
                 number += 1;
@@ -48,48 +50,19 @@ fn owner_killed_at_each_syscall_frees_the_name() {
         eprintln!("{environment}: {deaths} deaths");
         assert!(deaths > 50, "{environment}: only {deaths} deaths");
         drop(next);
-        fixture.is_deserted();
+        fixture.assert_clean();
     }
 }
 
-fn trace(name: &str) -> String {
-    format!("trace={name}")
-}
-
-fn is_killed(status: ExitStatus) -> bool {
-    status.signal() == Some(9) || status.code() == Some(128 + 9)
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-/// The calls of each name from the job's begin: the number of the first one, and of the last.
-fn census(fixture: &mut Fixture, strace: &Path) -> BTreeMap<String, (usize, usize)> {
+/// The calls of each name, from the first request on.
+fn census(fixture: &mut Fixture, strace: &Path) -> BTreeMap<String, strace::Calls> {
     let log = fixture.report.beside(".strace");
     let status = live(fixture, strace, &["-o", log.to_str().expect("UTF-8")]);
     assert!(status.success(), "{status}");
-    let log = fs::read_to_string(log).expect("a log");
-    let mut calls: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    let mut begun = false;
-    for line in log.lines() {
-        let Some((name, _)) = line.split_once('(') else { continue };
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            continue;
-        }
-        begun |= line.contains(".script");
-        let (first, last) = calls.entry(name.to_owned()).or_default();
-        *last += 1;
-        if begun && *first == 0 {
-            *first = *last;
-        }
-    }
-    calls.retain(|_, (first, _)| *first > 0);
-    calls
+    strace::count_calls(&fs::read_to_string(log).expect("a log"), ".script")
 }
 
-/// The life of a job with a name, a note and a second note, under strace.
+/// Makes a named job, changes its note, freezes, thaws and drops it, under strace.
 fn live(fixture: &mut Fixture, strace: &Path, words: &[&str]) -> ExitStatus {
     let script = fixture.report.beside(".script");
     let go = fixture.report.beside(".go");
@@ -97,15 +70,13 @@ fn live(fixture: &mut Fixture, strace: &Path, words: &[&str]) -> ExitStatus {
     let life =
         format!("{} note=first\nset-note second\nfreeze\nthaw\ndrop\n", fixture.new_job("dev"));
     fs::write(&script, life).expect("a writable scratch directory");
-    let runtime = fixture.runtime.clone();
     let mut child = fixture.sandbox.start(strace, |strace| {
         strace.arg("-qq").args(words).arg("--").arg(Bins::get().owner());
         strace.arg("-f").arg(&script).arg("--linger").arg(&go);
-        strace.env("ONEJOB_RUNTIME_DIR", runtime);
         strace.stdin(Stdio::null()).stdout(Stdio::null());
         if !words.contains(&"-o") {
             strace.stderr(Stdio::null());
         }
     });
-    eventually("the end of strace", || child.try_wait().expect("our child"))
+    eventually("the end of strace", || child.try_wait().expect("a child of this process"))
 }

@@ -1,4 +1,4 @@
-//! Bytes that no onejob of this version has sent: to the socket of a guard, from one, and in a record.
+//! Invalid messages to a guard and from a guard, and records of other versions.
 
 use std::{
     fs,
@@ -16,16 +16,16 @@ use rustix::{
         sendmsg, sendmsg_addr, socket_with, socketpair,
     },
 };
-use testkit::{Owner, eventually};
+use testkit::{Fixture, Owner, eventually, every_environment};
 
-use crate::fixture::{Fixture, every_environment, jobs, refused};
+use crate::requests::{jobs, refused};
 
 /// The first word of each message of this version.
 const VERSION: u32 = 0x6f6a_0001;
 const SPAWN: u32 = 2;
 const FAILED: u32 = 4;
 
-/// A message, and what comes after it.
+/// A message with `more` after its header.
 fn message(version: u32, kind: u32, numbers: [u64; 2], more: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     [version, kind, 0, 0].iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
@@ -34,9 +34,9 @@ fn message(version: u32, kind: u32, numbers: [u64; 2], more: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Where the guard of the job called `dev` can be asked.
+/// The socket at which the guard of the job `dev` receives requests.
 fn socket_file(fixture: &Fixture, owner: &mut Owner) -> PathBuf {
-    fixture.runtime.join(format!("{}.socket", owner.ok("id")))
+    fixture.sandbox.runtime_dir().join(format!("{}.socket", owner.ok("id")))
 }
 
 fn datagrams() -> OwnedFd {
@@ -57,9 +57,10 @@ fn send(to: &PathBuf, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
     }
     let address = SocketAddrUnix::new(to).expect("a short path");
     let data = [IoSlice::new(bytes)];
-    // A user has as many descriptors on their way as it may have open ones: the guard reads them first.
+    // The kernel limits the descriptors in flight of a user to RLIMIT_NOFILE (ETOOMANYREFS): wait until
+    // the guard has received some.
     let socket = datagrams();
-    testkit::eventually("there is room for the descriptors", || {
+    testkit::eventually("fewer descriptors in flight", || {
         match sendmsg_addr(&socket, &address, &data, &mut control, SendFlags::empty()) {
             Err(rustix::io::Errno::TOOMANYREFS) => None,
             sent => Some(sent.expect("sent")),
@@ -67,7 +68,7 @@ fn send(to: &PathBuf, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
     });
 }
 
-/// The words of what comes at a socket; empty at its end.
+/// The 32-bit words of the next message; empty at the end of the socket.
 fn receive(socket: impl AsFd, fds: &mut Vec<OwnedFd>) -> Vec<u32> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -83,8 +84,8 @@ fn receive(socket: impl AsFd, fds: &mut Vec<OwnedFd>) -> Vec<u32> {
     words.map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes"))).collect()
 }
 
-/// A guard outlives every datagram, keeps no descriptor of any that it does not use, and answers each that
-/// brings a reply socket.
+/// A guard survives every datagram, closes the descriptors that it does not use, and replies to each
+/// datagram that brings a reply socket.
 #[test]
 fn hostile_datagrams() {
     every_environment(|environment| {
@@ -95,13 +96,13 @@ fn hostile_datagrams() {
         let (mut owner, mut view) = fixture.owner_and_view();
         owner.ok(&fixture.spawn("sleep"));
         let socket = socket_file(&fixture, &mut owner);
-        let guards = fixture.called("onejob-guard");
+        let guards = fixture.sandbox.named("onejob-guard");
         let open_files = || {
             let count =
                 |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
             guards.iter().map(count).collect::<Vec<_>>()
         };
-        // A guard that sleeps is done with the last request, also with closing what came with it.
+        // A guard that sleeps has finished the last request and has closed its descriptors.
         view.ok("stats");
         let is_asleep = |pid: &i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -118,7 +119,8 @@ fn hostile_datagrams() {
         let (pipe, _writer) = rustix::pipe::pipe().expect("a pipe");
         let spawn = |numbers, more: &[u8]| message(VERSION, SPAWN, numbers, more);
         let large = 16 << 20;
-        // One that announces further descriptors, in a socket that has none, or other messages.
+        // A message that announces further descriptors, which a socket without any, or with other messages,
+        // should provide.
         let announcing = |count: u32| {
             let mut bytes = spawn([0, 0], &[0; 600]);
             bytes[12..16].copy_from_slice(&count.to_ne_bytes());
@@ -169,16 +171,16 @@ fn hostile_datagrams() {
             let (reply, theirs) = pair();
             let all: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
             send(&socket, bytes, &all);
-            // Also without anything that could be answered to.
+            // Also without a reply socket.
             send(&socket, bytes, fds);
             drop(all);
             drop(theirs);
             let said = receive(&reply, &mut Vec::new());
             let beginning: Vec<_> = bytes.iter().take(12).collect();
             assert_eq!(said.get(..2), Some(&[VERSION, FAILED][..]), "{environment}: {beginning:?}");
-            assert!(receive(&reply, &mut Vec::new()).is_empty(), "one answer");
+            assert!(receive(&reply, &mut Vec::new()).is_empty(), "a second reply");
         }
-        // Nobody reads these, and their socket is full before the last.
+        // The replies to these are never read, and the reply socket is full before the last one.
         let (_reply, theirs) = pair();
         (0..2_000).for_each(|_| send(&socket, &spawn([0, 0], &[]), &[theirs.as_fd()]));
         drop(theirs);
@@ -194,11 +196,12 @@ fn hostile_datagrams() {
         owner.ok("kill");
         owner.ok("drop");
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// A view of a job whose guard speaks another version says which of the two is older, and what to do.
+/// If the guard has another version than a view, the error of the view states which of the two is older
+/// and which command to use.
 #[test]
 fn guard_of_another_version() {
     every_environment(|environment| {
@@ -231,15 +234,19 @@ fn guard_of_another_version() {
                 error.contains(said) && error.contains("use the version"),
                 "{environment}: {error}"
             );
-            assert_eq!(answering.join().expect("it answers")[..2], [VERSION, SPAWN], "a request");
+            assert_eq!(
+                answering.join().expect("the thread ends")[..2],
+                [VERSION, SPAWN],
+                "a request"
+            );
             owner.ok("drop");
             drop((owner, view));
-            fixture.is_deserted();
+            fixture.assert_clean();
         }
     });
 }
 
-/// A record of a newer format is listed as long as its owner lives, and cannot be opened; nothing of it is
+/// A record of another format is listed as long as its owner lives. It cannot be opened, and it is not
 /// removed.
 #[test]
 fn record_of_another_version() {
@@ -248,12 +255,12 @@ fn record_of_another_version() {
         let mut owner = fixture.process();
         owner.ok(&fixture.new_job("dev"));
         let id = owner.ok("id");
-        let file = fixture.runtime.join(&id);
+        let file = fixture.sandbox.runtime_dir().join(&id);
         let ours = fs::read_to_string(&file).expect("a record");
         assert!(ours.starts_with("format 1\n"), "{ours}");
         let mut view = fixture.process();
         for (format, said) in [("2", "a newer version"), ("0", "an older version")] {
-            // In place: its owner's lock is on this file.
+            // In place: the owner holds a lock on this file.
             let other = ours.replacen("format 1", &format!("format {format}"), 1);
             fs::write(&file, other).expect("writable");
             for which in ["dev", &id] {
@@ -268,6 +275,6 @@ fn record_of_another_version() {
         view.ok("open dev");
         owner.ok("drop");
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }

@@ -1,4 +1,4 @@
-//! A runtime directory that is not to be trusted, and files in it that nobody of ours has made.
+//! A runtime directory that cannot be trusted, and files in it that onejob has not made.
 
 use std::{
     fs,
@@ -7,13 +7,13 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use testkit::{Environment, eventually, scratch_dir};
+use testkit::{Environment, Fixture, Owner, eventually, every_environment, scratch_dir};
 
-use crate::fixture::{Fixture, every_environment, jobs, refused};
+use crate::requests::{jobs, refused};
 
 const ID: &str = "0123456789abcdef-1";
 
-/// Hands a file to the user of the environment.
+/// Changes the owner of a file to the user of the environment.
 fn give(path: &Path, environment: Environment) {
     if let Some(uid) = environment.uid() {
         rustix::fs::chownat(
@@ -31,7 +31,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A directory that is not the users alone is refused and stays as it is.
+/// A directory that other users can access is refused, and is not changed.
 #[test]
 fn shared_directory_is_refused_and_unchanged() {
     every_environment(|environment| {
@@ -59,14 +59,17 @@ fn shared_directory_is_refused_and_unchanged() {
         ];
         for (why, plant, _) in plants.iter().filter(|(.., possible)| *possible) {
             let mut fixture = Fixture::new(environment);
-            plant(&fixture.runtime);
+            plant(fixture.sandbox.runtime_dir());
             let mut process = fixture.process();
             for request in [&*fixture.new_job("dev"), "jobs", "open dev", &format!("open {ID}")] {
                 let said = process.request(request).expect_err("a refusal");
                 assert!(said.contains(why), "{environment}: {request}: {said}");
-                assert!(said.contains(fixture.runtime.to_str().expect("UTF-8")), "{said}");
+                assert!(
+                    said.contains(fixture.sandbox.runtime_dir().to_str().expect("UTF-8")),
+                    "{said}"
+                );
             }
-            // Whoever needs no name needs no directory.
+            // A job without a name does not need the directory.
             let listed = format!("new {} listed note=x", environment.mechanism());
             process.ok(&listed);
             assert_eq!(process.ok("id"), "-");
@@ -81,17 +84,17 @@ fn shared_directory_is_refused_and_unchanged() {
     });
 }
 
-/// A strangers directory that it has locked holds nobody up.
+/// A directory that another user has locked delays no job.
 #[test]
 fn directory_locked_by_another_user_blocks_none() {
     if !is_root() {
-        return eprintln!("SKIPPED: only root can play two users");
+        return eprintln!("SKIPPED: only root can start processes of two users");
     }
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        fs::create_dir(&fixture.runtime).expect("writable");
-        chown(&fixture.runtime, Some(12_345), Some(12_345)).expect("root");
-        let held = fs::File::open(&fixture.runtime).expect("readable");
+        fs::create_dir(fixture.sandbox.runtime_dir()).expect("writable");
+        chown(fixture.sandbox.runtime_dir(), Some(12_345), Some(12_345)).expect("root");
+        let held = fs::File::open(fixture.sandbox.runtime_dir()).expect("readable");
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("free");
         let mut process = fixture.process();
         process.ok(&format!("new {} listed", environment.mechanism()));
@@ -99,7 +102,7 @@ fn directory_locked_by_another_user_blocks_none() {
         process.ok("drop");
         process.end();
         eventually("the end of the guards", || {
-            fixture.called("onejob-guard").is_empty().then_some(())
+            fixture.sandbox.named("onejob-guard").is_empty().then_some(())
         });
         drop(held);
     });
@@ -110,14 +113,9 @@ fn a_path_that_is_relative_makes_no_directory() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let folder = scratch_dir();
-        fixture.runtime = "runtime".into();
-        let program = folder.clone();
-        let mut process = {
-            let runtime = fixture.runtime.clone();
-            testkit::Owner::start_with(&mut fixture.sandbox, environment, |command| {
-                command.env("ONEJOB_RUNTIME_DIR", runtime).current_dir(program);
-            })
-        };
+        let mut process = Owner::start_with(&mut fixture.sandbox, environment, |command| {
+            command.env("ONEJOB_RUNTIME_DIR", "runtime").current_dir(&folder);
+        });
         for request in [&*fixture.new_job("dev"), "jobs", "open dev"] {
             let said = refused(&mut process, request, "unsupported");
             assert!(said.contains("absolute"), "{said}");
@@ -136,7 +134,7 @@ fn planted_names_lead_nowhere_and_touch_nothing() {
         owner.ok(&fixture.new_job("dev"));
         let bait = fixture.report.beside(".bait");
         fs::write(&bait, "untouched").expect("writable");
-        let runtime = fixture.runtime.clone();
+        let runtime = fixture.sandbox.runtime_dir().to_owned();
         let planted = |name: &str| runtime.join(format!("={name}"));
         let link = |name: &str, target: &Path| {
             symlink(target, planted(name)).expect("writable");
@@ -151,7 +149,7 @@ fn planted_names_lead_nowhere_and_touch_nothing() {
         for name in ["file", "folder"] {
             give(&planted(name), environment);
         }
-        // Such a one is nobody's, and a name like any other to whoever wants it.
+        // A link to a record that does not exist is a name that is free.
         link("dead", Path::new(ID));
         let mut view = fixture.process();
         for name in ["passwd", "bait", "up", "self", "file", "folder"] {
@@ -166,13 +164,13 @@ fn planted_names_lead_nowhere_and_touch_nothing() {
         view.ok("drop");
         owner.ok("drop");
         assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
-        let mut left = fixture.files();
+        let mut left = fixture.sandbox.runtime_files();
         left.sort_unstable();
         assert_eq!(left, ["=bait", "=file", "=folder", "=passwd", "=self", "=up"], "{environment}");
     });
 }
 
-/// Planted records are believed by nobody and hide no other job.
+/// Planted records are ignored and hide no job.
 #[test]
 fn planted_records_are_ignored() {
     every_environment(|environment| {
@@ -183,7 +181,7 @@ fn planted_records_are_ignored() {
         let bait = fixture.report.beside(".bait");
         fs::write(&bait, "untouched").expect("writable");
         let id = |number: u32| format!("{number:016x}-1");
-        let runtime = fixture.runtime.clone();
+        let runtime = fixture.sandbox.runtime_dir().to_owned();
         let path = |number: u32| runtime.join(id(number));
         symlink(&bait, path(1)).expect("writable");
         mknodat(CWD, path(2), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("writable");
@@ -195,7 +193,7 @@ fn planted_records_are_ignored() {
         let mut last = 6;
         if is_root() {
             last = 7;
-            fs::copy(fixture.runtime.join(&real), path(7)).expect("readable");
+            fs::copy(fixture.sandbox.runtime_dir().join(&real), path(7)).expect("readable");
             fs::set_permissions(path(7), fs::Permissions::from_mode(0o644)).expect("ours");
             chown(path(7), Some(12_345), Some(12_345)).expect("root");
         }
@@ -207,8 +205,8 @@ fn planted_records_are_ignored() {
         }
         view.ok(&format!("open {real}"));
         view.ok("open dev");
-        // A record that says that it is of a dead owner, in a place that is no cgroup.
-        let text = fs::read_to_string(fixture.runtime.join(&real)).expect("readable");
+        // A record of a dead owner that names a directory outside of the cgroup file system.
+        let text = fs::read_to_string(fixture.sandbox.runtime_dir().join(&real)).expect("readable");
         let folder = scratch_dir();
         let cgroup = folder.join(format!("onejob-{}", id(8)));
         fs::create_dir(&cgroup).expect("writable");
@@ -217,7 +215,10 @@ fn planted_records_are_ignored() {
         fs::write(path(8), lie).expect("writable");
         give(&path(8), environment);
         assert_eq!(jobs(&mut view).len(), 1, "{environment}");
-        assert!(cgroup.exists(), "{environment}: a folder that is no cgroup was removed");
+        assert!(
+            cgroup.exists(),
+            "{environment}: a directory outside of the cgroup file system was removed"
+        );
         owner.ok("drop");
         assert_eq!(fs::read_to_string(&bait).expect("there"), "untouched");
         drop((owner, view));
@@ -226,11 +227,11 @@ fn planted_records_are_ignored() {
     });
 }
 
-/// Another user sees and reaches no job of the first.
+/// Another user can neither list nor open a job.
 #[test]
 fn another_user_reaches_no_job() {
     if !is_root() {
-        return eprintln!("SKIPPED: only root can play two users");
+        return eprintln!("SKIPPED: only root can start processes of two users");
     }
     let mut fixture = Fixture::new(Environment::SubreaperUser);
     let mut owner = fixture.process();
@@ -238,13 +239,14 @@ fn another_user_reaches_no_job() {
     owner.ok(&fixture.spawn("sleep"));
     let sleeper = fixture.report.helper(&fixture.sandbox, "sleeper");
     let id = owner.ok("id");
-    let socket = fixture.runtime.join(format!("{id}.socket"));
+    let socket = fixture.sandbox.runtime_dir().join(format!("{id}.socket"));
     assert!(socket.exists());
-    let runtime = fixture.runtime.clone();
-    // Root is a user like any other here: it is told that the directory is not its own.
+    let runtime = fixture.sandbox.runtime_dir().to_owned();
+    // Root is another user here: the directory does not belong to root.
     let mut second = Fixture::new(Environment::SubreaperRoot);
-    second.runtime = runtime.clone();
-    let mut root = second.process();
+    let mut root = Owner::start_with(&mut second.sandbox, second.environment, |command| {
+        command.env("ONEJOB_RUNTIME_DIR", &runtime);
+    });
     for request in ["jobs".to_owned(), "open dev".to_owned(), format!("open {id}")] {
         let said = root.request(&request).expect_err("a refusal");
         assert!(said.contains("another user"), "{request}: {said}");
@@ -254,5 +256,5 @@ fn another_user_reaches_no_job() {
     assert!(fixture.sandbox.live_pids().contains(&sleeper.pid));
     owner.ok("drop");
     drop((owner, root));
-    fixture.is_deserted();
+    fixture.assert_clean();
 }

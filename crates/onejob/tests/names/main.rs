@@ -1,13 +1,13 @@
-//! A named job is found, looked at and acted on by other processes of its user, and by nobody else;
-//! its name dies with it, and nothing is left of it, whoever is killed and whatever lies in the
+//! Other processes of the same user find a named job, observe it and act on it; other users cannot. When the
+//! job ends, its name is free and nothing is left, whichever process is killed and whatever files are in the
 //! runtime directory.
 #![cfg(target_os = "linux")]
 
 mod crashes;
 mod datagrams;
 mod ends;
-mod fixture;
 mod hostile;
 mod members;
 mod names;
+mod requests;
 mod views;

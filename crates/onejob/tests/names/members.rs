@@ -2,11 +2,12 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use testkit::{Bins, Owner, eventually, proc};
+use testkit::{Bins, Fixture, Owner, eventually, every_environment, proc};
 
-use crate::fixture::{Fixture, every_environment};
+use crate::requests::mixed_members;
 
-/// Starts a member that does what it is told with the job, as far as it gets.
+/// Starts a member that opens its own job and makes these requests; returns its pid and the file that it
+/// makes at the end.
 #[track_caller]
 fn member(fixture: &Fixture, owner: &mut Owner, requests: &str) -> (i32, PathBuf) {
     let script = fixture.report.beside(".script");
@@ -21,7 +22,7 @@ fn member(fixture: &Fixture, owner: &mut Owner, requests: &str) -> (i32, PathBuf
     (eventually("the member", || fixture.sandbox.outer_pid(inner)), done)
 }
 
-/// A member that ends its own job is spared and all others end.
+/// A member that ends its own job survives; all other members end.
 #[test]
 fn member_ends_its_own_job_and_survives() {
     every_environment(|environment| {
@@ -29,22 +30,22 @@ fn member_ends_its_own_job_and_survives() {
             let mut fixture = Fixture::new(environment);
             let mut owner = fixture.process();
             owner.ok(&fixture.new_job("dev"));
-            let crowd = fixture.crowd(&mut owner);
+            let members = mixed_members(&fixture, &mut owner);
             let (member, done) = member(&fixture, &mut owner, end);
             eventually("the member is done", || done.exists().then_some(()));
             assert!(proc::is_alive(member), "{environment}: {end}");
             assert!(
-                crowd.escapees.iter().all(|helper| !proc::is_alive(helper.pid)),
+                members.escapees.iter().all(|helper| !proc::is_alive(helper.pid)),
                 "{environment}"
             );
             assert_eq!(owner.list().len(), 1, "{environment}: {end}");
             fixture.assert_bystanders_alive();
-            // To the owner it is a member like any other.
+            // The owner ends this member too.
             owner.ok("kill");
             assert!(!proc::is_alive(member));
             owner.ok("drop");
             drop(owner);
-            fixture.is_deserted();
+            fixture.assert_clean();
         }
     });
 }
@@ -57,18 +58,18 @@ fn a_member_cannot_freeze_itself() {
         owner.ok(&fixture.new_job("dev"));
         let (member, done) = member(&fixture, &mut owner, "list\nfreeze\nthaw");
         if environment.mechanism() == "cgroup" {
-            // Refused: the script ends there, with its process.
+            // The request is refused, and the process of the script ends with an error.
             eventually("the end of the member", || (!proc::is_alive(member)).then_some(()));
         } else {
-            eventually("the member goes on", || done.exists().then_some(()));
+            eventually("the member to continue", || done.exists().then_some(()));
         }
         owner.ok("drop");
         drop(owner);
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// Another process sees and ends an enclosed job with its owner.
+/// A view lists an enclosed job and ends it, its owner included.
 #[test]
 fn view_ends_an_enclosed_job_with_its_owner() {
     every_environment(|environment| {
@@ -96,12 +97,12 @@ fn view_ends_an_enclosed_job_with_its_owner() {
             assert_eq!(view.ok("over"), "true");
             assert_eq!(view.ok("note"), "around");
             drop((owner, view));
-            fixture.is_deserted();
+            fixture.assert_clean();
         }
     });
 }
 
-/// A view sees all of an enclosed job whose owner has frozen the others.
+/// A view lists all members of an enclosed job whose owner has frozen the other members.
 #[test]
 fn view_lists_a_frozen_enclosed_job() {
     every_environment(|environment| {
@@ -119,13 +120,13 @@ fn view_lists_a_frozen_enclosed_job() {
             "{environment}"
         );
         assert_eq!(view.ok("empty"), "false", "{environment}");
-        // The caller's own part takes members, and runs.
+        // The owner can still start processes.
         owner.ok(&format!("outsider {} sleep {}", helper.display(), fixture.report.arg()));
         let sleeper = fixture.report.helper(&fixture.sandbox, "sleeper");
         assert!(view.list().contains(&sleeper.inner), "{environment}");
         view.ok("kill");
         assert!(!owner.is_alive() && !proc::is_alive(escapee.pid) && !proc::is_alive(sleeper.pid));
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }

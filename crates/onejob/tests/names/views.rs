@@ -1,23 +1,23 @@
-//! What another process sees of a job, and what it can do to it.
+//! What a view lists, and how it acts on a job.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use testkit::{Bins, Environment, Owner, eventually, numbers, proc};
+use testkit::{Bins, Environment, Fixture, Owner, eventually, every_environment, numbers, proc};
 
-use crate::fixture::{Fixture, every_environment, jobs, refused};
+use crate::requests::{jobs, mixed_members, refused};
 
 fn list(process: &mut Owner) -> BTreeSet<i32> {
     process.list().into_iter().collect()
 }
 
-/// Another process finds a named job and sees what its owner sees.
+/// A view of a named job reports the same members, note and guarantees as the owner.
 #[test]
 fn another_process_sees_what_the_owner_sees() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let mut owner = fixture.process();
         owner.ok(&format!("{} note=first", fixture.new_job("dev")));
-        fixture.crowd(&mut owner);
+        mixed_members(&fixture, &mut owner);
         let mut view = fixture.process();
         let seen = jobs(&mut view);
         assert_eq!(seen.len(), 1, "{seen:?}");
@@ -32,7 +32,7 @@ fn another_process_sees_what_the_owner_sees() {
         owner.ok("set-note second and last");
         assert_eq!(view.ok("note"), "second and last");
         refused(&mut view, "set-note mine", "unsupported");
-        // But for what only its owner can limit.
+        // Only the owner can set limits.
         let promised = |said: String| said.split(" limits=").next().map(str::to_owned);
         assert_eq!(
             promised(view.ok("guarantees")),
@@ -44,38 +44,39 @@ fn another_process_sees_what_the_owner_sees() {
         refused(&mut owner, "over 0", "unsupported");
         owner.ok("drop");
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// As in a job that is frozen and has a job of its own inside. Who lists all jobs reads what they use.
+/// If the guards are frozen (for example with the job around them), the statistics of a view are an error
+/// and not a wait: `onejob ls` reads them for each job.
 #[test]
 fn frozen_guards_hold_up_no_view() {
     for environment in Environment::here() {
         if environment.mechanism() != "subreaper" || !environment.has_cgroups() {
-            eprintln!("{environment}: guards that are asked cannot be frozen here");
+            eprintln!("{environment}: the guards that a view contacts cannot be frozen here");
             continue;
         }
         let mut fixture = Fixture::new(environment);
         let (mut owner, mut view) = fixture.owner_and_view();
         let dir = fixture.sandbox.cgroup().expect("has cgroups").join("frozen");
         fs::create_dir(&dir).expect("a cgroup");
-        for guard in fixture.called("onejob-guard") {
+        for guard in fixture.sandbox.named("onejob-guard") {
             fs::write(dir.join("cgroup.procs"), guard.to_string()).expect("moved");
         }
         fs::write(dir.join("cgroup.freeze"), "1").expect("frozen");
-        let error = view.request("stats").expect_err("nobody answers");
+        let error = view.request("stats").expect_err("frozen guards");
         assert!(error.contains("frozen"), "{error}");
         fs::write(dir.join("cgroup.freeze"), "0").expect("thawed");
         view.ok("stats");
         owner.ok("drop");
         drop((owner, view));
         eventually("a cgroup without guards", || fs::remove_dir(&dir).ok());
-        fixture.is_deserted();
+        fixture.assert_clean();
     }
 }
 
-/// A listed job without a name is found by its id and any other by nobody.
+/// A job without a name is found by its id if it is listed, and else not at all.
 #[test]
 fn unnamed_job_is_found_by_id_if_listed() {
     every_environment(|environment| {
@@ -93,13 +94,13 @@ fn unnamed_job_is_found_by_id_if_listed() {
     });
 }
 
-/// An id is found by an unambiguous beginning and nonsense is refused.
+/// An unambiguous prefix of an id is enough; an invalid id is refused.
 #[test]
 fn unambiguous_id_prefix_is_enough() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let mut view = fixture.process();
-        // Sixteen digits to begin with: among seventeen, two begin alike.
+        // There are sixteen hexadecimal digits: of seventeen ids, two have the same first digit.
         let mut owners: Vec<_> = (0..17).map(|_| fixture.process()).collect();
         for owner in &mut owners {
             owner.ok(&format!("new {} listed", environment.mechanism()));
@@ -118,32 +119,32 @@ fn unambiguous_id_prefix_is_enough() {
         for nonsense in ["../x", "/etc", ".hidden", "-x", "a/b", "=dev", "a*", "é"] {
             refused(&mut view, &format!("open {nonsense}"), "invalid");
         }
-        for nobodys in ["nobody", "0123456789abcdef-1", "g", "socket"] {
-            refused(&mut view, &format!("open {nobodys}"), "not-found");
+        for unknown in ["unknown", "0123456789abcdef-1", "g", "socket"] {
+            refused(&mut view, &format!("open {unknown}"), "not-found");
         }
     });
 }
 
 #[test]
-fn a_view_signals_every_member_and_no_stranger() {
+fn a_view_signals_members_and_no_bystander() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let (mut owner, mut view) = fixture.owner_and_view();
-        let crowd = fixture.crowd(&mut owner);
-        let members = view.list().len();
+        let members = mixed_members(&fixture, &mut owner);
+        let count = view.list().len();
         let reached: usize = view.ok("signal CONT").parse().expect("a number");
-        assert_eq!(reached, members, "{environment}");
+        assert_eq!(reached, count, "{environment}");
         let counts = fixture.report.beside(".counts");
         eventually("the signal is counted", || {
             let counts = std::fs::read_to_string(&counts).unwrap_or_default();
             counts.lines().any(|line| line == "18 1").then_some(())
         });
-        crowd.stopped.awaits_state('S');
+        members.stopped.awaits_state('S');
         fixture.assert_bystanders_alive();
     });
 }
 
-/// What one process has frozen another thaws and who was stopped stays stopped.
+/// Another process can thaw a frozen job. A member that was stopped before the freeze stays stopped.
 #[test]
 fn another_process_thaws() {
     every_environment(|environment| {
@@ -151,7 +152,7 @@ fn another_process_thaws() {
         let (mut owner, mut view) = fixture.owner_and_view();
         let mut third = fixture.process();
         third.ok("open dev");
-        let crowd = fixture.crowd(&mut owner);
+        let members = mixed_members(&fixture, &mut owner);
         let counted = || {
             let counts = std::fs::read_to_string(fixture.report.beside(".counts"));
             let counts = counts.unwrap_or_default();
@@ -163,19 +164,19 @@ fn another_process_thaws() {
             let before: u32 = counted();
             processes[freezer].ok("freeze");
             let signal = rustix::process::Signal::USR1;
-            let pid = rustix::process::Pid::from_raw(crowd.counter.pid).expect("a pid");
+            let pid = rustix::process::Pid::from_raw(members.counter.pid).expect("a pid");
             rustix::process::kill_process(pid, signal).expect("a living member");
             std::thread::sleep(Duration::from_millis(30));
             assert_eq!(counted(), before, "{environment}: a frozen member ran");
             processes[thawer].ok("thaw");
             eventually("it runs again", || (counted() > before).then_some(()));
-            assert_eq!(crowd.stopped.stat().state, 'T', "{environment}: {freezer}, {thawer}");
-            // All of them take new members again.
+            assert_eq!(members.stopped.stat().state, 'T', "{environment}: {freezer}, {thawer}");
+            // All three can start members again.
             for process in processes {
                 process.ok(&fixture.spawn("sleep"));
             }
         }
-        // Twice frozen is thawed by one.
+        // One thaw ends two freezes.
         owner.ok("freeze");
         view.ok("freeze");
         let before = counted();
@@ -184,11 +185,11 @@ fn another_process_thaws() {
         eventually("it runs again", || (counted() > before).then_some(()));
         owner.ok("drop");
         drop((owner, view, third));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// A frozen job is killed and stopped by a view and takes new members then.
+/// A view kills and stops a frozen job. New members can be started after that.
 #[test]
 fn view_kills_a_frozen_job_which_then_spawns() {
     every_environment(|environment| {
@@ -205,12 +206,12 @@ fn view_kills_a_frozen_job_which_then_spawns() {
             fixture.report.helpers(&fixture.sandbox, "sleeper", 2);
             owner.ok("drop");
             drop((owner, view));
-            fixture.is_deserted();
+            fixture.assert_clean();
         }
     });
 }
 
-/// Another process joins members to a job and they end with it.
+/// A view starts and adopts members, which end with the job.
 #[test]
 fn another_process_adds_members() {
     every_environment(|environment| {
@@ -219,7 +220,7 @@ fn another_process_adds_members() {
         view.ok(&fixture.spawn("daemon-grandchild"));
         let escapee = fixture.report.helper(&fixture.sandbox, "escapee");
         assert!(owner.list().contains(&escapee.inner), "{environment}");
-        // Its status is known to who started it.
+        // The process that started a member gets its status.
         fixture.report.go();
         let helper = Bins::get().helper();
         let exit = format!("spawn {} exit {} 7", helper.display(), fixture.report.arg());
@@ -237,14 +238,14 @@ fn another_process_adds_members() {
             }
         }
         owner.ok("drop");
-        fixture.is_gone(&escapee);
+        fixture.wait_for_end(escapee.pid);
         view.send("outsiders-kill");
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// A job emptied by a view is its owners to fill again.
+/// The owner can fill a job again that a view has emptied.
 #[test]
 fn owner_refills_a_job_emptied_by_a_view() {
     every_environment(|environment| {
@@ -252,13 +253,13 @@ fn owner_refills_a_job_emptied_by_a_view() {
         let (mut owner, mut view) = fixture.owner_and_view();
         for end in ["kill", "stop 50", "kill"] {
             fixture.report = testkit::Report::new();
-            let crowd = fixture.crowd(&mut owner);
+            let members = mixed_members(&fixture, &mut owner);
             owner.send("wait");
             assert_eq!(owner.has_reply(Duration::from_millis(20)), None);
             view.ok(end);
-            // Woken by the emptiness, whoever brought it about.
+            // The wait ends when the job is empty, whichever process has emptied it.
             owner.receive("wait").unwrap_or_else(|error| panic!("{environment}: {error}"));
-            assert!(crowd.escapees.iter().all(|helper| !proc::is_alive(helper.pid)));
+            assert!(members.escapees.iter().all(|helper| !proc::is_alive(helper.pid)));
             assert_eq!((owner.ok("list"), view.ok("list")), (String::new(), String::new()));
             fixture.assert_bystanders_alive();
         }
@@ -272,11 +273,11 @@ fn owner_refills_a_job_emptied_by_a_view() {
         view.ok("kill");
         owner.ok("drop");
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// A views wait ends with the last member whoever ended it and however fast.
+/// A view's wait ends with the last member, whichever process ended it and however fast.
 #[test]
 fn a_views_wait_ends_with_the_last_member() {
     every_environment(|environment| {
@@ -292,14 +293,14 @@ fn a_views_wait_ends_with_the_last_member() {
             owner.ok("kill");
             view.receive("wait").unwrap_or_else(|error| panic!("{environment}: {error}"));
         }
-        // The job itself is not over.
+        // An empty job is not closed.
         assert_eq!(view.ok("over 0"), "false");
         view.send("over");
         assert_eq!(view.has_reply(Duration::from_millis(20)), None, "{environment}");
         owner.ok("drop");
         assert_eq!(view.receive("over").as_deref(), Ok("true"));
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
@@ -308,16 +309,16 @@ fn dropping_a_view_changes_nothing() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let (mut owner, mut view) = fixture.owner_and_view();
-        fixture.crowd(&mut owner);
+        mixed_members(&fixture, &mut owner);
         let before = list(&mut owner);
         view.ok("drop");
         view.ok("open dev");
         view.end();
         assert_eq!(list(&mut owner), before, "{environment}");
-        assert!(before.len() >= 4 && fixture.files().len() >= 2);
+        assert!(before.len() >= 4 && fixture.sandbox.runtime_files().len() >= 2);
         owner.ok("drop");
         drop(owner);
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
@@ -326,9 +327,9 @@ fn the_answer_to_a_job_that_has_ended_says_so() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let (mut owner, mut view) = fixture.owner_and_view();
-        owner.ok("set-note the last word");
+        owner.ok("set-note last note");
         owner.ok("drop");
-        assert_eq!((view.ok("over"), view.ok("note")), ("true".into(), "the last word".into()));
+        assert_eq!((view.ok("over"), view.ok("note")), ("true".into(), "last note".into()));
         assert_eq!((view.ok("empty"), view.ok("list")), ("true".into(), String::new()));
         for request in ["wait", "kill", "stop 100", "signal TERM", "thaw"] {
             if let Err(said) = view.request(request) {
@@ -341,6 +342,6 @@ fn the_answer_to_a_job_that_has_ended_says_so() {
         assert_eq!(numbers(&view.ok("list")), []);
         refused(&mut view, "open dev", "not-found");
         drop((owner, view));
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }

@@ -1,32 +1,30 @@
-//! Threads, forked copies and another program in the owner's place.
+//! Owners with threads, forked copies of owners, and owners that execute another program.
 
-use testkit::{Bins, Environment, eventually, proc};
-
-use crate::{
-    driven::{Driven, odd_owner},
-    fixture::{Fixture, Guards, environments, every_environment, kill},
+use testkit::{
+    Bins, Environment, Fixture, Guards, LineProcess, eventually, every_environment, proc,
 };
 
 #[test]
 fn threads_that_come_and_go_kill_no_child() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = Driven::start(&mut fixture.sandbox, &odd_owner(), |owner| {
-            owner.args(["threads", environment.mechanism()]).arg(Bins::get().helper());
-        });
-        let said = owner.answer().expect("a job in a thread");
+        let mut owner =
+            LineProcess::start(&mut fixture.sandbox, &Bins::get().odd_owner(), |owner| {
+                owner.args(["threads", environment.mechanism()]).arg(Bins::get().helper());
+            });
+        let said = owner.receive("the start").expect("a job in a thread");
         let members = testkit::numbers(&said);
         assert_eq!(members.len(), 8);
-        let pid = fixture.only("odd-owner");
-        fixture.stand_by(proc::stat(pid).expect("alive").pgid);
+        let pid = fixture.sandbox.only_named("odd-owner");
+        fixture.start_bystanders(proc::stat(pid).expect("alive").pgid);
         let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).ok().map(Iterator::count);
         eventually("a single thread", || (threads() == Some(1)).then_some(()));
         for member in members {
             let member = fixture.sandbox.outer_pid(member).expect("a living member");
-            assert!(proc::is_alive(member), "died with the thread that started it");
+            assert!(proc::is_alive(member), "a member died with the thread that started it");
         }
-        kill(pid);
-        fixture.is_deserted();
+        proc::kill(pid);
+        fixture.assert_clean();
     });
 }
 
@@ -34,7 +32,7 @@ fn threads_that_come_and_go_kill_no_child() {
 fn a_child_outlives_the_thread_that_started_it() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
+        let mut owner = fixture.process();
         owner.new_job();
         for _ in 0..20 {
             let spawn = fixture.spawn("sleep").replacen("spawn", "spawn-in-thread", 1);
@@ -45,30 +43,30 @@ fn a_child_outlives_the_thread_that_started_it() {
         assert_eq!(members.len(), 20);
         owner.ok("kill");
         owner.end();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// A forked copy does not keep a dead owners job alive.
+/// A forked copy does not keep the job of a dead owner alive.
 #[test]
 fn forked_copy_does_not_keep_the_job_alive() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         let copy = owner.ok("forked-copy").parse().expect("a pid");
         let copy = fixture.sandbox.outer_pid(copy).expect("a living copy");
         owner.kill();
         for pid in tree {
             eventually("the end of a member", || (!proc::is_alive(pid)).then_some(()));
         }
-        fixture.has_no_guards();
-        eventually("nothing but the copy", || {
+        fixture.wait_for_guards_to_end();
+        eventually("only the copy to be left", || {
             (fixture.sandbox.nested_cgroups().is_empty() && fixture.sandbox.live_pids() == [copy])
                 .then_some(())
         });
-        kill(copy);
-        fixture.is_deserted();
+        proc::kill(copy);
+        fixture.assert_clean();
     });
 }
 
@@ -76,16 +74,16 @@ fn forked_copy_does_not_keep_the_job_alive() {
 fn a_forked_copy_that_ends_does_not_kill_the_job() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         let copy = owner.ok("forked-copy").parse().expect("a pid");
         let copy = fixture.sandbox.outer_pid(copy).expect("a living copy");
-        kill(copy);
+        proc::kill(copy);
         eventually("the end of the copy", || (!proc::is_alive(copy)).then_some(()));
         for _ in 0..20 {
             owner.ok("forked-drop");
         }
-        // A job that is asked for something after all that has had its chance to die.
+        // A request after that: a job that is about to die would be dead by then.
         owner.ok(&fixture.spawn("sleep"));
         fixture.report.helper(&fixture.sandbox, "sleeper");
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a copy's end killed a member");
@@ -93,48 +91,48 @@ fn a_forked_copy_that_ends_does_not_kill_the_job() {
         owner.ok("stop 20");
         assert_eq!(owner.ok("list"), "");
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// An owner that becomes another program gives up its job.
+/// A job ends when its owner executes another program.
 #[test]
 fn owner_that_executes_another_program() {
-    every_environment(|environment| becomes_another(environment, |_| None));
+    every_environment(|environment| execute_another_program(environment, |_| None));
 }
 
-/// The owner's process lives, so it takes the socket to see that.
+/// One guard is enough to detect that. The owner's process lives, so only the end of the socket shows it.
 #[test]
-fn one_guard_sees_that_the_owner_became_another_program() {
-    for environment in environments("cgroup") {
-        becomes_another(environment, |guards| Some(guards.inner));
-        becomes_another(environment, |guards| Some(guards.outer));
+fn one_guard_sees_that_the_owner_executed() {
+    for environment in Environment::of("cgroup") {
+        execute_another_program(environment, |guards| Some(guards.inner));
+        execute_another_program(environment, |guards| Some(guards.outer));
     }
 }
 
-fn becomes_another(environment: Environment, victim: impl Fn(Guards) -> Option<i32>) {
+fn execute_another_program(environment: Environment, to_kill: impl Fn(Guards) -> Option<i32>) {
     let mut fixture = Fixture::new(environment);
-    let mut owner = Driven::start(&mut fixture.sandbox, &odd_owner(), |owner| {
+    let mut owner = LineProcess::start(&mut fixture.sandbox, &Bins::get().odd_owner(), |owner| {
         owner.args(["exec", environment.mechanism()]);
         owner.arg(Bins::get().helper()).arg(fixture.report.arg());
     });
-    owner.answer().expect("a job");
+    owner.receive("the start").expect("a job");
     let daemon = fixture.report.helper(&fixture.sandbox, "escapee").pid;
-    let pid = fixture.only("odd-owner");
-    fixture.stand_by(proc::stat(pid).expect("alive").pgid);
-    if let Some(guard) = victim(fixture.guards()) {
-        kill(guard);
+    let pid = fixture.sandbox.only_named("odd-owner");
+    fixture.start_bystanders(proc::stat(pid).expect("alive").pgid);
+    if let Some(guard) = to_kill(fixture.guards()) {
+        proc::kill(guard);
         eventually("the end of a guard", || (!proc::is_alive(guard)).then_some(()));
     }
-    owner.tell("become another");
+    owner.send("execute");
     eventually("another program", || {
         proc::stat(pid).filter(|stat| stat.comm == "helper").map(drop)
     });
     eventually("the end of the daemon", || (!proc::is_alive(daemon)).then_some(()));
-    eventually("nothing but the program", || {
+    eventually("only the new program to be left", || {
         (fixture.sandbox.nested_cgroups().is_empty() && fixture.sandbox.live_pids() == [pid])
             .then_some(())
     });
-    kill(pid);
-    fixture.is_deserted();
+    proc::kill(pid);
+    fixture.assert_clean();
 }

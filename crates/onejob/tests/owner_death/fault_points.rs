@@ -1,19 +1,17 @@
-//! A guard is killed or stopped at every single one of its system calls, while its owner starts, spawns,
-//! waits, stops, drops, or dies.
+//! A guard is killed or stopped at each of its system calls, while its owner starts, spawns, waits, stops,
+//! drops, or dies.
 //!
-//! Whatever becomes of one guard, the owner ends, with a success or a clear error, and nothing is left.
-//! A guard that was stopped is continued, so that is no error at all. Only one that is stopped when the
-//! other guard has done its last act, or may have, can be the last process of all, which no other one can
-//! continue; it holds nothing any more, and the test continues it.
+//! In each case the owner ends, with a success or a clear error, and nothing is left. The other guard
+//! continues a guard that was stopped, so a stop is not an error. If a guard is stopped when the other guard
+//! has finished, no process is left that could continue it; such a guard has nothing to do any more, and the
+//! test continues it.
 //!
-//! A run tries some of the points, always the same; `ONEJOB_EVERY_FAULT_POINT=1` tries all.
+//! A run tries some of the points, always the same ones; `ONEJOB_EVERY_FAULT_POINT=1` tries all.
 
-use std::{fs, process::Stdio};
+use std::{fs, process::Stdio, time::Instant};
 
 use rustix::process::Signal;
-use testkit::{Bins, Environment, eventually};
-
-use crate::fixture::{Fixture, Random, environments, signal};
+use testkit::{Bins, Environment, Fixture, Random, eventually, proc};
 
 /// How many points a test tries of each kind.
 const SOME: usize = 12;
@@ -50,15 +48,15 @@ fn onejob_run_with_a_subreaper() {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Program {
-    /// A whole life of a job: made, filled with a daemon, waited for, stopped, dropped.
+    /// Makes a job, starts a daemon in it, waits, stops and drops.
     Library,
-    /// The same, but the owner ends with members in the job.
+    /// The same up to the wait; then the owner ends with members in the job.
     Dying,
     Command,
 }
 
 impl Program {
-    /// The statuses of an owner that could not go on, and has said so.
+    /// The exit statuses of an owner that reported an error.
     fn failures(self) -> &'static [i32] {
         match self {
             // A panic of the script.
@@ -76,22 +74,22 @@ struct Point {
     act: &'static str,
 }
 
-/// In turns in each of the environments that the mechanism can be had in.
+/// Takes turns between the environments of the mechanism.
 fn every_point(mechanism: &str, program: Program) {
-    let environments = environments(mechanism);
+    let environments = Environment::of(mechanism);
     let Some(first) = environments.first() else { return };
     let wants_all = std::env::var_os("ONEJOB_EVERY_FAULT_POINT").is_some();
-    let mut random = Random::of(2026);
+    let mut random = Random::new(2026);
     let mut acted = 0;
     for role in ["outer", "inner"] {
-        // One call too few is a point that is not reached, which is no fault.
+        // The number 0 is never reached: no fault happens, and all calls are counted.
         let calls = live(*first, program, Point { role, number: 0, act: "kill" }).calls;
         assert!(calls > 10, "{program:?}: the {role} guard has made {calls} system calls");
         let mut points: Vec<_> = (1..=calls)
             .flat_map(|number| ["kill", "stop"].map(|act| Point { role, number, act }))
             .collect();
         while !wants_all && points.len() > 2 * SOME {
-            points.swap_remove(random.below(points.len()));
+            points.swap_remove(random.index(points.len()));
         }
         for (at, point) in points.into_iter().enumerate() {
             let lived = live(environments[at % environments.len()], program, point);
@@ -112,10 +110,9 @@ struct Life {
 }
 
 fn live(environment: Environment, program: Program, point: Point) -> Life {
-    // For whoever reads why this has failed.
     eprintln!("{environment}, {program:?}, {point:?}");
     let mut fixture = Fixture::new(environment);
-    // The member's main process ends as soon as its daemon lives, and a script that is done is left.
+    // The main process of the scenario ends as soon as its daemon lives, and the owner ends after its script.
     fixture.report.go();
     let (log, go) = (fixture.report.beside(".calls"), fixture.report.beside(".go"));
     let script = fixture.report.beside(".script");
@@ -143,14 +140,14 @@ fn live(environment: Environment, program: Program, point: Point) -> Life {
         }
     });
     let what = format!("the end of {program:?}, {environment}, {point:?}");
-    let status = eventually(&what, || child.try_wait().expect("our child"));
-    fixture.stand_by_apart();
+    let status = eventually(&what, || child.try_wait().expect("a child of this process"));
+    fixture.start_bystanders_apart();
     let log = fs::read_to_string(log).unwrap_or_default();
     let acted = log.lines().any(|line| line.starts_with("acted"));
     if log.lines().any(|line| line == "acted alone") {
-        fixture.all_guards().into_iter().for_each(|(pid, _)| signal(pid, Signal::CONT));
+        fixture.all_guards().into_iter().for_each(|(pid, _)| proc::signal(pid, Signal::CONT));
     }
-    fixture.is_deserted();
+    fixture.assert_clean_since(Instant::now());
     let calls = log.lines().count() - usize::from(acted);
     Life { status: status.code().unwrap_or(-1), calls, acted }
 }

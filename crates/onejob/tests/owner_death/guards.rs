@@ -1,16 +1,17 @@
-//! Death of the guards: the job goes on or ends, never leaks, and says the truth about itself.
+//! Guards that are killed: the job continues or ends, nothing is left of it, and its guarantees are true.
 
 use std::{fs, process::Stdio, time::Duration};
 
-use testkit::{Bins, Environment, Hanging, LiveProcess, Owner, eventually, proc};
-
-use crate::fixture::{
-    Fixture, Guards, Random, Times, environments, every_environment, kill, pause,
+use testkit::{
+    Bins, Environment, Fixture, Guards, Hanging, LiveProcess, Owner, Random, eventually,
+    every_environment, proc,
 };
+
+use crate::times::{Times, pause};
 
 const MOMENTS: usize = 20;
 
-/// Whether the job says that a guard would end it.
+/// Whether the guarantees state that a guard ends the job when its owner dies.
 #[track_caller]
 fn is_guarded(owner: &mut Owner) -> bool {
     let promised = owner.ok("guarantees");
@@ -22,18 +23,18 @@ fn is_gone(pid: i32) -> impl Fn() -> Option<()> {
     move || (!proc::is_alive(pid)).then_some(())
 }
 
-/// With the inner guard killed the outer one ends the tree.
+/// If the inner guard was killed, the outer one ends the job when the owner dies.
 #[test]
 fn with_the_inner_guard_killed() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         let Guards { inner, outer } = fixture.guards();
-        kill(inner);
+        proc::kill(inner);
         eventually("a dead guard", is_gone(inner));
         if environment.mechanism() == "subreaper" {
-            // Its members' parent has gone: the job ends, and no new one is started in it.
+            // The inner guard is the parent of the members: the job ends, and no member can be started.
             for pid in tree {
                 eventually("the end of the members", is_gone(pid));
             }
@@ -42,95 +43,95 @@ fn with_the_inner_guard_killed() {
             assert_eq!(owner.ok("list"), "");
             owner.request(&fixture.spawn("setsid")).expect_err("no new member");
         } else {
-            assert!(is_guarded(&mut owner), "by the outer one");
+            assert!(is_guarded(&mut owner), "by the outer guard");
             match environment.needs_guard() {
                 true => {
-                    drop(owner.request(&fixture.spawn("setsid")).expect_err("nobody to start it"))
+                    drop(owner.request(&fixture.spawn("setsid")).expect_err("no guard to start it"))
                 }
                 false => drop(owner.ok(&fixture.spawn("setsid"))),
             }
-            assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+            assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job continues");
         }
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// An owner that is killed while programs hang in their start leaves nobody.
+/// Nothing is left of an owner that is killed while the `execve` of a member hangs.
 #[test]
 fn owner_killed_while_exec_hangs() {
     every_environment(|environment| {
         let (mut fixture, hanging) = (Fixture::new(environment), Hanging::new());
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         let before = fixture.sandbox.live_pids();
         owner.send(&format!("spawn {} sleep /dev/null", hanging.program().display()));
-        eventually("a program on its way", || {
+        eventually("a process that executes the program", || {
             (fixture.sandbox.live_pids().len() > before.len()).then_some(())
         });
-        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job continues");
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// With the outer guard killed the inner one ends the tree.
+/// If the outer guard was killed, the inner one ends the job when the owner dies.
 #[test]
 fn with_the_outer_guard_killed() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         let Guards { outer, .. } = fixture.guards();
-        kill(outer);
+        proc::kill(outer);
         eventually("a dead guard", is_gone(outer));
-        assert!(is_guarded(&mut owner), "by the inner one");
+        assert!(is_guarded(&mut owner), "by the inner guard");
         owner.ok(&fixture.spawn("setsid"));
-        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job continues");
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// With both guards killed the job says that nothing would end it.
+/// If both guards were killed, the guarantees state that nothing ends the job.
 #[test]
 fn both_guards_killed_is_reported() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         let Guards { inner, outer } = fixture.guards();
         proc::stop_together(&[inner, outer]);
         for guard in [inner, outer] {
-            kill(guard);
+            proc::kill(guard);
             eventually("a dead guard", is_gone(guard));
         }
-        assert!(!is_guarded(&mut owner), "by whom?");
-        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job goes on");
+        assert!(!is_guarded(&mut owner), "both guards are dead");
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "the job continues");
         if environment.mechanism() == "cgroup" {
             owner.ok("stop 20");
             owner.kill();
-            fixture.is_deserted();
+            fixture.assert_clean();
         } else {
-            // The members cannot be found any more, and that is an error, not an empty job.
+            // The members cannot be found any more: that is an error, not an empty job.
             for request in ["list", "empty", "kill"] {
-                owner.request(request).expect_err("lost members are no empty job");
+                owner.request(request).expect_err("members that cannot be found");
             }
             owner.kill();
             eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
-            fixture.end_by_hand(&tree);
+            fixture.kill_survivors(&tree);
         }
     });
 }
 
-/// Its job has ended with the guards, as far as anything of it can be found: below the command. What
-/// had left that before lives on, and the error does not hide it.
+/// `onejob run` ends the members that it can still find, which are its descendants. A daemon survives, and
+/// the error states that both guards were killed.
 #[test]
 fn onejob_run_whose_guards_were_both_killed() {
-    for environment in environments("subreaper") {
+    for environment in Environment::of("subreaper") {
         let mut fixture = Fixture::new(environment);
         let report = fixture.report.arg().to_owned();
-        // No pipe, for the daemon has it, too.
+        // Not a pipe: the daemon would keep it open.
         let errors = fixture.report.beside(".errors");
         let file = fs::File::create(&errors).expect("a writable scratch directory");
         let mut run = fixture.sandbox.start(&Bins::get().onejob(), |run| {
@@ -141,61 +142,61 @@ fn onejob_run_whose_guards_were_both_killed() {
         });
         let daemon = fixture.report.helper(&fixture.sandbox, "escapee").pid;
         let Guards { inner, outer } = fixture.guards();
-        // The inner one would end the job at the end of its owner, not at that of the outer one.
-        kill(outer);
-        kill(inner);
+        // The inner guard does not end the job when the outer one dies.
+        proc::kill(outer);
+        proc::kill(inner);
         let status = eventually("the end of `onejob run`", || run.try_wait().expect("a child"));
-        fixture.stand_by_apart();
-        let said = fs::read_to_string(errors).expect("a file of ours");
+        fixture.start_bystanders_apart();
+        let said = fs::read_to_string(errors).expect("a file of this test");
         assert_eq!(status.code(), Some(125), "{said}");
         assert!(said.contains("both guards of the job were killed"), "{said}");
-        assert!(proc::is_alive(daemon), "found by what?");
-        let left = eventually("the end of all below the command", || {
+        assert!(proc::is_alive(daemon), "a daemon without guards survives");
+        let left = eventually("the end of all processes below the command", || {
             let left = fixture.sandbox.live();
             let name = |living: &LiveProcess| living.stat.as_ref().map(|stat| stat.comm.clone());
             let is_below = |living: &LiveProcess| name(living).is_none_or(|name| name != "helper");
             (!left.iter().any(is_below)).then_some(left)
         });
-        fixture.end_by_hand(&left.iter().map(|living| living.pid).collect::<Vec<_>>());
+        fixture.kill_survivors(&left.iter().map(|living| living.pid).collect::<Vec<_>>());
     }
 }
 
-/// A new job is guarded though both guards of the last one were killed.
+/// A new job has guards even if both guards of the last job were killed.
 #[test]
 fn new_job_after_both_guards_were_killed() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
+        let mut owner = fixture.process();
         owner.new_job();
         let Guards { inner, outer } = fixture.guards();
         proc::stop_together(&[inner, outer]);
         for guard in [inner, outer] {
-            kill(guard);
+            proc::kill(guard);
             eventually("a dead guard", is_gone(guard));
         }
-        fixture.tree_of(&mut owner);
+        fixture.fill_job(&mut owner);
         assert!(is_guarded(&mut owner));
         fixture.guards();
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// A guard killed at any moment of a cgroup job leaks nothing.
+/// Nothing is left if a guard of a cgroup job is killed at a random moment.
 #[test]
 fn guard_killed_at_random_in_a_cgroup_job() {
-    at_any_moment("cgroup");
+    at_random_moments("cgroup");
 }
 
-/// A guard killed at any moment of a subreaper job leaks nothing.
+/// Nothing is left if a guard of a subreaper job is killed at a random moment.
 #[test]
 fn guard_killed_at_random_in_a_subreaper_job() {
-    at_any_moment("subreaper");
+    at_random_moments("subreaper");
 }
 
-fn at_any_moment(mechanism: &str) {
-    let environments = environments(mechanism);
-    let mut random = Random::new();
+fn at_random_moments(mechanism: &str) {
+    let environments = Environment::of(mechanism);
+    let mut random = Random::from_environment();
     let mut times = Times::default();
     for moment in 0..if environments.is_empty() { 0 } else { MOMENTS } {
         times.push(lose_a_guard(environments[moment % environments.len()], &mut random));
@@ -203,10 +204,10 @@ fn at_any_moment(mechanism: &str) {
     times.assert_prompt(&format!("a guard lost, {mechanism}"));
 }
 
-/// A job is filled and stopped while one guard dies, then its owner dies.
+/// Kills a guard while the job is filled and stopped, then kills the owner.
 fn lose_a_guard(environment: Environment, random: &mut Random) -> Duration {
     let mut fixture = Fixture::new(environment);
-    let mut owner = fixture.owner();
+    let mut owner = fixture.process();
     owner.new_job();
     let guards = fixture.guards();
     let requests = ["setsid", "daemon-grandchild", "stubborn"].map(|helper| fixture.spawn(helper));
@@ -214,83 +215,79 @@ fn lose_a_guard(environment: Environment, random: &mut Random) -> Duration {
     let requests: Vec<_> = requests.collect();
     requests.iter().for_each(|request| owner.send(request));
     pause(random.duration(Duration::from_millis(25)));
-    kill(if random.below(2) == 0 { guards.inner } else { guards.outer });
+    proc::kill(if random.below(2) == 0 { guards.inner } else { guards.outer });
     for request in &requests {
         let answer = owner.receive(request);
-        // A cgroup holds whoever guards it, unless a guard has to start its members.
-        let goes_on = answer.is_ok() || environment.needs_guard();
-        assert!(goes_on, "{request}: {answer:?}");
+        // A cgroup job works without one of its guards, unless a guard has to start the members.
+        let continues = answer.is_ok() || environment.needs_guard();
+        assert!(continues, "{request}: {answer:?}");
     }
     let guarded = is_guarded(&mut owner);
     let members = owner.request("list").map(|pids| pids.split_whitespace().count()).unwrap_or(0);
-    assert!(guarded || members == 0, "{members} members that nobody guards");
+    assert!(guarded || members == 0, "{members} members without a guard");
     owner.kill();
-    fixture.is_deserted()
+    fixture.assert_clean()
 }
 
-/// Nobody of the three gets to do anything once the first is dead.
+/// Kills an owner and its guards at one time.
 #[track_caller]
-fn kill_together(owner: &Owner, Guards { inner, outer }: Guards) {
-    // The owner last: its end orphans the process group, whose stopped processes are continued then.
-    let all = [inner, outer, owner.pid];
-    proc::stop_together(&all);
-    all.iter().for_each(|pid| kill(*pid));
-    for pid in all {
-        eventually("a dead process", is_gone(pid));
-    }
+fn kill_all_three(owner: &Owner, Guards { inner, outer }: Guards) {
+    // The owner last, as `kill_together` demands.
+    proc::kill_together(&[inner, outer, owner.pid]);
 }
 
 fn a_short_job(fixture: &mut Fixture) {
     let run = fixture.sandbox.start(&testkit::Bins::get().onejob(), |command| {
         command.args(["run", "--mechanism", "cgroup", "--", "true"]);
     });
-    assert!(run.wait_with_output().expect("our child").status.success());
+    assert!(run.wait_with_output().expect("a child of this process").status.success());
 }
 
-/// `cgroup.kill` does not reach it, and no guard of a short job stays for a second look.
+/// `cgroup.kill` misses a member whose leader thread has ended, and the guards of a short job end before they
+/// could check a second time. Short jobs end such a member nevertheless.
 #[test]
 fn a_short_job_ends_abandoned_leaderless_ones() {
     let environments =
-        environments("cgroup").into_iter().filter(|environment| !environment.needs_guard());
+        Environment::of("cgroup").into_iter().filter(|environment| !environment.needs_guard());
     for environment in environments {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
+        let mut owner = fixture.process();
         owner.new_job();
         let guards = fixture.guards();
         owner.ok(&fixture.spawn("leader-gone"));
         let escapee = fixture.report.helper(&fixture.sandbox, "escapee").pid;
-        kill_together(&owner, guards);
-        assert!(proc::is_alive(escapee), "nothing would end it");
+        kill_all_three(&owner, guards);
+        assert!(proc::is_alive(escapee), "no process is left that could end it");
         a_short_job(&mut fixture);
-        eventually("the end of what was abandoned", is_gone(escapee));
-        eventually("no cgroup is left", || {
+        eventually("the end of an abandoned member", is_gone(escapee));
+        eventually("the removal of all cgroups", || {
             a_short_job(&mut fixture);
             fixture.sandbox.nested_cgroups().is_empty().then_some(())
         });
-        fixture.is_deserted();
+        fixture.assert_clean();
     }
 }
 
-/// What owner and guards leave when they die together is ended by the next cgroup job.
+/// The next cgroup job ends a job whose owner and guards were killed together.
 #[test]
 fn all_killed_cgroup_job_is_ended_by_the_next() {
-    // A sandbox in a namespace holds one owner; for scopes see `scope`.
+    // Only one owner can run in a namespace sandbox. The tests in `scope` cover scopes.
     let environments =
-        environments("cgroup").into_iter().filter(|environment| !environment.needs_guard());
+        Environment::of("cgroup").into_iter().filter(|environment| !environment.needs_guard());
     for environment in environments {
         let mut fixture = Fixture::new(environment);
-        let mut other = fixture.owner();
-        let released = fixture.tree_of(&mut other);
+        let mut other = fixture.process();
+        let released = fixture.fill_job(&mut other);
         other.ok("release");
-        let held = fixture.tree_of(&mut other);
+        let held = fixture.fill_job(&mut other);
         let others = fixture.guards();
         let mut owner = Owner::start(&mut fixture.sandbox, environment);
-        let abandoned = fixture.tree_of(&mut owner);
-        kill_together(&owner, fixture.guards_beside(&[others.inner, others.outer]));
+        let abandoned = fixture.fill_job(&mut owner);
+        kill_all_three(&owner, fixture.guards_beside(&[others.inner, others.outer]));
         for pid in &abandoned {
             assert!(
                 proc::is_alive(*pid),
-                "nobody is there to end {pid}: {:?} {:?}",
+                "no process is left that could end {pid}: {:?} {:?}",
                 proc::stat(pid),
                 abandoned
             );
@@ -302,30 +299,36 @@ fn all_killed_cgroup_job_is_ended_by_the_next() {
             eventually("the end of an abandoned member", is_gone(pid));
         }
         let is_alive = |pid: &i32| proc::is_alive(*pid);
-        assert!(held.iter().all(is_alive), "HIT the job of a living owner");
-        assert!(released.iter().all(is_alive), "HIT a released job");
+        assert!(held.iter().all(is_alive), "a member of a living owner's job died");
+        assert!(released.iter().all(is_alive), "a member of a released job died");
         next.end();
         other.end();
-        fixture.end_by_hand(&released);
-        // The released job's cgroup is empty now: the next job removes that too.
+        fixture.kill_survivors(&released);
+        // The cgroup of the released job is empty now, and the next job removes it.
         let mut last = Owner::start(&mut fixture.sandbox, environment);
         last.new_job();
         last.end();
-        fixture.is_deserted();
+        fixture.assert_clean();
     }
 }
 
-/// What owner and guards leave when they die together survives in a subreaper job.
+/// The members of a subreaper job survive if its owner and guards are killed together.
 #[test]
 fn all_killed_subreaper_job_survives() {
-    for environment in environments("subreaper") {
+    for environment in Environment::of("subreaper") {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
-        assert!(owner.ok("guarantees").contains("owner-death=guard"), "and not by the kernel");
-        kill_together(&owner, fixture.guards());
-        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "then more can be promised");
-        fixture.end_by_hand(&tree);
-        fixture.is_deserted();
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
+        assert!(
+            owner.ok("guarantees").contains("owner-death=guard"),
+            "the guarantee names the guard, not the kernel"
+        );
+        kill_all_three(&owner, fixture.guards());
+        assert!(
+            tree.iter().all(|pid| proc::is_alive(*pid)),
+            "no process is left that could end them"
+        );
+        fixture.kill_survivors(&tree);
+        fixture.assert_clean();
     }
 }

@@ -1,43 +1,44 @@
-//! Death at random moments of building, spawning and stopping.
+//! The owner is killed at random moments while it makes jobs, spawns and stops.
 
 use std::{
-    os::unix::process::ExitStatusExt,
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Environment, eventually};
+use testkit::{
+    Bins, Environment, Fixture, KillOnDrop, Random, eventually, every_environment, proc, strace,
+};
 
-use crate::fixture::{Fixture, Random, Times, environments, pause};
+use crate::times::{Times, pause};
 
 const LIBRARY_DEATHS: usize = 100;
 const COMMAND_DEATHS: usize = 50;
 
-/// At a hundred random moments a killed owner of a cgroup job leaves nothing.
+/// Nothing is left of a cgroup job whose owner is killed at one of a hundred random moments.
 #[test]
 fn random_kills_of_a_cgroup_owner() {
     library("cgroup");
 }
 
-/// At a hundred random moments a killed owner of a subreaper job leaves nothing.
+/// Nothing is left of a subreaper job whose owner is killed at one of a hundred random moments.
 #[test]
 fn random_kills_of_a_subreaper_owner() {
     library("subreaper");
 }
 
-/// At fifty random moments a killed onejob run with a cgroup leaves nothing.
+/// Nothing is left of `onejob run` with a cgroup that is killed at one of fifty random moments.
 #[test]
 fn random_kills_of_run_with_cgroup() {
     command("cgroup");
 }
 
-/// At fifty random moments a killed onejob run with a subreaper leaves nothing.
+/// Nothing is left of `onejob run` with a subreaper that is killed at one of fifty random moments.
 #[test]
 fn random_kills_of_run_with_subreaper() {
     command("subreaper");
 }
 
-/// Twice the whole life of a job.
+/// Makes, fills, stops and drops a job, twice.
 fn script(fixture: &Fixture) -> Vec<String> {
     let mechanism = fixture.environment.mechanism();
     let life = [
@@ -53,11 +54,11 @@ fn script(fixture: &Fixture) -> Vec<String> {
 }
 
 fn library(mechanism: &str) {
-    let environments = environments(mechanism);
+    let environments = Environment::of(mechanism);
     if environments.is_empty() {
         return;
     }
-    let mut random = Random::new();
+    let mut random = Random::from_environment();
     let lengths: Vec<_> = environments.iter().map(|environment| lengths(*environment)).collect();
     let (mut times, mut with_members) = (Times::default(), 0);
     for death in 0..LIBRARY_DEATHS {
@@ -70,10 +71,10 @@ fn library(mechanism: &str) {
     assert!(with_members * 4 > LIBRARY_DEATHS, "only {with_members} died with members");
 }
 
-/// How long each request takes.
+/// How long each request of the script takes.
 fn lengths(environment: Environment) -> Vec<Duration> {
     let mut fixture = Fixture::new(environment);
-    let mut owner = fixture.owner();
+    let mut owner = fixture.process();
     let lengths = script(&fixture).into_iter().map(|request| {
         let start = Instant::now();
         owner.ok(&request);
@@ -81,18 +82,19 @@ fn lengths(environment: Environment) -> Vec<Duration> {
     });
     let lengths = lengths.collect();
     owner.end();
-    fixture.is_deserted();
+    fixture.assert_clean_since(Instant::now());
     lengths
 }
 
-/// One death; how long it took until nothing was left, and whether there were members.
+/// Kills an owner at a random moment. Returns how long it took until nothing was left, and whether there
+/// were members.
 fn die(environment: Environment, lengths: &[Duration], random: &mut Random) -> (Duration, bool) {
     let mut fixture = Fixture::new(environment);
-    let mut owner = fixture.owner();
+    let mut owner = fixture.process();
     let script = script(&fixture);
     script.iter().for_each(|request| owner.send(request));
-    // Any request is as likely to be met as any other, however long it takes.
-    let done = random.below(script.len());
+    // Each request is chosen with the same probability, however long it takes.
+    let done = random.index(script.len());
     for request in &script[..done] {
         owner.receive(request).unwrap_or_else(|error| panic!("{request}: {error}"));
     }
@@ -100,10 +102,10 @@ fn die(environment: Environment, lengths: &[Duration], random: &mut Random) -> (
     let living = fixture.sandbox.live_pids().len();
     let guards = fixture.all_guards().len();
     owner.kill();
-    (fixture.is_deserted(), living > guards + 1)
+    (fixture.assert_clean_since(Instant::now()), living > guards + 1)
 }
 
-/// A tree that is still there when CMD has ended, one that is there while it runs.
+/// Starts `onejob run` with members that outlive CMD, or with a daemon beside a CMD that runs.
 fn start(fixture: &mut Fixture, cmd_ends: bool) -> Child {
     if cmd_ends {
         fixture.report.go();
@@ -119,8 +121,8 @@ fn start(fixture: &mut Fixture, cmd_ends: bool) -> Child {
 }
 
 fn command(mechanism: &str) {
-    let environments = environments(mechanism);
-    let mut random = Random::new();
+    let environments = Environment::of(mechanism);
+    let mut random = Random::from_environment();
     let (mut times, mut killed) = (Times::default(), 0);
     for death in 0..if environments.is_empty() { 0 } else { COMMAND_DEATHS } {
         let environment = environments[death % environments.len()];
@@ -136,64 +138,56 @@ fn run_and_die(environment: Environment, random: &mut Random) -> (Duration, bool
     let cmd_ends = random.below(2) == 0;
     let mut fixture = Fixture::new(environment);
     let mut run = KillOnDrop(start(&mut fixture, cmd_ends));
-    // A whole life is some 30 ms, most of it the wait for who ignores the request to end.
+    // A run takes about 30 ms, most of it the grace period of members that ignore SIGTERM.
     pause(random.duration(Duration::from_millis(if cmd_ends { 40 } else { 15 })));
-    // It alone, and not whoever has its name: a guard goes by it, too, until it is another program.
+    // Found by its pid: a guard has the same name until it has executed the guard program.
     let status = eventually("the end of `onejob run`", || {
-        fixture.sandbox.program(&run.0).into_iter().for_each(crate::fixture::kill);
-        run.0.try_wait().expect("our child")
+        fixture.sandbox.program(&run.0).into_iter().for_each(proc::kill);
+        run.0.try_wait().expect("a child of this process")
     });
     let dead = Instant::now();
-    fixture.stand_by_apart();
-    (fixture.is_deserted_since(dead), status.signal() == Some(9) || status.code() == Some(128 + 9))
+    fixture.start_bystanders_apart();
+    (fixture.assert_clean_since(dead), strace::is_killed(status))
 }
 
-/// The outer guard is at no moment in the group of its owner.
+/// Nothing is left if the process group of `onejob run` is killed: the outer guard is never in that group.
 #[test]
 fn random_kills_of_the_group_at_start() {
     const GROUP_DEATHS: usize = 100;
     let environments = Environment::here();
-    let mut random = Random::new();
+    let mut random = Random::from_environment();
     let mut begun = 0;
     for death in 0..if environments.is_empty() { 0 } else { GROUP_DEATHS } {
         let mut fixture = Fixture::new(environments[death % environments.len()]);
         let mut run = KillOnDrop(start(&mut fixture, false));
-        // It leads its group from a moment after its start on.
-        let leads = |pid: &i32| testkit::proc::group(*pid) == *pid;
+        // A moment after its start it leads a process group.
+        let leads = |pid: &i32| proc::group(*pid) == *pid;
         let group = eventually("`onejob run`", || fixture.sandbox.program(&run.0).filter(leads));
         pause(random.duration(Duration::from_millis(8)));
         begun += usize::from(fixture.sandbox.live_pids().len() > 1);
         let group = rustix::process::Pid::from_raw(group).expect("a pid");
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        eventually("the end of `onejob run`", || run.0.try_wait().expect("our child"));
-        fixture.stand_by_apart();
-        fixture.is_deserted();
+        eventually("the end of `onejob run`", || {
+            run.0.try_wait().expect("a child of this process")
+        });
+        fixture.start_bystanders_apart();
+        fixture.assert_clean_since(Instant::now());
     }
-    eprintln!("{begun} of {GROUP_DEATHS} died with somebody beside");
+    eprintln!("{begun} of {GROUP_DEATHS} died with other processes beside them");
 }
 
-/// Killed at the latest when dropped.
-struct KillOnDrop(Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Onejob run that is killed takes a daemon along.
+/// A daemon dies with a `onejob run` that is killed.
 #[test]
 fn onejob_run_killed_with_a_daemon_inside() {
-    crate::fixture::every_environment(|environment| {
+    every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
         let mut run = KillOnDrop(start(&mut fixture, false));
         fixture.report.helper(&fixture.sandbox, "escapee");
         fixture.guards();
         let front = fixture.sandbox.program(&run.0).expect("a living program");
-        fixture.stand_by_apart();
-        crate::fixture::kill(front);
-        fixture.is_deserted();
+        fixture.start_bystanders_apart();
+        proc::kill(front);
+        fixture.assert_clean_since(Instant::now());
         let _ = run.0.wait();
     });
 }

@@ -1,48 +1,44 @@
-//! The owner's death takes the whole tree with it.
+//! All members die with the owner of their job.
 //!
-//! Whenever the owner is killed, and whichever guard dies before it, nothing is left of the job:
-//! no member, no guard, no cgroup, no file. The sandbox says so, never the library.
+//! Whenever the owner is killed, and whichever guard dies before it, nothing is left of the job: no member,
+//! no guard, no cgroup, no file. The sandbox checks that, never the library.
 #![cfg(target_os = "linux")]
 
 mod copies;
 mod fallback;
 mod fault_points;
-mod fixture;
 mod guards;
 mod kill_points;
 mod stopped;
 mod syscalls;
+mod times;
 mod zombies;
 
-#[path = "../common/driven.rs"]
-mod driven;
-
-use fixture::{Fixture, every_environment};
-use testkit::{Owner, eventually, proc};
+use testkit::{Fixture, Owner, eventually, every_environment, proc};
 
 #[test]
 fn a_killed_owner_takes_its_whole_tree_along() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
         assert!(tree.iter().all(|pid| !proc::is_alive(*pid)));
     });
 }
 
-/// An owner killed while it was stopped takes its tree along.
+/// The members of an owner that is killed while it is stopped die too.
 #[test]
 fn owner_killed_while_stopped() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        fixture.tree_of(&mut owner);
-        fixture::signal(owner.pid, rustix::process::Signal::STOP);
+        let mut owner = fixture.process();
+        fixture.fill_job(&mut owner);
+        proc::signal(owner.pid, rustix::process::Signal::STOP);
         eventually("a stopped owner", || stopped(owner.pid));
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
@@ -50,15 +46,16 @@ fn owner_killed_while_stopped() {
 fn an_owner_whose_group_a_member_has_stopped() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        fixture.tree_of(&mut owner);
-        // Everybody in the group of the owner, the inner guard included, which the other one continues.
+        let mut owner = fixture.process();
+        fixture.fill_job(&mut owner);
+        // The signal reaches all processes in the owner's group. The inner guard is one of them, and the outer
+        // guard continues it.
         let script = fixture.report.beside(".stop");
         std::fs::write(&script, "kill -STOP 0").expect("a writable scratch directory");
         owner.send(&format!("spawn /bin/sh {}", script.display()));
         eventually("a stopped owner", || stopped(owner.pid));
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
@@ -70,13 +67,13 @@ pub(crate) fn stopped(pid: i32) -> Option<()> {
 fn what_was_released_survives_the_owner() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner: Owner = fixture.owner();
-        let tree = fixture.tree_of(&mut owner);
+        let mut owner: Owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
         owner.ok("release");
         owner.kill();
         eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
-        fixture.has_no_guards();
+        fixture.wait_for_guards_to_end();
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a released member died");
-        fixture.end_by_hand(&tree);
+        fixture.kill_survivors(&tree);
     });
 }

@@ -1,5 +1,5 @@
-//! Guards that were stopped, which a member of the same user can do: nothing waits for them without an
-//! end, and none stays stopped for good.
+//! Guards that are stopped, for example by a member of the same user: no request waits for ever, and no guard
+//! stays stopped.
 
 use std::{
     fs,
@@ -7,14 +7,11 @@ use std::{
 };
 
 use rustix::process::Signal;
-use testkit::{Bins, Owner, eventually, proc};
+use testkit::{Bins, Environment, Fixture, Guards, Owner, eventually, every_environment, proc};
 
-use crate::{
-    fixture::{Fixture, Guards, environments, every_environment, signal},
-    stopped,
-};
+use crate::stopped;
 
-/// Stops both at one time.
+/// Stops both guards at one time.
 #[track_caller]
 fn stop_both(fixture: &Fixture) -> Guards {
     let guards = fixture.guards();
@@ -22,7 +19,7 @@ fn stop_both(fixture: &Fixture) -> Guards {
     guards
 }
 
-/// A script of the shell as a request.
+/// A request that starts a shell script as a member.
 fn script(fixture: &Fixture, text: &str) -> String {
     let script = fixture.report.beside(".sh");
     fs::write(&script, text).expect("a writable scratch directory");
@@ -33,27 +30,27 @@ fn script(fixture: &Fixture, text: &str) -> String {
 fn a_stopped_inner_guard_is_continued_at_once() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        fixture.fill_job(&mut owner);
         let Guards { inner, .. } = fixture.guards();
         for _ in 0..20 {
-            signal(inner, Signal::STOP);
+            proc::signal(inner, Signal::STOP);
         }
-        eventually("a guard that goes on", || {
+        eventually("a guard that runs again", || {
             proc::stat(inner).filter(|stat| stat.state != 'T').map(drop)
         });
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// Whatever the owner asks for, it gets, and at the end no guard is left.
+/// Each request succeeds although both guards are stopped before it, and no guard is left at the end.
 #[test]
 fn both_stopped_before_each_request() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner: Owner = fixture.owner();
-        fixture.tree_of(&mut owner);
+        let mut owner: Owner = fixture.process();
+        fixture.fill_job(&mut owner);
         for request in [&*fixture.spawn("setsid"), "list", "stats", "kill"] {
             stop_both(&fixture);
             owner.ok(request);
@@ -61,7 +58,7 @@ fn both_stopped_before_each_request() {
         stop_both(&fixture);
         owner.ok("drop");
         owner.end();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
@@ -69,7 +66,7 @@ fn both_stopped_before_each_request() {
 fn both_stopped_when_a_child_ends() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
+        let mut owner = fixture.process();
         owner.new_job();
         let go = fixture.report.beside(".done");
         let wait = format!("until [ -e {} ]; do sleep 0.01; done; exit 3", go.display());
@@ -80,42 +77,45 @@ fn both_stopped_when_a_child_ends() {
         assert_eq!(owner.receive("child-wait").as_deref(), Ok("code 3"));
         owner.ok("drop");
         owner.kill();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// With the outer one stopped and the inner one killed, the owner has the job ended all the same.
+/// The owner can stop its job with the outer guard stopped and the inner one killed.
 #[test]
 fn one_stopped_and_the_other_one_killed() {
     every_environment(|environment| {
         let mut fixture = Fixture::new(environment);
-        let mut owner = fixture.owner();
-        fixture.tree_of(&mut owner);
+        let mut owner = fixture.process();
+        fixture.fill_job(&mut owner);
         let Guards { inner, outer } = fixture.guards();
-        signal(outer, Signal::STOP);
+        proc::signal(outer, Signal::STOP);
         eventually("a stopped guard", || stopped(outer));
-        signal(inner, Signal::KILL);
+        proc::signal(inner, Signal::KILL);
         owner.ok("stop 20");
         owner.ok("drop");
         owner.end();
-        fixture.is_deserted();
+        fixture.assert_clean();
     });
 }
 
-/// Nothing but a guard could end the job then; the first that is continued does.
+/// If both guards are stopped when the owner dies, the first guard that is continued ends the job.
 #[test]
 fn both_stopped_when_the_owner_dies() {
     every_environment(|environment| {
         for is_inner in [false, true] {
             let mut fixture = Fixture::new(environment);
-            let mut owner = fixture.owner();
-            let tree = fixture.tree_of(&mut owner);
+            let mut owner = fixture.process();
+            let tree = fixture.fill_job(&mut owner);
             let guards = stop_both(&fixture);
             owner.kill();
             eventually("the end of the owner", || (!owner.is_alive()).then_some(()));
-            assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "ended by what?");
-            signal(if is_inner { guards.inner } else { guards.outer }, Signal::CONT);
-            fixture.is_deserted();
+            assert!(
+                tree.iter().all(|pid| proc::is_alive(*pid)),
+                "no guard runs that could end them"
+            );
+            proc::signal(if is_inner { guards.inner } else { guards.outer }, Signal::CONT);
+            fixture.assert_clean();
         }
     });
 }
@@ -128,18 +128,18 @@ fn run(fixture: &mut Fixture, text: &str) -> Child {
     })
 }
 
-/// `onejob run` ends as its command does, which has stopped its parent, and that one's parent.
+/// `onejob run` has the exit status of a command that has stopped its parent and the parent of that.
 #[test]
 fn a_command_that_stops_its_parents() {
-    for environment in environments("subreaper") {
+    for environment in Environment::of("subreaper") {
         let stop_all = "read -r _ _ _ outer _ </proc/$PPID/stat; kill -STOP $outer $PPID; exit 3";
         for text in ["kill -STOP $PPID; exit 3", stop_all] {
             let mut fixture = Fixture::new(environment);
             let mut run = run(&mut fixture, text);
             let status = eventually("the end of `onejob run`", || run.try_wait().expect("a child"));
-            fixture.stand_by_apart();
+            fixture.start_bystanders_apart();
             assert_eq!(status.code(), Some(3), "{environment}: {text}");
-            fixture.is_deserted();
+            fixture.assert_clean();
         }
     }
 }

@@ -1,41 +1,40 @@
-//! Death at every single system call of the owner.
+//! The owner is killed at each of its system calls.
 //!
-//! `strace` counts the calls of each name for itself, so that every one is named by its name and
-//! its number. Only the owner is traced and killed, not what it starts. It dies on entry, before the
-//! call has done anything: between any two changes it makes to the world.
+//! `strace` counts the calls of each name separately, so a name and a number identify a call. Only the owner is
+//! traced and killed, not the processes that it starts. It dies at the entry of the call, before the call has
+//! any effect.
 
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    path::Path,
+    process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
-use testkit::{Bins, Environment, eventually, skip};
+use testkit::{Bins, Environment, Fixture, KillOnDrop, eventually, skip, strace};
 
-use crate::fixture::{Fixture, Times, environments};
+use crate::times::Times;
 
-/// At every system call a killed owner of a cgroup job leaves nothing.
+/// Nothing is left of a cgroup job whose owner is killed at any of its system calls.
 #[test]
 fn at_every_system_call_of_a_cgroup_owner() {
     every_call("cgroup", Program::Library);
 }
 
-/// At every system call a killed owner of a subreaper job leaves nothing.
+/// Nothing is left of a subreaper job whose owner is killed at any of its system calls.
 #[test]
 fn at_every_system_call_of_a_subreaper_owner() {
     every_call("subreaper", Program::Library);
 }
 
-/// At every system call a killed onejob run with a cgroup leaves nothing.
+/// Nothing is left of `onejob run` with a cgroup that is killed at any of its system calls.
 #[test]
 fn at_every_system_call_of_run_with_cgroup() {
     every_call("cgroup", Program::Command);
 }
 
-/// At every system call a killed onejob run with a subreaper leaves nothing.
+/// Nothing is left of `onejob run` with a subreaper that is killed at any of its system calls.
 #[test]
 fn at_every_system_call_of_run_with_subreaper() {
     every_call("subreaper", Program::Command);
@@ -47,10 +46,10 @@ enum Program {
     Command,
 }
 
-/// In turns in each of the environments that the mechanism can be had in.
+/// Takes turns between the environments of the mechanism.
 fn every_call(mechanism: &str, program: Program) {
-    let environments = environments(mechanism);
-    let Some(strace) = find("strace") else { return skip("strace is not installed") };
+    let environments = Environment::of(mechanism);
+    let Some(strace) = strace::program() else { return skip("strace is not installed") };
     let Some(first) = environments.first() else { return };
     let calls = census(&strace, *first, program);
     let mut times = Times::default();
@@ -65,7 +64,7 @@ fn every_call(mechanism: &str, program: Program) {
                 times.push(took);
             }
             let completed = status.success();
-            assert!(completed || is_killed(status), "{program:?}, {inject}: {status}");
+            assert!(completed || strace::is_killed(status), "{program:?}, {inject}: {status}");
             if completed && number >= calls.last {
                 break;
             }
@@ -77,55 +76,29 @@ fn every_call(mechanism: &str, program: Program) {
     assert!(count > 50, "only {count} calls");
 }
 
-fn is_killed(status: ExitStatus) -> bool {
-    status.signal() == Some(9) || status.code() == Some(128 + 9)
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-/// The calls of one name: their numbers, the first one since the job was begun.
-#[derive(Debug, Default, Clone, Copy)]
-struct Calls {
-    first: usize,
-    last: usize,
-}
-
-/// A whole life, to know what there is to be tried.
-fn census(strace: &Path, environment: Environment, program: Program) -> BTreeMap<String, Calls> {
+/// Counts the calls of a run in which the owner is not killed.
+fn census(
+    strace: &Path,
+    environment: Environment,
+    program: Program,
+) -> BTreeMap<String, strace::Calls> {
     let mut fixture = Fixture::new(environment);
     let log = fixture.report.beside(".strace");
     let mut run = start(&mut fixture, strace, program, &["-o", log.to_str().expect("UTF-8")]);
-    let status = run.0.wait().expect("our child");
+    let status = run.0.wait().expect("a child of this process");
     assert!(status.success(), "{status}");
-    fixture.stand_by_apart();
-    fixture.is_deserted();
+    fixture.start_bystanders_apart();
+    fixture.assert_clean_since(Instant::now());
     let log = fs::read_to_string(log).expect("a log");
-    // What the owner does before it reads its script is no business of ours.
-    let begin = match program {
+    // The calls before the owner reads its script are not of interest.
+    let mark = match program {
         Program::Library => "report.script",
-        Program::Command => "/proc/self/exe",
+        Program::Command => "",
     };
-    let names = log.lines().filter_map(|line| Some((line, line.split_once('(')?.0)));
-    let is_name =
-        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let mut calls: BTreeMap<String, Calls> = BTreeMap::new();
-    let mut begun = program == Program::Command;
-    for (line, name) in names.filter(|(_, name)| is_name(name)) {
-        begun |= line.contains(begin);
-        let calls = calls.entry(name.to_owned()).or_default();
-        calls.last += 1;
-        if begun && calls.first == 0 {
-            calls.first = calls.last;
-        }
-    }
-    calls.retain(|_, calls| calls.first > 0);
-    calls
+    strace::count_calls(&log, mark)
 }
 
-/// One life under strace and, if it was cut short, how long it took until nothing was left.
+/// One run under strace. Returns its status and, if it was killed, how long it took until nothing was left.
 fn live(
     strace: &Path,
     environment: Environment,
@@ -137,16 +110,17 @@ fn live(
     let trace = format!("trace={name}");
     let words = [&["-o", "/dev/null", "-e", &trace], inject].concat();
     let mut run = start(&mut fixture, strace, program, &words);
-    let status = eventually("the end of strace", || run.0.try_wait().expect("our child"));
+    let status =
+        eventually("the end of strace", || run.0.try_wait().expect("a child of this process"));
     let dead = Instant::now();
-    fixture.stand_by_apart();
-    let took = fixture.is_deserted_since(dead);
-    (status, is_killed(status).then_some(took))
+    fixture.start_bystanders_apart();
+    let took = fixture.assert_clean_since(dead);
+    (status, strace::is_killed(status).then_some(took))
 }
 
-/// Starts the whole life of a job: built, filled with a daemon, and stopped.
-fn start(fixture: &mut Fixture, strace: &Path, program: Program, words: &[&str]) -> Run {
-    // The member's main process ends as soon as its daemon lives.
+/// Starts a program that makes a job, starts a daemon in it, and stops it.
+fn start(fixture: &mut Fixture, strace: &Path, program: Program, words: &[&str]) -> KillOnDrop {
+    // The main process of the scenario ends as soon as its daemon lives.
     fixture.report.go();
     let mechanism = fixture.environment.mechanism();
     let helper = Bins::get().helper();
@@ -170,15 +144,5 @@ fn start(fixture: &mut Fixture, strace: &Path, program: Program, words: &[&str])
             }
         }
     });
-    Run(child)
-}
-
-/// Killed at the latest when dropped.
-struct Run(Child);
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    KillOnDrop(child)
 }

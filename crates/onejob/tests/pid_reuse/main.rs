@@ -1,26 +1,22 @@
-//! A number that has become a bystander's is never acted on.
+//! onejob never acts on a process that has got the pid of another process.
 //!
-//! In a PID namespace of its own each test kills the process that is meant, waits until it is reaped,
-//! and has a bystander born with its number: at rest, or inside the very call that is under test,
-//! which `strace` holds up between its look and its action. The bystander counts every signal. That
-//! it does have the number is proven by a plain `kill(2)`, which hits it.
+//! Each test runs in a PID namespace of its own. It kills the target, waits until it is reaped, and starts a
+//! bystander with the same pid: between two calls, or during the call under test, which `strace` delays
+//! between the check of the pid and the action. The bystander counts every signal. A plain `kill(2)` at the
+//! end, which ends the bystander, proves that it has the pid.
 #![cfg(target_os = "linux")]
 
 mod bystander;
 mod space;
 mod window;
 
-#[path = "../common/driven.rs"]
-mod driven;
-
 use std::{process::Command as StdCommand, time::Duration};
 
 use bystander::{Bystander, await_free, kill};
-use driven::Driven;
 use onejob::{Command, Job, Mechanism, ProcessId, Signal, Stdio, stop_tree};
 use rustix::process::PidfdFlags;
 use space::{inside, inside_without};
-use testkit::{Bins, Environment, Owner, Report, Sandbox, eventually, proc};
+use testkit::{Bins, Environment, LineProcess, Owner, Report, Sandbox, eventually, proc};
 
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -30,7 +26,7 @@ fn member() -> Command {
     command
 }
 
-/// Nothing reaches a bystander with a dead members number.
+/// No operation reaches a bystander that has the pid of a dead member.
 #[test]
 fn nothing_reaches_a_process_with_a_reused_pid() {
     if inside("nothing_reaches_a_process_with_a_reused_pid") {
@@ -38,13 +34,13 @@ fn nothing_reaches_a_process_with_a_reused_pid() {
     }
 }
 
-/// Before Linux 6.9 pidfds have no inodes: an identity that is written down is a number and a time of
-/// start, which tells apart who was born at different ticks.
+/// Before Linux 6.9 pidfds have no inodes: a stored identity is a pid and a start time, which distinguishes
+/// processes that were started in different clock ticks.
 #[test]
 fn nothing_reaches_a_reused_pid_without_inodes() {
     const NAME: &str = "nothing_reaches_a_reused_pid_without_inodes";
     if inside_without(NAME, Some("pidfs")) {
-        assert!(!has_inodes(), "the filter leaves them alone");
+        assert!(!has_inodes(), "the filter does not hide the inodes");
         spares_the_bystander();
     }
 }
@@ -56,22 +52,22 @@ fn has_inodes() -> bool {
     rustix::fs::fstatfs(pidfd).is_ok_and(|fs| i128::from(fs.f_type) == PID_FS_MAGIC)
 }
 
-/// Waits until a process that is born now has another time of start than this one.
+/// Waits until a new process has another start time than this one.
 fn await_another_tick(pid: i32) {
     let start = proc::stat(pid).expect("alive").start;
     eventually("another tick", || {
         let mut probe = StdCommand::new(Bins::get().helper());
         let mut probe = probe.args(["sleep", "/dev/null"]).spawn().expect("the helper starts");
         let born = proc::stat(probe.id() as i32).expect("not yet waited for").start;
-        probe.kill().expect("our child");
-        probe.wait().expect("our child");
+        probe.kill().expect("a child of this process");
+        probe.wait().expect("a child of this process");
         (born != start).then_some(())
     });
 }
 
 fn spares_the_bystander() {
     let mut mechanisms = vec![Mechanism::Cgroup, Mechanism::Subreaper];
-    // Says that it leaves them out.
+    // This prints which mechanisms are left out.
     mechanisms.retain(|mechanism| {
         Environment::here()
             .iter()
@@ -79,17 +75,17 @@ fn spares_the_bystander() {
     });
     for mechanism in mechanisms {
         let job = Job::builder().mechanism(mechanism).build().expect("a job");
-        let _mate = job.spawn(member()).expect("a member");
-        let victim = job.spawn(member()).expect("a member");
-        let number = victim.pid();
+        let _sibling = job.spawn(member()).expect("a member");
+        let target = job.spawn(member()).expect("a member");
+        let number = target.pid();
         let listed = job.processes().expect("a list");
         let listed = listed.iter().find(|process| process.pid() == number).expect("listed").id;
-        let id = victim.id();
+        let id = target.id();
         if !has_inodes() {
             await_another_tick(number as i32);
         }
         kill(number as i32);
-        // Reaped behind our back: we do not know yet that it has ended.
+        // Reaped without the library, which does not know yet that the member has ended.
         if mechanism == Mechanism::Cgroup {
             let pid = rustix::process::Pid::from_raw(number as i32);
             rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).expect("ours");
@@ -103,7 +99,7 @@ fn spares_the_bystander() {
             let error = job.adopt(&stale).expect_err("a dead process");
             assert!(error.is_stale() || mechanism == Mechanism::Subreaper, "{error}");
         }
-        victim.signal(Signal::KILL).expect("nobody is there to get it");
+        target.signal(Signal::KILL).expect("the target is gone");
         let members = job.processes().expect("a list");
         assert!(members.iter().all(|member| member.pid() != number), "{members:?}");
         assert_eq!(job.signal(Signal::URG).expect("a member"), 1);
@@ -117,7 +113,7 @@ fn spares_the_bystander() {
     }
 }
 
-/// The guards spare a bystander with their owners number.
+/// The guards do not kill a bystander that has the pid of their owner.
 #[test]
 fn guards_with_a_reused_owner_pid() {
     if !inside("guards_with_a_reused_owner_pid") {
@@ -132,7 +128,7 @@ fn guards_with_a_reused_owner_pid() {
         proc::stop_together(&guards);
         kill(number);
         let mut bystander = Bystander::with_number(number);
-        assert!(proc::is_alive(daemon), "the guards stand still");
+        assert!(proc::is_alive(daemon), "the guards are stopped");
         guards.iter().for_each(|pid| bystander::signal(*pid, rustix::process::Signal::CONT));
         owner.end();
         sandbox.wait_until_empty(|_| false);
@@ -141,19 +137,19 @@ fn guards_with_a_reused_owner_pid() {
     }
 }
 
-/// An owner that does not lead its process group: the number of a group that anybody is in, as the
-/// inner guard is in its owner's, is not given to a new process. A shell leads the group until its
-/// input ends: in a group that nobody leads from outside, who is stopped would be continued.
-fn follower(sandbox: &mut Sandbox) -> (Driven, i32) {
+/// An owner that does not lead its process group: the kernel does not reuse a pid that is also the id of an
+/// existing process group, and the inner guard is in the group of its owner. A shell leads the group until its
+/// input ends: in an orphaned group the kernel would continue stopped processes.
+fn follower(sandbox: &mut Sandbox) -> (LineProcess, i32) {
     let owner = Bins::get().owner();
-    let mut shell = Driven::start(sandbox, "/bin/sh".as_ref(), |shell| {
+    let mut shell = LineProcess::start(sandbox, "/bin/sh".as_ref(), |shell| {
         shell.args(["-c", "\"$0\"; read line; true"]).arg(owner);
     });
-    let number = shell.answer().expect("a greeting").parse().expect("a pid");
+    let number = shell.receive("the start").expect("a greeting").parse().expect("a pid");
     (shell, number)
 }
 
-/// Both, in no particular order.
+/// Both guards, in any order.
 fn guards(sandbox: &Sandbox) -> Vec<i32> {
     eventually("two guards", || {
         let living = sandbox
@@ -165,7 +161,7 @@ fn guards(sandbox: &Sandbox) -> Vec<i32> {
     })
 }
 
-/// The sweep of an abandoned job spares bystanders with all its numbers.
+/// The cleanup of an abandoned job does not kill bystanders that have the pids of its processes.
 #[test]
 fn abandoned_job_with_all_pids_reused() {
     if !inside("abandoned_job_with_all_pids_reused") {
@@ -193,7 +189,7 @@ fn abandoned_job_with_all_pids_reused() {
     bystanders.into_iter().for_each(Bystander::dies_by_its_number);
 }
 
-/// Onejob kill spares a bystander that takes the roots number before it is held.
+/// `onejob kill` does not kill a bystander that gets the pid of the root before the root's pidfd is open.
 #[test]
 fn onejob_kill_with_a_reused_root_pid() {
     if !inside("onejob_kill_with_a_reused_root_pid") {
@@ -207,10 +203,10 @@ fn onejob_kill_with_a_reused_root_pid() {
             &[&Bins::get().onejob().display().to_string(), "kill", &number.to_string()],
             "pidfd_open",
         );
-        // Once to know whom the number means, once to hold it.
+        // The first call identifies the process, the second one opens the pidfd that is used.
         command.awaits(&format!("pidfd_open({number},"), 2);
         kill(number);
-        root.wait().expect("our child");
+        root.wait().expect("a child of this process");
         let mut bystander = Bystander::with_number(number);
         let in_time = !command.is_past(&format!("pidfd_open({number},"), 2);
         command.ends();
@@ -220,14 +216,14 @@ fn onejob_kill_with_a_reused_root_pid() {
     });
 }
 
-/// Onejob kill spares a bystander that takes a descendants number.
+/// `onejob kill` does not kill a bystander that gets the pid of a descendant.
 #[test]
 fn onejob_kill_with_a_reused_descendant_pid() {
     if !inside("onejob_kill_with_a_reused_descendant_pid") {
         return;
     }
     window::in_time(|| {
-        let (mut root, child) = window::careless_parent();
+        let (mut root, child) = window::auto_reaping_parent();
         let command = window::Slow::start(
             &[&Bins::get().onejob().display().to_string(), "kill", &root.id().to_string()],
             "pidfd_open",
@@ -238,7 +234,7 @@ fn onejob_kill_with_a_reused_descendant_pid() {
         let mut bystander = Bystander::with_number(child);
         let in_time = !command.is_past(&look, 1);
         command.ends();
-        assert!(!root.wait().expect("our child").success(), "the root was ended");
+        assert!(!root.wait().expect("a child of this process").success(), "the root was ended");
         bystander.is_untouched();
         bystander.dies_by_its_number();
         in_time

@@ -1,4 +1,4 @@
-//! A call that is held up between its look at a number and what it does next.
+//! Calls that are delayed between the check of a pid and the action.
 
 use std::{
     fs,
@@ -8,19 +8,19 @@ use std::{
 };
 
 use testkit::{
-    Bins, Environment, Owner, Reply, Report, Sandbox, eventually, proc, scratch_dir, skip,
+    Bins, Environment, LineProcess, Owner, Reply, Report, Sandbox, eventually, proc, scratch_dir,
+    skip,
 };
 
 use crate::{
     bystander::{Bystander, Parent, await_free, kill},
-    driven::{Driven, odd_owner},
     space::inside,
 };
 
-/// How long each of the calls is held up.
+/// The delay of each call.
 const MICROSECONDS: u32 = 500_000;
 
-/// A process under strace, which holds it up at the entry of each call of one name.
+/// A process under strace, which delays it at the entry of each call of one name.
 pub(crate) struct Slow {
     strace: Child,
     log: PathBuf,
@@ -61,7 +61,7 @@ impl Slow {
         log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
-    /// Waits until it stands at the entry of a call for the `nth` time.
+    /// Waits until it is at the entry of a call for the `nth` time.
     #[track_caller]
     pub(crate) fn awaits(&self, text: &str, nth: usize) {
         eventually(&format!("{text} for the {nth}. time"), || {
@@ -69,19 +69,21 @@ impl Slow {
         });
     }
 
-    /// Whether that call has been made.
+    /// Whether that call has returned.
     pub(crate) fn is_past(&self, text: &str, nth: usize) -> bool {
         self.lines(text).get(nth - 1).is_some_and(|line| line.contains(") = "))
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended.
     #[track_caller]
     pub(crate) fn ends(mut self) {
-        eventually("the end of the slow process", || self.strace.try_wait().expect("our child"));
+        eventually("the end of the slow process", || {
+            self.strace.try_wait().expect("a child of this process")
+        });
     }
 }
 
-/// What it was attached to goes on without it.
+/// A process that strace was attached to continues.
 impl Drop for Slow {
     fn drop(&mut self) {
         let _ = self.strace.kill();
@@ -89,14 +91,14 @@ impl Drop for Slow {
     }
 }
 
-/// Plays until the bystander was there in time, which a stalled machine can thwart.
+/// Repeats `attempt` until the bystander was started during the delay: on a stalled machine it can be too late.
 #[track_caller]
-pub(crate) fn in_time(play: impl Fn() -> bool) {
+pub(crate) fn in_time(attempt: impl Fn() -> bool) {
     const TRIES: usize = 10;
-    assert!((0..TRIES).any(|_| play()), "the number was never reused inside the call");
+    assert!((0..TRIES).any(|_| attempt()), "the pid was never reused during the call");
 }
 
-/// Has the owner make a job whose only member is a daemon: whoever collects orphans reaps it.
+/// Lets the owner make a job whose only member is a daemon, which a subreaper or PID 1 reaps.
 #[track_caller]
 pub(crate) fn daemon(
     ask: &mut dyn FnMut(&str) -> String,
@@ -113,9 +115,9 @@ pub(crate) fn daemon(
     daemon.pid
 }
 
-/// A process whose child is reaped by the kernel, whatever happens to its parent.
-pub(crate) fn careless_parent() -> (Child, i32) {
-    let mut parent = Command::new(odd_owner());
+/// Starts a process whose child is reaped by the kernel. Returns the process and the pid of the child.
+pub(crate) fn auto_reaping_parent() -> (Child, i32) {
+    let mut parent = Command::new(Bins::get().odd_owner());
     parent.arg("auto-reap").arg(Bins::get().helper()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut parent = parent.spawn().expect("it starts");
     let mut line = String::new();
@@ -124,28 +126,28 @@ pub(crate) fn careless_parent() -> (Child, i32) {
     (parent, child.expect("a pid"))
 }
 
-/// The daemon dies while the owner, busy with `request`, is about to open its number.
-fn held_up_at_a_look(environment: Environment, request: &str, judge: impl Fn(i32, Reply)) {
-    held_up(environment, request, "pidfd_open", |number| format!("({number},"), judge);
+/// The daemon dies while the owner, in `request`, is about to open a pidfd of it.
+fn delayed_at_open(environment: Environment, request: &str, check: impl Fn(i32, Reply)) {
+    delayed(environment, request, "pidfd_open", |number| format!("({number},"), check);
 }
 
-/// The daemon dies while the owner, busy with `request`, is about to send it `signal`.
-fn held_up_at_a_signal(
+/// The daemon dies while the owner, in `request`, is about to send `signal` to it.
+fn delayed_at_signal(
     environment: Environment,
     request: &str,
     signal: &str,
-    judge: impl Fn(i32, Reply),
+    check: impl Fn(i32, Reply),
 ) {
-    held_up(environment, request, "pidfd_send_signal", |_| format!(", {signal},"), judge);
+    delayed(environment, request, "pidfd_send_signal", |_| format!(", {signal},"), check);
 }
 
-/// The daemon dies while the owner, busy with `request`, stands at the entry of `call`.
-fn held_up(
+/// The daemon dies while the owner, in `request`, is at the entry of `call`.
+fn delayed(
     environment: Environment,
     request: &str,
     call: &str,
     words: impl Fn(i32) -> String,
-    judge: impl Fn(i32, Reply),
+    check: impl Fn(i32, Reply),
 ) {
     in_time(|| {
         let (mut sandbox, report) = (Sandbox::new(environment), Report::new());
@@ -160,7 +162,7 @@ fn held_up(
         let in_time = !slow.is_past(&words, 1);
         let answer = owner.receive(request);
         drop(slow);
-        judge(number, answer);
+        check(number, answer);
         owner.end();
         bystander.is_untouched();
         bystander.dies_by_its_number();
@@ -168,44 +170,45 @@ fn held_up(
     });
 }
 
-/// A signal spares a bystander that takes a members number inside the call.
+/// A signal does not reach a bystander that gets the pid of a member during the call.
 #[test]
 fn signal_with_a_pid_reused_inside_the_call() {
     let name = "signal_with_a_pid_reused_inside_the_call";
     every_environment(name, |environment| {
-        let nobody = |_, answer| assert_eq!(answer, Ok("0".into()));
-        held_up_at_a_look(environment, "signal TERM", nobody);
-        held_up_at_a_signal(environment, "signal TERM", "SIGTERM", nobody);
+        let none = |_, answer| assert_eq!(answer, Ok("0".into()));
+        delayed_at_open(environment, "signal TERM", none);
+        delayed_at_signal(environment, "signal TERM", "SIGTERM", none);
     });
 }
 
-/// A stop spares a bystander that takes a members number inside the call.
+/// A stop does not end a bystander that gets the pid of a member during the call.
 #[test]
 fn stop_with_a_pid_reused_inside_the_call() {
     let name = "stop_with_a_pid_reused_inside_the_call";
     every_environment(name, |environment| {
         let empty = |_, answer: Reply| drop(answer.expect("an empty job"));
-        held_up_at_a_look(environment, "stop 1000", empty);
-        held_up_at_a_signal(environment, "stop 1000", "SIGTERM", empty);
+        delayed_at_open(environment, "stop 1000", empty);
+        delayed_at_signal(environment, "stop 1000", "SIGTERM", empty);
     });
 }
 
-/// A kill spares a bystander that takes a members number inside the call.
+/// A kill does not end a bystander that gets the pid of a member during the call.
 #[test]
 fn kill_with_a_pid_reused_inside_the_call() {
     let name = "kill_with_a_pid_reused_inside_the_call";
-    // A cgroup is killed without a look at any number.
-    let numbers = |environment: &Environment| environment.mechanism() == "subreaper";
+    // A kill of a cgroup uses no pids.
+    let uses_pids = |environment: &Environment| environment.mechanism() == "subreaper";
     every_environment(name, |environment| {
-        if numbers(&environment) {
+        if uses_pids(&environment) {
             let empty = |_, answer: Reply| drop(answer.expect("an empty job"));
-            held_up_at_a_look(environment, "kill", empty);
-            held_up_at_a_signal(environment, "kill", "SIGKILL", empty);
+            delayed_at_open(environment, "kill", empty);
+            delayed_at_signal(environment, "kill", "SIGKILL", empty);
         }
     });
 }
 
-/// Whoever is found below a number has it as its parent's, whosever that is by then.
+/// A kill does not end the child of a bystander that has got the pid of a member: a process that is found as
+/// a child of a pid may be the child of another process with this pid.
 #[test]
 fn child_of_a_process_with_a_reused_pid() {
     let name = "child_of_a_process_with_a_reused_pid";
@@ -219,11 +222,11 @@ fn child_of_a_process_with_a_reused_pid() {
             let mut owner = Owner::start(&mut sandbox, environment);
             owner.new_job();
             let member = Bins::get().helper().display().to_string();
-            owner.ok(&format!("spawn {} auto-reap {member}", odd_owner().display()));
+            owner.ok(&format!("spawn {} auto-reap {member}", Bins::get().odd_owner().display()));
             let parent = owner.list()[0];
             let number =
                 eventually("a child of the member", || proc::children(parent).first().copied());
-            // It is held by then, and its children are about to be looked at.
+            // The owner has a pidfd of the member by then, and is about to read its children.
             let slow = Slow::attach(owner.pid, "statx");
             let look = format!("\"{number}/task\"");
             owner.send(request);
@@ -241,25 +244,25 @@ fn child_of_a_process_with_a_reused_pid() {
     }
 }
 
-/// A list leaves out a bystander that takes a members number inside the call.
+/// A list does not contain a bystander that gets the pid of a member during the call.
 #[test]
 fn list_with_a_pid_reused_inside_the_call() {
     let name = "list_with_a_pid_reused_inside_the_call";
     every_environment(name, |environment| {
-        held_up_at_a_look(environment, "list", |number, answer| {
+        delayed_at_open(environment, "list", |number, answer| {
             let members = testkit::numbers(&answer.expect("a list"));
             assert!(!members.contains(&number), "the bystander is listed as a member");
         });
     });
 }
 
-fn every_environment(test: &str, play: impl Fn(Environment)) {
-    if is_ready(test) {
-        [Environment::CgroupRoot, Environment::SubreaperRoot].into_iter().for_each(play);
+fn every_environment(name: &str, test: impl Fn(Environment)) {
+    if is_ready(name) {
+        [Environment::CgroupRoot, Environment::SubreaperRoot].into_iter().for_each(test);
     }
 }
 
-/// Whether this is the process inside, and strace is there.
+/// Whether this is the process inside the namespace, with strace.
 fn is_ready(test: &str) -> bool {
     let module = module_path!().split_once("::").expect("below the root").1;
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
@@ -269,30 +272,30 @@ fn is_ready(test: &str) -> bool {
     inside(&format!("{module}::{test}"))
 }
 
-/// Adopt gives back a bystander that takes the number inside the call.
+/// Adopt moves a bystander back that gets the pid during the call.
 #[test]
 fn adopt_with_a_pid_reused_inside_the_call() {
     if !is_ready("adopt_with_a_pid_reused_inside_the_call") {
         return;
     }
-    // Before the process is held, and after: when its number is being written.
+    // Before its pidfd is open, and after that, when its pid is written to `cgroup.procs`.
     for (call, nth) in [("pidfd_open", 2), ("write", 1)] {
         in_time(|| {
             let environment = Environment::CgroupRoot;
             let mut sandbox = Sandbox::new(environment);
             let mut owner = Owner::start(&mut sandbox, environment);
             owner.new_job();
-            let mut stray = Command::new(Bins::get().helper());
-            let stray = stray.args(["sleep", "/dev/null"]).stdin(Stdio::null());
-            let mut stray = stray.spawn().expect("the helper starts");
-            let number = stray.id() as i32;
+            let mut adopted = Command::new(Bins::get().helper());
+            let adopted = adopted.args(["sleep", "/dev/null"]).stdin(Stdio::null());
+            let mut adopted = adopted.spawn().expect("the helper starts");
+            let number = adopted.id() as i32;
             let slow = Slow::attach(owner.pid, call);
             let look =
                 if call == "write" { format!("\"{number}\"") } else { format!("({number},") };
             owner.send(&format!("adopt {number}"));
             slow.awaits(&look, nth);
             kill(number);
-            stray.wait().expect("our child");
+            adopted.wait().expect("a child of this process");
             let mut bystander = Bystander::with_number(number);
             let in_time = !slow.is_past(&look, nth);
             let error = owner.receive("adopt").expect_err("the process is gone");
@@ -300,7 +303,7 @@ fn adopt_with_a_pid_reused_inside_the_call() {
             assert!(error.starts_with("stale"), "{error}");
             let home = fs::read_to_string("/proc/self/cgroup").expect("readable");
             let its = fs::read_to_string(format!("/proc/{number}/cgroup")).expect("alive");
-            assert_eq!(its, home, "the bystander is where it was born");
+            assert_eq!(its, home, "the bystander is in its first cgroup");
             owner.ok("kill");
             owner.end();
             bystander.is_untouched();
@@ -310,7 +313,7 @@ fn adopt_with_a_pid_reused_inside_the_call() {
     }
 }
 
-/// Stop tree spares a bystander that takes a descendants number inside the call.
+/// `stop_tree` does not end a bystander that gets the pid of a descendant during the call.
 #[test]
 fn stop_tree_with_a_descendant_pid_reused() {
     if !is_ready("stop_tree_with_a_descendant_pid_reused") {
@@ -318,28 +321,28 @@ fn stop_tree_with_a_descendant_pid_reused() {
     }
     in_time(|| {
         let mut sandbox = Sandbox::new(Environment::CgroupRoot);
-        let (mut root, child) = careless_parent();
-        let mut stopper = Driven::start(&mut sandbox, &odd_owner(), |stopper| {
+        let (mut root, child) = auto_reaping_parent();
+        let mut stopper = LineProcess::start(&mut sandbox, &Bins::get().odd_owner(), |stopper| {
             stopper.args(["stop-tree", &root.id().to_string()]);
         });
-        stopper.answer().expect("it starts");
+        stopper.receive("the start").expect("it starts");
         let slow = Slow::attach(stopper.pid(), "pidfd_open");
         let look = format!("pidfd_open({child},");
-        stopper.tell("go");
+        stopper.send("go");
         slow.awaits(&look, 1);
         kill(child);
         let mut bystander = Bystander::with_number(child);
         let in_time = !slow.is_past(&look, 1);
-        stopper.answer().expect("the tree is ended");
+        stopper.receive("go").expect("the tree is ended");
         drop(slow);
-        root.wait().expect("our child");
+        root.wait().expect("a child of this process");
         bystander.is_untouched();
         bystander.dies_by_its_number();
         in_time
     });
 }
 
-/// Stop tree spares a bystander that takes the roots number inside the call.
+/// `stop_tree` does not end a bystander that gets the pid of the root during the call.
 #[test]
 fn stop_tree_with_the_root_pid_reused() {
     if !is_ready("stop_tree_with_the_root_pid_reused") {
@@ -347,23 +350,23 @@ fn stop_tree_with_the_root_pid_reused() {
     }
     in_time(|| {
         let mut sandbox = Sandbox::new(Environment::CgroupRoot);
-        let (mut root, child) = careless_parent();
+        let (mut root, child) = auto_reaping_parent();
         let number = root.id() as i32;
-        let mut stopper = Driven::start(&mut sandbox, &odd_owner(), |stopper| {
+        let mut stopper = LineProcess::start(&mut sandbox, &Bins::get().odd_owner(), |stopper| {
             stopper.args(["stop-tree", &number.to_string()]);
         });
-        stopper.answer().expect("it starts");
+        stopper.receive("the start").expect("it starts");
         let slow = Slow::attach(stopper.pid(), "pidfd_open");
         let look = format!("pidfd_open({number},");
-        stopper.tell("go");
+        stopper.send("go");
         slow.awaits(&look, 2);
         kill(number);
-        root.wait().expect("our child");
+        root.wait().expect("a child of this process");
         let mut bystander = Bystander::with_number(number);
         let in_time = !slow.is_past(&look, 2);
-        stopper.answer().expect_err("the root is gone");
+        stopper.receive("go").expect_err("the root is gone");
         drop(slow);
-        // It lost its parent before anybody looked below that.
+        // The child had lost its parent before `stop_tree` read the children.
         kill(child);
         await_free(child);
         bystander.is_untouched();
@@ -372,7 +375,7 @@ fn stop_tree_with_the_root_pid_reused() {
     });
 }
 
-/// A guard spares a bystander that takes a members number while it ends the job.
+/// A guard does not kill a bystander that gets the pid of a member while the guard ends the job.
 #[test]
 fn guard_ending_a_job_with_a_pid_reused() {
     if !is_ready("guard_ending_a_job_with_a_pid_reused") {
@@ -386,12 +389,12 @@ fn guard_ending_a_job_with_a_pid_reused() {
         let guards = crate::guards(&sandbox);
         let parent = |pid: &i32| proc::stat(pid).map_or(0, |stat| stat.ppid);
         let inner = *guards.iter().find(|pid| guards.contains(&parent(pid))).expect("two guards");
-        // The outer one would do the same at the same time.
+        // The outer guard would kill the member at the same time.
         kill(parent(&inner));
         await_free(*guards.iter().find(|pid| **pid != inner).expect("two guards"));
         owner.ok(&format!(
             "spawn {} auto-reap {}",
-            odd_owner().display(),
+            Bins::get().odd_owner().display(),
             Bins::get().helper().display()
         ));
         let member = owner.list()[0];

@@ -1,4 +1,4 @@
-//! That a member is in its odd state, seen in `/proc`.
+//! Checks in `/proc` that a member is in its special state.
 
 use testkit::{Helper, Sandbox, proc};
 
@@ -19,7 +19,7 @@ pub(crate) fn leads_a_group(helper: &Helper) {
     assert_eq!(helper.stat().pgid, helper.pid, "{helper:?}");
 }
 
-/// Nobody who forked it is its parent any more.
+/// The process that forked it is not its parent any more.
 #[track_caller]
 pub(crate) fn is_orphaned(helper: &Helper) {
     let ppid = helper.stat().ppid;
@@ -33,12 +33,12 @@ pub(crate) fn holds_the_pipe_of(helper: &Helper, main: &Helper) {
     assert_eq!(proc::link(main.pid, "fd/1"), Some(stdout), "the pipe of the main process");
 }
 
-/// The guards of the job that `holder` holds. They are nobody's children in the sandbox, or such a
-/// one's; the guards of a job inside are members: in the job's cgroup, or below its guards.
+/// The guards of the job that `holder` holds. The outer one has no parent in the sandbox, and the inner one is
+/// its child. The guards of a nested job are members: they are in the cgroup of the job, or below its guards.
 pub(crate) fn guards(sandbox: &Sandbox, holder: i32) -> Vec<i32> {
     let living = sandbox.live_pids();
     let group = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
-    // Or beside it, in their own place in a scope.
+    // In a scope the guards have a cgroup of their own.
     let is_beside = |pid: i32| group(pid).is_some_and(|path| path.trim().ends_with("/guards"));
     let is_guard = |pid: i32| proc::stat(pid).is_some_and(|stat| stat.comm == "onejob-guard");
     let parent = |pid: i32| proc::stat(pid).map_or(0, |stat| stat.ppid);

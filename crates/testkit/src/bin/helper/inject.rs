@@ -2,7 +2,7 @@
 //!
 //! `inject CONTROL SEED TIMES BURST ERRORS PROGRAM ARGS…`: as long as the file CONTROL exists, one call
 //! in TIMES that can fail with one of ERRORS (`EMFILE,ENOMEM`) does, and so do the next BURST calls of
-//! that process. Only processes called `onejob`, `onejob-guard` and `chaos-owner` are meant, not the
+//! that process. Only processes called `onejob`, `onejob-guard` and `owner` are meant, not the
 //! programs that they start. What failed is written to `CONTROL.log`.
 
 use std::{
@@ -172,7 +172,7 @@ impl Injector {
         // belong to its client.
         let is_meant = match comm {
             "onejob-guard" => true,
-            "onejob" | "chaos-owner" => {
+            "onejob" | "owner" => {
                 let of_a_stream = matches!(*name, "read" | "write") && asked.data.args[0] <= 2;
                 !of_a_stream && call != libc::SYS_mmap
             }

@@ -18,7 +18,7 @@ use testkit::lifetime_limit;
 
 #[cfg(target_os = "linux")]
 #[path = "../../random.rs"]
-#[allow(unreachable_pub)]
+#[allow(dead_code, unreachable_pub)]
 mod random;
 
 #[cfg(target_os = "linux")]
@@ -57,10 +57,10 @@ struct Invocation {
     args: Vec<String>,
 }
 
-static FIXTURE: OnceLock<Invocation> = OnceLock::new();
+static INVOCATION: OnceLock<Invocation> = OnceLock::new();
 
 fn invocation() -> &'static Invocation {
-    FIXTURE.get().expect("set first thing in main")
+    INVOCATION.get().expect("set first thing in main")
 }
 
 /// A file beside the report.
@@ -113,7 +113,7 @@ fn main() {
         eprintln!("unknown scenario {scenario:?}, one of: {}", names.join(" "));
         std::process::exit(2);
     };
-    let _ = FIXTURE.set(Invocation { report: report.into(), args: args.collect() });
+    let _ = INVOCATION.set(Invocation { report: report.into(), args: args.collect() });
     play();
     sleep_until_killed()
 }
@@ -127,12 +127,12 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("respawn", trees::respawn),
     ("hoppers", trees::hoppers),
     ("clone-parent", trees::clone_parent),
-    ("crowd", trees::crowd),
+    ("many", trees::many),
     ("below", trees::below),
-    ("crowded", trees::crowded),
+    ("fork-until-error", trees::fork_until_error),
     ("bomb", trees::bomb),
     ("busy-bomb", trees::busy_bomb),
-    ("mourners", trees::mourners),
+    ("child-watchers", trees::child_watchers),
     ("stubborn", odd::stubborn),
     ("stopped", odd::stopped),
     ("closed", odd::closed),
@@ -159,7 +159,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("signal-counter", tools::signal_counter),
     ("trace", tools::trace),
     ("restrictions", restrictions::restrictions),
-    ("without", seccomp_filter::without),
+    ("seccomp", seccomp_filter::seccomp),
     ("chaos", chaos::chaos),
     ("inject", inject::inject),
 ];

@@ -171,7 +171,7 @@ pub(crate) fn setuid() {
     });
     // A member that can be killed, beside the one that cannot.
     sys::fork(|| {
-        report("mate", starter);
+        report("sibling", starter);
         rest()
     });
 }

@@ -1,6 +1,6 @@
 //! A kernel without certain features, for one process and all of its descendants.
 //!
-//! `without REPORT LACKS PROGRAM ARGS…` executes PROGRAM below a seccomp filter. LACKS is a list of
+//! `seccomp REPORT LACKS PROGRAM ARGS…` executes PROGRAM below a seccomp filter. LACKS is a list of
 //!
 //! - `CALL=ERROR`: a system call, or one use of it (see [`USES`]), that fails like this;
 //! - `file:NAME`: files of this name, which are not found;
@@ -70,7 +70,7 @@ struct Removed {
     pidfs: bool,
 }
 
-pub(crate) fn without() {
+pub(crate) fn seccomp() {
     let lacking = Removed::parse(arg(0));
     if lacking.files.is_empty() && !lacking.pidfs {
         install(&lacking.filter(), 0);

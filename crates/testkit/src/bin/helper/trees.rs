@@ -169,9 +169,9 @@ pub(crate) fn clone_parent() {
     });
 }
 
-/// `crowd REPORT N`: the main process and N - 1 more, ten children each; one in three leaves the
+/// `many REPORT N`: the main process and N - 1 more, ten children each; one in three leaves the
 /// session.
-pub(crate) fn crowd() {
+pub(crate) fn many() {
     branches(0, arg(0).parse().expect("a number of processes"));
 }
 
@@ -183,7 +183,7 @@ fn branches(node: usize, total: usize) {
                 sys::leave_session();
             }
             branches(child, total);
-            report("crowd", starter);
+            report("many", starter);
             rest()
         });
     }
@@ -191,7 +191,7 @@ fn branches(node: usize, total: usize) {
 
 /// Ten parents of twenty children each, which ignore termination requests: a parent that sees the end
 /// of a child reports it.
-pub(crate) fn mourners() {
+pub(crate) fn child_watchers() {
     let starter = sys::pid();
     for _ in 0..10 {
         sys::fork(|| {
@@ -202,14 +202,14 @@ pub(crate) fn mourners() {
             }
             report("parent", starter);
             sys::wait(-1);
-            report("mourner", starter);
+            report("saw-child-die", starter);
             rest()
         });
     }
 }
 
 /// Forks until a fork fails, and reports the error; all children stay.
-pub(crate) fn crowded() {
+pub(crate) fn fork_until_error() {
     let starter = sys::pid();
     loop {
         if let Err(error) = sys::try_fork(|| rest()) {
@@ -247,14 +247,14 @@ fn limited_to_own_processes(child: impl FnOnce()) {
     });
 }
 
-fn explode(rest: Option<Duration>, says_when_full: bool) -> ! {
-    let mut says_when_full = says_when_full;
+fn explode(rest: Option<Duration>, reports_full: bool) -> ! {
+    let mut reports_full = reports_full;
     loop {
         match (sys::try_fork(|| explode(rest, false)), rest) {
             // At the limit: wait for a gap, which is there as soon as a member is killed.
             (Err(_), Some(rest)) => thread::sleep(rest),
-            (Err(_), None) if says_when_full => {
-                says_when_full = false;
+            (Err(_), None) if reports_full => {
+                reports_full = false;
                 report("full", sys::parent());
             }
             (Err(_), None) => {}

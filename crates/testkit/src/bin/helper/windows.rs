@@ -96,7 +96,7 @@ pub(crate) const SCENARIOS: &[(&str, fn())] = &[
     ("kept", kept),
     ("hoppers", hoppers),
     ("hop", hop),
-    ("crowd", || branches(0, number(0))),
+    ("many", || branches(0, number(0))),
     ("branch", branch),
     ("below", below),
     ("setsid", hold_stdout),
@@ -254,7 +254,7 @@ fn branches(node: usize, total: usize) {
 
 fn branch() {
     branches(number(0), number(1));
-    report("crowd", sys::parent());
+    report("many", sys::parent());
     rest()
 }
 

@@ -8,11 +8,14 @@
 //! With `ONEJOB_TEST_CONTAINMENT=killpg` in the environment it uses that substitute, too: its members
 //! are only a process group, on Windows only its children. The tests must detect this.
 
+mod job;
 #[cfg(target_os = "linux")]
 mod killpg;
 #[cfg(windows)]
 #[path = "children.rs"]
 mod killpg;
+#[cfg(target_os = "linux")]
+mod slots;
 mod soak;
 
 use std::{
@@ -23,12 +26,12 @@ use std::{
     time::Duration,
 };
 
+use job::{act, builder, command, said, std_command};
 use killpg::Group;
-use onejob::{Child, Command, Error, Job, JobBuilder, JobEntry, ProcessId, Signal, Stdio};
+use onejob::{Child, Job, JobEntry, Stdio};
 use testkit::lifetime_limit;
 
-/// The result of a request: the rest of the `ok` or of the `err` line.
-type Answer = Result<String, String>;
+use testkit::Reply as Answer;
 
 #[derive(Default)]
 struct Owner {
@@ -61,8 +64,10 @@ fn main() {
             // SAFETY: no preconditions; the destructors are left out on purpose.
             unsafe { libc::_exit(0) };
         }
+        #[cfg(target_os = "linux")]
+        ["--slots"] => slots::serve(),
         ["run-killpg", ref command @ ..] => killpg::run(command),
-        _ => panic!("usage: owner [-f SCRIPT --linger FILE | run-killpg PROGRAM ARGS…]"),
+        _ => panic!("usage: owner [-f SCRIPT --linger FILE | --slots | run-killpg PROGRAM ARGS…]"),
     }
 }
 
@@ -110,7 +115,10 @@ impl Owner {
             }
             #[cfg(target_os = "linux")]
             "forked-copy" | "forked-drop" => self.fork_copy(request),
-            _ => self.act(request, args),
+            _ => {
+                let job = self.job.as_ref().ok_or_else(|| format!("no job to {request}"))?;
+                act(job, request, args)
+            }
         }
     }
 
@@ -134,7 +142,7 @@ impl Owner {
                 }
             }
             _ => {
-                let builder = described(args)?;
+                let builder = builder(args)?;
                 let made = if request == "new" { builder.build() } else { builder.enclose() };
                 self.job = Some(said(made)?);
             }
@@ -144,11 +152,8 @@ impl Owner {
 
     /// Requests that start members. The answer is their pid.
     fn start(&mut self, request: &str, args: &[&str]) -> Answer {
-        let (program, args) = args.split_first().ok_or("nothing to start")?;
         if self.group.is_some() || request == "spawn-std" {
-            let mut command = std::process::Command::new(program);
-            command.args(args).stdin(std::process::Stdio::null());
-            command.stdout(std::process::Stdio::null());
+            let mut command = std_command(args)?;
             let child = match &mut self.group {
                 Some(group) => group.spawn(&mut command, request == "spawn-piped")?,
                 None => said(self.job.as_ref().ok_or("no job")?.spawn_std(&mut command))?,
@@ -157,8 +162,7 @@ impl Owner {
             return Ok(self.others.last().expect("just pushed").id().to_string());
         }
         let job = self.job.as_ref().ok_or("no job")?;
-        let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = command(args)?;
         if request == "spawn-piped" {
             command.stdout(Stdio::piped());
         }
@@ -175,10 +179,7 @@ impl Owner {
     fn outsiders(&mut self, request: &str, args: &[&str]) -> Answer {
         match request {
             "outsider" => {
-                let (program, args) = args.split_first().ok_or("nothing to start")?;
-                let mut command = std::process::Command::new(program);
-                command.args(args).stdin(std::process::Stdio::null());
-                let child = command.stdout(std::process::Stdio::null()).spawn();
+                let child = std_command(args)?.spawn();
                 self.outsiders.push(child.map_err(|error| error.to_string())?);
                 Ok(self.outsiders.last().expect("just pushed").id().to_string())
             }
@@ -250,59 +251,6 @@ impl Owner {
             copy => Ok(copy.to_string()),
         }
     }
-
-    /// Requests about the job itself.
-    fn act(&self, request: &str, args: &[&str]) -> Answer {
-        let job = self.job.as_ref().ok_or_else(|| format!("no job to {request}"))?;
-        let arg = || args.first().copied().ok_or("an argument is missing");
-        let number = || arg()?.parse::<u64>().map_err(|error| error.to_string());
-        let millis = || Ok::<_, String>(Duration::from_millis(number()?));
-        let nothing = |()| String::new();
-        match request {
-            "list" => said(job.processes()).map(|all| pids(&all)),
-            "tree" => said(job.tree()).map(|tree| tree.to_string()),
-            "empty" => said(job.is_empty()).map(|empty| empty.to_string()),
-            "wait" => said(job.wait()).map(nothing),
-            "wait-timeout" => said(job.wait_timeout(millis()?)).map(|empty| empty.to_string()),
-            "stop" => said(job.stop(millis()?)).map(|report| format!("{report:?}")),
-            "kill" => said(job.kill()).map(|report| format!("{report:?}")),
-            "freeze" => said(job.freeze()).map(nothing),
-            "thaw" => said(job.thaw()).map(nothing),
-            "signal" => {
-                let signal: Signal = said(arg()?.parse())?;
-                said(job.signal(signal)).map(|reached| reached.to_string())
-            }
-            "adopt" => {
-                let pid = u32::try_from(number()?).map_err(|error| error.to_string())?;
-                said(ProcessId::of(pid).and_then(|id| job.adopt(&id))).map(nothing)
-            }
-            "stats" => said(job.stats()).map(|stats| format!("{stats:?}")),
-            "guarantees" => Ok(job.guarantees().to_string()),
-            "id" => Ok(job.id().unwrap_or("-").to_owned()),
-            "name" => Ok(job.name().unwrap_or("-").to_owned()),
-            "note" => said(job.note()).map(|note| note.unwrap_or_else(|| "-".to_owned())),
-            "set-note" => said(job.set_note(&args.join(" "))).map(nothing),
-            "over" => {
-                let patience = if args.is_empty() { None } else { Some(millis()?) };
-                said(job.wait_closed(patience)).map(|over| over.to_string())
-            }
-            _ => Err(format!("unknown request {request:?}")),
-        }
-    }
-}
-
-/// A builder from `[MECHANISM] [name=NAME] [listed] [note=NOTE]`.
-fn described(args: &[&str]) -> Result<JobBuilder, String> {
-    let mut builder = Job::builder();
-    for word in args {
-        builder = match word.split_once('=') {
-            Some(("name", name)) => builder.name(name),
-            Some(("note", note)) => builder.note(note),
-            _ if *word == "listed" => builder.listed(),
-            _ => builder.mechanism(said(word.parse())?),
-        };
-    }
-    Ok(builder)
 }
 
 /// A word for each job of this user: `ID/NAME/MECHANISM/OWNER`, with `-` for missing parts.
@@ -313,10 +261,6 @@ fn list_jobs() -> Answer {
         format!("{}/{name}/{}/{owner}", job.id, job.mechanism)
     };
     said(onejob::jobs()).map(|jobs| jobs.map(word).collect::<Vec<_>>().join(" "))
-}
-
-fn pids(processes: &[onejob::Process]) -> String {
-    processes.iter().map(|process| process.pid().to_string()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(windows)]
@@ -333,25 +277,4 @@ fn describe(status: ExitStatus) -> String {
         (_, Some(signal)) => format!("signal {signal}{core}"),
         _ => format!("{status:?}"),
     }
-}
-
-/// An error as `survivors PID…: MESSAGE`, or as its kinds and the message.
-fn said<T>(result: Result<T, Error>) -> Result<T, String> {
-    result.map_err(|error| {
-        if !error.survivors().is_empty() {
-            return format!("survivors {}: {error}", pids(error.survivors()));
-        }
-        let kinds = [
-            ("unsupported", error.is_unsupported()),
-            ("permission", error.is_permission_denied()),
-            ("not-found", error.is_not_found()),
-            ("invalid", error.is_invalid_input()),
-            ("unmet", error.is_unmet_requirement()),
-            ("stale", error.is_stale()),
-            ("exec", error.is_exec()),
-            ("taken", error.is_name_taken()),
-        ];
-        let kinds = kinds.iter().filter(|(_, is)| *is).map(|(kind, _)| *kind);
-        format!("{}: {error}", kinds.collect::<Vec<_>>().join(","))
-    })
 }

@@ -5,19 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Command, Job, Mechanism, Stdio};
+use onejob::{Job, Mechanism};
 
-use crate::{Answer, said};
+use crate::{
+    Answer,
+    job::{command, said},
+};
 
 /// `cycle COUNT MECHANISM [PROGRAM ARGS…]`: makes a job and drops it, with a member that has ended if there
 /// is a program.
 pub(crate) fn cycle(args: &[&str]) -> Answer {
-    let [count, mechanism, command @ ..] = args else { return Err("cycle COUNT MECHANISM".into()) };
+    let [count, mechanism, program @ ..] = args else { return Err("cycle COUNT MECHANISM".into()) };
     let mechanism = said(mechanism.parse())?;
     for _ in 0..number(count)? {
         let job = said(Job::builder().mechanism(mechanism).build())?;
-        if let Some(mut command) = command_of(command) {
-            said(said(job.spawn(&mut command))?.wait())?;
+        if !program.is_empty() {
+            said(said(job.spawn(&mut command(program)?))?.wait())?;
         }
     }
     Ok(String::new())
@@ -26,11 +29,11 @@ pub(crate) fn cycle(args: &[&str]) -> Answer {
 /// `churn MILLISECONDS MECHANISM PROGRAM ARGS…`: four threads that make jobs, start members and end both in
 /// each way. Answers how many jobs that were.
 pub(crate) fn churn(args: &[&str]) -> Answer {
-    let [millis, mechanism, command @ ..] = args else { return Err("churn MS MECHANISM".into()) };
+    let [millis, mechanism, program @ ..] = args else { return Err("churn MS MECHANISM".into()) };
     let mechanism: Mechanism = said(mechanism.parse())?;
     let end = Instant::now() + Duration::from_millis(number(millis)?);
     let threads: Vec<Result<u64, String>> = thread::scope(|scope| {
-        let start = |first| scope.spawn(move || churn_until(end, mechanism, command, first));
+        let start = |first| scope.spawn(move || churn_until(end, mechanism, program, first));
         let threads: Vec<_> = (0..4).map(start).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
@@ -41,7 +44,7 @@ pub(crate) fn churn(args: &[&str]) -> Answer {
 fn churn_until(
     end: Instant,
     mechanism: Mechanism,
-    command: &[&str],
+    program: &[&str],
     first: u64,
 ) -> Result<u64, String> {
     let mut jobs = 0;
@@ -51,7 +54,7 @@ fn churn_until(
             0 => builder.listed().build(),
             _ => builder.build(),
         })?;
-        let mut command = command_of(command).ok_or("which program?")?;
+        let mut command = command(program)?;
         for _ in 0..=jobs % 3 {
             said(job.spawn(&mut command))?;
         }
@@ -66,13 +69,6 @@ fn churn_until(
     Ok(jobs)
 }
 
-fn command_of(words: &[&str]) -> Option<Command> {
-    let (program, args) = words.split_first()?;
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
-    Some(command)
-}
-
 fn number(word: &str) -> Result<u64, String> {
-    word.parse().map_err(|_| format!("no number: {word:?}"))
+    word.parse().map_err(|_| format!("not a number: {word:?}"))
 }
