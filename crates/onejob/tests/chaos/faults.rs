@@ -1,4 +1,4 @@
-//! Killing and stopping owners, guards and views, and what that excuses.
+//! Faults: owners, guards and views are killed or stopped. The effect on what a job must do is recorded.
 
 use std::{thread, time::Duration};
 
@@ -12,21 +12,21 @@ use crate::{
 };
 
 impl Round<'_> {
-    /// Something happens while an act goes on.
-    pub(crate) fn meanwhile(&mut self, during: Option<During>, view: Option<Identity>) {
+    /// Causes a fault during an operation.
+    pub(crate) fn fault_during(&mut self, during: Option<During>, view: Option<Identity>) {
         let Some(During { micros, fault }) = during else { return };
         thread::sleep(Duration::from_micros(micros));
         self.fault(fault, view);
     }
 
-    /// Whom it would meet may be gone, or not there yet: nothing happens then.
+    /// Does nothing if the target has ended or is not started yet.
     pub(crate) fn fault(&mut self, fault: Fault, view: Option<Identity>) {
         match fault {
             Fault::Guard { holder, pair, which, act } => {
                 let Some((holder, pid)) = self.holder(holder) else { return };
                 let pairs = pairs(&self.sandbox, pid);
                 let Some(pair) = pairs.get(pair % pairs.len().max(1)) else { return };
-                self.hit_guards(holder, *pair, which, act);
+                self.fault_guards(holder, *pair, which, act);
             }
             Fault::Owner { owner, act } => {
                 let Some(identity) = self.living_owner(owner) else { return };
@@ -34,7 +34,7 @@ impl Round<'_> {
                     self.note(format!("owner {owner} killed"));
                     self.owner_ends(owner);
                 }
-                hit(&[identity], act);
+                apply(&[identity], act);
             }
             Fault::Run { run, act } => {
                 let Some(identity) = self.living_run(run) else { return };
@@ -42,39 +42,39 @@ impl Round<'_> {
                     self.note(format!("run {run} killed"));
                     self.run_ends(run);
                 }
-                hit(&[identity], act);
+                apply(&[identity], act);
             }
             Fault::View(act) => {
                 if let Some(identity) = view {
-                    hit(&[identity], act);
+                    apply(&[identity], act);
                 }
             }
         }
     }
 
-    fn hit_guards(&mut self, holder: Holder, pair: Pair, which: Which, act: Act) {
-        let meant = match which {
+    fn fault_guards(&mut self, holder: Holder, pair: Pair, which: Which, act: Act) {
+        let targets = match which {
             Which::Inner => vec![pair.inner],
             Which::Outer => vec![pair.outer],
             Which::Both => vec![pair.inner, pair.outer],
         };
-        let meant: Vec<_> = meant.into_iter().flatten().collect();
+        let targets: Vec<_> = targets.into_iter().flatten().collect();
         if act == Act::Kill && crate::is_left_out("guard-kills") {
             return;
         }
         if act == Act::Kill {
-            self.note(format!("{holder:?}: guards killed: {meant:?} of {pair:?}"));
-            self.guards_end(holder, pair, &meant);
+            self.note(format!("{holder:?}: guards killed: {targets:?} of {pair:?}"));
+            self.guards_end(holder, pair, &targets);
         }
-        hit(&meant, act);
+        apply(&targets, act);
     }
 
-    /// Guards are killed. Under Subreaper the job ends with its inner one, and once both are dead its
-    /// members cannot be found any more; what is in a cgroup goes on.
+    /// Records that guards are killed. Under Subreaper the job ends with its inner guard, and once both guards are
+    /// dead, its members cannot be found any more. A job in a cgroup continues.
     fn guards_end(&mut self, holder: Holder, pair: Pair, killed: &[Identity]) {
         self.killed_guards.extend(killed);
         self.seen_pair(holder, pair);
-        // The outer one alone is not missed, as long as the inner one lives.
+        // The death of the outer guard has no effect as long as the inner one lives.
         let inner = pair.inner.filter(|inner| killed.contains(inner));
         let Some(inner) = inner.filter(|_| self.plan.environment.mechanism() != "cgroup") else {
             return;
@@ -86,13 +86,13 @@ impl Round<'_> {
     }
 }
 
-fn hit(meant: &[Identity], act: Act) {
+fn apply(act_on: &[Identity], act: Act) {
     match act {
-        Act::Kill => meant.iter().for_each(|one| one.signal(Signal::KILL)),
+        Act::Kill => act_on.iter().for_each(|one| one.signal(Signal::KILL)),
         Act::Stop { millis } => {
-            meant.iter().for_each(|one| one.signal(Signal::STOP));
+            act_on.iter().for_each(|one| one.signal(Signal::STOP));
             thread::sleep(Duration::from_millis(millis));
-            meant.iter().for_each(|one| one.signal(Signal::CONT));
+            act_on.iter().for_each(|one| one.signal(Signal::CONT));
         }
     }
 }

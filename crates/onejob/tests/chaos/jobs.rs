@@ -1,4 +1,4 @@
-//! What is known of a job, and what its owner may answer about it.
+//! The state that a job must have, and the answers of its owner that are possible.
 
 use testkit::proc;
 
@@ -7,7 +7,7 @@ use crate::{
     verifier::{Identity, Pair},
 };
 
-/// Who holds a job: a library owner or an `onejob run`, by its number.
+/// The process that holds a job: an owner with the library or an `onejob run`, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     Owner(usize),
@@ -18,7 +18,7 @@ pub(crate) enum Holder {
 pub(crate) enum State {
     Held,
     Released,
-    /// Nothing of it is to be left.
+    /// The job has ended: nothing of it must be left.
     Over,
 }
 
@@ -27,29 +27,29 @@ pub(crate) struct Job {
     pub(crate) tag: String,
     pub(crate) holder: Holder,
     pub(crate) state: State,
-    /// Members that end only if they are killed, and that nothing has been done to.
+    /// Members that end only if they are killed, and that no operation has ended.
     pub(crate) must_live: Vec<Identity>,
-    /// Members without the tag.
+    /// Adopted members, which do not have the tag.
     pub(crate) adopted: Vec<Identity>,
-    /// The guards of this job, or under Cgroup of its owner, as seen last.
+    /// The guards of this job (under Cgroup: of its owner) when they were last listed.
     pub(crate) pair: Option<Pair>,
-    /// A guard that it needs was killed, or members may be killed at any time: nothing is known of who
-    /// lives, and requests may fail.
+    /// A guard that it needs was killed, or members may be killed at any time: it is unknown which members
+    /// live, and requests may fail.
     pub(crate) is_spoiled: bool,
-    /// A member may be started after the request for it was given up.
+    /// A member may be started after the request for it was aborted.
     pub(crate) is_loose: bool,
-    /// It was frozen once: requests to start members may fail.
+    /// It may be frozen: requests to start members may fail.
     pub(crate) may_be_frozen: bool,
 }
 
-/// What happened around a request.
+/// The circumstances of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Around {
-    /// A fault, injection, or another request that can change what is answered.
+    /// A fault, an injected error, or another request can change the answer.
     pub(crate) is_disturbed: bool,
-    /// Another request that may kill members of the same job.
+    /// Another request may kill members of the same job.
     pub(crate) kills: bool,
-    /// Another request that may start members of the same job.
+    /// Another request may start members of the same job.
     pub(crate) spawns: bool,
 }
 
@@ -68,16 +68,16 @@ impl Job {
         }
     }
 
-    /// From now on nothing is known of who lives.
+    /// From now on it is unknown which members live.
     pub(crate) fn spoil(&mut self) {
         self.is_spoiled = true;
         self.must_live.clear();
     }
 
-    /// Whether an answer contradicts what is known from outside.
+    /// Checks an answer against the processes that are alive.
     ///
     /// # Errors
-    /// With what is wrong.
+    /// If the answer is false.
     pub(crate) fn check(
         &self,
         request: &Request,
@@ -101,7 +101,7 @@ impl Job {
             (Request::Plain("empty") | Request::WaitTimeout { .. }, Ok(empty))
                 if known && empty == "true" =>
             {
-                Err(format!("said to be empty while {:?} live", self.must_live))
+                Err(format!("is reported as empty while {:?} live", self.must_live))
             }
             (Request::Wait, Ok(_)) if known => {
                 Err(format!("a wait ended while {:?} live", self.must_live))
@@ -115,7 +115,7 @@ impl Job {
         }
     }
 
-    /// What has no reason to fail where nothing disturbs it.
+    /// Whether the request must succeed if nothing disturbs it.
     fn must_not_fail(&self, request: &Request) -> bool {
         match request {
             Request::New { .. } | Request::Kill | Request::Stop { .. } | Request::Drop => true,

@@ -1,17 +1,18 @@
-//! Random trees, random acts and random faults: whoever must be dead dies, whoever must live lives.
+//! Random process trees, operations and faults: the members of ended jobs die, and all other processes live.
 //!
-//! Each round plays a plan that its seed decides. A failure prints the plan; `CHAOS_SEED=… CHAOS_ROUNDS=1`
-//! plays it again (when the processes do what is up to the kernel). In the environment:
+//! The seed of a round determines its plan. A failure prints the plan; `CHAOS_SEED=… CHAOS_ROUNDS=1` runs it
+//! again (the kernel still decides the timing). Variables:
 //!
-//! - `CHAOS_MINUTES`: how long to go on, by default for 20 seconds;
-//! - `CHAOS_ROUNDS`: how many rounds at the most;
+//! - `CHAOS_MINUTES`: how long to run, by default 20 seconds;
+//! - `CHAOS_ROUNDS`: the maximum number of rounds;
 //! - `CHAOS_SEED`: the seed of the first round, or `random`;
-//! - `CHAOS_DEADLINE`: after how many seconds what must happen has not happened;
-//! - `CHAOS_WITHOUT`: kinds of faults to leave out, to look behind a finding: `guard-kills,inject`;
-//! - `CHAOS_SHRINK`: play a failed plan with fewer steps, each so often, and print the shortest that
-//!   still fails.
+//! - `CHAOS_DEADLINE`: the seconds after which a wait fails;
+//! - `CHAOS_WITHOUT`: kinds of faults to leave out: `guard-kills,inject`;
+//! - `CHAOS_SHRINK`: run a failed plan with fewer steps, each variant so many times, and print the shortest
+//!   plan that still fails.
 #![cfg(target_os = "linux")]
 
+mod checks;
 mod faults;
 mod jobs;
 mod owners;
@@ -32,7 +33,7 @@ use testkit::Environment;
 
 #[test]
 #[ignore = "for `just chaos`"]
-fn whatever_happens_the_right_ones_die() {
+fn random_plans_leave_no_member() {
     let environments = Environment::here();
     if environments.is_empty() {
         return;
@@ -52,7 +53,7 @@ fn whatever_happens_the_right_ones_die() {
         }
         let start = Instant::now();
         eprint!("round {round}: CHAOS_SEED={seed}, {}", plan.environment);
-        if let Err(error) = play(&plan) {
+        if let Err(error) = run(&plan) {
             eprintln!("\n{plan}\nFAILED: {error}");
             if let Some(times) = variable("CHAOS_SHRINK") {
                 shrink(plan, times);
@@ -65,7 +66,7 @@ fn whatever_happens_the_right_ones_die() {
     }
 }
 
-/// How long anything may take that must end.
+/// The deadline of every wait.
 pub(crate) fn deadline() -> Duration {
     variable("CHAOS_DEADLINE").map_or(testkit::DEADLINE, Duration::from_secs)
 }
@@ -93,14 +94,15 @@ pub(crate) fn is_left_out(kind: &str) -> bool {
 
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 /// # Errors
-/// What was wrong, and what happened.
-fn play(plan: &Plan) -> Result<(), String> {
-    let mut round = catch_unwind(|| Round::new(plan)).map_err(|_| "no fixture".to_owned())?;
-    let verdict = catch_unwind(AssertUnwindSafe(|| round.play()));
+/// The failed check, and the events of the round.
+fn run(plan: &Plan) -> Result<(), String> {
+    let mut round =
+        catch_unwind(|| Round::new(plan)).map_err(|_| "the round cannot be prepared".to_owned())?;
+    let verdict = catch_unwind(AssertUnwindSafe(|| round.run()));
     let verdict = verdict.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -109,9 +111,9 @@ fn play(plan: &Plan) -> Result<(), String> {
     verdict.map_err(|error| format!("{error}\n{}", round.log()))
 }
 
-/// Leaves out one step after the other, as long as the rest fails in one of so many `times`.
+/// Removes one step after the other, and keeps the rest if it fails in one of `times` runs.
 fn shrink(mut plan: Plan, times: u32) {
-    let fails = |plan: &Plan| (0..times).any(|_| play(plan).is_err());
+    let fails = |plan: &Plan| (0..times).any(|_| run(plan).is_err());
     let mut index = plan.steps.len();
     while index > 0 {
         index -= 1;
@@ -128,5 +130,5 @@ fn shrink(mut plan: Plan, times: u32) {
             plan = calm;
         }
     }
-    eprintln!("the shortest that fails:\n{plan}\n{:?}", play(&plan));
+    eprintln!("the shortest that fails:\n{plan}\n{:?}", run(&plan));
 }

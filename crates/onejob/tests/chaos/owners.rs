@@ -1,4 +1,4 @@
-//! The owners of a round, as their clients see them.
+//! The clients of the owners and commands of a round.
 
 use std::{
     fs::{self, File},
@@ -44,7 +44,7 @@ impl Owner {
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
-        // One that has been killed does not read any more.
+        // An owner that was killed does not read any more.
         let _ = self.process.try_send(line);
     }
 
@@ -79,13 +79,13 @@ impl Owner {
         eventually("the end of an owner", || self.process.try_wait())
     }
 
-    /// What it has said on its standard error.
+    /// Its standard error.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()
     }
 }
 
-/// An `onejob` of any verb.
+/// A process `onejob` with any subcommand.
 #[derive(Debug)]
 pub(crate) struct Onejob {
     process: Child,
@@ -115,13 +115,13 @@ impl Onejob {
         Onejob { process, output, what, is_killed: false }
     }
 
-    /// The child that was started: the program itself, or what has started it in a namespace.
+    /// The pid of the child: the program itself, or in a namespace the process that has started it.
     pub(crate) fn pid(&self) -> i32 {
         self.process.id() as i32
     }
 
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.try_wait().expect("our child")
+        self.process.try_wait().expect("a child of this process")
     }
 
     pub(crate) fn awaits_end(&mut self) -> ExitStatus {

@@ -1,4 +1,4 @@
-//! What happens in a round: the same plan for the same seed.
+//! The plan of a round: the same for the same seed.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ const SLOTS: usize = 3;
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) environment: Environment,
-    /// Injected errors, for the owners and all that they start.
+    /// Injected errors, for the owners and their descendants.
     pub(crate) inject: Option<Inject>,
     pub(crate) steps: Vec<Step>,
     /// How each library owner ends.
@@ -31,7 +31,7 @@ pub(crate) struct Inject {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// An owner does these at once, and meanwhile something happens to somebody.
+    /// An owner handles these requests concurrently, and a fault can happen meanwhile.
     Ask {
         owner: usize,
         requests: Vec<(usize, Request)>,
@@ -43,12 +43,12 @@ pub(crate) enum Step {
         job: usize,
         tree: Tree,
     },
-    /// The command acts on a job by its name.
+    /// A command acts on a job by its name.
     View {
         view: View,
         during: Option<During>,
     },
-    /// Injection begins, or pauses.
+    /// Injection begins or ends.
     Arm(bool),
     Fault(Fault),
     Pause {
@@ -56,7 +56,7 @@ pub(crate) enum Step {
     },
 }
 
-/// A fault, so many microseconds after the beginning of an act.
+/// A fault, so many microseconds after the start of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct During {
     pub(crate) micros: u64,
@@ -70,7 +70,7 @@ pub(crate) struct Tree {
     pub(crate) stays: bool,
 }
 
-/// What an owner does with the job of a slot.
+/// A request to an owner about the job of a slot.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     New {
@@ -90,17 +90,17 @@ pub(crate) enum Request {
     Wait,
     Signal(&'static str),
     Limit(&'static str),
-    /// What only looks or changes nothing for the members: a request of the program `owner`.
+    /// A request that changes nothing for the members: a request of the program `owner`.
     Plain(&'static str),
     Reap,
     Drop,
     Release,
 }
 
-/// What the command does with a job that has a name.
+/// An operation of the command on a named job.
 #[derive(Debug, Clone)]
 pub(crate) enum View {
-    /// Words with `{}` for the name of a job; whether it looks only.
+    /// Words with `{}` for the name of a job. `looks`: it does not change the job.
     Words {
         job: usize,
         words: &'static str,
@@ -110,7 +110,7 @@ pub(crate) enum View {
         job: usize,
         tree: Tree,
     },
-    /// `onejob wait`, which must have ended once the job has.
+    /// `onejob wait`, which must end when the job has ended.
     Wait {
         job: usize,
     },
@@ -133,7 +133,7 @@ pub(crate) enum Fault {
         run: usize,
         act: Act,
     },
-    /// The command that is acting.
+    /// The command of the step.
     View(Act),
 }
 
@@ -159,7 +159,7 @@ pub(crate) enum End {
     DropAll,
     /// Its input ends.
     Close,
-    /// `_exit` with the jobs in its hands.
+    /// `_exit` without dropping the jobs.
     Quit,
     /// It executes another program.
     Exec,
@@ -214,7 +214,7 @@ impl Plan {
     }
 }
 
-/// What is known while a plan is made, should everything in it succeed.
+/// The state while a plan is made, if all of its steps succeed.
 struct Planner {
     random: Random,
     /// Which job is in which slot of each owner.
@@ -268,7 +268,7 @@ impl Planner {
             for _ in 0..1 + self.random.below(3) {
                 let other = self.random.below(SLOTS as u64) as usize;
                 let slot = if self.random.one_in(2) { slot } else { other };
-                // Which job a slot has must be clear.
+                // Only one request may change the job of a slot.
                 let used = |changes: bool| {
                     requests.iter().any(|(used, request): &(usize, Request)| {
                         *used == slot && (!changes || request.changes_the_slot())
@@ -283,18 +283,18 @@ impl Planner {
                     self.owners[owner] = before;
                     continue;
                 }
-                // A child that is born frozen keeps its starter waiting until it is thawed, and one
-                // that stays the thread that waits for its end.
+                // A child that starts frozen blocks its parent until it is thawed, and a child that does not end
+                // blocks the thread that waits for it.
                 let any = |is: fn(&Request) -> bool| {
                     is(&request) || requests.iter().any(|(_, other)| is(other))
                 };
-                if any(Request::spawns) && any(Request::bears_no_new_member) {
+                if any(Request::spawns) && any(Request::conflicts_with_spawn) {
                     continue;
                 }
                 requests.push((slot, request));
             }
         }
-        // A wait without a timeout ends because the members are killed, and for nothing else.
+        // A wait without a timeout ends only if the members are killed.
         if let [(slot, Request::Kill)] = requests[..]
             && self.random.one_in(3)
         {
@@ -373,7 +373,7 @@ impl Planner {
         Tree { seed, budget: self.random.below(budget), stays: !self.random.one_in(3) }
     }
 
-    /// One act in six is disturbed, or one in `times`.
+    /// A fault during one operation in six, or in `times`.
     fn during(&mut self, times: Option<u64>) -> Option<During> {
         if !self.random.one_in(times.unwrap_or(6)) {
             return None;
@@ -412,7 +412,7 @@ impl Planner {
 }
 
 impl Request {
-    /// Whether members may die of it.
+    /// Whether it may end members.
     pub(crate) fn is_deadly(&self) -> bool {
         let harmless = matches!(self, Request::Limit("affinity=1"))
             || matches!(
@@ -430,16 +430,16 @@ impl Request {
         !harmless
     }
 
-    /// Whether the slot has another job then, or none.
+    /// Whether it changes the job of the slot.
     pub(crate) fn changes_the_slot(&self) -> bool {
         matches!(self, Request::New { .. } | Request::Drop | Request::Release)
     }
 
-    fn bears_no_new_member(&self) -> bool {
+    fn conflicts_with_spawn(&self) -> bool {
         matches!(self, Request::Plain("freeze") | Request::Reap)
     }
 
-    /// Whether it can make members.
+    /// Whether it can start members.
     pub(crate) fn spawns(&self) -> bool {
         matches!(self, Request::Spawn(_) | Request::SpawnStd(_) | Request::Adopt(_))
     }

@@ -1,4 +1,4 @@
-//! One round: a plan is carried out, and what is answered and who lives is compared with what must be.
+//! One round: runs the steps of a plan.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -12,13 +12,13 @@ use testkit::{Bins, Bystanders, Sandbox, proc, scratch_dir};
 
 use crate::{
     eventually,
-    jobs::{Around, Holder, Job, State},
+    jobs::{Holder, Job, State},
     owners::{Onejob, Owner, control},
     plan::{During, Plan, Request, Step, Tree, View},
     verifier::{Identity, Pair, describe, pair_above, pairs, tagged, words},
 };
 
-/// What is wrong.
+/// An error describes the failed check.
 pub(crate) type Verdict = Result<(), String>;
 
 pub(crate) struct Round<'a> {
@@ -29,12 +29,12 @@ pub(crate) struct Round<'a> {
     pub(crate) runs: BTreeMap<usize, Run>,
     pub(crate) jobs: BTreeMap<usize, Job>,
     /// Which job is in which slot of which owner.
-    slots: BTreeMap<(usize, usize), usize>,
+    pub(crate) slots: BTreeMap<(usize, usize), usize>,
     /// Each `onejob wait`, and the job that it waits for.
     pub(crate) waits: Vec<(usize, Onejob)>,
-    /// Those that the present line of requests adopts, in its order.
-    adopting: VecDeque<Identity>,
-    /// Children of the owners that are no members.
+    /// The processes that the current line of requests adopts, in order.
+    pub(crate) adopting: VecDeque<Identity>,
+    /// Children of the owners that are not members.
     pub(crate) outsiders: Vec<Identity>,
     pub(crate) killed_guards: BTreeSet<Identity>,
     pub(crate) is_armed: bool,
@@ -80,7 +80,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// For the report of a failure.
+    /// Adds an event to the log of the round.
     pub(crate) fn note(&mut self, what: String) {
         self.log.push(format!("{:8.3} {what}", self.start.elapsed().as_secs_f64()));
     }
@@ -92,8 +92,8 @@ impl<'a> Round<'a> {
         format!("{}\ninjected, the last first: {injected:?}\nalive:\n{living}", self.log.join("\n"))
     }
 
-    /// All steps, then the end.
-    pub(crate) fn play(&mut self) -> Verdict {
+    /// Runs all steps, then ends the round.
+    pub(crate) fn run(&mut self) -> Verdict {
         for number in 0..self.plan.steps.len() {
             let step = self.plan.steps[number].clone();
             let before = Instant::now();
@@ -112,10 +112,10 @@ impl<'a> Round<'a> {
         match step {
             Step::Ask { owner, requests, during } => self.ask(*owner, requests, *during),
             Step::Run { run, job, tree } => {
-                self.run(*run, *job, tree);
+                self.start_run(*run, *job, tree);
                 Ok(())
             }
-            Step::View { view, during } => self.view(view, *during),
+            Step::View { view, during } => self.run_view(view, *during),
             Step::Arm(on) => {
                 self.arm(*on);
                 Ok(())
@@ -177,7 +177,7 @@ impl<'a> Round<'a> {
         Some((Holder::Run(run), self.living_run(run)?.pid))
     }
 
-    /// The jobs of an owner that has ended are to end.
+    /// Records that an owner ends: its jobs must end.
     pub(crate) fn owner_ends(&mut self, owner: usize) {
         self.look_for_guards(Holder::Owner(owner), self.owners[owner].identity.pid);
         self.owners[owner].is_ended = true;
@@ -209,7 +209,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Under Cgroup the guards are all of the owner's jobs'; under Subreaper those above its members.
+    /// Records the guards of a holder. Under Cgroup they guard all of its jobs, under Subreaper the job whose
+    /// members are below them.
     pub(crate) fn seen_pair(&mut self, holder: Holder, pair: Pair) {
         let is_cgroup = self.plan.environment.mechanism() == "cgroup";
         for job in self.jobs.values_mut().filter(|job| job.holder == holder) {
@@ -225,7 +226,7 @@ impl<'a> Round<'a> {
                 None
             };
             let Some(its) = its else { continue };
-            // A guard that is dead by now is still one of the pair.
+            // A guard that has died meanwhile still belongs to the pair.
             let before = job.pair.unwrap_or(its);
             job.pair =
                 Some(Pair { outer: its.outer.or(before.outer), inner: its.inner.or(before.inner) });
@@ -255,9 +256,9 @@ impl<'a> Round<'a> {
         let line = asked.join(" & ");
         self.note(line.clone());
         self.owners[owner].tell(&line);
-        self.meanwhile(during, None);
+        self.fault_during(during, None);
         let Some(answers) = self.owners[owner].answers(&line) else {
-            // Whether they have become members is not known.
+            // It is unknown whether the processes have become members.
             self.adopting.clear();
             return self.owner_has_ended(owner, &line);
         };
@@ -266,11 +267,11 @@ impl<'a> Round<'a> {
         let answers = lines.iter().map(|line| line.as_ref().and_then(|_| answers.next()));
         let answers: Vec<_> = answers.collect();
         let is_disturbed = during.is_some() || self.is_armed || requests.len() > 1;
-        self.judge(owner, requests, &jobs, &answers, is_disturbed)
+        self.check_answers(owner, requests, &jobs, &answers, is_disturbed)
             .map_err(|error| format!("{line}: {error}"))
     }
 
-    /// The line of a request and its job; `None` if there is nothing to ask any more.
+    /// The job and the line of a request; no line if the request is not possible any more.
     fn line(
         &mut self,
         owner: usize,
@@ -300,7 +301,7 @@ impl<'a> Round<'a> {
             Request::Signal(signal) => format!("signal {signal}"),
             Request::Limit(limit) => format!("limit {limit}"),
             Request::Plain(verb) => (*verb).into(),
-            // A child that lives is not waited for, also one of a job that was in this slot before.
+            // A wait for a live child would block, also for a child of an earlier job in this slot.
             Request::Reap if self.has_members(owner) => return (Some(job), None),
             Request::Reap => "reap".into(),
             Request::Drop => "drop".into(),
@@ -309,13 +310,13 @@ impl<'a> Round<'a> {
         (Some(job), Some(line))
     }
 
-    /// Whether a process lives in any job that an owner has or has had.
+    /// Whether a member of any earlier or current job of an owner is alive.
     pub(crate) fn has_members(&self, owner: usize) -> bool {
         let its = self.jobs.values().filter(|job| job.holder == Holder::Owner(owner));
         its.map(|job| tagged(&self.sandbox, &job.tag)).any(|members| !members.is_empty())
     }
 
-    /// A child of the owner's that is in no job, as the owner numbers it.
+    /// Starts a child of an owner outside of its jobs. Returns the pid in the namespace of the owner.
     fn outsider(&mut self, owner: usize, tree: &Tree) -> Option<i32> {
         let tree = Tree { budget: 0, stays: true, ..*tree };
         let line = format!("- outsider {}", Self::tree_words(&tree, "chaos-outsider"));
@@ -327,153 +328,7 @@ impl<'a> Round<'a> {
         Some(inner)
     }
 
-    fn judge(
-        &mut self,
-        owner: usize,
-        requests: &[(usize, Request)],
-        jobs: &[Option<usize>],
-        answers: &[Option<Result<String, String>>],
-        is_disturbed: bool,
-    ) -> Verdict {
-        let of = |job: Option<usize>, is: fn(&Request) -> bool, but: usize| {
-            let others = requests.iter().zip(jobs).enumerate();
-            others
-                .filter(|(index, (_, its))| *index != but && **its == job)
-                .any(|(_, ((_, request), _))| is(request))
-        };
-        // First what is known no more.
-        for ((_, request), job) in requests.iter().zip(jobs) {
-            if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
-                if request.is_deadly() {
-                    job.must_live.clear();
-                }
-                job.is_spoiled |= matches!(request, Request::Limit(limit) if request.is_deadly() && limit.starts_with("cpu"));
-                job.may_be_frozen |=
-                    matches!(request, Request::Plain("freeze") | Request::Limit(_));
-            }
-        }
-        for (index, ((slot, request), answer)) in requests.iter().zip(answers).enumerate() {
-            let (Some(job), Some(answer)) = (jobs[index], answer) else { continue };
-            let around = Around {
-                is_disturbed,
-                kills: of(Some(job), Request::is_deadly, index),
-                spawns: of(Some(job), Request::spawns, index),
-            };
-            self.jobs[&job].check(request, answer, around)?;
-            self.has_done(owner, *slot, job, request, answer, around)?;
-        }
-        Ok(())
-    }
-
-    /// What follows from an answer.
-    fn has_done(
-        &mut self,
-        owner: usize,
-        slot: usize,
-        job: usize,
-        request: &Request,
-        answer: &Result<String, String>,
-        around: Around,
-    ) -> Verdict {
-        let state = self.jobs.get_mut(&job).expect("made above");
-        match (request, answer) {
-            (Request::New { .. }, Ok(_)) => {
-                if let Some(before) = self.slots.insert((owner, slot), job) {
-                    self.is_over(before, around)?;
-                }
-            }
-            (Request::New { .. }, Err(_)) => {
-                state.state = State::Over;
-            }
-            (Request::Spawn(tree) | Request::SpawnStd(tree), Ok(pid)) => {
-                let is_known =
-                    tree.stays && !around.kills && !state.is_spoiled && !around.is_disturbed;
-                let inner = pid.parse().map_err(|_| format!("no pid: {pid}"))?;
-                let identity = self.sandbox.outer_pid(inner).and_then(Identity::of);
-                if let Some(identity) = identity {
-                    state.pair = pair_above(identity.pid).or(state.pair);
-                    if is_known {
-                        state.must_live.push(identity);
-                    }
-                } else if is_known {
-                    return Err(format!("the new member {pid} is gone"));
-                }
-            }
-            (Request::Adopt(_), answer) => {
-                let adopted = self.adopting.pop_front().expect("one for each line");
-                match answer {
-                    Ok(_) => {
-                        state.adopted.push(adopted);
-                        if !around.kills && !state.is_spoiled && !around.is_disturbed {
-                            state.must_live.push(adopted);
-                        }
-                    }
-                    // It may have been moved, and what comes after that may have failed.
-                    Err(_) if around.is_disturbed => {}
-                    Err(_) => self.outsiders.push(adopted),
-                }
-            }
-            (Request::Kill | Request::Stop { .. }, Ok(_)) if !around.spawns => {
-                self.has_killed(job)?;
-            }
-            (Request::Drop, Ok(_)) => {
-                self.slots.remove(&(owner, slot));
-                self.is_over(job, around)?;
-            }
-            (Request::Release, answer) => {
-                self.slots.remove(&(owner, slot));
-                state.state = if answer.is_ok() { State::Released } else { State::Over };
-                if answer.is_err() {
-                    state.must_live.clear();
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// After a kill that says that it has succeeded nobody is left.
-    pub(crate) fn has_killed(&mut self, job: usize) -> Verdict {
-        let job = &self.jobs[&job];
-        if job.is_loose {
-            return Ok(());
-        }
-        let mut left = tagged(&self.sandbox, &job.tag);
-        left.extend(job.adopted.iter().filter(|one| one.is_alive()).map(|one| one.pid));
-        match left[..] {
-            [] => Ok(()),
-            _ => Err(format!("SURVIVED a kill:\n{}", describe(&left))),
-        }
-    }
-
-    /// A job was dropped.
-    fn is_over(&mut self, job: usize, around: Around) -> Verdict {
-        let state = self.jobs.get_mut(&job).expect("a job in a slot");
-        state.state = State::Over;
-        state.must_live.clear();
-        // Where the drop itself could not, the guards do it.
-        if around.is_disturbed || state.is_spoiled {
-            return Ok(());
-        }
-        self.has_killed(job).map_err(|error| format!("dropped: {error}"))
-    }
-
-    /// An owner's answers have ended.
-    fn owner_has_ended(&mut self, owner: usize, line: &str) -> Verdict {
-        let status = self.owners[owner].awaits_end();
-        if self.owners[owner].is_ended {
-            return Ok(());
-        }
-        self.note(format!("owner {owner} ended by itself: {status}"));
-        self.owner_ends(owner);
-        // Without memory or threads a program ends; whether the library did that is in what it said.
-        match self.plan.inject {
-            Some(_) => Ok(()),
-            None => Err(format!("owner {owner} ended with {status} at {line:?}")),
-        }
-    }
-
-    fn run(&mut self, run: usize, job: usize, tree: &Tree) {
+    fn start_run(&mut self, run: usize, job: usize, tree: &Tree) {
         let tag = self.new_job(job, Holder::Run(run));
         let head =
             ["run", "--name", &name_of(job), "--mechanism", self.plan.environment.mechanism()];
@@ -482,14 +337,14 @@ impl<'a> Round<'a> {
         words.extend(Self::tree_words(tree, &tag).split(' ').map(str::to_owned));
         let process = self.command(&words);
         self.runs.insert(run, Run { process, job, is_ended: false });
-        // Other programs come first where errors are injected, and in a namespace.
+        // With injected errors and in a namespace, another program starts it.
         eventually("an onejob run", || {
             let has_ended = self.runs.get_mut(&run).and_then(|run| run.process.ended()).is_some();
             (has_ended || self.living_run(run).is_some()).then_some(())
         });
     }
 
-    /// An `onejob` with these words.
+    /// Starts `onejob` with these words.
     pub(crate) fn command(&mut self, words: &[String]) -> Onejob {
         self.commands += 1;
         self.note(format!("onejob {}", words.join(" ")));
@@ -497,12 +352,12 @@ impl<'a> Round<'a> {
         Onejob::start(&mut self.sandbox, &self.dir, self.commands, words, inject)
     }
 
-    fn view(&mut self, view: &View, during: Option<During>) -> Verdict {
+    fn run_view(&mut self, view: &View, during: Option<During>) -> Verdict {
         let (job, line) = match view {
             View::Words { job, words, .. } => (*job, words.replace("{}", &name_of(*job))),
             View::Exec { job, tree } => {
                 let Some(state) = self.jobs.get(job) else { return Ok(()) };
-                // A frozen member keeps the command waiting.
+                // A frozen member would block the command.
                 if state.may_be_frozen {
                     return Ok(());
                 }
@@ -521,7 +376,7 @@ impl<'a> Round<'a> {
             self.waits.push((job, command));
             return Ok(());
         }
-        self.meanwhile(during, identity);
+        self.fault_during(during, identity);
         command.is_killed = during.is_some();
         let status = command.awaits_end();
         self.note(format!("{status}: {}", command.said().trim_end()));
@@ -540,42 +395,7 @@ impl<'a> Round<'a> {
             }
             _ => {}
         }
-        self.sane(&command, status)
-    }
-
-    /// No command ends by a signal that nobody sent, or panics.
-    pub(crate) fn sane(&self, command: &Onejob, status: std::process::ExitStatus) -> Verdict {
-        use std::os::unix::process::ExitStatusExt;
-        let said = command.said();
-        // These end as what they have started or waited for.
-        let is_a_mirror = ["run", "exec", "wait"].iter().any(|verb| command.what.starts_with(verb));
-        let by_a_signal = status.signal().is_some() || status.code().is_some_and(|code| code > 128);
-        let of_a_signal = by_a_signal && !is_a_mirror;
-        let panicked = said.contains("panicked at") || status.code() == Some(101);
-        if said.contains("was not made by onejob") {
-            return Err(format!("onejob {} does not know its own file: {said}", command.what));
-        }
-        if panicked || of_a_signal && !command.is_killed {
-            return Err(format!("onejob {} ended with {status}: {said}", command.what));
-        }
-        Ok(())
-    }
-
-    /// Those live that nothing was done to.
-    pub(crate) fn check_bystanders(&mut self) -> Verdict {
-        self.bystanders.assert_alive();
-        for (number, owner) in self.owners.iter().enumerate() {
-            if !owner.is_ended && !owner.identity.is_alive() && self.plan.inject.is_none() {
-                return Err(format!("HIT owner {number}: {:?}", owner.identity));
-            }
-        }
-        let members = self.jobs.values().flat_map(|job| &job.must_live);
-        for bystander in members.chain(&self.outsiders) {
-            if !bystander.is_alive() {
-                return Err(format!("HIT {bystander:?}"));
-            }
-        }
-        Ok(())
+        self.check_command(&command, status)
     }
 }
 

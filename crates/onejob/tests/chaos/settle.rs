@@ -1,4 +1,4 @@
-//! The end of a round: faults cease, owners end, and what must be gone goes.
+//! The end of a round: the owners end, and nothing of their jobs may be left.
 
 use crate::{
     deadline, eventually,
@@ -64,17 +64,17 @@ impl Round<'_> {
         }
         let status = self.owners[number].awaits_end();
         self.note(format!("owner {number}: {status}"));
-        self.owner_is_sane(number)
+        self.check_owner(number)
     }
 
-    /// A library under test never panics, and without injection neither does its client.
-    fn owner_is_sane(&self, owner: usize) -> Verdict {
+    /// Checks that the library did not panic, and without injected errors nothing else did.
+    fn check_owner(&self, owner: usize) -> Verdict {
         let said = self.owners[owner].said();
         let panicked = said.lines().any(|line| {
             line.contains("panicked at")
                 && (self.plan.inject.is_none() || line.contains("onejob/src"))
         });
-        if panicked { Err(format!("owner {owner} said: {said}")) } else { Ok(()) }
+        if panicked { Err(format!("owner {owner} panicked: {said}")) } else { Ok(()) }
     }
 
     fn drop_all(&mut self, owner: usize) -> Verdict {
@@ -94,7 +94,7 @@ impl Round<'_> {
             self.has_killed(*job).map_err(|error| format!("dropped: {error}"))?;
         }
         if self.plan.inject.is_none() && !self.has_members(owner) {
-            // Its own children it has to wait for.
+            // The owner must wait for its own children.
             for slot in 0..3 {
                 let reaped = self.owners[owner].ask(&format!("{slot} reap"));
                 self.note(format!("{reaped:?}"));
@@ -108,7 +108,7 @@ impl Round<'_> {
         self.owners[owner].close();
         let status = self.owners[owner].awaits_end();
         self.note(format!("owner {owner}: {status}"));
-        self.owner_is_sane(owner)
+        self.check_owner(owner)
     }
 
     fn end_run(&mut self, number: usize) -> Verdict {
@@ -127,24 +127,23 @@ impl Round<'_> {
                 let status = kill.awaits_end();
                 self.note(format!("{status}: {}", kill.said().trim_end()));
             }
-            // A run that could not be found by its name is ended as one whose command was tried.
-            // What is passed on to a frozen CMD waits for its thaw.
-            let is_deaf = self.jobs.get(&job).is_some_and(|job| job.may_be_frozen);
-            let is_killed = end == RunEnd::Kill || is_deaf;
+            // A frozen CMD does not react to a signal that is passed on to it.
+            let may_be_frozen = self.jobs.get(&job).is_some_and(|job| job.may_be_frozen);
+            let is_killed = end == RunEnd::Kill || may_be_frozen;
             let signal = if is_killed { Signal::KILL } else { Signal::TERM };
             identity.signal(signal);
         }
         self.run_ends(number);
         let mut run = self.runs.remove(&number).expect("looked up above");
-        // CMD may have SIGTERM ignored, or its parent may.
+        // SIGTERM may be ignored.
         run.process.is_killed = true;
         let status = run.process.awaits_end();
         self.note(format!("run {number}: {status}: {}", run.process.said().trim_end()));
-        self.sane(&run.process, status)
+        self.check_command(&run.process, status)
     }
 
-    /// Whether nothing promises the end of what is left: both guards were killed. What is in a cgroup the
-    /// next job of the same user ends.
+    /// Whether both guards were killed: no process ends the members then. The next job of the same user ends
+    /// members in a cgroup.
     fn is_lost(&self, job: &Job) -> bool {
         let Some(pair) = job.pair else { return false };
         let was_killed =
@@ -152,14 +151,14 @@ impl Round<'_> {
         was_killed(pair.inner) && was_killed(pair.outer)
     }
 
-    /// All members of what is over die, and nobody else.
+    /// Checks that all members of jobs that are over die, and no other process.
     fn members_end(&mut self) -> Verdict {
         let is_cgroup = self.plan.environment.mechanism() == "cgroup";
         let lost: Vec<_> = self.jobs.values().filter(|job| self.is_lost(job)).collect();
-        let must_be_swept = is_cgroup && !lost.is_empty();
+        let needs_cleanup = is_cgroup && !lost.is_empty();
         let lost: Vec<_> = lost.iter().map(|job| job.tag.clone()).collect();
-        if must_be_swept {
-            self.sweep()?;
+        if needs_cleanup {
+            self.clean_up()?;
         }
         let over = |job: &&Job| job.state == State::Over && (is_cgroup || !lost.contains(&job.tag));
         let since = std::time::Instant::now();
@@ -187,9 +186,9 @@ impl Round<'_> {
         self.check_bystanders()
     }
 
-    /// What owners have left that died with their guards the next job of the user ends.
-    fn sweep(&mut self) -> Verdict {
-        // A nested job can have been in a cgroup wherever root's own job was.
+    /// Runs a job of the same user: it ends jobs whose owners and guards were killed together.
+    fn clean_up(&mut self) -> Verdict {
+        // A nested job of root can be in a cgroup whatever the mechanism of the outer job is.
         let mechanism =
             if self.plan.environment.has_cgroups() && !self.plan.environment.is_ordinary() {
                 "cgroup"
@@ -197,12 +196,12 @@ impl Round<'_> {
                 self.plan.environment.mechanism()
             };
         let words = ["run", "--mechanism", mechanism, "--", "true"];
-        let mut sweep = self.command(&words.map(str::to_owned));
-        let status = sweep.awaits_end();
+        let mut run = self.command(&words.map(str::to_owned));
+        let status = run.awaits_end();
         if status.success() {
             return Ok(());
         }
-        Err(format!("onejob run true ended with {status}: {}", sweep.said()))
+        Err(format!("onejob run true ended with {status}: {}", run.said()))
     }
 
     fn waits_end(&mut self) -> Verdict {
@@ -210,24 +209,24 @@ impl Round<'_> {
             let state = self.jobs.get(&job).map(|job| job.state);
             let status = wait.awaits_end();
             self.note(format!("wait for job {job} ({state:?}): {status}: {}", wait.said()));
-            self.sane(&wait, status)?;
+            self.check_command(&wait, status)?;
         }
         Ok(())
     }
 
-    /// Those that live on by right are killed here; then nothing is to be left.
+    /// Kills the processes that are allowed to live on, and checks that nothing else is left.
     fn nothing_is_left(&mut self) -> Verdict {
         let tags: Vec<_> = self.jobs.values().map(|job| job.tag.clone()).collect();
         let adopted = self.jobs.values().flat_map(|job| &job.adopted);
         let alone: Vec<_> = adopted.chain(&self.outsiders).copied().collect();
-        let by_hand = || {
+        let kill_rest = || {
             let mut left: Vec<_> = tags.iter().flat_map(|tag| tagged(&self.sandbox, tag)).collect();
             left.extend(tagged(&self.sandbox, "chaos-outsider"));
             left.extend(alone.iter().filter(|it| it.is_alive()).map(|it| it.pid));
             left.iter().filter_map(|pid| Identity::of(*pid)).for_each(|it| it.signal(Signal::KILL));
             left.is_empty().then_some(())
         };
-        eventually("the end of those that live on by right", by_hand);
+        eventually("the end of the released members and the outsiders", kill_rest);
         let guards = || {
             let mut living = self.sandbox.live();
             living.retain(|it| it.stat.as_ref().is_some_and(|stat| stat.comm == GUARD));
@@ -243,7 +242,7 @@ impl Round<'_> {
         self.no_cgroup_is_left()
     }
 
-    /// Polls up to the deadline.
+    /// Polls until the condition is true, up to the deadline.
     fn awaits(&self, condition: impl Fn() -> bool) -> Result<(), ()> {
         let since = std::time::Instant::now();
         while !condition() {
@@ -255,13 +254,13 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Guards remove the records of their owners. What was left together with them goes when the jobs
-    /// are listed.
+    /// Guards remove the records of their owners. The records of owners that were killed with their guards are
+    /// removed when the jobs are listed.
     fn no_record_is_left(&mut self) -> Verdict {
         if !self.sandbox.runtime_files().is_empty() {
             let mut ls = self.command(&["ls".to_owned()]);
             let status = ls.awaits_end();
-            self.sane(&ls, status)?;
+            self.check_command(&ls, status)?;
         }
         match &self.sandbox.runtime_files()[..] {
             [] => Ok(()),
@@ -270,7 +269,7 @@ impl Round<'_> {
     }
 
     fn no_cgroup_is_left(&mut self) -> Verdict {
-        // A member that was not in a job's cgroup has made its own beside it.
+        // A member outside of a job's cgroup can have made cgroups elsewhere.
         let is_a_jobs = |path: &std::path::PathBuf| {
             path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("onejob-"))
         };
@@ -280,8 +279,8 @@ impl Round<'_> {
             nested
         };
         if !left(self).is_empty() {
-            self.note(format!("swept: {:?}", left(self)));
-            self.sweep()?;
+            self.note(format!("cleaned up: {:?}", left(self)));
+            self.clean_up()?;
         }
         if self.awaits(|| left(self).is_empty()).is_err() {
             return Err(format!("cgroups were left: {:?}", left(self)));

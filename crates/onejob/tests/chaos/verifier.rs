@@ -1,12 +1,12 @@
-//! Who must be dead and who must live, found from outside: by the sandbox, the tag in the command line,
-//! the guards' pidfds of their owners.
+//! Finds members and guards from outside: by the sandbox, the tag in the command line, and the pidfds that
+//! guards have of their owners.
 
 use std::{fs, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use testkit::{GUARD, Sandbox, proc};
 
-/// A process, told apart from a later one with its number.
+/// A process, distinguished from a later process with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     pub(crate) pid: i32,
@@ -22,7 +22,7 @@ impl Identity {
         proc::start(self.pid) == Some(self.start) && proc::is_alive(self.pid)
     }
 
-    /// One that is gone is left alone, and so is one that has its number now.
+    /// Does nothing if the process is gone, also if another process has its pid.
     pub(crate) fn signal(self, signal: Signal) {
         let pidfd = Pid::from_raw(self.pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         if let Some(Ok(pidfd)) = pidfd
@@ -33,7 +33,7 @@ impl Identity {
     }
 }
 
-/// The guards of one job or owner; one that has never been seen is `None`.
+/// The guards of one job or owner. `None`: it was never seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) outer: Option<Identity>,
@@ -46,7 +46,7 @@ impl Pair {
     }
 }
 
-/// The words of a process' command line. Where the leading thread has ended another one knows them.
+/// The words of a process's command line. If the leader thread has ended, another thread has them.
 pub(crate) fn words(pid: i32) -> Vec<String> {
     let of = |thread: &str| fs::read(format!("/proc/{pid}/task/{thread}/cmdline")).ok();
     let mut text = of(&pid.to_string()).unwrap_or_default();
@@ -59,13 +59,13 @@ pub(crate) fn words(pid: i32) -> Vec<String> {
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Those alive in the sandbox with this tag, but for the commands that were told it, which are no
-/// members: who injects errors, who starts a member from outside, and who owns a job with a name.
+/// The live processes in the sandbox with this tag, without those that have it in their arguments and are not
+/// members: the injector of errors, `onejob exec`, and `onejob run`.
 pub(crate) fn tagged(sandbox: &Sandbox, tag: &str) -> Vec<i32> {
     let mut all = sandbox.live_pids();
     all.retain(|pid| {
         let words = words(*pid);
-        let is_told = match &words[..] {
+        let is_not_a_member = match &words[..] {
             [_, verb, rest @ ..] => {
                 verb == "inject"
                     || verb == "exec"
@@ -73,7 +73,7 @@ pub(crate) fn tagged(sandbox: &Sandbox, tag: &str) -> Vec<i32> {
             }
             _ => false,
         };
-        !is_told && words.iter().any(|word| word == tag)
+        !is_not_a_member && words.iter().any(|word| word == tag)
     });
     all
 }
@@ -86,7 +86,7 @@ fn guards(sandbox: &Sandbox) -> Vec<(Identity, i32)> {
     guards.filter_map(|(pid, stat)| Some((Identity::of(pid)?, stat.ppid))).collect()
 }
 
-/// Whether it holds a pidfd of this process, as the guards of an owner do.
+/// Whether it has a pidfd of this process, as the guards of an owner have.
 fn watches(guard: i32, pid: i32) -> bool {
     let line = format!("Pid:\t{pid}");
     let infos = fs::read_dir(format!("/proc/{guard}/fdinfo")).into_iter().flatten().flatten();
@@ -94,7 +94,7 @@ fn watches(guard: i32, pid: i32) -> bool {
     texts.into_iter().any(|text| text.lines().any(|found| found == line))
 }
 
-/// The guards of an owner. An outer one without an inner one is a pair, too, and the reverse.
+/// The guards of an owner. A single guard is a pair too.
 pub(crate) fn pairs(sandbox: &Sandbox, owner: i32) -> Vec<Pair> {
     let mut its = guards(sandbox);
     its.retain(|(guard, _)| watches(guard.pid, owner));
@@ -107,7 +107,7 @@ pub(crate) fn pairs(sandbox: &Sandbox, owner: i32) -> Vec<Pair> {
     }
     for (guard, _) in &its {
         if !pairs.iter().any(|pair| pair.both().any(|other| other == *guard)) {
-            // Which one it is the session tells: only the outer one has left the owner's.
+            // Only the outer guard leads a session.
             let led = proc::stat(guard.pid).is_some_and(|stat| stat.sid == guard.pid);
             let (outer, inner) = if led { (Some(*guard), None) } else { (None, Some(*guard)) };
             pairs.push(Pair { outer, inner });
@@ -116,7 +116,7 @@ pub(crate) fn pairs(sandbox: &Sandbox, owner: i32) -> Vec<Pair> {
     pairs
 }
 
-/// The guard above a member, and that guard's own.
+/// The inner guard above a member, and its outer guard.
 pub(crate) fn pair_above(pid: i32) -> Option<Pair> {
     let is_guard = |pid: &i32| proc::stat(*pid).is_some_and(|stat| stat.comm == GUARD);
     let mut above = std::iter::successors(proc::parent(pid), |pid| proc::parent(*pid));
@@ -144,14 +144,14 @@ pub(crate) fn spinning(sandbox: &Sandbox) -> Vec<i32> {
     suspects.iter().map(|guard| guard.pid).collect()
 }
 
-/// What a process has used, in hundredths of a second.
+/// The CPU time of a process, in clock ticks.
 fn cpu_ticks(pid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = text.rsplit_once(')').map_or("", |(_, tail)| tail).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// A dead child of `pid` by one of these names: an intermediate process or a guard, not a member.
+/// The dead children of `pid` that are not members: intermediate processes and guards, by their names.
 pub(crate) fn our_zombies(pid: i32) -> Vec<String> {
     let children = proc::children(pid).into_iter();
     let dead = children.filter_map(|child| Some((child, proc::stat(child)?)));
@@ -160,7 +160,7 @@ pub(crate) fn our_zombies(pid: i32) -> Vec<String> {
     ours.map(|(child, stat)| format!("{child} {}", stat.comm)).collect()
 }
 
-/// What is known of each, for a report.
+/// A line for each process, for the report of a failure.
 pub(crate) fn describe(pids: &[i32]) -> String {
     let lines = pids.iter().map(|pid| {
         let stat = proc::stat(*pid);

@@ -10,7 +10,7 @@
 //!   prints how many of them were killed before their first instruction.
 //! - `auto-reap HELPER`: has no job. Starts a child, which the kernel reaps automatically. Prints its
 //!   pid, and stays after the end of its input.
-//! - `steal MECHANISM HELPER`: waits for any child, which is a member of the job, before the job waits
+//! - `wait-any MECHANISM HELPER`: waits for any child, which is a member of the job, before the job waits
 //!   for it. Prints the result of the job's wait.
 //! - `reaper MECHANISM COUNT HELPER`: a subreaper with its own dead child makes COUNT jobs, each with a
 //!   member, and drops them. Prints the number of its children.
@@ -36,7 +36,7 @@ fn main() {
         ["threads", mechanism, helper] => threads(mechanism, helper),
         ["clone-into", dir, count] => clone_into(dir, count.parse().expect("a number")),
         ["auto-reap", helper] => auto_reap(helper),
-        ["steal", mechanism, helper] => steal(mechanism, helper),
+        ["wait-any", mechanism, helper] => wait_any(mechanism, helper),
         ["reaper", mechanism, count, helper] => {
             reaper(mechanism, count.parse().expect("a number"), helper);
         }
@@ -46,7 +46,7 @@ fn main() {
 }
 
 /// Waits for the end of standard input. The process ends right after that.
-fn rest() {
+fn wait_for_end_of_input() {
     let _ = io::stdin().read_to_end(&mut Vec::new());
 }
 
@@ -81,7 +81,7 @@ fn threads(mechanism: &str, helper: &str) {
     let members: Vec<_> = (0..MEMBERS).map(|_| in_a_thread(&spawn)).collect();
     let pids: Vec<_> = members.iter().map(|member| member.pid().to_string()).collect();
     println!("ok {}", pids.join(" "));
-    rest();
+    wait_for_end_of_input();
 }
 
 /// `struct clone_args` up to the last field that is used here.
@@ -110,7 +110,7 @@ fn clone_into(dir: &str, count: usize) {
         cgroup: dir.as_raw_fd() as u64,
         ..CloneArgs::default()
     };
-    let born_dead = |_: &usize| {
+    let is_killed = |_: &usize| {
         // SAFETY: no memory is shared and no stack given, so this is a fork; the child only exits.
         match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) } {
             -1 => panic!("failed to clone: {}", io::Error::last_os_error()),
@@ -124,8 +124,8 @@ fn clone_into(dir: &str, count: usize) {
             }
         }
     };
-    println!("ok {}", (0..count).filter(born_dead).count());
-    rest();
+    println!("ok {}", (0..count).filter(is_killed).count());
+    wait_for_end_of_input();
 }
 
 fn auto_reap(helper: &str) {
@@ -141,23 +141,23 @@ fn auto_reap(helper: &str) {
     }
 }
 
-fn steal(mechanism: &str, helper: &str) {
+fn wait_any(mechanism: &str, helper: &str) {
     let job = build(mechanism);
     let mut child = job.spawn(member(helper, &["exit", "/dev/null", "9"])).expect("a member");
     // SAFETY: a null status is allowed.
-    let stolen = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
-    assert_eq!(stolen, child.pid() as i32, "no child of ours");
+    let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+    assert_eq!(reaped, child.pid() as i32, "another child");
     match child.wait() {
         Ok(status) => println!("ok {status}"),
         Err(error) => println!("err {error}"),
     }
-    rest();
+    wait_for_end_of_input();
 }
 
 fn reaper(mechanism: &str, count: usize, helper: &str) {
     // SAFETY: changes an attribute of this process.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
-    #[expect(clippy::zombie_processes, reason = "it is to stay one")]
+    #[expect(clippy::zombie_processes, reason = "it must stay a zombie")]
     let own = Command::new("/bin/true").spawn().expect("a child");
     for _ in 0..count {
         let job = build(mechanism);
@@ -180,7 +180,7 @@ fn reaper(mechanism: &str, count: usize, helper: &str) {
     };
     let count = listed.split_whitespace().filter(is_dead).count();
     println!("{} {count}", if mine { "ok" } else { "err its own child is gone," });
-    rest();
+    wait_for_end_of_input();
 }
 
 fn stop(pid: u32) {
@@ -191,5 +191,5 @@ fn stop(pid: u32) {
         Ok(_) => println!("ok"),
         Err(error) => println!("err {error}"),
     }
-    rest();
+    wait_for_end_of_input();
 }
