@@ -25,7 +25,8 @@ fn every_signal_is_counted_in_a_file() {
     eventually("a counter", || (report.count("counter") == 1).then_some(()));
     let pid = rustix::process::Pid::from_raw(counter.0.id() as i32).expect("a pid");
     for expected in 1..=3 {
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("our child");
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)
+            .expect("a child of this process");
         eventually("a count", || {
             let counts = fs::read_to_string(report.beside(".counts")).ok()?;
             counts.lines().any(|line| line == format!("2 {expected}")).then_some(())
@@ -39,7 +40,7 @@ fn a_program_below_the_filter_cannot_clone3() {
         let report = Report::new();
         let mut below = helper(
             &[
-                "without",
+                "seccomp",
                 &format!("clone3={errno}"),
                 "/bin/sh",
                 "-c",
@@ -61,7 +62,7 @@ fn memfd_program_without_its_file() {
         fs::write(dir.join(name), name).expect("a scratch directory");
     }
     let script = "cat here; cat hidden || cat here; test -e hidden || echo no";
-    let mut below = helper(&["without", "file:hidden", "/bin/sh", "-c", script], &report);
+    let mut below = helper(&["seccomp", "file:hidden", "/bin/sh", "-c", script], &report);
     let below = below.current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::null());
     let output = below.spawn().and_then(Child::wait_with_output);
     let said = String::from_utf8(output.expect("it starts").stdout).expect("text");
@@ -75,13 +76,13 @@ fn a_fork_bomb_stays_within_its_limit() {
     let Some(environment) =
         Environment::here().into_iter().find(|environment| !environment.is_ordinary())
     else {
-        return eprintln!("SKIPPED: the limit is per user, and only root can take another");
+        return eprintln!("SKIPPED: the limit is per user, and only root can change its user");
     };
     let mut sandbox = Sandbox::new(environment);
     let mut bomb = sandbox.start(&Bins::get().helper(), |command| {
         command.args(["bomb", report.arg(), "50", "54399"]).stdin(Stdio::null());
     });
-    eventually("an exploded bomb", || (sandbox.live().len() >= 45).then_some(()));
+    eventually("a grown bomb", || (sandbox.live().len() >= 45).then_some(()));
     assert!(sandbox.live().len() <= 50);
     drop(sandbox);
     let _ = bomb.wait();
@@ -102,7 +103,7 @@ fn sandbox_ends_what_left_the_session() {
         drop(sandbox);
         assert!(!proc::is_alive(daemon.pid), "{environment}");
         assert!(inside.is_none_or(|dir| !dir.exists()), "{environment}");
-        let _: ExitStatus = main.wait().expect("our child");
+        let _: ExitStatus = main.wait().expect("a child of this process");
     }
 }
 
@@ -115,11 +116,11 @@ fn sandbox_ends_a_process_without_its_leader() {
         let mut main = sandbox.start(&Bins::get().helper(), |command| {
             command.args(["leader-gone", report.arg()]).stdin(Stdio::null());
         });
-        let headless = report.helper(&sandbox, "escapee");
-        headless.awaits_state('Z');
-        assert!(proc::is_alive(headless.pid), "{environment}");
+        let leaderless = report.helper(&sandbox, "escapee");
+        leaderless.awaits_state('Z');
+        assert!(proc::is_alive(leaderless.pid), "{environment}");
         drop(sandbox);
-        assert!(!proc::is_alive(headless.pid), "{environment}");
+        assert!(!proc::is_alive(leaderless.pid), "{environment}");
         let _ = main.wait();
     }
 }
