@@ -1,6 +1,6 @@
 //! An early exit: the message of a failed action, a hint, and the exit status.
 
-use std::{fmt, io};
+use std::{borrow::Cow, fmt, io};
 
 use crate::{
     exit::Exit,
@@ -12,11 +12,17 @@ pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
     exit: Exit,
+    kind: Cow<'static, str>,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), hint: None, exit: Exit::InternalError }
+        Failure {
+            message: message.into(),
+            hint: None,
+            exit: Exit::InternalError,
+            kind: "failed".into(),
+        }
     }
 
     /// A failed call: `action` is the object and what should have happened to it.
@@ -44,6 +50,12 @@ impl Failure {
         self
     }
 
+    /// The word for scripts, in messages as JSON.
+    pub(crate) fn with_kind(mut self, kind: impl Into<Cow<'static, str>>) -> Failure {
+        self.kind = kind.into();
+        self
+    }
+
     /// Puts the object in front, where one action was requested for several objects.
     pub(crate) fn about(mut self, object: impl fmt::Display) -> Failure {
         self.message = format!("{object}: {}", self.message);
@@ -58,6 +70,10 @@ impl Failure {
         self.hint.as_deref()
     }
 
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -65,10 +81,7 @@ impl Failure {
     /// Prints it; nothing if it has no message.
     pub(crate) fn report(&self) -> Exit {
         if !self.message.is_empty() {
-            output::error(&self.message);
-        }
-        if let Some(hint) = &self.hint {
-            output::hint(hint);
+            output::failure(&self.message, self.hint(), &self.kind, self.exit.code());
         }
         self.exit
     }
@@ -98,12 +111,28 @@ impl From<&onejob::Error> for Failure {
             _ if is_missing_job(error) => Some(JOBS_HINT.to_owned()),
             _ => hint,
         };
-        Failure { message: message.unwrap_or(text), hint, exit }
+        Failure { message: message.unwrap_or(text), hint, exit, kind: kind_of(error).into() }
     }
 }
 
 pub(crate) const JOBS_HINT: &str = "`onejob ls` lists the jobs";
 const DOCTOR_HINT: &str = "`onejob doctor` shows the guarantees of this host and how to get more";
+
+fn kind_of(error: &onejob::Error) -> &'static str {
+    match error {
+        _ if error.is_exec() && error.is_not_found() => "command_not_found",
+        _ if error.is_exec() => "not_executable",
+        _ if error.is_unmet_requirement() => "unmet_requirement",
+        _ if error.is_name_taken() => "name_taken",
+        _ if error.is_limit_reached() => "limit_reached",
+        _ if error.is_invalid_input() => "invalid_input",
+        _ if error.is_not_found() || error.is_stale() => "not_found",
+        _ if error.is_unsupported() => "unsupported",
+        _ if error.is_permission_denied() => "permission_denied",
+        _ if !error.survivors().is_empty() => "survivors",
+        _ => "failed",
+    }
+}
 
 /// Whether the error means that a job does not exist: no system call has failed.
 fn is_missing_job(error: &onejob::Error) -> bool {

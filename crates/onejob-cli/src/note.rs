@@ -1,18 +1,29 @@
 //! The note that `onejob run` attaches to its job for the other subcommands.
 
-use std::ffi::OsString;
+use std::{
+    env,
+    ffi::OsString,
+    time::{Duration, SystemTime},
+};
 
 use onejob::Job;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
 pub(crate) struct Note {
     /// CMD and its arguments; bytes that are not UTF-8 are replaced.
-    pub(crate) command: Vec<String>,
+    pub(crate) argv: Vec<String>,
     /// CMD's pid, once it has been started.
     pub(crate) pid: Option<u32>,
     /// The log file of a detached job.
     pub(crate) log: Option<String>,
+    /// The directory in which CMD was started.
+    pub(crate) cwd: Option<String>,
+    /// Whether the processes that CMD leaves behind are stopped when it exits.
+    pub(crate) ends_with_command: bool,
+    /// When the time limit expires, in milliseconds since 1970.
+    pub(crate) stops_at: Option<u64>,
     /// The exit status of `onejob run`.
     pub(crate) status: Option<i32>,
 }
@@ -35,7 +46,17 @@ impl Note {
                 break;
             }
         }
-        Note { command: words, ..Note::default() }
+        Note { argv: words, cwd: directory(), ..Note::default() }
+    }
+
+    /// Notes when the job ends: with CMD, or when its time limit expires.
+    pub(crate) fn set_end(&mut self, with_command: bool, limit: Option<Duration>) {
+        self.ends_with_command = with_command;
+        let end = limit.filter(|limit| !limit.is_zero()).and_then(|limit| {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            u64::try_from(since.checked_add(limit)?.as_millis()).ok()
+        });
+        self.stops_at = end;
     }
 
     /// The note of a job; `None` if `onejob run` did not start it.
@@ -54,4 +75,11 @@ impl Note {
         // Strings and numbers always serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// The current directory, unless its path is very long: a record is small.
+fn directory() -> Option<String> {
+    const MAX_BYTES: usize = 4096;
+    let path = env::current_dir().ok()?;
+    Some(path.to_string_lossy().into_owned()).filter(|path| path.len() <= MAX_BYTES)
 }

@@ -3,8 +3,10 @@
 use std::{
     fmt,
     io::{self, Write as _},
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
 };
+
+use serde::Serialize;
 
 use crate::{
     os,
@@ -18,15 +20,41 @@ pub(crate) fn set_verbosity(verbosity: u8) {
     VERBOSITY.store(verbosity, Relaxed);
 }
 
+/// Whether each message is a line of JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn use_json() {
+    IS_JSON.store(true, Relaxed);
+}
+
+/// A message as JSON. The keys are stable: keys may be added, the others keep their meaning, or `schema`
+/// changes.
+#[derive(Serialize)]
+struct Message<'a> {
+    schema: u32,
+    level: &'static str,
+    message: &'a str,
+    hint: Option<&'a str>,
+    kind: Option<&'a str>,
+    /// The exit status, if the message is the reason for it.
+    status: Option<i32>,
+}
+
 /// Prints the reason why the requested action failed.
 pub(crate) fn error(message: impl fmt::Display) {
     print_message(Level::Error, message);
 }
 
-/// Prints a remedy below an error. Only onejob does that, the programs that it replaces do not.
-pub(crate) fn hint(remedy: &str) {
-    if Persona::current() == Persona::Onejob {
-        write_stderr(&format!("hint: {remedy}\n"));
+/// Prints why onejob exits with this status, and the remedy below it. Only onejob prints remedies, the
+/// programs that it replaces do not.
+pub(crate) fn failure(message: &str, hint: Option<&str>, kind: &str, status: i32) {
+    if IS_JSON.load(Relaxed) {
+        let (kind, status) = (Some(kind), Some(status));
+        return print_json(&Message { schema: 1, level: "error", message, hint, kind, status });
+    }
+    error(message);
+    if let (Some(hint), Persona::Onejob) = (hint, Persona::current()) {
+        write_stderr(&format!("hint: {hint}\n"));
     }
 }
 
@@ -45,7 +73,22 @@ pub(crate) fn info(verbosity: u8, message: impl fmt::Display) {
 }
 
 fn print_message(level: Level, message: impl fmt::Display) {
+    if IS_JSON.load(Relaxed) {
+        let level = match level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Info => "info",
+        };
+        let (message, schema) = (&*message.to_string(), 1);
+        let (hint, kind, status) = (None, None, None);
+        return print_json(&Message { schema, level, message, hint, kind, status });
+    }
     write_stderr(&Persona::current().format(level, message));
+}
+
+fn print_json(message: &Message<'_>) {
+    // Strings and numbers always serialise.
+    write_stderr(&(serde_json::to_string(message).unwrap_or_default() + "\n"));
 }
 
 /// Writes text to standard error.

@@ -100,7 +100,6 @@ fn json_keys_of_stats() {
         let promised = [
             "io_read_bytes",
             "io_written_bytes",
-            "memory_bytes",
             "memory_peak_bytes",
             "oom_kills",
             "processes_peak",

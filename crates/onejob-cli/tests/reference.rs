@@ -92,72 +92,58 @@ fn manual_pages() {
     assert!(text(&refused.stderr).starts_with("onejob: failed to write the manual pages"));
 }
 
-/// Every key of a document and of everything in it.
-fn keys(value: &serde_json::Value, all: &mut Vec<String>) {
-    match value {
+/// The properties of a schema and of everything in it.
+fn properties(schema: &serde_json::Value, all: &mut Vec<String>) {
+    match schema {
         serde_json::Value::Object(object) => object.iter().for_each(|(key, value)| {
-            all.push(key.clone());
-            keys(value, all);
+            if let ("properties", Some(named)) = (&key[..], value.as_object()) {
+                all.extend(named.keys().cloned());
+            }
+            properties(value, all);
         }),
-        serde_json::Value::Array(values) => values.iter().for_each(|value| keys(value, all)),
+        serde_json::Value::Array(values) => values.iter().for_each(|value| properties(value, all)),
         _ => {}
     }
 }
 
-/// The JSON has the keys of docs/json.md and no others.
+/// docs/json.md names the keys of each schema and no others.
 #[test]
-fn json_keys_equal_the_documented_ones() {
-    let scratch = Scratch::new();
-    let ask = |args: &[&str]| {
-        let mut command = onejob(args);
-        command.env("ONEJOB_RUNTIME_DIR", scratch.file("run"));
-        command
+fn json_keys_are_documented() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let text = fs::read_to_string(docs.join("json.md")).unwrap();
+    let words = |row: &str| -> Vec<String> {
+        let cell = row.split('|').nth(3).unwrap();
+        cell.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .filter(|word| word != "null")
+            .collect()
     };
-    let file = scratch.file("started");
-    let script = format!("echo > {}; exec sleep 300", file.display());
-    let mut job = ask(&["run", "-n", "shown", "--", "sh", "-c", &script]).spawn().unwrap();
-    common::line(&file);
-    let documents =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json.md"))
-            .unwrap();
-    let row = |verb: &str| {
-        let row = documents.lines().find(|line| line.starts_with(&format!("| {verb}")));
-        let row = row.unwrap_or_else(|| panic!("no row for {verb}"));
-        let words = row.split('`').skip(1).step_by(2).map(str::to_owned);
-        words.collect::<Vec<_>>()
-    };
-    let used = row("… usage");
-    let questions: [(&str, &[&str]); 5] = [
-        ("`ls`", &["ls", "--json"]),
-        ("`tree`", &["tree", "shown", "--json"]),
-        ("`stats`", &["stats", "shown", "--json"]),
-        ("`limit`", &["limit", "shown", "--json"]),
-        ("`doctor`", &["doctor", "--json"]),
-    ];
-    for (verb, question) in questions {
-        let output = outcome(&mut ask(question));
-        // Under some mechanisms there are no limits to show.
-        if verb == "`limit`" && output.status.code() == Some(125) {
-            continue;
+    let usage = words(text.lines().find(|line| line.starts_with("| … usage")).unwrap());
+    let mut seen = Vec::new();
+    for row in text.lines().filter(|line| line.contains("](schema/") && line.starts_with("| ")) {
+        let name = row.split("](schema/").nth(1).unwrap().split(".json").next().unwrap();
+        let schema = fs::read_to_string(docs.join(format!("schema/{name}.json"))).unwrap();
+        let mut keys = Vec::new();
+        properties(&serde_json::from_str(&schema).unwrap(), &mut keys);
+        let mut documented = words(row);
+        if row.contains("and the usage") {
+            documented.extend(usage.clone());
         }
-        let document = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|e| panic!("{verb}: {e}: {}", text(&output.stderr)));
-        let mut found = Vec::new();
-        keys(&document, &mut found);
-        let mut documented = row(verb);
-        if verb == "`stats`" {
-            documented.extend(used.clone());
+        documented.push("schema".to_owned());
+        for list in [&mut keys, &mut documented] {
+            list.sort();
+            list.dedup();
         }
-        let unknown: Vec<_> = found.iter().filter(|key| !documented.contains(key)).collect();
-        assert!(unknown.is_empty(), "{verb}: not documented: {unknown:?}");
-        // The first word is the subcommand itself; this test leaves no abandoned jobs.
-        let left = ["leftovers", "place", "processes", "kind", "stuck"];
-        let missing = documented.iter().skip(1).filter(|key| !found.contains(key));
-        let missing: Vec<_> = missing.filter(|key| !left.contains(&key.as_str())).collect();
-        assert!(missing.is_empty(), "{verb}: documented and not there: {missing:?}");
+        assert_eq!(documented, keys, "{name}");
+        seen.push(format!("{name}.json"));
     }
-    outcome(&mut ask(&["kill", "--now", "shown"]));
-    common::wait(&mut job);
+    let files = fs::read_dir(docs.join("schema")).unwrap().flatten();
+    let mut files: Vec<_> = files.map(|file| file.file_name().into_string().unwrap()).collect();
+    files.sort();
+    seen.sort();
+    assert_eq!(files, seen);
 }
 
 /// README and cookbook name only options that exist.

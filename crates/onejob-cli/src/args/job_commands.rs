@@ -49,12 +49,16 @@ pub(crate) struct ListingArgs {
 
 /// List the jobs of this user
 ///
-/// One line per job: name, id, mechanism, containment (how hard the job is to leave), number of
+/// One line per job: name (the id of a job without a name), state (running, frozen, stopping, ended), number of
 /// members, CPU time of all members including ended ones, resident memory, age, command.
 #[derive(Args)]
 pub(crate) struct LsArgs {
     #[command(flatten)]
     pub(crate) listing: ListingArgs,
+
+    /// Print the id, the mechanism, the containment (how hard the job is to leave) and the owner's pid too
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) wide: bool,
 }
 
 /// Print the process trees of jobs, or the descendants of a process
@@ -166,8 +170,7 @@ pub(crate) struct LogsArgs {
 /// The exit status is 0 if onejob run can use a mechanism, 1 if not.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Print JSON: {schema: 1, run_uses, mechanisms: [{mechanism, available, reason, hint,
-    /// guarantees}]}
+    /// Print JSON with a schema version
     #[arg(long)]
     pub(crate) json: bool,
 }

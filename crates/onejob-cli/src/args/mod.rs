@@ -11,13 +11,13 @@ mod values;
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 use onejob::Signal;
 
 use crate::{
     exit::Exit,
     failure::{Failure, print},
-    os,
+    os, output,
 };
 pub(crate) use init::InitArgs;
 pub(crate) use job_commands::{
@@ -32,6 +32,11 @@ use values::{duration, signal};
 #[derive(Parser)]
 #[command(name = "onejob", version, disable_help_subcommand = true)]
 struct Cli {
+    /// The format of errors and other messages; JSON is one object in a line
+    // Read before clap, see `error_format`: it applies to clap's errors too.
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    error_format: ErrorFormat,
+
     #[command(subcommand)]
     subcommand: Subcommand,
 }
@@ -84,7 +89,7 @@ pub(crate) struct StopArgs {
 /// # Errors
 /// Invalid usage; also help and version, which are printed here: a silent success.
 pub(crate) fn parse() -> Result<Subcommand, Failure> {
-    let words: Vec<_> = with_help_option(os::args().collect());
+    let words = with_help_option(error_format(os::args().collect()));
     let parsed = match words.get(1) {
         Some(name) if name == "run" => match fast_path::run(words.iter().skip(2).cloned()) {
             Some(run) => return Ok(Subcommand::Run(run)),
@@ -99,6 +104,28 @@ pub(crate) fn parse() -> Result<Subcommand, Failure> {
         }
         _ => usage::failure(&error, &words),
     })
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ErrorFormat {
+    Text,
+    Json,
+}
+
+/// Applies `--error-format` in front of the subcommand, and removes it.
+fn error_format(mut words: Vec<OsString>) -> Vec<OsString> {
+    let text = |at: usize| words.get(at).and_then(|word| word.to_str()).unwrap_or_default();
+    let (value, count) = match text(1).strip_prefix("--error-format") {
+        Some("") => (text(2), 2),
+        Some(value) => (value.strip_prefix('=').unwrap_or_default(), 1),
+        None => return words,
+    };
+    let Ok(format) = ErrorFormat::from_str(value, false) else { return words };
+    if let ErrorFormat::Json = format {
+        output::use_json();
+    }
+    words.drain(1..=count);
+    words
 }
 
 /// `help SUBCOMMAND` as `SUBCOMMAND --help`.

@@ -66,8 +66,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "LEVEL", value_parser = requirement)]
     pub(crate) require: Vec<Requirement>,
 
-    /// Print what the whole tree used to standard error, like time(1): one line of text, or of JSON
-    /// {schema: 1, reason, real_seconds, user_seconds, system_seconds, memory_peak_bytes, …}
+    /// Print what the whole tree used to standard error, like time(1): one line of text, or of JSON (reason,
+    /// real_seconds, user_seconds, system_seconds, memory_peak_bytes, …)
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true,
           default_missing_value = "text")]
     pub(crate) stats: Option<StatsFormat>,

@@ -25,7 +25,7 @@ pub(super) fn failure(error: &clap::Error, words: &[OsString]) -> Failure {
         }
         _ => (first_line(error), line.see_help()),
     };
-    Failure::new(message).with_hint(hint)
+    Failure::new(message).with_hint(hint).with_kind("usage")
 }
 
 fn first_line(error: &clap::Error) -> String {
@@ -80,6 +80,10 @@ impl CommandLine<'_> {
             "exec" if ["-i", "-t", "-it", "-ti"].contains(&option.as_str()) => Some(format!(
                 "exec uses this terminal in any case: {}",
                 self.line_with(&option, &[])
+            )),
+            _ if given.starts_with("--error-format") => Some(format!(
+                "it goes in front of the subcommand: `onejob --error-format json {}`",
+                self.word(1)
             )),
             name if name.starts_with('-') => {
                 Some("options of a subcommand follow its name; see `onejob --help`".to_owned())

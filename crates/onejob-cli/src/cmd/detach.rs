@@ -56,17 +56,18 @@ impl StartReport {
     pub(super) fn started(&mut self, job: &Job, log: Option<&PathBuf>) {
         let name = job.name().or(job.id()).unwrap_or_default();
         let log = log.map(|log| log.display().to_string()).unwrap_or_default();
-        self.send(0, "", &format!("{name}\n{log}\n"));
+        self.send(0, "", "", &format!("{name}\n{log}\n"));
     }
 
     /// CMD could not be started. Returns whether the foreground process prints the failure.
     pub(super) fn failed(&mut self, failure: &Failure) -> bool {
-        self.send(failure.exit().code(), failure.hint().unwrap_or_default(), failure.message())
+        let hint = failure.hint().unwrap_or_default();
+        self.send(failure.exit().code(), failure.kind(), hint, failure.message())
     }
 
-    fn send(&mut self, status: i32, hint: &str, text: &str) -> bool {
+    fn send(&mut self, status: i32, kind: &str, hint: &str, text: &str) -> bool {
         let Some(mut pipe) = self.0.take() else { return false };
-        let report = [format!("{status}\n{hint}\n{text}").as_bytes(), &[END]].concat();
+        let report = [format!("{status}\n{kind}\n{hint}\n{text}").as_bytes(), &[END]].concat();
         // If the foreground process has been killed, no reader is left.
         pipe.write_all(&report).is_ok()
     }
@@ -79,12 +80,12 @@ pub(super) fn relay(report: impl io::Read) -> Result<Exit, Failure> {
         .read_until(END, &mut bytes)
         .map_err(|e| Failure::os("read the daemon's report", e))?;
     let report = String::from_utf8_lossy(bytes.strip_suffix(&[END]).unwrap_or(&bytes));
-    let mut parts = report.splitn(3, '\n');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("0"), _, Some(text)) => print(text).map(|()| Exit::Success),
-        (Some(status), Some(hint), Some(text)) => {
+    let mut parts = report.splitn(4, '\n');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("0"), _, _, Some(text)) => print(text).map(|()| Exit::Success),
+        (Some(status), Some(kind), Some(hint), Some(text)) => {
             let exit = status.parse().map_or(Exit::InternalError, Exit::Code);
-            let failure = Failure::new(text).with_exit(exit);
+            let failure = Failure::new(text).with_exit(exit).with_kind(kind.to_owned());
             Err(if hint.is_empty() { failure } else { failure.with_hint(hint) })
         }
         _ => Err(Failure::new("the daemon was killed before it had started the command")),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use onejob::{AbandonedJob, Guarantees, Mechanism, MechanismReport};
+use onejob::{AbandonedJob, Containment, Guarantees, Kill, Mechanism, MechanismReport, OwnerDeath};
 use serde::Serialize;
 
 use super::leftovers::LeftoverRow;
@@ -17,6 +17,8 @@ use crate::{
 #[derive(Serialize)]
 struct Report {
     schema: u32,
+    /// The result in one sentence.
+    verdict: String,
     /// The mechanism that `onejob run` uses by default.
     run_uses: Option<String>,
     /// In the order in which they are tried.
@@ -70,6 +72,7 @@ impl Report {
         let directory = onejob::runtime_dir();
         Report {
             schema: 1,
+            verdict: verdict(mechanisms),
             run_uses: default.map(|mechanism| mechanism.to_string()),
             mechanisms: mechanisms.iter().map(MechanismRow::new).collect(),
             runtime_directory: directory.as_ref().ok().map(|path| path.display().to_string()),
@@ -80,7 +83,7 @@ impl Report {
 
     // Writing to a string cannot fail, so the results of `writeln!` are ignored.
     fn describe(&self, mechanisms: &[MechanismReport]) -> String {
-        let mut text = String::new();
+        let mut text = format!("{}\n\n", self.verdict);
         for mechanism in mechanisms {
             let state = if mechanism.guarantees.is_some() { "available" } else { "not available" };
             let _ = writeln!(text, "{}: {state}, {}", mechanism.mechanism, mechanism.reason);
@@ -92,10 +95,6 @@ impl Report {
             }
             text.push('\n');
         }
-        let _ = match &self.run_uses {
-            Some(mechanism) => writeln!(text, "onejob run uses {mechanism}."),
-            None => writeln!(text, "onejob run has no mechanism to use on this host."),
-        };
         let _ = match (&self.runtime_directory, &self.runtime_directory_problem) {
             (Some(path), _) => writeln!(text, "Jobs are listed in {path}."),
             (None, Some(problem)) => writeln!(text, "Jobs cannot be listed: {problem}"),
@@ -132,6 +131,36 @@ impl GuaranteeList {
             limits: guarantees.limits.to_string(),
         }
     }
+}
+
+/// The guarantees of a job on this host, in one sentence.
+fn verdict(mechanisms: &[MechanismReport]) -> String {
+    let available = mechanisms.iter().find_map(|one| one.guarantees.as_ref());
+    let Some(guarantees) = available else {
+        return "onejob cannot make a job on this host: no mechanism is available.".to_owned();
+    };
+    let containment = match guarantees.containment {
+        Containment::Sealed => "no process can leave its job",
+        Containment::Tracked => "a process leaves its job only by a deliberate act",
+        _ => "a process can leave its job with setsid",
+    };
+    let kill = match guarantees.kill {
+        Kill::Atomic => "a kill reaches all members at once",
+        Kill::Converging => "a kill is repeated until no member is left",
+        _ => "a kill can miss members",
+    };
+    let death = match guarantees.owner_death {
+        OwnerDeath::None => "a job outlives an owner that is killed",
+        _ => "a job ends with its owner",
+    };
+    let limits = match guarantees.limits.is_empty() {
+        true => "resources cannot be limited".to_owned(),
+        false => format!("{} can be limited", guarantees.limits),
+    };
+    let mechanism = guarantees.mechanism;
+    format!(
+        "onejob works on this host, with {mechanism}: {containment}, {kill}, {death}, {limits}."
+    )
 }
 
 fn describe(text: &mut String, guarantees: &Guarantees) {

@@ -40,7 +40,7 @@ pub(super) fn job(target: &Target) -> Result<Job, Failure> {
 
 /// The failure if a word means no job.
 pub(super) fn no_such_job(target: &Target) -> Failure {
-    Failure::new(format!("there is no job {target}")).with_hint(JOBS_HINT)
+    Failure::new(format!("there is no job {target}")).with_hint(JOBS_HINT).with_kind("not_found")
 }
 
 /// The same as [`job`]; `None` if there is no such job.
@@ -83,6 +83,11 @@ fn job_of_word(word: &str) -> Result<Option<Job>, Failure> {
         .with_hint(format!("write ={word} for the name, {} for the other job", other.id))),
         None => Ok(Some(job)),
     }
+}
+
+/// The entry of a job in the list of jobs.
+pub(super) fn entry_of(job: &Job) -> Result<Option<JobEntry>, Failure> {
+    Ok(onejob::jobs()?.find(|entry| Some(entry.id.as_str()) == job.id()))
 }
 
 fn is_id_prefix(word: &str) -> bool {

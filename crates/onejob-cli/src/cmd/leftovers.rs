@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Serialize)]
 pub(super) struct LeftoverRow {
     place: String,
-    processes: usize,
+    members: usize,
     kind: &'static str,
     /// The processes that cannot end although they are killed, and why.
     stuck: Option<String>,
@@ -16,7 +16,7 @@ impl LeftoverRow {
     pub(super) fn new(leftover: &AbandonedJob) -> LeftoverRow {
         LeftoverRow {
             place: leftover.place.display().to_string(),
-            processes: leftover.processes,
+            members: leftover.processes,
             kind: match leftover.kind {
                 AbandonedKind::Released => "released",
                 _ => "abandoned",
@@ -27,12 +27,12 @@ impl LeftoverRow {
 
     /// A line of text.
     pub(super) fn describe(&self) -> String {
-        let LeftoverRow { place, processes, kind, stuck } = self;
+        let LeftoverRow { place, members, kind, stuck } = self;
         let state = match (*kind, stuck) {
             ("released", _) => "was released: its members live on".to_owned(),
             (_, Some(stuck)) => format!("was abandoned, and cannot be removed yet: {stuck}"),
             _ => "was abandoned: the next job in this cgroup removes it".to_owned(),
         };
-        format!("{place} ({processes} processes) {state}.\n")
+        format!("{place} ({members} processes) {state}.\n")
     }
 }

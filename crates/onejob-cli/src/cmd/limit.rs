@@ -16,13 +16,13 @@ use crate::{
 #[derive(Serialize)]
 struct LimitList {
     schema: u32,
-    memory_bytes: Option<u64>,
-    swap_bytes: Option<u64>,
-    cpus: Option<f64>,
+    memory_max_bytes: Option<u64>,
+    swap_max_bytes: Option<u64>,
+    cpus_max: Option<f64>,
     cpu_weight: Option<u32>,
     io_weight: Option<u32>,
-    processes: Option<u32>,
-    cpu_time_seconds: Option<f64>,
+    processes_max: Option<u32>,
+    cpu_time_max_seconds: Option<f64>,
 }
 
 pub(super) fn limit(args: &LimitArgs) -> Result<Exit, Failure> {
@@ -101,13 +101,13 @@ impl LimitList {
     fn new(limits: &Limits) -> LimitList {
         LimitList {
             schema: 1,
-            memory_bytes: limits.memory_max,
-            swap_bytes: limits.swap_max,
-            cpus: limits.cpu_max,
+            memory_max_bytes: limits.memory_max,
+            swap_max_bytes: limits.swap_max,
+            cpus_max: limits.cpu_max,
             cpu_weight: limits.cpu_weight,
             io_weight: limits.io_weight,
-            processes: limits.processes_max,
-            cpu_time_seconds: limits.cpu_time_max.map(|time| time.as_secs_f64()),
+            processes_max: limits.processes_max,
+            cpu_time_max_seconds: limits.cpu_time_max.map(|time| time.as_secs_f64()),
         }
     }
 
@@ -116,13 +116,13 @@ impl LimitList {
             format!("{what:<12} {}\n", value.unwrap_or_else(|| "not limited".to_owned()))
         };
         [
-            line("memory", self.memory_bytes.map(|bytes| format!("{bytes} bytes"))),
-            line("swap", self.swap_bytes.map(|bytes| format!("{bytes} bytes"))),
-            line("cpus", self.cpus.map(|cpus| cpus.to_string())),
+            line("memory", self.memory_max_bytes.map(|bytes| format!("{bytes} bytes"))),
+            line("swap", self.swap_max_bytes.map(|bytes| format!("{bytes} bytes"))),
+            line("cpus", self.cpus_max.map(|cpus| cpus.to_string())),
             line("cpu weight", self.cpu_weight.map(|weight| weight.to_string())),
             line("io weight", self.io_weight.map(|weight| weight.to_string())),
-            line("processes", self.processes.map(|count| count.to_string())),
-            line("cpu time", self.cpu_time_seconds.map(|seconds| format!("{seconds} s"))),
+            line("processes", self.processes_max.map(|count| count.to_string())),
+            line("cpu time", self.cpu_time_max_seconds.map(|seconds| format!("{seconds} s"))),
         ]
         .concat()
     }

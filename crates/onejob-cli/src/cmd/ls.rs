@@ -8,7 +8,10 @@ use std::{
 use onejob::{AbandonedKind, JobEntry, Mechanism, Process};
 use serde::Serialize;
 
-use super::leftovers::LeftoverRow;
+use super::{
+    leftovers::LeftoverRow,
+    state::{State, rfc_3339},
+};
 use crate::{
     args::LsArgs,
     exit::Exit,
@@ -28,20 +31,25 @@ struct JobList {
     jobs: Vec<JobRow>,
     /// Jobs whose owner and guards were killed, and which are not ended yet.
     leftovers: Vec<LeftoverRow>,
+    #[serde(skip)]
+    wide: bool,
 }
 
 #[derive(Serialize)]
 struct JobRow {
     id: String,
     name: Option<String>,
+    state: State,
     mechanism: String,
     containment: String,
     owner_pid: Option<u32>,
     members: usize,
     cpu_seconds: Option<f64>,
     memory_bytes: Option<u64>,
+    started_at: Option<String>,
     age_seconds: Option<f64>,
-    command: Option<String>,
+    argv: Option<Vec<String>>,
+    cwd: Option<String>,
     log: Option<String>,
 }
 
@@ -51,7 +59,8 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
         let jobs = onejob::jobs()?.filter_map(|entry| row(&entry, &mut containments)).collect();
         let leftovers = onejob::abandoned_jobs()?;
         let abandoned = leftovers.iter().filter(|left| left.kind == AbandonedKind::Abandoned);
-        Ok(JobList { schema: 1, jobs, leftovers: abandoned.map(LeftoverRow::new).collect() })
+        let leftovers = abandoned.map(LeftoverRow::new).collect();
+        Ok(JobList { schema: 1, jobs, leftovers, wide: args.wide })
     })
 }
 
@@ -66,6 +75,7 @@ fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Optio
     Some(JobRow {
         id: entry.id.clone(),
         name: entry.name.clone(),
+        state: State::of(note.as_ref(), &members),
         mechanism: entry.mechanism.to_string(),
         containment: containments
             .entry(entry.mechanism)
@@ -75,8 +85,10 @@ fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Optio
         members: members.len(),
         cpu_seconds: cpu.map(|time| time.as_secs_f64()),
         memory_bytes: members.iter().filter_map(os::resident_memory).reduce(|a, b| a + b),
+        started_at: entry.started.and_then(rfc_3339),
         age_seconds: age_of(entry).map(|time| time.as_secs_f64()),
-        command: command(&members, note.as_ref()),
+        argv: argv(&members, note.as_ref()),
+        cwd: note.as_ref().and_then(|note| note.cwd.clone()),
         log: note.and_then(|note| note.log),
     })
 }
@@ -86,45 +98,81 @@ fn age_of(entry: &JobEntry) -> Option<Duration> {
 }
 
 /// CMD with its arguments; for a job that was not started by `onejob run`, the oldest member's.
-fn command(members: &[Process], note: Option<&Note>) -> Option<String> {
+fn argv(members: &[Process], note: Option<&Note>) -> Option<Vec<String>> {
     if let Some(note) = note {
-        return Some(note.command.join(" "));
+        return Some(note.argv.clone());
     }
     let infos = members.iter().filter_map(os::process_info);
-    infos.max_by_key(|info| info.age).map(|info| info.command)
+    infos.max_by_key(|info| info.age).map(|info| info.argv)
 }
 
 impl Listing for JobList {
     fn draw(&self, style: TerminalStyle) -> String {
-        let header = [
+        let mut text = if self.wide { self.wide_table(style) } else { self.table(style) };
+        self.leftovers.iter().for_each(|leftover| text += &leftover.describe());
+        text
+    }
+}
+
+impl JobList {
+    fn table(&self, style: TerminalStyle) -> String {
+        let mut table = Table::new(["NAME", "STATE", "MEMBERS", "CPU", "MEMORY", "AGE", "COMMAND"]);
+        for row in &self.jobs {
+            let [members, cpu, memory, age] = row.usage();
+            let name = row.name.as_ref().unwrap_or(&row.id).clone();
+            table.add([name, row.state.to_string(), members, cpu, memory, age, row.command()]);
+        }
+        table.draw(style, [false, false, true, true, true, true, false])
+    }
+
+    fn wide_table(&self, style: TerminalStyle) -> String {
+        let mut table = Table::new([
             "NAME",
             "ID",
+            "STATE",
             "MECHANISM",
             "CONTAINMENT",
+            "OWNER",
             "MEMBERS",
             "CPU",
             "MEMORY",
             "AGE",
             "COMMAND",
-        ];
-        let mut table = Table::new(header);
+        ]);
         for row in &self.jobs {
-            let time = |value: Option<f64>| value.map(Duration::from_secs_f64);
+            let [members, cpu, memory, age] = row.usage();
             table.add([
                 or_dash(row.name.clone()),
                 row.id.clone(),
+                row.state.to_string(),
                 row.mechanism.clone(),
                 row.containment.clone(),
-                row.members.to_string(),
-                or_dash(time(row.cpu_seconds).map(seconds)),
-                or_dash(row.memory_bytes.map(bytes)),
-                or_dash(time(row.age_seconds).map(age)),
-                or_dash(row.command.clone()),
+                or_dash(row.owner_pid.map(|pid| pid.to_string())),
+                members,
+                cpu,
+                memory,
+                age,
+                row.command(),
             ]);
         }
-        let mut text =
-            table.draw(style, [false, false, false, false, true, true, true, true, false]);
-        self.leftovers.iter().for_each(|leftover| text += &leftover.describe());
-        text
+        let right = [false, false, false, false, false, true, true, true, true, true, false];
+        table.draw(style, right)
+    }
+}
+
+impl JobRow {
+    /// The members, CPU time, memory and age as they are shown.
+    fn usage(&self) -> [String; 4] {
+        let time = |value: Option<f64>| value.map(Duration::from_secs_f64);
+        [
+            self.members.to_string(),
+            or_dash(time(self.cpu_seconds).map(seconds)),
+            or_dash(self.memory_bytes.map(bytes)),
+            or_dash(time(self.age_seconds).map(age)),
+        ]
+    }
+
+    fn command(&self) -> String {
+        or_dash(self.argv.as_ref().map(|argv| argv.join(" ")))
     }
 }

@@ -15,6 +15,7 @@ mod ls;
 mod man;
 mod not_found;
 mod run;
+mod state;
 mod stats;
 mod tree;
 mod wait;

@@ -16,6 +16,7 @@ pub(super) fn explain(failure: Failure, command: &[OsString]) -> Failure {
     }
     Failure::new(format!("failed to execute {program:?}: command not found"))
         .with_exit(Exit::NotFound)
+        .with_kind("command_not_found")
         .with_hint(hint(&name, program, args))
 }
 

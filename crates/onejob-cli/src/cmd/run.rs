@@ -52,6 +52,7 @@ fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Fai
         lifeline: args.lifeline.map(Lifeline::take).transpose().map_err(Failure::new)?,
     })?;
     let mut note = Note::new(&args.command);
+    note.set_end(!args.keep && !args.wait_all, args.timeout);
     let job = create_job(args, &note)?;
     let log = report.open_log(&job)?;
     let mut supervisor =

@@ -1,16 +1,21 @@
-//! What a whole job has used: `onejob stats`, and the end of `onejob run --stats`.
+//! The usage of a whole job: `onejob stats`, and the end of `onejob run --stats`.
 
 use std::time::{Duration, Instant};
 
 use onejob::{Accounting, Job, Stats, StopReason};
 use serde::Serialize;
 
-use super::find;
+use super::{
+    find,
+    state::{State, rfc_3339},
+};
 use crate::{
     args::{StatsArgs, StatsFormat},
     exit::Exit,
     failure::{Failure, print},
-    output::{error, write_stderr},
+    note::Note,
+    os,
+    output::{error, info, write_stderr},
     render::json,
 };
 
@@ -20,7 +25,6 @@ use crate::{
 struct Usage {
     user_seconds: Option<f64>,
     system_seconds: Option<f64>,
-    memory_bytes: Option<u64>,
     memory_peak_bytes: Option<u64>,
     io_read_bytes: Option<u64>,
     io_written_bytes: Option<u64>,
@@ -37,8 +41,8 @@ struct Usage {
 #[derive(Serialize)]
 struct FinalStats {
     schema: u32,
-    /// Why the job ended, or which limit it reached: `asked`, `timeout`, `cpu-time`, `memory`,
-    /// `processes`.
+    /// Why the job ended, or which limit it reached: `timeout`, `cpu-time`, `memory`, `processes`. `None` for
+    /// a normal end.
     reason: Option<&'static str>,
     real_seconds: f64,
     #[serde(flatten)]
@@ -51,7 +55,13 @@ struct CurrentStats<'a> {
     schema: u32,
     id: Option<&'a str>,
     name: Option<&'a str>,
+    state: State,
     members: usize,
+    started_at: Option<String>,
+    /// Resident, of the living members, as in the other listings.
+    memory_bytes: Option<u64>,
+    /// Charged to the whole job by the kernel, file caches included: the number that a limit applies to.
+    memory_charged_bytes: Option<u64>,
     #[serde(flatten)]
     usage: Usage,
 }
@@ -60,10 +70,24 @@ struct CurrentStats<'a> {
 pub(super) fn stats(args: &StatsArgs) -> Result<Exit, Failure> {
     let job = find::job(&args.job)?;
     let stats = job.stats()?;
-    let (members, usage) = (stats.processes, Usage::new(&stats));
+    let members = job.processes()?;
+    let memory = members.iter().filter_map(os::resident_memory).reduce(|a, b| a + b);
     print(match args.json {
-        true => json(&CurrentStats { schema: 1, id: job.id(), name: job.name(), members, usage }),
-        false => format!("{members} members, {}\n", describe(&stats)),
+        true => json(&CurrentStats {
+            schema: 1,
+            id: job.id(),
+            name: job.name(),
+            state: State::of(Note::read(&job).as_ref(), &members),
+            members: members.len(),
+            started_at: find::entry_of(&job)?.and_then(|entry| rfc_3339(entry.started?)),
+            memory_bytes: memory,
+            memory_charged_bytes: stats.memory,
+            usage: Usage::new(&stats),
+        }),
+        false => {
+            let memory = memory.map_or("unknown".to_owned(), mebibytes);
+            format!("{} members, memory {memory}, {}\n", members.len(), describe(&stats))
+        }
     })?;
     Ok(Exit::Success)
 }
@@ -85,7 +109,7 @@ pub(super) fn print_at_end(
     };
     match format {
         StatsFormat::Text => {
-            error(format_args!("real {:.3} s, {}", real.as_secs_f64(), describe(&stats)));
+            info(0, format_args!("real {:.3} s, {}", real.as_secs_f64(), describe(&stats)));
         }
         StatsFormat::Json => {
             let stats = FinalStats {
@@ -117,7 +141,6 @@ fn describe(stats: &Stats) -> String {
     let seconds = |time: Option<Duration>| {
         time.map_or("unknown".to_owned(), |time| format!("{:.3} s", time.as_secs_f64()))
     };
-    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let mut text = format!(
         "user {}, system {}, peak memory {}",
         seconds(stats.cpu_user),
@@ -133,13 +156,16 @@ fn describe(stats: &Stats) -> String {
     text
 }
 
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 impl Usage {
     fn new(stats: &Stats) -> Usage {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         Usage {
             user_seconds: seconds(stats.cpu_user),
             system_seconds: seconds(stats.cpu_system),
-            memory_bytes: stats.memory,
             memory_peak_bytes: stats.memory_peak,
             io_read_bytes: stats.io_read,
             io_written_bytes: stats.io_written,

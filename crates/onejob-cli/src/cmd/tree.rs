@@ -5,7 +5,10 @@ use std::time::Duration;
 use onejob::{Job, JobEntry, Process, ProcessId, Tree, TreeNode, tree_below};
 use serde::Serialize;
 
-use super::find::{self, Found};
+use super::{
+    find::{self, Found},
+    state::State,
+};
 use crate::{
     args::TreeArgs,
     exit::Exit,
@@ -25,11 +28,12 @@ struct TreeList {
     trees: Vec<JobTree>,
 }
 
-/// The tree of a job (`job`, `id`) or of a process (`pid`).
+/// The tree of a job (`name`, `id`, `state`) or of a process (`pid`).
 #[derive(Serialize)]
 struct JobTree {
-    job: Option<String>,
+    name: Option<String>,
     id: Option<String>,
+    state: Option<State>,
     pid: Option<u32>,
     processes: Vec<ProcessNode>,
 }
@@ -44,7 +48,7 @@ struct ProcessNode {
     cpu_seconds: Option<f64>,
     memory_bytes: Option<u64>,
     age_seconds: Option<f64>,
-    command: Option<String>,
+    argv: Option<Vec<String>>,
     children: Vec<ProcessNode>,
 }
 
@@ -54,8 +58,7 @@ pub(super) fn tree(args: &TreeArgs) -> Result<Exit, Failure> {
             None => onejob::jobs()?.filter_map(|entry| tree_of_entry(&entry)).collect(),
             Some(target) => match find::job_or_process(target)? {
                 Found::Job(job) => {
-                    let is_this = |entry: &JobEntry| Some(entry.id.as_str()) == job.id();
-                    vec![tree_of_job(&job, onejob::jobs()?.find(is_this).as_ref())?]
+                    vec![tree_of_job(&job, find::entry_of(&job)?.as_ref())?]
                 }
                 Found::Process(pid) => vec![tree_of_process(pid)?],
             },
@@ -73,8 +76,9 @@ fn tree_of_job(job: &Job, entry: Option<&JobEntry>) -> Result<JobTree, Failure> 
     let parents = ExpectedParents::new(job, entry);
     let Tree { roots } = job.tree()?;
     Ok(JobTree {
-        job: job.name().map(str::to_owned),
+        name: job.name().map(str::to_owned),
         id: job.id().map(str::to_owned),
+        state: Some(State::of(parents.note.as_ref(), &job.processes()?)),
         pid: None,
         processes: roots.into_iter().map(|root| node(root, Some(&parents))).collect(),
     })
@@ -83,7 +87,7 @@ fn tree_of_job(job: &Job, entry: Option<&JobEntry>) -> Result<JobTree, Failure> 
 fn tree_of_process(pid: u32) -> Result<JobTree, Failure> {
     let Tree { roots } = tree_below(&ProcessId::of(pid)?)?;
     let processes = roots.into_iter().map(|root| node(root, None)).collect();
-    Ok(JobTree { job: None, id: None, pid: Some(pid), processes })
+    Ok(JobTree { name: None, id: None, state: None, pid: Some(pid), processes })
 }
 
 /// The parents of members that are not orphans.
@@ -93,8 +97,7 @@ struct ExpectedParents {
     /// is the guard, which is also the parent of members that it has started.
     reapers: Vec<u32>,
     reaps_orphans: bool,
-    /// CMD.
-    main: Option<u32>,
+    note: Option<Note>,
 }
 
 impl ExpectedParents {
@@ -104,19 +107,20 @@ impl ExpectedParents {
             owner,
             reapers: owner.map(os::ancestors).unwrap_or_default(),
             reaps_orphans: job.guarantees().reaps_orphans,
-            main: Note::read(job).and_then(|note| note.pid),
+            note: Note::read(job),
         }
     }
 
     fn is_orphan(&self, process: &Process, info: Option<&ProcessInfo>) -> bool {
         let pid = Some(process.pid());
-        if pid == self.owner || pid == self.main {
+        let main = self.note.as_ref().and_then(|note| note.pid);
+        if pid == self.owner || pid == main {
             return false;
         }
         match self.reaps_orphans {
             // The guard makes the processes that it starts for `onejob exec` leaders of a process
             // group. In the job of another program they cannot be told from orphans.
-            true => self.main.is_some() && info.is_some_and(|info| !info.leads_group_only),
+            true => main.is_some() && info.is_some_and(|info| !info.leads_group_only),
             false => process.parent.is_some_and(|parent| self.reapers.contains(&parent)),
         }
     }
@@ -137,7 +141,7 @@ fn node(
         cpu_seconds: info.as_ref().map(|info| seconds(info.cpu)),
         memory_bytes: info.as_ref().map(|info| info.memory),
         age_seconds: info.as_ref().map(|info| seconds(info.age)),
-        command: info.map(|info| info.command),
+        argv: info.map(|info| info.argv),
         children: children.into_iter().map(|child| node(child, None)).collect(),
     }
 }
@@ -150,13 +154,13 @@ impl Listing for TreeList {
 }
 
 impl JobTree {
-    /// The name of a job. The tree of a process has no title.
+    /// The name and state of a job. The tree of a process has no title.
     fn title(&self, style: TerminalStyle) -> String {
-        let title = match (&self.job, &self.id) {
-            (Some(name), Some(id)) => format!("{} ({id})", printable(name)),
-            (_, Some(id)) => id.clone(),
-            _ => return String::new(),
+        let (Some(name), Some(state)) = (self.name.as_ref().or(self.id.as_ref()), self.state)
+        else {
+            return String::new();
         };
+        let title = format!("{} ({state})", printable(name));
         if style.is_coloured() { format!("\x1b[1m{title}\x1b[0m\n") } else { title + "\n" }
     }
 
@@ -172,7 +176,7 @@ impl ProcessNode {
     /// `trunk` before its children.
     fn add_to(&self, table: &mut Table<6>, branch: &str, trunk: &str) {
         let time = |value: Option<f64>| value.map(Duration::from_secs_f64);
-        let command = self.command.clone().unwrap_or_else(|| self.name.clone());
+        let command = self.argv.as_ref().map_or(self.name.clone(), |argv| argv.join(" "));
         let mark = if self.orphan { "(orphan) " } else { "" };
         table.add([
             self.pid.to_string(),

@@ -18,7 +18,7 @@
 //! | `spawn_thread(work)`, `Completion` | a thread whose end `wait_for` can wait for |
 //! | `without_tostop(write)` | writing to a terminal without being stopped by `stty tostop` |
 //! | `exit_code(status)`, `die_like(status)`, `die_by_sigkill()` | ending as CMD did |
-//! | `process_info(process)`, `resident_memory(process)`, `ancestors(pid)` | what listings print about a process |
+//! | `process_info(process)`, `resident_memory(process)`, `is_frozen(process)`, `ancestors(pid)` | what listings print about a process |
 //! | `terminal_width()` | the width of the terminal on standard output |
 //! | `daemonize()`, `DaemonSide`, `ReportPipe`, `redirect_stdio(log)` | running in the background |
 //! | `log_dir()`, `create_log(path)`, `FileWatch` | log files of detached jobs |
@@ -41,8 +41,8 @@ pub(crate) use system::init_process;
 pub(crate) use system::{
     Completion, DaemonSide, FileWatch, HAS_DROPINS, Lifeline, ReceivedSignal, ReportPipe,
     SignalQueue, Terminal, Waitable, ancestors, args, become_group_leader, become_subreaper,
-    create_log, daemonize, die_by_sigkill, die_like, exit_code, is_pid_1, log_dir, process_info,
-    protected_process, reap_orphans, redirect_stdio, release_terminal, reset_sigchld,
+    create_log, daemonize, die_by_sigkill, die_like, exit_code, is_frozen, is_pid_1, log_dir,
+    process_info, protected_process, reap_orphans, redirect_stdio, release_terminal, reset_sigchld,
     resident_memory, set_parent_death_signal, signal_group, signal_own_group,
     signal_unless_in_own_group, spawn, spawn_thread, stop_self, terminal_width, wait_for,
     was_ignored_or_blocked, why_no_init, without_tostop,
@@ -87,7 +87,8 @@ pub(crate) struct ProcessInfo {
     /// Resident memory in bytes. Shared pages count for each process.
     pub(crate) memory: u64,
     pub(crate) age: std::time::Duration,
-    pub(crate) command: String,
+    /// Its arguments. On Windows the command line, which each program splits by itself.
+    pub(crate) argv: Vec<String>,
     /// Whether it leads a process group but not its session.
     pub(crate) leads_group_only: bool,
 }

@@ -54,7 +54,7 @@ impl Fixture {
             let said = self.output_of(&["tree", "--json", &format!("={name}")]);
             said.status.success()
                 && text(&said.stdout).contains("\"pid\"")
-                && text(&said.stdout).contains("\"command\"")
+                && text(&said.stdout).contains("\"argv\"")
         });
     }
 

@@ -7,45 +7,6 @@ use crate::{
     fixture::Fixture,
 };
 
-#[track_caller]
-fn has(value: &serde_json::Value, keys: &[&str]) {
-    let object = value.as_object().unwrap_or_else(|| panic!("{value}"));
-    keys.iter().for_each(|key| assert!(object.contains_key(*key), "{key} is missing: {value}"));
-}
-
-/// The JSON of `ls`, `tree` and `stats` has the promised keys.
-#[test]
-fn json_keys() {
-    for mechanism in mechanisms() {
-        let fixture = Fixture::new();
-        assert_eq!(fixture.json(&["ls", "--json"])["jobs"], serde_json::json!([]));
-        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
-        let ls = fixture.json(&["ls", "--json"]);
-        assert_eq!(ls["schema"], 1);
-        let job = &ls["jobs"][0];
-        has(job, &["id", "name", "mechanism", "containment", "owner_pid", "members"]);
-        has(job, &["cpu_seconds", "memory_bytes", "age_seconds", "command", "log"]);
-        assert_eq!((&job["name"], &job["mechanism"]), (&"dev".into(), &(*mechanism).into()));
-        assert_eq!((&job["owner_pid"], &job["members"]), (&owner.id().into(), &1.into()));
-        assert_eq!((&job["command"], &job["log"]), (&"sleep 1000".into(), &().into()));
-        let tree = fixture.json(&["tree", "--json", "dev"]);
-        assert_eq!(tree["schema"], 1);
-        has(&tree["trees"][0], &["job", "id", "pid", "processes"]);
-        let process = &tree["trees"][0]["processes"][0];
-        has(process, &["pid", "parent_pid", "name", "orphan", "user", "cpu_seconds"]);
-        has(process, &["memory_bytes", "age_seconds", "command", "children"]);
-        assert_eq!((&process["name"], &process["orphan"]), (&"sleep".into(), &false.into()));
-        let stats = fixture.json(&["stats", "--json", "dev"]);
-        assert_eq!((&stats["schema"], &stats["members"]), (&1.into(), &1.into()));
-        has(&stats, &["id", "name", "user_seconds", "system_seconds"]);
-        has(&stats, &["memory_bytes", "memory_peak_bytes", "io_read_bytes", "io_written_bytes"]);
-        has(&stats, &["processes_peak", "processes_total", "processes_refused", "oom_kills"]);
-        fixture.expect_status(&["kill", "dev"], 0);
-        wait(&mut owner);
-        fixture.assert_empty();
-    }
-}
-
 /// `tree` marks exactly the members without a living parent as orphans.
 #[test]
 fn orphans_are_marked() {

@@ -115,7 +115,7 @@ fn explicit_pids_and_names() {
         let pid = format!("pid:{}", other.id());
         let tree = fixture.json(&["tree", "--json", &pid]);
         assert_eq!(tree["trees"][0]["pid"], other.id());
-        assert_eq!(fixture.json(&["tree", "--json", "=dev"])["trees"][0]["job"], "dev");
+        assert_eq!(fixture.json(&["tree", "--json", "=dev"])["trees"][0]["name"], "dev");
         for verb in
             [&["stats", "=dev"][..], &["freeze", "=dev"], &["thaw", "=dev"], &["limit", "=dev"]]
         {

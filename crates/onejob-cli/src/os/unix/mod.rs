@@ -25,7 +25,7 @@ pub(crate) use init::{
     HAS_DROPINS, become_subreaper, is_pid_1, reap_orphans, set_parent_death_signal, why_no_init,
 };
 pub(crate) use lifeline::Lifeline;
-pub(crate) use process_info::{ancestors, process_info, resident_memory};
+pub(crate) use process_info::{ancestors, is_frozen, process_info, resident_memory};
 pub(crate) use signals::{
     ReceivedSignal, SignalQueue, become_group_leader, reset_sigchld, signal_group,
     signal_own_group, signal_unless_in_own_group, stop_self, was_ignored_or_blocked,

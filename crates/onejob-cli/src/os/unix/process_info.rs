@@ -1,6 +1,13 @@
 //! What listings print about a process, from `/proc`.
 
-use std::{collections::HashMap, ffi::CStr, fs, io::Read as _, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    ffi::CStr,
+    fs,
+    io::Read as _,
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
 
 use onejob::{Process, ProcessId};
 
@@ -17,7 +24,7 @@ pub(crate) fn process_info(process: &Process) -> Option<ProcessInfo> {
         cpu: time(stat.number(14)? + stat.number(15)?),
         memory: stat.resident_memory()?,
         age: uptime()?.saturating_sub(time(stat.number(22)?)),
-        command: command_of(pid).unwrap_or_else(|| format!("[{}]", process.name)),
+        argv: argv_of(pid).unwrap_or_else(|| vec![format!("[{}]", process.name)]),
         leads_group_only: stat.number(5)? == u64::from(pid) && stat.number(6)? != u64::from(pid),
     };
     // The files were opened by pid: they are the process's own only if it still exists.
@@ -76,11 +83,36 @@ fn uptime() -> Option<Duration> {
     None
 }
 
-fn command_of(pid: u32) -> Option<String> {
+fn argv_of(pid: u32) -> Option<Vec<String>> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let args = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|byte| *byte == 0);
-    let text = args.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
-    (!text.is_empty()).then_some(text)
+    let args = args.map(|arg| String::from_utf8_lossy(arg).into_owned()).collect::<Vec<_>>();
+    args.iter().any(|arg| !arg.is_empty()).then_some(args)
+}
+
+/// Whether a process cannot run: stopped by a signal, or in a frozen cgroup.
+pub(crate) fn is_frozen(process: &Process) -> bool {
+    let is_stopped = Stat::of(process.pid()).is_some_and(|stat| stat.0.starts_with(['T', 't']));
+    is_stopped || is_in_frozen_cgroup(process.pid()).unwrap_or(false)
+}
+
+/// From `cgroup.events` of the cgroup that `/proc/PID/cgroup` names, below the mounted unified hierarchy.
+fn is_in_frozen_cgroup(pid: u32) -> Option<bool> {
+    static MOUNT: OnceLock<Option<(String, String)>> = OnceLock::new();
+    let (root, place) = MOUNT.get_or_init(unified_hierarchy).as_ref()?;
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = if root == "/" { path } else { path.strip_prefix(root.as_str())? };
+    let events = fs::read_to_string(format!("{place}{path}/cgroup.events")).ok()?;
+    Some(events.lines().any(|line| line == "frozen 1"))
+}
+
+/// Which cgroup is mounted, and where.
+fn unified_hierarchy() -> Option<(String, String)> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    let mut fields = line.split(' ').skip(3);
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
 }
 
 fn user_of(pid: u32) -> Option<String> {

@@ -41,7 +41,7 @@ pub(crate) fn process_info(process: &Process) -> Option<ProcessInfo> {
         cpu: times.used,
         memory: memory_of(&handle)?,
         age: times.age,
-        command: command_of(&handle).unwrap_or_else(|| format!("[{}]", process.name)),
+        argv: vec![command_of(&handle).unwrap_or_else(|| format!("[{}]", process.name))],
         leads_group_only: false,
     })
 }
@@ -54,6 +54,11 @@ pub(crate) fn resident_memory(process: &Process) -> Option<u64> {
         return None;
     }
     memory_of(&handle)
+}
+
+/// Windows does not report whether the threads of a process are suspended.
+pub(crate) fn is_frozen(_process: &Process) -> bool {
+    false
 }
 
 /// The parent of a process, its parent, and so on. A parent that is younger than its child has only
