@@ -478,7 +478,8 @@ fn guards_stay_readable_after_a_setuid_child() {
         let mut command = Command::new("true");
         let mut child = job.spawn(command.uid(54321).gid(54322).groups(&[7])).expect("started");
         assert!(child.wait().expect("a status").success());
-        assert_eq!(guards(), open, "{mechanism}: a guard is closed");
+        let now = guards();
+        assert!(open.iter().all(|guard| now.contains(guard)), "{mechanism}: a guard is closed");
     });
 }
 

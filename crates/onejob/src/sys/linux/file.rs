@@ -4,18 +4,28 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-/// Reads a file of `/proc`.
+/// Reads a file of `/proc` as text. Names that processes have chosen need not be UTF-8.
 pub(crate) fn read_proc(path: &str) -> io::Result<String> {
-    read_all(&rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    let bytes = read_proc_bytes(path)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into()))
 }
 
-/// Reads a whole file in as few calls as possible.
+/// Reads a file of `/proc`.
+pub(crate) fn read_proc_bytes(path: &str) -> io::Result<Vec<u8>> {
+    read_bytes(&rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Reads a whole file of text in as few calls as possible.
 pub(crate) fn read_all(file: &OwnedFd) -> io::Result<String> {
-    let mut text = Vec::new();
+    String::from_utf8(read_bytes(file)?).map_err(io::Error::other)
+}
+
+fn read_bytes(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     loop {
-        text.reserve(4096);
-        if rustix::io::read(file, rustix::buffer::spare_capacity(&mut text))? == 0 {
-            return String::from_utf8(text).map_err(io::Error::other);
+        bytes.reserve(4096);
+        if rustix::io::read(file, rustix::buffer::spare_capacity(&mut bytes))? == 0 {
+            return Ok(bytes);
         }
     }
 }

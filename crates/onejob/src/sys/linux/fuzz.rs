@@ -5,7 +5,7 @@
 use std::{ops::Range, path::Path};
 
 use crate::sys::linux::{
-    cgroup::location,
+    mounts,
     nostd::{
         exec::{ExecRequest, List, Mapping, request},
         procfs,
@@ -113,12 +113,13 @@ pub fn stat(bytes: &[u8]) {
     }
 }
 
-/// The list of mounts. The directory of a cgroup ends with what is below the root of its mount.
+/// The list of mounts. The path of a file ends with the part below the root of its mount.
 pub fn mounts(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    for own in ["/", "/a", "/a/b c"] {
-        if let Some(path) = location::locate(Path::new(own), text) {
-            assert!(path.as_os_str().len() <= text.len() + own.len() + 1, "{path:?}");
+    for mount in mounts::parse(bytes) {
+        for path in ["/", "/a", "/a/b c"] {
+            if let Some(found) = mount.locate(Path::new(path)) {
+                assert!(found.as_os_str().len() <= bytes.len() + path.len() + 1, "{found:?}");
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod guard;
+mod mounts;
 mod nostd;
 mod process;
 mod registry;

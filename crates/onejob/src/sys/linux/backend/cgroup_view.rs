@@ -1,14 +1,14 @@
-//! A Cgroup job as another process sees it.
+//! A Cgroup job of another process.
 //!
-//! All it does is the kernel's to grant, without the owner: the cgroups are found by their names.
-//! They stay in place when they are emptied, since their end is the owner's to see.
+//! It needs nothing from the owner: the cgroups are found by their names, and the kernel decides what this
+//! process may do with them. Cgroups that were emptied stay, because the owner removes them.
 
 use std::{
-    ffi::CString,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
+use super::{cgroup_guarantees, errors};
 use crate::{
     Accounting, Command, Error, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
     Resources, Result, Signal, Stats, StopReason,
@@ -17,13 +17,16 @@ use crate::{
         Backend, Freezer, JobRecord, LimitControl,
         linux::{
             cgroup::{
+                adopt::adopt,
                 controllers,
-                members::{self, Members, Pauses},
-                root::{self, is_gone},
+                dir::{is_removed, means_removed, open_cgroup},
+                members::Members,
+                names::{NamedCgroup, cgroups_of},
+                wait::Pauses,
             },
             deadline::{KILL_TIMEOUT, has_passed, wait_for},
             nostd::{
-                cgroup::{self as floor, Events},
+                cgroup::{self as nostd_cgroup, Events},
                 syscall::{POLLIN, PollFd},
             },
             process::privilege,
@@ -35,40 +38,41 @@ use crate::{
 
 pub(crate) struct View {
     record: Record,
-    base: OwnedFd,
-    guarantees: Guarantees,
+    job_root: OwnedFd,
 }
 
 impl View {
-    /// `guarantees` are those of every job in cgroups, without limits.
-    pub(crate) fn new(record: Record, guarantees: Guarantees) -> Result<View> {
-        let base = record.header.base.as_deref().unwrap_or("".as_ref());
-        let base = root::open_base(base).map_err(|e| {
-            Error::os(format!("find the cgroups of job {} in {}", record.id(), base.display()), e)
+    pub(crate) fn new(record: Record) -> Result<View> {
+        let path = record.header.base.as_deref().unwrap_or("".as_ref());
+        let job_root = open_cgroup(path).map_err(|e| {
+            Error::os(format!("find the cgroups of job {} in {}", record.id(), path.display()), e)
         })?;
-        Ok(View { record, base, guarantees })
+        Ok(View { record, job_root })
     }
 
-    /// The cgroups of the job, as they are now.
-    fn cgroups(&self) -> Result<Vec<(CString, OwnedFd)>> {
-        root::cgroups_of(self.base.as_fd(), self.record.id())
+    /// The cgroups of the job at this moment.
+    fn cgroups(&self) -> Result<Vec<NamedCgroup>> {
+        cgroups_of(self.job_root.as_fd(), self.record.id())
             .map_err(|e| Error::os(format!("find the cgroups of job {}", self.record.id()), e))
     }
 
-    /// Those of a job that is not over.
-    fn live_cgroups(&self) -> Result<Vec<(CString, OwnedFd)>> {
+    /// The same; an error if the job has ended.
+    fn live_cgroups(&self) -> Result<Vec<NamedCgroup>> {
         if self.record.is_over() {
             return Err(Error::stale(format!("the job {} has ended", self.record.id())));
         }
         self.cgroups()
     }
 
-    /// The one that takes new members.
+    /// The cgroup for new members.
     fn current(&self) -> Result<OwnedFd> {
         let latest = self.live_cgroups()?.pop().map(|(_, dir)| dir);
         latest.ok_or_else(|| {
-            Error::unsupported(format!("job {} was emptied by its owner", self.record.id()))
-                .with_hint("only its owner can start the next member")
+            Error::unsupported(format!(
+                "the owner of job {} has killed all members and has not started another one",
+                self.record.id()
+            ))
+            .with_hint("wait until its owner has started a member")
         })
     }
 
@@ -76,32 +80,32 @@ impl View {
     fn thawed(&self) -> Result<OwnedFd> {
         let current = self.current()?;
         match Members(vec![current.as_fd()]).are_frozen()? {
-            true => Err(members::frozen_error()),
+            true => Err(errors::frozen()),
             false => Ok(current),
         }
     }
 
-    /// Somebody besides us, to be waited for.
+    /// A member besides this process, to wait for its end; `None` if there is none.
     fn watched_member(&self) -> Result<Option<Watched>> {
         let cgroups = self.cgroups()?;
-        if !holds_us(&cgroups)? {
-            return populated(&cgroups).map(|events| events.map(Watched::In));
+        if !contains_caller(&cgroups)? {
+            return populated(&cgroups).map(|events| events.map(Watched::Cgroup));
         }
-        let members = members_of(&cgroups);
+        let members = Members::of(&cgroups);
         let others = members.others()?;
         match members.first_held(&others)? {
-            Some(pidfd) => Ok(Some(Watched::Is(pidfd))),
+            Some(pidfd) => Ok(Some(Watched::Process(pidfd))),
             None if others.is_empty() => Ok(None),
-            None => Ok(Some(Watched::NotHeld)),
+            None => Ok(Some(Watched::Unknown)),
         }
     }
 
-    /// The kernel would kill us, too: everybody else one by one, until nobody is left.
+    /// `cgroup.kill` would also kill this process: kills the other members one by one until none is left.
     fn kill_others(&self) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < KILL_TIMEOUT {
             let cgroups = self.cgroups()?;
-            let members = members_of(&cgroups);
+            let members = Members::of(&cgroups);
             let others = members.others()?;
             if others.is_empty() {
                 return Ok(());
@@ -112,54 +116,50 @@ impl View {
             let soon = Instant::now() + Duration::from_millis(50);
             wait_for(&mut [PollFd::new(first, POLLIN)], Some(soon));
         }
-        let mut survivors = members_of(&self.cgroups()?).list()?;
+        let mut survivors = Members::of(&self.cgroups()?).list()?;
         survivors.retain(|process| !process.is_caller);
         Err(Error::still_alive(survivors, start.elapsed()))
     }
 }
 
-/// Whose end is waited for.
+/// The object whose end is waited for.
 enum Watched {
-    In(Events),
-    Is(OwnedFd),
-    /// A process that has ended since, or that could not be opened.
-    NotHeld,
+    Cgroup(Events),
+    Process(OwnedFd),
+    /// A process that has ended meanwhile.
+    Unknown,
 }
 
 impl Watched {
     fn poll_fd(&self) -> PollFd {
         match self {
-            Watched::In(events) => events.poll_fd(),
-            Watched::Is(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
-            Watched::NotHeld => PollFd::new(-1, 0),
+            Watched::Cgroup(events) => events.poll_fd(),
+            Watched::Process(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
+            Watched::Unknown => PollFd::new(-1, 0),
         }
     }
 }
 
-fn members_of(cgroups: &[(CString, OwnedFd)]) -> Members<'_> {
-    Members(cgroups.iter().map(|(_, dir)| dir.as_fd()).collect())
-}
-
 /// Whether the calling process is a member.
-fn holds_us(cgroups: &[(CString, OwnedFd)]) -> Result<bool> {
-    Ok(members_of(cgroups).pids()?.contains(&std::process::id()))
+fn contains_caller(cgroups: &[NamedCgroup]) -> Result<bool> {
+    Ok(Members::of(cgroups).pids()?.contains(&std::process::id()))
 }
 
-/// What tells of a change in the first cgroup with members.
-fn populated(cgroups: &[(CString, OwnedFd)]) -> Result<Option<Events>> {
+/// The events of the first cgroup with members.
+fn populated(cgroups: &[NamedCgroup]) -> Result<Option<Events>> {
     for (_, dir) in cgroups {
         let events = Events::open(dir.as_raw_fd());
         match events.and_then(|events| Ok((events.is(b"populated 0")?, events))) {
             Ok((true, _)) => {}
             Ok((false, events)) => return Ok(Some(events)),
-            Err(errno) if is_gone(errno) => {}
+            Err(errno) if means_removed(errno) => {}
             Err(errno) => return Err(Error::os("watch the cgroup of the job", errno)),
         }
     }
     Ok(None)
 }
 
-/// A cgroup that has gone meanwhile needs no thaw.
+/// Thaws a cgroup unless it has been removed.
 fn thaw_emptied(cgroup: BorrowedFd<'_>) {
     let members = Members(vec![cgroup]);
     if members.are_frozen().unwrap_or(true) {
@@ -169,54 +169,54 @@ fn thaw_emptied(cgroup: BorrowedFd<'_>) {
 
 impl Stoppable for View {
     fn terminate(&self, signal: Signal) -> Result<usize> {
-        let asked = match self.signal(signal) {
+        let signaled = match self.signal(signal) {
             Err(error) if error.is_permission_denied() => 0,
-            answer => answer?,
+            signaled => signaled?,
         };
         let _ = self.signal(Signal::CONT);
-        members_of(&self.cgroups()?).set_frozen(false)?;
-        Ok(asked)
+        Members::of(&self.cgroups()?).set_frozen(false)?;
+        Ok(signaled)
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        let watch = RecordWatch::new(&self.record)?.also(self.base.as_fd())?;
+        let watch = RecordWatch::new(&self.record)?.also(self.job_root.as_fd())?;
         let mut pauses = Pauses::new();
         loop {
             if self.record.is_over() || watch.finish_if_abandoned(&self.record) {
                 return Ok(true);
             }
-            let Some(somebody) = self.watched_member()? else { return Ok(true) };
+            let Some(watched) = self.watched_member()? else { return Ok(true) };
             if has_passed(deadline) {
                 return Ok(false);
             }
-            let until = match somebody {
-                Watched::NotHeld => pauses.next(deadline),
+            let until = match watched {
+                Watched::Unknown => pauses.next(deadline),
                 _ => deadline,
             };
-            watch.wait(vec![somebody.poll_fd()], until);
+            watch.wait(vec![watched.poll_fd()], until);
         }
     }
 
     fn kill(&self) -> Result<()> {
         let cgroups = self.cgroups()?;
-        if holds_us(&cgroups)? {
+        if contains_caller(&cgroups)? {
             return self.kill_others();
         }
         let start = Instant::now();
         if let [_, _, ..] = cgroups[..] {
-            // One with a member that cannot die keeps no other alive.
+            // All are killed before the first wait: a member that cannot die delays no other.
             for (_, dir) in &cgroups {
-                let _ = floor::kill(dir.as_raw_fd());
+                let _ = nostd_cgroup::kill(dir.as_raw_fd());
             }
         }
         for (name, dir) in &cgroups {
-            let emptied = floor::empty(dir.as_raw_fd(), KILL_TIMEOUT.as_millis() as i32)
+            let emptied = nostd_cgroup::empty(dir.as_raw_fd(), KILL_TIMEOUT.as_millis() as i32)
                 .map_err(|e| Error::os(format!("end the cgroup {name:?}"), e))?;
             if !emptied {
                 let survivors = Members(vec![dir.as_fd()]).list()?;
                 return Err(Error::still_alive(survivors, start.elapsed()));
             }
-            // It takes new members from now on, also if those before were killed frozen.
+            // It takes new members from now on, even if it was frozen when it was killed.
             thaw_emptied(dir.as_fd());
         }
         Ok(())
@@ -224,23 +224,25 @@ impl Stoppable for View {
 
     fn limit_reached(&self) -> Option<StopReason> {
         let cgroups = self.cgroups().unwrap_or_default();
-        members_of(&cgroups).limit_reached(Stats::default())
+        Members::of(&cgroups).limit_reached(Stats::default())
     }
 }
 
 impl Backend for View {
     fn guarantees(&self) -> Guarantees {
-        let mut promised = self.guarantees;
-        if !self.cgroups().and_then(|cgroups| holds_us(&cgroups)).is_ok_and(|holds| !holds) {
-            // One by one, then, and only if they may be signalled.
+        let mut promised = cgroup_guarantees::without_limits();
+        let is_outside = self.cgroups().and_then(|cgroups| Ok(!contains_caller(&cgroups)?));
+        if !is_outside.unwrap_or(false) {
+            // A member kills the others one by one, if it may signal them.
             promised.kill = Kill::Converging;
             promised.crosses_setuid = privilege::crosses_users();
         }
         if !self.record.is_guarded() {
             promised.owner_death = OwnerDeath::None;
         }
-        // The guard that watches CPU time listens to the owner alone.
-        promised.limits = root::limits_below(self.base.as_fd()).without(Resources::CPU_TIME);
+        // The guard that watches the CPU time takes requests from the owner only.
+        promised.limits =
+            controllers::enabled_limits(self.job_root.as_fd()).without(Resources::CPU_TIME);
         if promised.limits.contains(Resources::MEMORY) {
             promised.memory_accounting = Accounting::All;
         }
@@ -249,22 +251,22 @@ impl Backend for View {
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         const TRIES: usize = 8;
-        let mut spawned = Err(members::killed_meanwhile());
+        let mut spawned = Err(errors::killed_meanwhile());
         for _ in 0..TRIES {
             let current = self.thawed()?;
-            let memory = controllers::memory_of_a_child(current.as_fd());
+            let memory = controllers::child_memory(current.as_fd());
             spawned = local::local(command, Some(current.as_fd()), memory);
-            // Removed by its owner since we looked for the cgroup.
+            // Its owner has removed the cgroup meanwhile.
             match &spawned {
-                Err(error) if !error.is_exec() && root::is_removed(current.as_fd()) => {
-                    spawned = Err(members::killed_meanwhile());
+                Err(error) if !error.is_exec() && is_removed(current.as_fd()) => {
+                    spawned = Err(errors::killed_meanwhile());
                 }
                 _ => break,
             }
         }
         spawned.map_err(|error| match error.is_permission_denied() && !error.is_exec() {
             true => {
-                error.with_hint("from here we may not put processes into the cgroup of the job")
+                error.with_hint("this process may not move processes into the cgroup of the job")
             }
             false => error,
         })
@@ -275,19 +277,19 @@ impl Backend for View {
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
-        members::adopt(self.thawed()?.as_fd(), process)
+        adopt(self.thawed()?.as_fd(), process)
     }
 
     fn processes(&self) -> Result<Vec<Process>> {
-        members_of(&self.cgroups()?).list()
+        Members::of(&self.cgroups()?).list()
     }
 
     fn pids(&self) -> Result<Vec<u32>> {
-        members_of(&self.cgroups()?).pids()
+        Members::of(&self.cgroups()?).pids()
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
-        members_of(&self.cgroups()?).signal(signal)
+        Members::of(&self.cgroups()?).signal(signal)
     }
 
     fn record(&self) -> Option<&dyn JobRecord> {
@@ -296,12 +298,12 @@ impl Backend for View {
 
     fn stats(&self) -> Result<Stats> {
         let cgroups = self.cgroups()?;
-        let members = members_of(&cgroups);
+        let members = Members::of(&cgroups);
         Ok(Stats { processes: members.pids()?.len(), ..members.usage()? })
     }
 
     fn release(&mut self) -> Result<()> {
-        Err(members::not_owner_error())
+        Err(errors::not_owner())
     }
 
     fn close(&mut self) {}
@@ -316,22 +318,21 @@ impl Backend for View {
 }
 
 impl LimitControl for View {
-    /// But for the one of CPU time, which the kernel does not know.
+    /// Without the limit on the total CPU time, which no file of the cgroup has.
     fn get(&self) -> Result<Limits> {
         controllers::read(self.current()?.as_fd())
     }
 
-    /// The owner reads them where they are written, and gives them to the next cgroup.
+    /// The owner reads them from the files, and sets them for the next cgroup of the job.
     fn set(&self, limits: &Limits) -> Result<()> {
         let current = self.current()?;
-        let lacking = limits.resources().without(self.guarantees().limits);
-        if !lacking.is_empty() {
-            return Err(Error::unsupported(format!(
-                "this job cannot be limited in {lacking} by us"
-            ))
-            .with_hint(
-                "what its owner cannot have is not to be had, and CPU time is its own to set",
-            ));
+        let missing = limits.resources().without(self.guarantees().limits);
+        if !missing.is_empty() {
+            return Err(Error::unsupported(format!("cannot limit {missing} of this job"))
+                .with_hint(
+                    "the controllers must be available to the owner of the job; only the owner can \
+                     set a limit on the total CPU time",
+                ));
         }
         controllers::write(current.as_fd(), &controllers::read(current.as_fd())?, limits)
     }
@@ -340,13 +341,13 @@ impl LimitControl for View {
 impl Freezer for View {
     fn freeze(&self) -> Result<()> {
         let cgroups = self.live_cgroups()?;
-        if holds_us(&cgroups)? {
-            return Err(members::freezes_caller_error());
+        if contains_caller(&cgroups)? {
+            return Err(errors::freezes_caller());
         }
-        members_of(&cgroups).set_frozen(true)
+        Members::of(&cgroups).set_frozen(true)
     }
 
     fn thaw(&self) -> Result<()> {
-        members_of(&self.live_cgroups()?).set_frozen(false)
+        Members::of(&self.live_cgroups()?).set_frozen(false)
     }
 }

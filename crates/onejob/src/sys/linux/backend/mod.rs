@@ -1,5 +1,7 @@
 //! The mechanisms of Linux, a file each: a `Backend` and its `ENTRY`.
 
 pub(crate) mod cgroup;
+mod cgroup_guarantees;
 pub(crate) mod cgroup_view;
+mod errors;
 pub(crate) mod subreaper;

@@ -18,6 +18,7 @@ use std::{
 
 use rustix::process::{Pid, set_child_subreaper};
 
+use super::errors;
 use crate::{
     Accounting, Command, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath,
     Process, Resources, Result, Signal, Stats,
@@ -26,7 +27,6 @@ use crate::{
     sys::{
         Backend, Explanation, Freezer, JobRecord, MechanismEntry, RecordTraits,
         linux::{
-            cgroup::{members, stats},
             deadline::KILL_TIMEOUT,
             guard::{client::Guards, launch::GuardConfig},
             nostd::{
@@ -36,6 +36,7 @@ use crate::{
                 syscall::{self, Errno},
             },
             process::{
+                cpu_time::cpu_time,
                 descendants::{self, Root},
                 dropped_children, identity, privilege,
                 tree::Tree,
@@ -528,7 +529,7 @@ impl Backend for Subreaper {
                     ));
                 }
                 if self.is_frozen()? {
-                    return Err(members::frozen_error());
+                    return Err(errors::frozen());
                 }
                 let baseline = self.baseline(guards, baseline)?;
                 let inherited = baseline.check(guards, self.is_view())?;
@@ -603,7 +604,7 @@ impl Backend for Subreaper {
         let members = self.processes()?;
         let [mut user, mut system] = dead;
         for member in members.iter().filter(|member| !member.is_caller) {
-            let [more_user, more_system] = stats::times(&member.id).map_err(failed)?;
+            let [more_user, more_system] = cpu_time(&self.proc, &member.id).map_err(failed)?;
             (user, system) = (user + more_user, system + more_system);
         }
         Ok(Stats {
@@ -616,7 +617,7 @@ impl Backend for Subreaper {
 
     fn release(&mut self) -> Result<()> {
         if self.is_view() {
-            return Err(members::not_owner_error());
+            return Err(errors::not_owner());
         }
         // First: whoever waits takes the guards' leaving for the end, which it is to them.
         self.record.take().inspect(Record::remove);

@@ -1,11 +1,17 @@
-//! Limits as the files of a cgroup have them.
+//! The controllers of a cgroup, and limits in its files.
 
 use std::{fs, io, os::fd::BorrowedFd, path::Path};
 
-use super::root::{read_text, write_text};
-use crate::{Error, Limits, OnOom, Resources, Result, sys::linux::spawn::local::Memory};
+use super::dir::{read_text, write_text};
+use crate::{
+    Error, Limits, OnOom, Resources, Result,
+    sys::linux::{
+        mounts::{self, Mount},
+        spawn::local::Memory,
+    },
+};
 
-/// What can be limited, and the kernel's controller for it. CPU time in all needs none: every
+/// The resources that can be limited, each with its controller. The total CPU time needs none: every
 /// cgroup counts it, and a guard watches the count.
 const CONTROLLERS: [(Resources, &str); 6] = [
     (Resources::MEMORY, "memory"),
@@ -16,7 +22,7 @@ const CONTROLLERS: [(Resources, &str); 6] = [
     (Resources::PROCESSES, "pids"),
 ];
 
-/// All that can be limited anywhere.
+/// The resources that can be limited on some host.
 pub(crate) const ALL: Resources = Resources::MEMORY
     .with(Resources::SWAP)
     .with(Resources::CPU)
@@ -25,12 +31,37 @@ pub(crate) const ALL: Resources = Resources::MEMORY
     .with(Resources::PROCESSES)
     .with(Resources::CPU_TIME);
 
-/// What can be limited with these controllers, as `cgroup.controllers` lists them, by this kernel.
+/// The resources that this kernel can limit with these controllers, separated by spaces.
 pub(crate) fn resources(controllers: &str) -> Resources {
     let has = |name: &str| controllers.split_whitespace().any(|word| word == name);
-    let there = CONTROLLERS.iter().filter(|(resource, name)| has(name) && is_effective(*resource));
-    there.fold(Resources::NONE, |all, (resource, _)| all.with(*resource))
+    let limited =
+        CONTROLLERS.iter().filter(|(resource, name)| has(name) && is_effective(*resource));
+    limited.fold(Resources::NONE, |all, (resource, _)| all.with(*resource))
 }
+
+/// The limits that need no other controllers than those in a file of a cgroup.
+pub(crate) fn limits_in(dir: BorrowedFd<'_>, file: &str) -> Resources {
+    resources(&read_text(dir, file).unwrap_or_default()).with(Resources::CPU_TIME)
+}
+
+/// The limits that cgroups below this one can have now, with the controllers that are enabled.
+pub(crate) fn enabled_limits(dir: BorrowedFd<'_>) -> Resources {
+    limits_in(dir, ENABLED)
+}
+
+/// Whether a controller is enabled for the cgroups below this one.
+pub(crate) fn is_enabled(dir: BorrowedFd<'_>, controller: &str) -> bool {
+    let enabled = read_text(dir, ENABLED).unwrap_or_default();
+    enabled.split_whitespace().any(|name| name == controller)
+}
+
+/// Enables a controller for the cgroups below this one.
+pub(crate) fn enable(dir: BorrowedFd<'_>, controller: &str) -> io::Result<()> {
+    write_text(dir, ENABLED, &format!("+{controller}"))
+}
+
+/// The file that lists the controllers which are enabled for the cgroups below.
+const ENABLED: &str = "cgroup.subtree_control";
 
 /// The controllers for these resources, each once.
 pub(crate) fn controllers(wanted: Resources) -> Vec<&'static str> {
@@ -40,30 +71,28 @@ pub(crate) fn controllers(wanted: Resources) -> Vec<&'static str> {
     names
 }
 
-/// Whether the kernel does what it is told in this: some of it accepts and ignores.
+/// Whether a limit on this resource has an effect: the kernel accepts and ignores some.
 fn is_effective(resource: Resources) -> bool {
     match resource {
-        // Built without swap, it has no file for it; with, it counts from boot or not at all.
+        // Without swap support there is no such file. With it, swap is accounted from boot or never.
         Resources::SWAP => Path::new("/proc/swaps").exists(),
         Resources::IO_WEIGHT => has_weighing_device(),
         _ => true,
     }
 }
 
-/// Weights of devices are the affair of one of two things that are off unless asked for: the cost
-/// model (`io.cost.qos` in the root, kernel documentation: "Control Group v2"), or the scheduler bfq,
-/// whose file is another one.
+/// Whether a device is scheduled by weights. The cost model (`io.cost.qos` in the root, kernel
+/// documentation: "Control Group v2") does this, and is off by default. The scheduler bfq has a file of
+/// its own instead of `io.weight`.
 fn has_weighing_device() -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounted = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
-    let roots = mounted.filter_map(|line| line.split(' ').nth(4));
-    roots.into_iter().any(|root| {
-        let qos = fs::read_to_string(Path::new(root).join("io.cost.qos")).unwrap_or_default();
+    let mounts = mounts::all().unwrap_or_default();
+    mounts.iter().filter(|mount: &&Mount| mount.is_cgroup2()).any(|mount| {
+        let qos = fs::read_to_string(mount.point.join("io.cost.qos")).unwrap_or_default();
         qos.split_whitespace().any(|word| word == "enable=1")
     })
 }
 
-/// Writes limits that differ from those of before, all or, after an error, none.
+/// Writes the limits that differ between `old` and `new`. After an error all are as before.
 pub(crate) fn write(dir: BorrowedFd<'_>, old: &Limits, new: &Limits) -> Result<()> {
     let changes = changes(old, new);
     for (done, change) in changes.iter().enumerate() {
@@ -77,7 +106,7 @@ pub(crate) fn write(dir: BorrowedFd<'_>, old: &Limits, new: &Limits) -> Result<(
     Ok(())
 }
 
-/// What is to stand in a file, and what stood there.
+/// A new text for a file, and the text before.
 struct Change {
     file: &'static str,
     was: String,
@@ -92,14 +121,14 @@ impl Change {
         }
         write_text(dir, file, text).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::unsupported(format!(
-                "this kernel cannot limit the job in this ({file} = {text}): it has no such file"
+                "cannot set a limit of the job ({file} = {text}): this kernel has no such file"
             )),
-            _ => Error::os(format!("limit the job ({file} = {text})"), e),
+            _ => Error::os(format!("set a limit of the job ({file} = {text})"), e),
         })
     }
 }
 
-/// Whether a job with these limits is ended as one when it runs out of memory.
+/// Whether a job with these limits is killed as a whole when it runs out of memory.
 pub(crate) fn is_oom_group(limits: &Limits) -> bool {
     limits.memory_max.is_some() && limits.on_oom == OnOom::KillAll
 }
@@ -107,11 +136,11 @@ pub(crate) fn is_oom_group(limits: &Limits) -> bool {
 fn changes(old: &Limits, new: &Limits) -> Vec<Change> {
     let number = |value: Option<u64>| value.map_or("max".to_owned(), |value| value.to_string());
     let weight = |value: Option<u32>| format!("default {}", value.unwrap_or(100));
-    let together = |limits: &Limits| u32::from(is_oom_group(limits));
+    let oom_group = |limits: &Limits| u32::from(is_oom_group(limits));
     let texts = |limits: &Limits| {
         [
-            // First, so that it stands when memory runs out.
-            ("memory.oom.group", together(limits).to_string()),
+            // Before `memory.max`, so that it is set when memory runs out.
+            ("memory.oom.group", oom_group(limits).to_string()),
             ("memory.swap.max", number(limits.swap_max)),
             ("memory.max", number(limits.memory_max)),
             ("cpu.max", bandwidth(limits.cpu_max)),
@@ -124,8 +153,8 @@ fn changes(old: &Limits, new: &Limits) -> Vec<Change> {
     pairs.map(|((file, was), (_, text))| Change { file, was, text }).collect()
 }
 
-/// Quota and period in microseconds. The kernel wants a quota of 1 ms and a period of 1 s at most,
-/// and a longer period means longer pauses: it is only as long as it must be.
+/// Quota and period in microseconds. The kernel requires a quota of at least 1 ms and a period of at
+/// most 1 s. A longer period means longer pauses, so it is as short as the quota allows.
 fn bandwidth(cpus: Option<f64>) -> String {
     const LEAST_QUOTA: f64 = 1_000.0;
     let period = match cpus {
@@ -138,8 +167,8 @@ fn bandwidth(cpus: Option<f64>) -> String {
     }
 }
 
-/// Has the kernel take back what a cgroup can do without until it uses no more than this. Written
-/// alone, a `memory.max` below what is in use kills.
+/// Makes the kernel reclaim memory until the cgroup uses no more than this. A `memory.max` below the
+/// memory in use would kill members otherwise.
 fn reclaim_memory(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
     let in_use = || {
         let text = read_text(dir, "memory.current")
@@ -149,7 +178,7 @@ fn reclaim_memory(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
     if in_use()? <= bytes {
         return Ok(());
     }
-    // Writing it reclaims, and kills nobody.
+    // The kernel reclaims when `memory.high` is written, and kills no process.
     let reclaim = |text: &str| {
         write_text(dir, "memory.high", text).map_err(|e| Error::os("reclaim memory of the job", e))
     };
@@ -159,13 +188,14 @@ fn reclaim_memory(dir: BorrowedFd<'_>, bytes: u64) -> Result<()> {
         left if left <= bytes => Ok(()),
         left => Err(Error::limit_reached(
             format!(
-                "limit the memory of the job to {}: it uses {} that it cannot do without",
+                "limit the memory of the job to {}: its members use {} that the kernel cannot \
+                 reclaim",
                 mebibytes(bytes),
                 mebibytes(left)
             ),
             None,
         )
-        .with_hint("a limit above that, or end some of its members first")),
+        .with_hint("set a higher limit, or end some members first")),
     }
 }
 
@@ -173,29 +203,30 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// How a child is to be born into a cgroup.
-pub(crate) fn memory_of_a_child(cgroup: BorrowedFd<'_>) -> Memory {
+/// Whether a child that is started in this cgroup may share the memory of its parent: an out-of-memory
+/// kill of the whole cgroup would also kill the parent.
+pub(crate) fn child_memory(cgroup: BorrowedFd<'_>) -> Memory {
     match read_text(cgroup, "memory.oom.group") {
         Ok(text) if text.trim() != "1" => Memory::Shared,
         Err(e) if e.kind() == io::ErrorKind::NotFound => Memory::Shared,
-        // Where it cannot be read, the slower way is the safe one.
+        // If it cannot be read, a copy is slower but always safe.
         _ => Memory::Copied,
     }
 }
 
-/// The limits of a cgroup that was given `set`, and perhaps others since, by somebody else.
+/// The limits of a cgroup. `set` are those that this process has set; other processes can have changed
+/// them.
 pub(crate) fn effective_limits(dir: BorrowedFd<'_>, set: &Limits) -> Result<Limits> {
     let read = Limits { cpu_time_max: set.cpu_time_max, ..read(dir)? };
-    // The kernel rounds: what was set and still stands is told as it was set.
+    // The kernel rounds. Limits that are unchanged are returned as they were set.
     Ok(if changes(set, &read).is_empty() { *set } else { read })
 }
 
-/// The limits that stand in the files of a cgroup, whoever wrote them: for a second view of a job.
-/// That of CPU time is not among them.
+/// The limits in the files of a cgroup, without that on the total CPU time, which has no file.
 pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Limits> {
     let file = |name: &str| match read_text(dir, name) {
         Ok(text) => Ok(text),
-        // Of a controller that the cgroup does not have.
+        // The controller is not enabled.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(e) => Err(Error::os(format!("read {name} of the job"), e)),
     };
@@ -205,12 +236,12 @@ pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Limits> {
         last.filter(|weight| *weight != 100)
     };
     let memory_max = number("memory.max")?;
-    let one = memory_max.is_some() && file("memory.oom.group")?.trim() == "0";
+    let kills_one = memory_max.is_some() && file("memory.oom.group")?.trim() == "0";
     Ok(Limits {
         affinity: None,
         memory_max,
         swap_max: number("memory.swap.max")?,
-        on_oom: if one { OnOom::KillOne } else { OnOom::KillAll },
+        on_oom: if kills_one { OnOom::KillOne } else { OnOom::KillAll },
         cpu_max: cpus(&file("cpu.max")?),
         cpu_weight: weight(&file("cpu.weight")?),
         io_weight: weight(&file("io.weight")?),
@@ -229,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bandwidth_keeps_to_the_kernels_bounds() {
+    fn a_bandwidth_is_within_the_kernels_bounds() {
         assert_eq!(bandwidth(Some(0.5)), "50000 100000");
         assert_eq!(bandwidth(Some(3.0)), "300000 100000");
         assert_eq!(bandwidth(Some(0.004)), "1000 250000");

@@ -1,29 +1,26 @@
-//! Everybody in some cgroups: listing, signalling, freezing, counting.
-//!
-//! What the owner of a job and a view of it from another process do alike.
+//! The members of some cgroups: listing, signalling, freezing. Used by the owner of a job and by views.
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use rustix::fs::{Mode, OFlags};
-
 use super::{
-    location,
-    root::{is_gone as is_removed, read_job_text, write_job_text, write_text},
+    dir::{is_removed_error, read_job_text, write_job_text},
+    names::NamedCgroup,
     stats,
 };
 use crate::{
-    Error, Process, ProcessId, Result, Signal, Stats, StopReason,
+    Error, Process, Result, Signal, Stats, StopReason,
     sys::linux::{
         deadline::{KILL_TIMEOUT, has_passed, milliseconds_until},
         nostd::{
             boost::CROWD,
-            cgroup::{self as floor, Events},
+            cgroup::{self as nostd_cgroup, Events},
             procfs::Proc,
-            syscall::{self, Errno},
+            syscall::Errno,
         },
         process::{
             descendants::{SignalTally, is_converging},
@@ -32,17 +29,20 @@ use crate::{
     },
 };
 
-/// The cgroups of a job, as they are at this moment.
+/// Cgroups of a job, and everything below them.
 pub(crate) struct Members<'a>(pub(crate) Vec<BorrowedFd<'a>>);
 
 impl Members<'_> {
-    /// All of them, with the calling process if it is one. A listing that cannot be read as a whole is an
-    /// error.
+    pub(crate) fn of(cgroups: &[NamedCgroup]) -> Members<'_> {
+        Members(cgroups.iter().map(|(_, dir)| dir.as_fd()).collect())
+    }
+
+    /// The pids of all members, including this process if it is one. An incomplete list is an error.
     pub(crate) fn pids(&self) -> Result<Vec<u32>> {
         let mut members = Vec::new();
         for cgroup in &self.0 {
-            // Numbers that are none here (members from outside our PID namespace) are left out.
-            floor::each_member(cgroup.as_raw_fd(), &mut |pid| {
+            // Members that have no pid in this PID namespace are left out.
+            nostd_cgroup::each_member(cgroup.as_raw_fd(), &mut |pid| {
                 members.extend(u32::try_from(pid).ok().filter(|pid| *pid != 0));
             })
             .map_err(cannot_list)?;
@@ -50,13 +50,15 @@ impl Members<'_> {
         Ok(members)
     }
 
+    /// The pids of all members except this process.
     pub(crate) fn others(&self) -> Result<Vec<u32>> {
         let me = std::process::id();
         Ok(self.pids()?.into_iter().filter(|pid| *pid != me).collect())
     }
 
-    /// Opens pidfds of the others and keeps those who are still listed afterwards: whoever has such
-    /// a number now is a member, and a pidfd of somebody before it reaches nobody.
+    /// Opens pidfds of members, not of this process. The pids are listed again afterwards: a pid that is
+    /// still listed belongs to a member, and if the pidfd is of a process that had the pid before, that
+    /// process is dead.
     pub(crate) fn held(&self, pids: &[u32]) -> Result<Vec<(u32, OwnedFd)>> {
         let open = |pid: &u32| identity::held(*pid).map(|pidfd| Some((*pid, pidfd?)));
         let held: std::result::Result<Vec<_>, _> =
@@ -68,7 +70,7 @@ impl Members<'_> {
         Ok(held)
     }
 
-    /// The first of these that can be held.
+    /// A pidfd of the first of these members that still exists.
     pub(crate) fn first_held(&self, pids: &[u32]) -> Result<Option<OwnedFd>> {
         for pid in pids {
             if let Some((_, pidfd)) = self.held(&[*pid])?.pop() {
@@ -78,8 +80,9 @@ impl Members<'_> {
         Ok(None)
     }
 
+    /// All members, including this process if it is one.
     pub(crate) fn list(&self) -> Result<Vec<Process>> {
-        // Without it there are fewer details.
+        // Without /proc, names and parents are missing.
         let proc = Proc::open().ok();
         let describe = |pid: u32| {
             let pidfd = identity::held(pid).map_err(cannot_list)?;
@@ -87,17 +90,17 @@ impl Members<'_> {
         };
         let described = self.pids()?.into_iter().filter_map(|pid| describe(pid).transpose());
         let mut listed = described.collect::<Result<Vec<_>>>()?;
-        // A number read there may have been a stranger's by the time it was opened: only who has
-        // one that is listed afterwards, too, is shown.
+        // A pid can have passed to an unrelated process before it was opened. A process whose pid is
+        // listed again was a member.
         let mut members = self.pids()?;
         members.sort_unstable();
         listed.retain(|process| members.binary_search(&process.pid()).is_ok());
         Ok(listed)
     }
 
-    /// Sends a signal to everybody else, until a listing shows nobody new.
+    /// Sends a signal to all members except this process, until a list has no new ones.
     pub(crate) fn signal(&self, signal: Signal) -> Result<usize> {
-        // So that descriptors suffice for any job.
+        // Bounds the number of open pidfds.
         const AT_ONCE: usize = 256;
         const ROUNDS: usize = 16;
         let mut reached = SignalTally::new(signal);
@@ -120,33 +123,33 @@ impl Members<'_> {
         reached.count()
     }
 
-    /// Returns when the kernel says that all are. In a cgroup that has been removed meanwhile is
-    /// nobody to freeze.
+    /// Freezes or thaws all members; returns when the kernel confirms it. Cgroups that have been removed
+    /// are left out.
     pub(crate) fn set_frozen(&self, frozen: bool) -> Result<()> {
         let what = if frozen { "freeze the job" } else { "thaw the job" };
         self.0.iter().try_for_each(|dir| match set_frozen(*dir, frozen) {
-            Err(e) if e.raw_os_error().is_some_and(|raw| is_removed(Errno(raw))) => Ok(()),
+            Err(e) if is_removed_error(&e) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Err(Error::os(what, e).with_hint("a member is stuck in the kernel"))
+                Err(Error::os(what, e).with_hint("a member is in an uninterruptible system call"))
             }
             set => set.map_err(|e| Error::os(what, e)),
         })
     }
 
-    /// Whether any of them is to be. One that has been removed is not.
+    /// Whether one of the cgroups is set to be frozen.
     pub(crate) fn are_frozen(&self) -> Result<bool> {
         for cgroup in &self.0 {
-            match read_job_text(*cgroup, c"cgroup.freeze") {
-                Ok(word) if word.trim() == "1" => return Ok(true),
+            match read_job_text(*cgroup, FREEZE) {
+                Ok(value) if value.trim() == "1" => return Ok(true),
                 Ok(_) => {}
-                Err(e) if e.raw_os_error().is_some_and(|raw| is_removed(Errno(raw))) => {}
+                Err(e) if is_removed_error(&e) => {}
                 Err(e) => return Err(Error::os("read whether the job is frozen", e)),
             }
         }
         Ok(false)
     }
 
-    /// What they and the dead before them have used.
+    /// The resources that the members have used, including members that have ended.
     pub(crate) fn usage(&self) -> Result<Stats> {
         let mut total = Stats::default();
         for cgroup in &self.0 {
@@ -155,68 +158,28 @@ impl Members<'_> {
         Ok(total)
     }
 
-    /// What limits have done to them.
+    /// The limit that the members have reached, if `before` is added to their cgroups.
     pub(crate) fn limit_reached(&self, before: Stats) -> Option<StopReason> {
         let events = self.0.iter().map(|cgroup| stats::events(*cgroup).unwrap_or_default());
         stats::limit_reached(&events.fold(before, stats::sum))
     }
 }
 
-/// The kernel sends no two events of a cgroup within 10 ms, so that of its emptiness comes late if
-/// it has just got its first member. A wait that begins then watches a member, too; one that has
-/// lasted longer need not.
-pub(crate) struct EmptyEventGrace(Instant);
-
-impl EmptyEventGrace {
-    pub(crate) fn new() -> EmptyEventGrace {
-        EmptyEventGrace(Instant::now() + Duration::from_millis(20))
-    }
-
-    /// Whom to wait for besides the event, and until when.
-    pub(crate) fn also(
-        &self,
-        cgroup: i32,
-        deadline: Option<Instant>,
-    ) -> (Option<syscall::Fd>, Option<Instant>) {
-        if has_passed(Some(self.0)) {
-            return (None, deadline);
-        }
-        let somebody = floor::last_member(cgroup);
-        let soon = Instant::now() + Duration::from_millis(1);
-        let until = if somebody.is_some() { self.0 } else { soon };
-        (somebody, Some(deadline.map_or(until, |deadline| deadline.min(until))))
-    }
-}
-
-/// The pauses of a loop that has no event to wait for: each is twice the one before.
-pub(crate) struct Pauses(Duration);
-
-impl Pauses {
-    pub(crate) fn new() -> Pauses {
-        Pauses(Duration::from_millis(1))
-    }
-
-    /// The end of the next pause, at the deadline at the latest.
-    pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Option<Instant> {
-        let end = Instant::now() + self.0;
-        self.0 = (self.0 * 2).min(Duration::from_secs(1));
-        Some(deadline.map_or(end, |deadline| deadline.min(end)))
-    }
-}
+const FREEZE: &CStr = c"cgroup.freeze";
 
 fn cannot_list(errno: Errno) -> Error {
     let error = Error::os("list the members of the job", errno);
     match errno {
         Errno::ACCES | Errno::PERM => {
-            error.with_hint("this process may no longer do what it could when the job was made")
+            error.with_hint("this process has given up privileges since it made the job")
         }
         _ => error,
     }
 }
 
 fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
-    let (word, event): (_, &[u8]) = if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
-    write_job_text(cgroup, c"cgroup.freeze", word)?;
+    let (value, event): (_, &[u8]) = if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
+    write_job_text(cgroup, FREEZE, value)?;
     let events = Events::open(cgroup.as_raw_fd())?;
     let deadline = Instant::now() + KILL_TIMEOUT;
     while !events.is(event)? {
@@ -226,61 +189,4 @@ fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
         events.wait(milliseconds_until(Some(deadline)));
     }
     Ok(())
-}
-
-/// Refusing to start a process in a frozen job: a child born frozen never gets to its program, and
-/// we would wait for that.
-pub(crate) fn frozen_error() -> Error {
-    Error::unsupported("a frozen job cannot take new members").with_hint("thaw it first")
-}
-
-pub(crate) fn freezes_caller_error() -> Error {
-    Error::unsupported("a member cannot freeze its own job")
-        .with_hint("from outside it can be frozen")
-}
-
-pub(crate) fn not_owner_error() -> Error {
-    Error::unsupported("only its owner can release a job")
-}
-
-/// No process could be started, because the job was killed again at each attempt.
-pub(crate) fn killed_meanwhile() -> Error {
-    let canceled = io::Error::from_raw_os_error(Errno::CANCELED.0);
-    Error::os("start a process: the job was killed meanwhile", canceled)
-}
-
-/// Moves a running process into a cgroup; it is the one that is meant, or it is moved back.
-pub(crate) fn adopt(cgroup: BorrowedFd<'_>, process: &ProcessId) -> Result<()> {
-    if process.pid == 1 {
-        return Err(Error::invalid("process 1 cannot be a member of a job"));
-    }
-    let pidfd = identity::reopen(process)?;
-    let pid = process.pid;
-    write_job_text(cgroup, c"cgroup.procs", &pid.to_string()).map_err(|e| {
-        if e.raw_os_error() == Some(Errno::SRCH.0) {
-            return Error::stale(format!("process {pid} is gone"));
-        }
-        Error::os(format!("move process {pid} into the cgroup of the job"), e)
-    })?;
-    if syscall::pidfd_send_signal(pidfd.as_raw_fd(), 0) != Err(Errno::SRCH) {
-        // It was there all the time, so it was it that was moved.
-        return Ok(());
-    }
-    move_back(pid, cgroup);
-    Err(Error::stale(format!("process {pid} is gone")))
-}
-
-/// Somebody took the number over just before the move: it goes back to where its parent is, which
-/// is where it was born.
-fn move_back(pid: u32, from: BorrowedFd<'_>) {
-    let moved = Members(vec![from]).pids().is_ok_and(|pids| pids.contains(&pid));
-    let proc = Proc::open().ok().filter(|_| moved);
-    let parent = proc.and_then(|proc| proc.stat(pid as i32).ok()).map(|stat| stat.parent);
-    let home = parent.and_then(|parent| location::cgroup_of(parent).ok());
-    let home = home.and_then(|path| {
-        rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
-    });
-    if let Some(home) = home {
-        let _ = write_text(home.as_fd(), "cgroup.procs", &pid.to_string());
-    }
 }

@@ -1,23 +1,12 @@
-//! What a cgroup has used and what its limits have done, as the kernel's files say.
+//! The resources that a cgroup has used and how often its limits were reached, from its files.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd},
-    time::Duration,
-};
+use std::{os::fd::BorrowedFd, time::Duration};
 
-use super::root::read_text;
-use crate::{
-    Error, ProcessId, Result, Stats, StopReason,
-    sys::linux::{
-        file::read_proc,
-        nostd::syscall::{self, Errno},
-        process::identity,
-    },
-};
+use super::dir::read_text;
+use crate::{Error, Result, Stats, StopReason, sys::linux::nostd::syscall::Errno};
 
-/// What a file of a cgroup says. One of a controller that the cgroup does not have is not there, and of a
-/// cgroup that is gone there is nothing to read; pressure can be switched off (`OPNOTSUPP`).
+/// The text of a file of a cgroup; `None` if its controller is not enabled, the cgroup has been removed, or
+/// pressure is switched off (`OPNOTSUPP`).
 fn file(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
     match read_text(cgroup, name) {
         Ok(text) => Ok(Some(text)),
@@ -28,36 +17,7 @@ fn file(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
     }
 }
 
-/// Microseconds of user and system time of a process and of the children it has waited for. Nothing of one
-/// that is gone: its parent has waited for it, or will.
-pub(crate) fn times(process: &ProcessId) -> io::Result<[u64; 2]> {
-    let pid = process.pid;
-    let Some(pidfd) = identity::find(process).map_err(io::Error::other)? else {
-        return Ok([0; 2]);
-    };
-    let text = match read_proc(&format!("/proc/{pid}/stat")) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok([0; 2]),
-        Err(e) if e.raw_os_error() == Some(Errno::SRCH.0) => return Ok([0; 2]),
-        text => text?,
-    };
-    // The number was its own until now.
-    if syscall::pidfd_send_signal(pidfd.as_raw_fd(), 0) == Err(Errno::SRCH) {
-        return Ok([0; 2]);
-    }
-    let fields: Vec<u64> = text
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split(' ').skip(12).take(4).filter_map(|f| f.parse().ok()).collect())
-        .unwrap_or_default();
-    match fields[..] {
-        [user, system, children_user, children_system] => {
-            let tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
-            Ok([(user + children_user) * tick, (system + children_system) * tick])
-        }
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-/// What the files of a cgroup say.
+/// The resources that a cgroup has used, except the number of its processes.
 pub(crate) fn usage(cgroup: BorrowedFd<'_>) -> Result<Stats> {
     let file = |name: &str| Ok::<_, Error>(file(cgroup, name)?.unwrap_or_default());
     let cpu = file("cpu.stat")?;
@@ -79,7 +39,7 @@ pub(crate) fn usage(cgroup: BorrowedFd<'_>) -> Result<Stats> {
     })
 }
 
-/// What its limits have done, alone.
+/// How often the limits of a cgroup were reached, and nothing else.
 pub(crate) fn events(cgroup: BorrowedFd<'_>) -> Result<Stats> {
     let file = |name: &str| Ok::<_, Error>(file(cgroup, name)?.unwrap_or_default());
     Ok(Stats {
@@ -110,8 +70,8 @@ fn stalled(text: &str) -> Option<Duration> {
     number(total).map(Duration::from_micros)
 }
 
-/// Of two cgroups that the same job had, one after the other: what flows is added, and of peaks the
-/// higher one counts.
+/// The sum for two cgroups that a job has had one after the other. Peaks are not added: the higher one
+/// counts.
 pub(crate) fn sum(a: Stats, b: Stats) -> Stats {
     fn add<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
         match (a, b) {
@@ -137,17 +97,17 @@ pub(crate) fn sum(a: Stats, b: Stats) -> Stats {
     }
 }
 
-/// What is left to say of a cgroup that is gone: what was in use then is in use no more.
+/// The part that still counts when the cgroup has been removed: its memory and processes are free again.
 pub(crate) fn past(used: Stats) -> Stats {
     Stats { memory: used.memory.map(|_| 0), processes: 0, ..used }
 }
 
-/// CPU time in all.
+/// The total CPU time.
 pub(crate) fn cpu_time(used: &Stats) -> Duration {
     used.cpu_user.unwrap_or_default() + used.cpu_system.unwrap_or_default()
 }
 
-/// What limits have done, but for the one of CPU time, which is ours and not the kernel's.
+/// The limit that was reached. The limit on the total CPU time is not among them: a guard enforces it.
 pub(crate) fn limit_reached(used: &Stats) -> Option<StopReason> {
     if used.oom_kills.unwrap_or(0) > 0 {
         Some(StopReason::Memory)
@@ -161,17 +121,6 @@ pub(crate) fn limit_reached(used: &Stats) -> Option<StopReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_of_another_process_with_the_number() {
-        let us = identity::identify(std::process::id()).unwrap();
-        let start = std::time::Instant::now();
-        while times(&us).expect("readable") == [0; 2] {
-            assert!(start.elapsed() < Duration::from_secs(60), "we use time");
-        }
-        let before = ProcessId { inode: us.inode.wrapping_add(1), start: us.start + 1, ..us };
-        assert_eq!(times(&before).expect("gone"), [0; 2]);
-    }
 
     #[test]
     fn the_kernels_files_are_read_as_documented() {

@@ -25,6 +25,9 @@ pub(crate) struct Stat {
     pub(crate) state: u8,
     pub(crate) parent: i32,
     pub(crate) flags: u64,
+    /// User and system time in clock ticks, of the process and of the children it has waited for.
+    pub(crate) user: u64,
+    pub(crate) system: u64,
     pub(crate) start: u64,
 }
 
@@ -192,7 +195,16 @@ pub(crate) fn parse_loadavg(text: &[u8]) -> Option<Load> {
 pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
-    let mut stat = Stat { name: [0; 64], name_len: 0, state: 0, parent: 0, flags: 0, start: 0 };
+    let mut stat = Stat {
+        name: [0; 64],
+        name_len: 0,
+        state: 0,
+        parent: 0,
+        flags: 0,
+        user: 0,
+        system: 0,
+        start: 0,
+    };
     for byte in text.get(open + 1..close)?.iter().take(stat.name.len()) {
         *stat.name.get_mut(stat.name_len)? = *byte;
         stat.name_len += 1;
@@ -203,6 +215,8 @@ pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
             3 => stat.state = *field.first()?,
             4 => stat.parent = number(field)? as i32,
             9 => stat.flags = number(field)?,
+            14 | 16 => stat.user = stat.user.wrapping_add(number(field)?),
+            15 | 17 => stat.system = stat.system.wrapping_add(number(field)?),
             22 => {
                 stat.start = number(field)?;
                 return Some(stat);
@@ -283,8 +297,9 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_spaces_and_parentheses() {
-        let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 1 2 30 40 20 0 1 0 12345 0 0";
         let stat = parse_stat(text).expect("a stat");
+        assert_eq!((stat.user, stat.system), (31, 42));
         assert_eq!(stat.name.get(..stat.name_len), Some(&b"a) b (c"[..]));
         assert_eq!((stat.state, stat.parent, stat.start), (b'R', 7, 12345));
         assert!(parse_stat(b"42 (cut off) R 7").is_none());

@@ -2,6 +2,7 @@
 
 pub(crate) mod caller_limits;
 pub(crate) mod child;
+pub(crate) mod cpu_time;
 pub(crate) mod descendants;
 pub(crate) mod dropped_children;
 pub(crate) mod fork_detect;

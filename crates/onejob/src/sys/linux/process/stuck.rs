@@ -1,16 +1,19 @@
-//! Why processes that were killed live on.
+//! Why processes that were killed do not end.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use crate::{Process, sys::linux::file::read_proc};
+use crate::{
+    Process,
+    sys::linux::{file::read_proc, mounts, nostd::procfs::Proc},
+};
 
 /// How many processes are described one by one.
 const DESCRIBED: usize = 4;
 
-/// Why some of these processes cannot end, although they were killed, or will be at the next occasion.
-/// `None` if nothing keeps them from it.
+/// Why some of these processes cannot end, although they were killed or will be; `None` if they can.
 pub(crate) fn why(members: &[Process]) -> Option<String> {
-    let reasons: Vec<_> = members.iter().filter_map(of_process).collect();
+    let proc = Proc::open().ok()?;
+    let reasons: Vec<_> = members.iter().filter_map(|process| of_process(&proc, process)).collect();
     let (first, rest) = reasons.split_at(reasons.len().min(DESCRIBED));
     let mut text = first.join("; ");
     if !rest.is_empty() {
@@ -19,11 +22,10 @@ pub(crate) fn why(members: &[Process]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn of_process(process: &Process) -> Option<String> {
+fn of_process(proc: &Proc, process: &Process) -> Option<String> {
     let pid = process.pid();
-    // In the state D not even SIGKILL is delivered, nor is it to a thread that a freezer holds.
-    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
-    let state = stat.rsplit_once(") ")?.1.chars().next()?;
+    // SIGKILL is not delivered in the state D, nor to a thread that a v1 freezer holds.
+    let state = proc.stat(pid as i32).ok()?.state;
     if let Some(freezer) = freezer_of(pid) {
         return Some(format!(
             "process {process} is frozen by the cgroup v1 freezer {freezer} (write THAWED to its \
@@ -33,7 +35,8 @@ fn of_process(process: &Process) -> Option<String> {
     let place = read_proc(&format!("/proc/{pid}/wchan")).unwrap_or_default();
     let place = Some(place).filter(|place| !matches!(&**place, "" | "0"));
     let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
-    (state == 'D').then(|| format!("process {process} is in an uninterruptible system call{place}"))
+    (state == b'D')
+        .then(|| format!("process {process} is in an uninterruptible system call{place}"))
 }
 
 /// The cgroup of the v1 freezer that holds a process frozen.
@@ -43,13 +46,9 @@ fn freezer_of(pid: u32) -> Option<String> {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
         controllers.split(',').any(|name| name == "freezer").then_some(path)
     })?;
-    let mounts = read_proc("/proc/self/mountinfo").ok()?;
-    let mount = mounts.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - cgroup ")?;
-        let options = right.rsplit_once(' ')?.1;
-        options.split(',').any(|option| option == "freezer").then(|| left.split(' ').nth(4))?
-    })?;
-    let dir = format!("{mount}{path}");
-    let state = fs::read_to_string(format!("{dir}/freezer.state")).ok()?;
-    (state.trim() == "FROZEN").then_some(dir)
+    let mounts = mounts::all().ok()?;
+    let mount = mounts.iter().find(|mount| mount.is_cgroup1_with("freezer"))?;
+    let dir = mount.locate(Path::new(path))?;
+    let state = fs::read_to_string(dir.join("freezer.state")).ok()?;
+    (state.trim() == "FROZEN").then(|| dir.display().to_string())
 }

@@ -26,7 +26,7 @@ use rustix::{
 use crate::{
     AbandonedJob, AbandonedKind, Error, JobEntry, Result,
     name::Name,
-    sys::linux::{cgroup::root, deadline::KILL_TIMEOUT, process::stuck},
+    sys::linux::{cgroup::abandoned, deadline::KILL_TIMEOUT, process::stuck},
 };
 pub(super) use directory::place;
 use directory::{Registry, link_of};
@@ -154,7 +154,7 @@ pub(crate) fn jobs() -> Result<Vec<JobEntry>> {
 
 /// What is left of jobs: in cgroups, and of those that have records.
 pub(crate) fn abandoned_jobs() -> Result<Vec<AbandonedJob>> {
-    let mut leftovers = root::leftovers()?;
+    let mut leftovers = abandoned::list()?;
     for registry in Registry::all()? {
         for id in registry.ids()? {
             let record = match registry.record(&id) {

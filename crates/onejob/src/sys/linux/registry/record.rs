@@ -29,7 +29,7 @@ use crate::{
     sys::{
         JobRecord, RecordTraits,
         linux::{
-            cgroup::root,
+            cgroup::abandoned,
             deadline::{has_passed, wait_for},
             guard::client::Guards,
             nostd::syscall::{self, POLLIN, PollFd},
@@ -279,7 +279,7 @@ impl Record {
         }
         // The record stays if its cgroups could not be looked for: it is all that leads to them.
         if let Some(base) = &self.header.base
-            && !root::end_abandoned(base, &self.header.id, until)
+            && !abandoned::end_job(base, &self.header.id, until)
         {
             return false;
         }
@@ -290,7 +290,7 @@ impl Record {
     /// The members of a job in cgroups.
     pub(super) fn members(&self) -> Result<Vec<Process>> {
         let base = self.header.base.as_deref();
-        base.map_or(Ok(Vec::new()), |base| root::members(base, self.id()))
+        base.map_or(Ok(Vec::new()), |base| abandoned::members(base, self.id()))
     }
 
     /// A socket where other processes of the user can ask the guards of this job.

@@ -1,10 +1,10 @@
-//! A scope of systemd's: a part of the hierarchy that is handed over to us, with controllers, where
-//! our own cgroup is not ours or hands none down.
+//! A scope of systemd: a delegated cgroup with controllers, for hosts where the cgroup of this process is
+//! not delegated or has no controllers.
 //!
-//! One scope an owner, made when it is first needed: its guards are moved into a leaf of it, and its
-//! jobs are made beside that. The owner stays where it is, so the guards start what it wants started.
-//! Nobody else is ever moved. The scope goes when the last process in it has ended; the guards see to
-//! that.
+//! An owner has at most one scope, made when it is first needed: its guards are moved into a leaf of it,
+//! and its jobs are made beside that leaf. The owner stays where it is, so the guards start the members.
+//! No other process is moved. The scope goes when the last process in it has ended, which the guards
+//! ensure.
 
 use std::{
     env,
@@ -18,30 +18,29 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FlockOperation, Mode, OFlags, flock},
     process::geteuid,
 };
 
 use super::dbus;
 use crate::{
     Error, Result,
-    sys::linux::cgroup::{location, root},
+    sys::linux::cgroup::{delegation::ParentCgroup, location},
 };
 
-/// How long all that talking may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest time for all messages to and from the service manager.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The guards' own place in the scope.
+/// The cgroup of the guards in the scope.
 const LEAF: &str = "guards";
 
-/// Where the bus of the service manager listens that would do it for us: the system's for root, the
-/// user's own for others.
+/// The socket of the bus of the service manager: the system bus for root, else the bus of the user.
 pub(crate) fn bus() -> Result<PathBuf> {
     let place = if geteuid().is_root() { system_bus() } else { user_bus() };
     match place {
         Some(path) if path.exists() => Ok(path),
         Some(path) => Err(lacking(format!("there is no bus at {}", path.display()))),
-        None => Err(lacking("its bus is at an address that we do not understand".to_owned())),
+        None => Err(lacking("the address of its bus is not a path".to_owned())),
     }
 }
 
@@ -61,37 +60,43 @@ fn user_bus() -> Option<PathBuf> {
     Some(runtime.unwrap_or_else(usual).join("bus"))
 }
 
-/// The socket in a list of addresses like `unix:path=/run/user/1000/bus,guid=…;…`.
+/// The path in a list of addresses like `unix:path=/run/user/1000/bus,guid=…;…`.
 fn path_in(address: &OsStr) -> Option<PathBuf> {
     let addresses = address.as_bytes().split(|byte| *byte == b';');
     let unix = addresses.filter_map(|address| address.strip_prefix(b"unix:"));
     let mut keys = unix.flat_map(|address| address.split(|byte| *byte == b','));
     let path = keys.find_map(|key| key.strip_prefix(b"path="))?;
-    // Escapes are for characters that no such path has.
+    // Only unusual characters are escaped.
     (!path.contains(&b'%')).then(|| OsStr::from_bytes(path).into())
 }
 
 fn lacking(why: String) -> Error {
-    let error = Error::unsupported(format!("systemd makes no scope for us: {why}"));
+    let error = Error::unsupported(format!("systemd makes no scope: {why}"));
     match geteuid().is_root() {
         true => error,
         false => error.with_hint(
-            "have a systemd user manager: loginctl enable-linger, or log in with pam_systemd; it \
+            "start a systemd user manager: loginctl enable-linger, or log in with pam_systemd; it \
              needs dbus (Debian: dbus-user-session)",
         ),
     }
 }
 
-/// A scope that is there.
+/// A descriptor for a guard that gets the directory of its scope later.
+pub(crate) fn placeholder() -> Result<OwnedFd> {
+    rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::os("open the root directory", e))
+}
+
+/// A scope that exists.
 pub(crate) struct Scope {
-    pub(crate) path: PathBuf,
-    pub(crate) dir: OwnedFd,
+    parent: ParentCgroup,
+    /// `cgroup.procs` of the leaf.
     leaf: OwnedFd,
 }
 
 impl Scope {
-    /// Has one made around the process with this number, which has made the connection and is told
-    /// before systemd is asked.
+    /// Requests a scope around the guard with this pid, which has made the connection. `asks` is called
+    /// before the request.
     pub(crate) fn around(
         connection: OwnedFd,
         guard: u32,
@@ -100,31 +105,31 @@ impl Scope {
     ) -> Result<Scope> {
         let unit = format!("{name}.scope");
         let line = connection.try_clone().map_err(|e| Error::os("keep the connection", e))?;
-        // Then the guard, which has it too, waits for nothing more.
+        // The guard, which has the connection too, then stops waiting.
         let hang_up = |failure: dbus::Failure| {
             let _ = rustix::net::shutdown(&line, rustix::net::Shutdown::Both);
             lacking(failure.to_string())
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let user = geteuid().as_raw();
         let mut bus = dbus::Bus::greet(connection, user, deadline).map_err(hang_up)?;
         let owner = format!("Jobs of process {} (onejob)", std::process::id());
         asks();
         match bus.start_scope(&unit, &owner) {
             Ok(()) => {}
-            // The guard waits for what may still come of it.
+            // The guard waits: the scope can still be made.
             Err(slow @ dbus::Failure::Slow) => return Err(lacking(slow.to_string())),
             Err(failure) => return Err(hang_up(failure)),
         }
         Scope::found(guard, &unit).inspect_err(|_| {
-            // Made around a guard that was killed meanwhile: nobody's end would ever end it.
-            let _ = bus.stop_scope(&unit, Instant::now() + PATIENCE);
+            // The guard was killed meanwhile: no process is left whose end would end the scope.
+            let _ = bus.stop_scope(&unit, Instant::now() + TIMEOUT);
         })
     }
 
     fn found(guard: u32, unit: &str) -> Result<Scope> {
         let path = location::cgroup_of(guard)?;
-        // Whatever the number means by now: the name is random.
+        // Even if the pid has passed to another process: the name of the unit is random.
         if path.file_name() != Some(OsStr::new(unit)) {
             return Err(lacking(format!("the guard is in {} instead of {unit}", path.display())));
         }
@@ -134,19 +139,23 @@ impl Scope {
     fn open(path: PathBuf) -> Result<Scope> {
         let shown = path.display().to_string();
         let failed = |e: rustix::io::Errno| Error::os(format!("use the scope {shown}"), e);
-        let dir = root::usable(&path)?;
-        rustix::fs::mkdirat(&dir, LEAF, Mode::RWXU).map_err(failed)?;
+        let parent = ParentCgroup::open(path)?;
+        rustix::fs::mkdirat(&parent.dir, LEAF, Mode::RWXU).map_err(failed)?;
         let procs = Path::new(LEAF).join("cgroup.procs");
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let leaf = rustix::fs::openat(&dir, &procs, flags, Mode::empty()).map_err(failed)?;
-        Ok(Scope { path, dir, leaf })
+        let leaf = rustix::fs::openat(&parent.dir, &procs, flags, Mode::empty()).map_err(failed)?;
+        Ok(Scope { parent, leaf })
     }
 
-    /// What the guard needs to be inside.
-    pub(crate) fn descriptors(self) -> Result<([OwnedFd; 2], OwnedFd)> {
-        let ours = self.dir.as_fd().try_clone_to_owned();
-        let ours = ours.map_err(|e| Error::os("keep the directory of the scope", e))?;
-        Ok(([self.dir, self.leaf], ours))
+    /// The descriptors that the guard needs to enter the scope, and the scope as a place for jobs.
+    pub(crate) fn descriptors(self) -> Result<([OwnedFd; 2], ParentCgroup)> {
+        let Scope { parent: ParentCgroup { path, dir }, leaf } = self;
+        let of_guard = dir.as_fd().try_clone_to_owned();
+        let of_guard =
+            of_guard.map_err(|e| Error::os("duplicate the directory of the scope", e))?;
+        // Processes that look for abandoned scopes see that this one is in use.
+        let _ = flock(&dir, FlockOperation::NonBlockingLockShared);
+        Ok(([of_guard, leaf], ParentCgroup { path, dir }))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// What the name of every job's cgroup begins with. Then come the owner's digits, a dash and numbers.
-pub(crate) const PREFIX: &[u8] = b"onejob-";
+pub(crate) const PREFIX: &str = "onejob-";
 
 /// How many digits an owner has.
 const OWNER: usize = 16;
@@ -22,7 +22,7 @@ const OWNER: usize = 16;
 /// unit may be called `onejob-something`, too.
 pub(crate) fn is_a_jobs(name: &[u8]) -> bool {
     let Some((owner, number)) =
-        name.strip_prefix(PREFIX).and_then(|rest| rest.split_at_checked(OWNER))
+        name.strip_prefix(PREFIX.as_bytes()).and_then(|rest| rest.split_at_checked(OWNER))
     else {
         return false;
     };
