@@ -1,6 +1,11 @@
 //! Guards that are killed: the job continues or ends, nothing is left of it, and its guarantees are true.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use testkit::{
     Bins, Environment, Fixture, Guards, Hanging, LiveProcess, Owner, Random, eventually,
@@ -159,6 +164,31 @@ fn onejob_run_whose_guards_were_both_killed() {
         });
         fixture.kill_survivors(&left.iter().map(|living| living.pid).collect::<Vec<_>>());
     }
+}
+
+/// Without memory for the first messages of the guards, `onejob run` ends with success or an error.
+#[test]
+fn without_memory_for_a_greeting() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return testkit::skip("strace is not installed");
+    }
+    every_environment(|environment| {
+        for failures in ["1", "1..2", "1..5"] {
+            let mut fixture = Fixture::new(environment);
+            fixture.start_bystanders_apart();
+            let failing = format!("inject=sendmsg:error=ENOMEM:when={failures}");
+            let mut run = fixture.sandbox.start(Path::new("/usr/bin/strace"), |run| {
+                // Each process counts its own calls; a filter leaves all other calls alone.
+                run.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"]);
+                run.args(["-e", "trace=sendmsg", "-e", &failing]).arg(Bins::get().onejob());
+                run.args(["run", "--mechanism", environment.mechanism(), "--", "true"]);
+                run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            });
+            let status = eventually("the end of `onejob run`", || run.try_wait().expect("a child"));
+            assert!(matches!(status.code(), Some(0 | 125)), "{environment}: {failures}: {status}");
+            fixture.assert_clean();
+        }
+    });
 }
 
 /// A new job has guards even if both guards of the last job were killed.

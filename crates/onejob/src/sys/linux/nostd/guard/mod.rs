@@ -26,7 +26,8 @@ use super::{
     protocol::{self, Message},
     syscall::{
         self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
-        SIGCHLD, SIGCONT, close, close_all, exit, getpid, pidfd_open, pidfd_send_signal, poll,
+        SIGCHLD, SIGCONT, SIGKILL, close, close_all, exit, getpid, pidfd_open, pidfd_send_signal,
+        poll,
         raw::{nr, syscall},
         reap_any,
     },
@@ -175,10 +176,7 @@ pub(crate) fn run(task: GuardTask<'_>, memory: &mut Memory) -> ! {
     let mut guard = Guard::new(memory, task, signals, other);
     match greeted {
         Ok(()) => {}
-        // Whether the owner is gone its pidfd tells.
-        Err(errno) if may_stand_alone => {
-            let _ = send_greeting(&Err(errno));
-        }
+        Err(errno) if may_stand_alone => greet_later(errno),
         // The owner is gone, or learns it by our end.
         Err(_) => guard.finish(),
     }
@@ -221,6 +219,18 @@ fn init(has_base: bool) {
 pub(crate) fn abort_startup(errno: Errno) -> ! {
     let _ = protocol::send(SOCKET, &Message::error(protocol::HELLO, errno), &[]);
     exit(ABORTED)
+}
+
+/// Sends the owner an error as the greeting, as soon as the kernel has memory for it: the owner waits for
+/// this message or for the end of this process. Returns as well when the owner has ended.
+fn greet_later(errno: Errno) {
+    let mut pause = 10;
+    while matches!(send_greeting(&Err(errno)), Err(Errno::NOMEM | Errno::NOBUFS)) {
+        if poll(&mut [PollFd::new(OWNER, POLLIN)], pause) > 0 {
+            return;
+        }
+        pause = (pause * 2).min(1000);
+    }
 }
 
 /// Who stands, or that the inner guard does not and why.
@@ -442,8 +452,14 @@ impl<'a> Guard<'a> {
             Ok((pid, pidfd)) => {
                 let mut started = Message::new(protocol::STARTED);
                 started.numbers = [pid as u64, 0];
-                let _ = protocol::answer(reply, &started, &[pidfd.raw()]);
-                self.memory.children.remember(pid, reply);
+                match protocol::answer(reply, &started, &[pidfd.raw()]) {
+                    Ok(()) => self.memory.children.remember(pid, reply),
+                    // The sender would wait for a message, and sees the end of the socket instead.
+                    Err(_) => {
+                        let _ = pidfd_send_signal(pidfd.raw(), SIGKILL);
+                        close(reply);
+                    }
+                }
             }
             Err(errno) => {
                 let _ = protocol::answer(reply, &Message::error(protocol::FAILED, errno), &[]);

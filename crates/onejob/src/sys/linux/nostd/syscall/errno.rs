@@ -17,6 +17,7 @@ impl Errno {
     pub(crate) const FBIG: Errno = Errno(27);     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const BADMSG: Errno = Errno(74);   pub(crate) const OPNOTSUPP: Errno = Errno(95);
     pub(crate) const CONNRESET: Errno = Errno(104); pub(crate) const TIMEDOUT: Errno = Errno(110);
+    pub(crate) const NOBUFS: Errno = Errno(105);
     pub(crate) const STALE: Errno = Errno(116);   pub(crate) const CANCELED: Errno = Errno(125);
     /// Not an error of the kernel: the sender of a message has an older version of the protocol, …
     pub(crate) const FROM_OLDER: Errno = Errno(-1);

@@ -1,6 +1,9 @@
 //! Waiting for descriptors, and the clock.
 
-use super::raw::{nr, syscall};
+use super::{
+    Errno,
+    raw::{nr, syscall},
+};
 
 pub(crate) const POLLIN: i16 = 1;
 pub(crate) const POLLPRI: i16 = 2;
@@ -25,13 +28,32 @@ impl PollFd {
 }
 
 /// Waits up to `milliseconds` (negative: without limit). Returns how many descriptors have events: 0
-/// also after an interruption.
+/// also after an interruption, or if the kernel has no memory for the call. Then it has slept for at most
+/// ten milliseconds: no loop around this call spins, and each looks again at what it waits for.
 pub(crate) fn poll(fds: &mut [PollFd], milliseconds: i32) -> usize {
     let timeout = [i64::from(milliseconds / 1000), i64::from(milliseconds % 1000) * 1_000_000];
     let timeout_at = if milliseconds < 0 { 0 } else { timeout.as_ptr() as usize };
     // SAFETY: the kernel writes `revents` of exactly these entries and reads the timeout.
-    unsafe { syscall(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), timeout_at, 0, 0, 0]) }
-        .unwrap_or(0)
+    let polled =
+        unsafe { syscall(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), timeout_at, 0, 0, 0]) };
+    match polled {
+        Ok(ready) => ready,
+        Err(Errno::INTR) => 0,
+        Err(_) => {
+            sleep(if milliseconds < 0 { LONGEST_SLEEP } else { milliseconds.min(LONGEST_SLEEP) });
+            0
+        }
+    }
+}
+
+/// In milliseconds.
+const LONGEST_SLEEP: i32 = 10;
+
+/// Sleeps, which needs no memory of the kernel.
+fn sleep(milliseconds: i32) {
+    let time = [0, i64::from(milliseconds) * 1_000_000];
+    // SAFETY: the kernel reads one timespec.
+    let _ = unsafe { syscall(nr::NANOSLEEP, [time.as_ptr() as usize, 0, 0, 0, 0, 0]) };
 }
 
 /// Microseconds of the monotonic clock.

@@ -38,7 +38,7 @@ pub(crate) mod nr {
     pub(crate) const PERSONALITY: usize = 135;   pub(crate) const SCHED_SETAFFINITY: usize = 203;
     pub(crate) const IOPRIO_SET: usize = 251;    pub(crate) const IOPRIO_GET: usize = 252;
     pub(crate) const SCHED_SETATTR: usize = 314; pub(crate) const SCHED_GETATTR: usize = 315;
-    pub(crate) const GET_ROBUST_LIST: usize = 274;
+    pub(crate) const GET_ROBUST_LIST: usize = 274; pub(crate) const NANOSLEEP: usize = 35;
     pub(crate) const SCHED_GETAFFINITY: usize = 204;
 }
 
@@ -76,7 +76,7 @@ pub(crate) mod nr {
     pub(crate) const PERSONALITY: usize = 92;    pub(crate) const SCHED_SETAFFINITY: usize = 122;
     pub(crate) const IOPRIO_SET: usize = 30;     pub(crate) const IOPRIO_GET: usize = 31;
     pub(crate) const SCHED_SETATTR: usize = 274; pub(crate) const SCHED_GETATTR: usize = 275;
-    pub(crate) const GET_ROBUST_LIST: usize = 100;
+    pub(crate) const GET_ROBUST_LIST: usize = 100; pub(crate) const NANOSLEEP: usize = 101;
     pub(crate) const SCHED_GETAFFINITY: usize = 123;
 }
 
