@@ -19,13 +19,13 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The read end of its standard error, if it was piped.
     pub stderr: Option<ChildStderr>,
-    sys: sys::Child,
+    sys: sys::ChildProcess,
     status: Option<ExitStatus>,
 }
 
 impl Child {
     pub(crate) fn new(
-        sys: sys::Child,
+        sys: sys::ChildProcess,
         stdin: Option<ChildStdin>,
         stdout: Option<ChildStdout>,
         stderr: Option<ChildStderr>,
@@ -35,7 +35,7 @@ impl Child {
 
     #[cfg(target_os = "linux")]
     #[allow(dead_code, reason = "only one mechanism keeps track of the processes it has started")]
-    pub(crate) fn sys(&self) -> &sys::Child {
+    pub(crate) fn sys(&self) -> &sys::ChildProcess {
         &self.sys
     }
 

@@ -8,7 +8,7 @@
 //! | `open(name)` | a view of a live job, by name or by a prefix of its id |
 //! | `jobs()` | the live jobs of this user |
 //! | `Record` | the [`JobRecord`] through which other processes find a listed job |
-//! | `Child` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `signal_group` and `AsFd`, on Windows `AsHandle` |
+//! | `ChildProcess` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `signal_group` and `AsFd`, on Windows `AsHandle` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below a process |
 //! | `descendants(root)` | a process and all processes below it, for listing |
 //! | `identify(pid)` | the [`ProcessId`](crate::ProcessId) of the process that has this pid now |
@@ -37,7 +37,7 @@ mod linux;
 pub use linux::fuzz;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
-    Child, MECHANISMS, ProcessToken, Record, abandoned_jobs, descendants, identify, jobs,
+    ChildProcess, MECHANISMS, ProcessToken, Record, abandoned_jobs, descendants, identify, jobs,
     limit_hint, open, runtime_dir, tree,
 };
 
@@ -45,14 +45,16 @@ pub(crate) use linux::{
 mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
-    Child, MECHANISMS, Record, abandoned_jobs, descendants, identify, jobs, open, runtime_dir, tree,
+    ChildProcess, MECHANISMS, Record, abandoned_jobs, descendants, identify, jobs, open,
+    runtime_dir, tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 mod unsupported;
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
-    Child, MECHANISMS, Record, abandoned_jobs, descendants, identify, jobs, open, runtime_dir, tree,
+    ChildProcess, MECHANISMS, Record, abandoned_jobs, descendants, identify, jobs, open,
+    runtime_dir, tree,
 };
 
 /// Resource limits of the process are examined on Linux only.

@@ -48,9 +48,9 @@ pub(crate) fn tree(_: &ProcessId) -> Result<Box<dyn Stoppable>> {
 /// No job can be made on this system, so this type has no value.
 pub(crate) enum Record {}
 
-pub(crate) struct Child(Infallible);
+pub(crate) struct ChildProcess(Infallible);
 
-impl Child {
+impl ChildProcess {
     pub(crate) fn id(&self) -> ProcessId {
         match self.0 {}
     }
@@ -74,14 +74,14 @@ impl Child {
 }
 
 #[cfg(unix)]
-impl std::os::fd::AsFd for Child {
+impl std::os::fd::AsFd for ChildProcess {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self.0 {}
     }
 }
 
 #[cfg(windows)]
-impl std::os::windows::io::AsHandle for Child {
+impl std::os::windows::io::AsHandle for ChildProcess {
     fn as_handle(&self) -> std::os::windows::io::BorrowedHandle<'_> {
         match self.0 {}
     }

@@ -21,7 +21,7 @@ mod spawn;
 mod systemd;
 
 pub(crate) use process::caller_limits::limit_hint;
-pub(crate) use process::child::Child;
+pub(crate) use process::child::ChildProcess;
 pub(crate) use process::fork_detect::ProcessToken;
 pub(crate) use process::identity::identify;
 pub(crate) use process::tree::{descendants, tree};

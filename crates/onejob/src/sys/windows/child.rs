@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{Error, ProcessId, Result, Signal};
 
-pub(crate) struct Child {
+pub(crate) struct ChildProcess {
     pub(super) id: ProcessId,
     pub(super) process: OwnedHandle,
 }
 
-impl Child {
+impl ChildProcess {
     pub(crate) fn id(&self) -> ProcessId {
         self.id
     }
@@ -65,7 +65,7 @@ pub(super) fn terminate(process: BorrowedHandle<'_>) -> std::io::Result<()> {
 }
 
 /// Signalled once the process has ended.
-impl AsHandle for Child {
+impl AsHandle for ChildProcess {
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.process.as_handle()
     }

@@ -24,7 +24,7 @@ mod spawn;
 mod tree;
 mod wait;
 
-pub(crate) use child::Child;
+pub(crate) use child::ChildProcess;
 pub(crate) use directory::{abandoned_jobs, jobs, runtime_dir};
 pub(crate) use identity::identify;
 pub(crate) use record::Record;

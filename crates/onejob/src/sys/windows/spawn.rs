@@ -37,7 +37,7 @@ use windows_sys::Win32::{
 };
 
 use super::{
-    child::Child,
+    child::ChildProcess,
     handles::{check, inheritable, owned, wide},
     identity,
     object::Object,
@@ -72,7 +72,7 @@ pub(super) fn spawn(object: &Object, command: &Command) -> Result<crate::Child> 
     let id = identity::id_of(pid, std::os::windows::io::AsHandle::as_handle(&process));
     let [stdin, stdout, stderr] = streams.ours;
     Ok(crate::Child::new(
-        Child { id, process },
+        ChildProcess { id, process },
         stdin.map(ChildStdin::from),
         stdout.map(ChildStdout::from),
         stderr.map(ChildStderr::from),

@@ -43,7 +43,7 @@ use crate::{
             },
             process::dropped_children,
             registry::{Record, RecordHeader},
-            spawn::{baseline::GuardBaseline, local},
+            spawn::{join::join_cgroup_on_exec, local::spawn_local, remote::GuardSpawner},
         },
     },
 };
@@ -134,24 +134,6 @@ impl Cgroup {
         if let Some(record) = self.record.as_ref().filter(|record| !record.names_guards()) {
             record.name_guards(self.root().guards().ids());
         }
-    }
-
-    /// Makes a guard start a member, in a cgroup into which this process may not move processes.
-    fn spawn_remote(
-        &self,
-        command: &Command,
-        current: &JobCgroup,
-        remote: &GuardBaseline,
-    ) -> Result<crate::Child> {
-        let guards = self.root().guards();
-        if !guards.is_serving() {
-            return Err(Error::unsupported(
-                "the guard of the job, which starts its members, was killed",
-            )
-            .with_hint("make another job"));
-        }
-        let inherited = remote.check(&guards, false)?;
-        local::remote(command, &guards, &inherited, &remote.limits, Some(current.dir.as_fd()))
     }
 
     /// Whether processes can be moved into this cgroup; the error gives the reason.
@@ -321,9 +303,13 @@ impl Backend for Cgroup {
             spawned = match &self.root().remote {
                 None => {
                     let memory = self.cgroups.limits.child_memory(&current);
-                    local::local(command, Some(current.dir.as_fd()), memory)
+                    spawn_local(command, Some(current.dir.as_fd()), memory)
                 }
-                Some(remote) => self.spawn_remote(command, &current, remote),
+                Some(baseline) => {
+                    let guards = &self.root().guards();
+                    GuardSpawner { guards, baseline, is_view: false }
+                        .spawn(command, Some(current.dir.as_fd()))
+                }
             };
             // Another thread has killed the job meanwhile: the next cgroup is a fresh one.
             match &spawned {
@@ -345,7 +331,7 @@ impl Backend for Cgroup {
         let current = self.cgroups.current()?;
         self.check_join(&current)?;
         self.record_guards();
-        local::join_on_exec(command, current.dir.as_fd())
+        join_cgroup_on_exec(command, current.dir.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {
@@ -398,7 +384,7 @@ impl Backend for Cgroup {
         }
         self.end();
         // The owner may end next, and stopped guards would remain.
-        self.root().guards().go_on();
+        self.root().guards().resume();
         // Last, because a job has ended when its record is gone.
         self.record.take().inspect(Record::remove);
         dropped_children::reap();

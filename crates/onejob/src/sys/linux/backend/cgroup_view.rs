@@ -31,7 +31,7 @@ use crate::{
             },
             process::privilege,
             registry::{Record, RecordWatch},
-            spawn::local,
+            spawn::{join::join_cgroup_on_exec, local::spawn_local},
         },
     },
 };
@@ -255,7 +255,7 @@ impl Backend for View {
         for _ in 0..TRIES {
             let current = self.thawed()?;
             let memory = controllers::child_memory(current.as_fd());
-            spawned = local::local(command, Some(current.as_fd()), memory);
+            spawned = spawn_local(command, Some(current.as_fd()), memory);
             // Its owner has removed the cgroup meanwhile.
             match &spawned {
                 Err(error) if !error.is_exec() && is_removed(current.as_fd()) => {
@@ -273,7 +273,7 @@ impl Backend for View {
     }
 
     fn join_on_exec(&self, command: &mut std::process::Command) -> Result<()> {
-        local::join_on_exec(command, self.thawed()?.as_fd())
+        join_cgroup_on_exec(command, self.thawed()?.as_fd())
     }
 
     fn adopt(&self, process: &ProcessId) -> Result<()> {

@@ -3,5 +3,7 @@
 pub(crate) mod cgroup;
 mod cgroup_guarantees;
 pub(crate) mod cgroup_view;
+mod enclosed;
 mod errors;
 pub(crate) mod subreaper;
+mod tracked;

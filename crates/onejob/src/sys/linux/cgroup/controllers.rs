@@ -7,7 +7,7 @@ use crate::{
     Error, Limits, OnOom, Resources, Result,
     sys::linux::{
         mounts::{self, Mount},
-        spawn::local::Memory,
+        spawn::local::ChildMemory,
     },
 };
 
@@ -205,12 +205,12 @@ fn mebibytes(bytes: u64) -> String {
 
 /// Whether a child that is started in this cgroup may share the memory of its parent: an out-of-memory
 /// kill of the whole cgroup would also kill the parent.
-pub(crate) fn child_memory(cgroup: BorrowedFd<'_>) -> Memory {
+pub(crate) fn child_memory(cgroup: BorrowedFd<'_>) -> ChildMemory {
     match read_text(cgroup, "memory.oom.group") {
-        Ok(text) if text.trim() != "1" => Memory::Shared,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Memory::Shared,
+        Ok(text) if text.trim() != "1" => ChildMemory::Shared,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => ChildMemory::Shared,
         // If it cannot be read, a copy is slower but always safe.
-        _ => Memory::Copied,
+        _ => ChildMemory::Copied,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use super::{controllers, job_cgroup::JobCgroup, root::JobRoot, stats};
 use crate::{
     Error, Limits, Result, Stats,
-    sys::linux::{guard::cpu_time::CpuTimeLimit, nostd::syscall::Errno, spawn::local::Memory},
+    sys::linux::{guard::cpu_time::CpuTimeLimit, nostd::syscall::Errno, spawn::local::ChildMemory},
 };
 
 /// The limits of a job, and the total CPU time that a guard watches.
@@ -96,11 +96,11 @@ impl JobLimits {
     }
 
     /// Whether a child in this cgroup may share the memory of this process until it executes its program.
-    pub(crate) fn child_memory(&self, cgroup: &JobCgroup) -> Memory {
+    pub(crate) fn child_memory(&self, cgroup: &JobCgroup) -> ChildMemory {
         match self.is_listed {
             true => controllers::child_memory(cgroup.dir.as_fd()),
-            false if controllers::is_oom_group(&self.lock()) => Memory::Copied,
-            false => Memory::Shared,
+            false if controllers::is_oom_group(&self.lock()) => ChildMemory::Copied,
+            false => ChildMemory::Shared,
         }
     }
 

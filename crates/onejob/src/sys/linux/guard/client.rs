@@ -129,7 +129,7 @@ impl Guards {
     }
 
     fn launched(charge: GuardConfig<'_>) -> Result<(OwnedFd, Launch)> {
-        let (ours, theirs) = pair().map_err(failed)?;
+        let (ours, theirs) = socket_pair().map_err(failed)?;
         let owner = identity::caller()?;
         let base = charge.cgroups.map(|(dir, _)| dir.try_clone_to_owned());
         let base = base.transpose().map_err(failed)?;
@@ -193,7 +193,7 @@ impl Guards {
             } else if last.is_some_and(|last| last <= Instant::now()) {
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
             } else {
-                outer.go_on();
+                outer.resume();
             }
         }
     }
@@ -298,7 +298,7 @@ impl Guards {
     /// Sends a request, with what comes after it; the first of its descriptors is added here. Guards
     /// that have not greeted yet find it when they begin.
     pub(crate) fn request(&self, request: &Message, more: &[u8], fds: &[i32]) -> io::Result<Reply> {
-        let (ours, theirs) = pair()?;
+        let (ours, theirs) = socket_pair()?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(fds);
         protocol::send_with(self.raw(), request, more, &all)?;
@@ -357,14 +357,14 @@ impl Guards {
             if fds[0].fired() || has_passed(deadline) {
                 return fds[0].fired();
             }
-            self.go_on();
+            self.resume();
         }
     }
 
     /// Has those go on that were stopped, as far as they are known without a wait.
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         if let Some(pair) = self.pair() {
-            pair.go_on();
+            pair.resume();
         }
     }
 
@@ -372,7 +372,7 @@ impl Guards {
     fn send(&self, message: &Message, fds: &[i32]) -> io::Result<()> {
         let sent = protocol::send(self.raw(), message, fds);
         if message.kind != protocol::LISTEN {
-            self.go_on();
+            self.resume();
         }
         Ok(sent?)
     }
@@ -416,7 +416,7 @@ impl Guards {
                     socket = -1;
                 }
                 if !fds.iter().any(PollFd::fired) {
-                    self.go_on();
+                    self.resume();
                 }
             }
         }
@@ -456,7 +456,7 @@ fn failed(error: io::Error) -> Error {
     }
 }
 
-pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 

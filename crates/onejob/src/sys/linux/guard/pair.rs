@@ -79,7 +79,7 @@ impl GuardProcess {
     }
 
     /// In vain if it has ended.
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         if self.pidfd.is_some() {
             let _ = syscall::pidfd_send_signal(self.raw(), SIGCONT);
         }
@@ -99,9 +99,9 @@ impl Drop for GuardProcess {
 impl GuardPair {
     /// Has both go on that were stopped. A guard does not notice that it was, no event tells us, and
     /// whoever can signal it can stop it: so it is done now and then while something is waited for.
-    pub(crate) fn go_on(&self) {
-        self.outer.go_on();
-        self.inner.go_on();
+    pub(crate) fn resume(&self) {
+        self.outer.resume();
+        self.inner.resume();
     }
 
     /// Whether no guard is left to end what they have started.
@@ -148,7 +148,7 @@ pub(crate) fn wait_dead(guard: &GuardProcess, deadline: Option<Instant>) -> bool
         if has_passed(deadline) {
             return false;
         }
-        guard.go_on();
+        guard.resume();
         wait_for(&mut [PollFd::new(guard.raw(), POLLIN)], patience.next(deadline));
     }
     true

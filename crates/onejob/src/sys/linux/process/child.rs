@@ -1,4 +1,4 @@
-//! A process started into a job: our own child, or a guard's.
+//! A process that was started into a job, as a child of this process or of a guard.
 
 use std::{
     io,
@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::{
+    event::epoll::{self, EventData, EventFlags},
+    process::{Pid, kill_process_group},
+};
 
 use super::{
     descendants::{self, Root},
@@ -22,7 +25,8 @@ use crate::{
     Error, ProcessId, Result, Signal,
     stop::Stoppable as _,
     sys::linux::{
-        deadline::wait_for,
+        deadline::{has_passed, wait_for},
+        file::read_proc,
         guard::pair::{Backoff, GuardPair},
         nostd::{
             procfs::Proc,
@@ -32,52 +36,53 @@ use crate::{
     },
 };
 
-pub(crate) struct Child {
+pub(crate) struct ChildProcess {
     pid: u32,
-    /// Shared with [`unwaited`] once dropped, which must not need another descriptor.
+    /// Shared with [`dropped_children`] after a drop, which must not need another descriptor.
     pidfd: Arc<OwnedFd>,
     id: OnceLock<ProcessId>,
     parent: Parent,
     ended: bool,
 }
 
-/// Who can wait for it.
+/// The parent of the child, which reaps it.
 enum Parent {
-    Us,
-    Guard(Guarded),
+    Caller,
+    Guard(GuardLink),
 }
 
-/// A child of a guard.
-struct Guarded {
-    /// Where the guard sends the status.
+/// The connection to the guard that is the parent of the child.
+struct GuardLink {
+    /// The guard sends the wait status here.
     status: OwnedFd,
     guards: Option<Arc<GuardPair>>,
-    /// Whether it is to end when no guard is left.
+    /// Whether the child is killed when both guards are dead.
     ends_with_guards: bool,
-    /// Ready when the status is there or the guard was killed, and when the child is dead: a guard that
-    /// was stopped does not tell. Only made for a caller that wants to poll.
+    /// Ready when the status has arrived, the guard was killed, or the child is dead: a stopped guard
+    /// sends nothing. Created for a caller that wants to poll.
     any: OnceLock<Option<OwnedFd>>,
 }
 
-impl Child {
-    pub(crate) fn ours(pid: u32, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent: Parent::Us, ended: false }
+impl ChildProcess {
+    pub(crate) fn of_caller(pid: u32, pidfd: OwnedFd) -> ChildProcess {
+        let (id, parent) = (OnceLock::new(), Parent::Caller);
+        ChildProcess { pid, pidfd: pidfd.into(), id, parent, ended: false }
     }
 
-    pub(crate) fn from_guard(
+    pub(crate) fn of_guard(
         pid: u32,
         pidfd: OwnedFd,
         status: OwnedFd,
         guards: Option<Arc<GuardPair>>,
         ends_with_guards: bool,
-    ) -> Child {
+    ) -> ChildProcess {
         let any = OnceLock::new();
-        let parent = Parent::Guard(Guarded { status, guards, ends_with_guards, any });
-        Child { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent, ended: false }
+        let parent = Parent::Guard(GuardLink { status, guards, ends_with_guards, any });
+        ChildProcess { pid, pidfd: pidfd.into(), id: OnceLock::new(), parent, ended: false }
     }
 
-    /// What it is held by, as long as somebody holds it.
-    pub(crate) fn held(&self) -> (u32, Weak<OwnedFd>) {
+    /// The pid, and the pidfd as long as this value exists.
+    pub(crate) fn downgrade(&self) -> (u32, Weak<OwnedFd>) {
         (self.pid, Arc::downgrade(&self.pidfd))
     }
 
@@ -101,7 +106,8 @@ impl Child {
         let (pidfd, number) = (self.pidfd.as_raw_fd(), signal.as_raw());
         let sent = match syscall::pidfd_signal_group(pidfd, number) {
             Err(Errno::INVAL) if syscall::is_dead(pidfd) => Err(Errno::SRCH),
-            // It was alive a moment ago: its number comes round again only after all the others.
+            // Before Linux 6.9. The leader was alive a moment ago: the kernel uses all other pids before
+            // it uses this one again.
             Err(Errno::INVAL) => kill_group(self.pid, number),
             sent => sent,
         };
@@ -111,89 +117,88 @@ impl Child {
         }
     }
 
-    /// Its status, if it has ended by the deadline.
+    /// The exit status, if the child ends before the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         let status = match &self.parent {
-            Parent::Us => self.wait_as_parent(deadline),
-            Parent::Guard(guarded) => self.wait_to_be_told(guarded, deadline),
+            Parent::Caller => self.wait_as_parent(deadline),
+            Parent::Guard(link) => self.wait_for_guard(link, deadline),
         };
         let status = status.or_else(|e| self.exit_info().map(Some).ok_or(e));
         self.ended = !matches!(status, Ok(None));
         status
             .map(|status| status.map(ExitStatus::from_raw))
-            .map_err(|e| Error::os(format!("learn how process {} ended", self.pid), e))
+            .map_err(|e| Error::os(format!("read the exit status of process {}", self.pid), e))
     }
 
     fn wait_as_parent(&self, deadline: Option<Instant>) -> io::Result<Option<i32>> {
-        // Without a deadline the wait for its status is the wait for its end.
+        // Without a deadline one call waits for the end and reaps.
         if deadline.is_some() && !self.is_dead_by(deadline) {
             return Ok(None);
         }
         self.reap(deadline)
     }
 
-    /// A guard reaps it and tells how it ended: at once, unless the guard was stopped, which a member
-    /// can do, or a tracer holds the child.
-    fn wait_to_be_told(
+    /// Waits for the status from the guard, which reaps the child and sends the status at once, unless
+    /// the guard was stopped, which a member can do, or a tracer holds the child.
+    fn wait_for_guard(
         &self,
-        guarded: &Guarded,
+        link: &GuardLink,
         deadline: Option<Instant>,
     ) -> io::Result<Option<i32>> {
-        let (mut patience, mut is_dead) = (Backoff::NEW, false);
+        let (mut backoff, mut is_dead) = (Backoff::NEW, false);
         loop {
             let pidfd = if is_dead { -1 } else { self.pidfd.as_raw_fd() };
-            let status = PollFd::new(guarded.status.as_raw_fd(), POLLIN);
+            let status = PollFd::new(link.status.as_raw_fd(), POLLIN);
             let mut fds = [status, PollFd::new(pidfd, POLLIN)];
-            wait_for(&mut fds, if is_dead { patience.next(None) } else { deadline });
+            wait_for(&mut fds, if is_dead { backoff.next(None) } else { deadline });
             if fds[0].fired() {
-                return match recv_status(guarded.status.as_fd()) {
+                return match recv_status(link.status.as_fd()) {
                     Ok(status) => Ok(Some(status)),
-                    // It was killed; the other guard ends and reaps what it had started.
-                    Err(_) if !self.ends_unguarded(guarded, deadline)? => Ok(None),
+                    // The guard was killed; the other one kills and reaps the child.
+                    Err(_) if !self.ends_without_guard(link, deadline)? => Ok(None),
                     Err(error) => Err(error),
                 };
             }
             if is_dead {
-                guarded.guards.iter().for_each(|guards| guards.go_on());
-                if crate::sys::linux::deadline::has_passed(deadline) && self.is_traced() {
+                link.guards.iter().for_each(|guards| guards.resume());
+                if has_passed(deadline) && self.is_traced() {
                     return Ok(None);
                 }
-            } else if !fds[1].fired() && crate::sys::linux::deadline::has_passed(deadline) {
+            } else if !fds[1].fired() && has_passed(deadline) {
                 return Ok(None);
             }
             is_dead |= fds[1].fired();
         }
     }
 
-    /// Whether a tracer holds it; also if that cannot be seen.
+    /// Whether a tracer holds the child; true also if that cannot be read.
     fn is_traced(&self) -> bool {
-        let status = crate::sys::linux::file::read_proc(&format!("/proc/{}/status", self.pid))
-            .unwrap_or_default();
+        let status = read_proc(&format!("/proc/{}/status", self.pid)).unwrap_or_default();
         !status.lines().any(|line| line == "TracerPid:\t0")
     }
 
-    /// Waits for the end of a child whose guard was killed; whether that came before the deadline. The
-    /// other guard sees to it, and where none is left we do.
-    fn ends_unguarded(&self, guarded: &Guarded, deadline: Option<Instant>) -> io::Result<bool> {
+    /// Waits until a child whose guard was killed has ended; returns whether it did before the deadline.
+    /// The other guard kills it; if both are dead, this process does.
+    fn ends_without_guard(&self, link: &GuardLink, deadline: Option<Instant>) -> io::Result<bool> {
         let pidfd = self.pidfd.as_raw_fd();
-        let Some(guards) = guarded.guards.as_ref().filter(|_| guarded.ends_with_guards) else {
+        let Some(guards) = link.guards.as_ref().filter(|_| link.ends_with_guards) else {
             return Ok(self.is_dead_by(deadline));
         };
-        let mut patience = Backoff::NEW;
+        let mut backoff = Backoff::NEW;
         while !syscall::is_dead(pidfd) {
             if guards.are_dead() {
                 let root = Root { pid: self.pid as i32, pidfd: self.pidfd.as_fd() };
                 Tree::new(root).and_then(|tree| tree.kill()).map_err(io::Error::other)?;
                 return Err(io::Error::other(
-                    "both guards of the job were killed, so the processes below it were ended",
+                    "both guards of the job were killed, so its processes were killed, too",
                 ));
             }
-            guards.go_on();
-            if crate::sys::linux::deadline::has_passed(deadline) {
+            guards.resume();
+            if has_passed(deadline) {
                 return Ok(false);
             }
             let mut fds = [PollFd::new(pidfd, POLLIN), guards.outer_poll_fd()];
-            wait_for(&mut fds, patience.next(deadline));
+            wait_for(&mut fds, backoff.next(deadline));
         }
         Ok(true)
     }
@@ -203,7 +208,7 @@ impl Child {
         descendants::wait_dead(root, deadline)
     }
 
-    /// The kernel's own record, which it shows once somebody has reaped the process.
+    /// The wait status from the kernel, which shows it once the process is reaped (Linux 6.15).
     fn exit_info(&self) -> Option<i32> {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
@@ -218,13 +223,13 @@ impl Child {
         syscall::exit_code(self.pidfd.as_raw_fd())
     }
 
-    /// Takes the status of our dead child: `None` if a tracer did not let go of it by the deadline.
+    /// Reaps the dead child of this process: `None` if a tracer holds it beyond the deadline.
     fn reap(&self, deadline: Option<Instant>) -> io::Result<Option<i32>> {
         loop {
             match syscall::reap(self.pidfd.as_raw_fd(), deadline.is_none()) {
                 Ok(Some(ended)) => return Ok(Some(ended.wait_status())),
-                Ok(None) if crate::sys::linux::deadline::has_passed(deadline) => return Ok(None),
-                // No descriptor tells when a tracer lets go.
+                Ok(None) if has_passed(deadline) => return Ok(None),
+                // No descriptor reports that a tracer detaches.
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Err(Errno::CHILD) => return Err(status_taken()),
                 Err(e) => return Err(e.into()),
@@ -234,50 +239,49 @@ impl Child {
 }
 
 fn kill_group(leader: u32, signal: i32) -> std::result::Result<(), Errno> {
-    use rustix::process::{Pid, Signal, kill_process_group};
     let group = Pid::from_raw(leader as i32).ok_or(Errno::SRCH)?;
-    // SAFETY: `signal` is one that our own type knows, real-time ones included.
-    let signal = unsafe { Signal::from_raw_unchecked(signal) };
+    // SAFETY: a `Signal` holds only numbers that the kernel accepts, real-time signals included.
+    let signal = unsafe { rustix::process::Signal::from_raw_unchecked(signal) };
     kill_process_group(group, signal).map_err(|e| Errno(e.raw_os_error()))
 }
 
 fn status_taken() -> io::Error {
     io::Error::other(
-        "somebody else in this process has waited for it (waitpid(-1), or SIGCHLD is ignored)",
+        "other code in this process has reaped it (waitpid(-1), or SIGCHLD is ignored)",
     )
 }
 
-/// The status as the guard tells it.
+/// Receives the wait status from the guard.
 fn recv_status(socket: BorrowedFd<'_>) -> io::Result<i32> {
-    let told = loop {
+    let received = loop {
         match protocol::receive_bare(socket.as_raw_fd()) {
             Err(Errno::INTR) => {}
-            told => break told?,
+            received => break received?,
         }
     };
-    match told {
+    match received {
         Some(ended) if ended.kind == protocol::ENDED => Ok(ended.numbers[0] as i32),
         _ => Err(io::Error::other("the guard that was its parent was killed")),
     }
 }
 
-impl AsFd for Child {
+impl AsFd for ChildProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let Parent::Guard(guarded) = &self.parent else { return self.pidfd.as_fd() };
-        let any = guarded.any.get_or_init(|| {
+        let Parent::Guard(link) = &self.parent else { return self.pidfd.as_fd() };
+        let any = link.any.get_or_init(|| {
             let any = epoll::create(epoll::CreateFlags::CLOEXEC).ok()?;
-            for fd in [guarded.status.as_fd(), self.pidfd.as_fd()] {
+            for fd in [link.status.as_fd(), self.pidfd.as_fd()] {
                 epoll::add(&any, fd, EventData::new_u64(0), EventFlags::IN).ok()?;
             }
             Some(any)
         });
-        any.as_ref().map_or(guarded.status.as_fd(), AsFd::as_fd)
+        any.as_ref().map_or(link.status.as_fd(), AsFd::as_fd)
     }
 }
 
-impl Drop for Child {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        if self.ended || !matches!(self.parent, Parent::Us) {
+        if self.ended || !matches!(self.parent, Parent::Caller) {
             return;
         }
         if let Ok(None) = syscall::reap(self.pidfd.as_raw_fd(), false) {

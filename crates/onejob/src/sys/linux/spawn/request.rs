@@ -1,101 +1,97 @@
-//! Building the flat record that a child executes.
+//! Building the record that a child executes: one block of memory with offsets instead of pointers.
 
 use std::{
     ffi::{OsStr, OsString},
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::ffi::OsStrExt as _,
     },
-    process::{ChildStderr, ChildStdin, ChildStdout},
     sync::atomic::{AtomicI32, AtomicU32, Ordering},
-};
-
-use rustix::{
-    fs::{Mode, OFlags},
-    pipe::{PipeFlags, pipe_with},
 };
 
 use super::attributes::Changed;
 use crate::{
-    Command, Error, Result,
-    command::StdioKind,
-    sys::linux::nostd::exec::{self, ExecRequest, Limit, List, Mapping, Stage},
+    Command,
+    sys::linux::nostd::{
+        exec::{self, ExecRequest, Limit, List, Mapping},
+        syscall,
+    },
 };
 
-/// A whole record, not yet relocated.
+/// A whole record, before its offsets become addresses.
 pub(crate) struct ExecBuffer {
     words: Vec<u64>,
 }
 
-/// What is not in the command itself.
+/// The attributes of a child that its command does not contain.
 pub(crate) struct SpawnContext {
     pub(crate) descriptors: Vec<Mapping>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) umask: i32,
     pub(crate) cwd_fd: i32,
     pub(crate) process_group: Option<i32>,
-    /// The dispositions of this process, where the child does not inherit them.
+    /// The signals to ignore, where the child does not inherit the dispositions of this process.
     pub(crate) ignored: Option<u64>,
     pub(crate) attributes: Changed,
 }
 
 impl ExecBuffer {
-    pub(crate) fn new(command: &Command, setting: &SpawnContext) -> ExecBuffer {
+    pub(crate) fn new(command: &Command, context: &SpawnContext) -> ExecBuffer {
         let unix = &command.unix;
-        let mut record = ExecBuffer { words: vec![0; size_of::<ExecRequest>().div_ceil(8)] };
+        let mut buffer = ExecBuffer { words: vec![0; size_of::<ExecRequest>().div_ceil(8)] };
         let argv0 = unix.arg0.as_ref().unwrap_or(&command.program);
         let argv = [argv0].into_iter().chain(&command.args);
-        let argv: Vec<u64> = argv.map(|arg| record.string(arg.as_bytes())).collect();
+        let argv: Vec<u64> = argv.map(|arg| buffer.string(arg.as_bytes())).collect();
         let vars = command.environment();
         let path = vars.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value);
         let search = paths(&command.program, path);
         let mut envp: Vec<u64> =
-            vars.iter().map(|(key, value)| record.variable(key, value)).collect();
-        envp.extend(unix.entries.iter().map(|entry| record.string(entry.as_bytes())));
-        let paths: Vec<u64> = search.iter().map(|path| record.string(path.as_bytes())).collect();
+            vars.iter().map(|(key, value)| buffer.variable(key, value)).collect();
+        envp.extend(unix.entries.iter().map(|entry| buffer.string(entry.as_bytes())));
+        let paths: Vec<u64> = search.iter().map(|path| buffer.string(path.as_bytes())).collect();
         let cwd = command.current_dir.as_ref();
-        let cwd = cwd.map_or(0, |dir| record.string(dir.as_os_str().as_bytes()));
+        let cwd = cwd.map_or(0, |dir| buffer.string(dir.as_os_str().as_bytes()));
         let groups: Vec<u64> = pairs(unix.groups.as_deref().unwrap_or(&[]));
-        let descriptors = setting.descriptors.iter();
+        let descriptors = context.descriptors.iter();
         let descriptors: Vec<u64> = descriptors.map(|m| pair(m.from as u32, m.to as u32)).collect();
-        let limits = setting.limits.iter();
+        let limits = context.limits.iter();
         let limits: Vec<u64> =
             limits.flat_map(|limit| [limit.resource, limit.values[0], limit.values[1]]).collect();
-        let attributes = setting.attributes.others.iter();
+        let attributes = context.attributes.others.iter();
         let attributes: Vec<u64> = attributes.flat_map(|it| [it.kind, it.value as u64]).collect();
         let signals = unix.signals.unwrap_or_default();
-        let ignored = unix.signals.map(|state| state.ignored).or(setting.ignored);
-        let process_group = unix.process_group.or(setting.process_group);
-        let plan = ExecRequest {
-            argv: record.ended_list(&argv),
-            envp: record.ended_list(&envp),
-            paths: List { at: record.ended_list(&paths), len: paths.len() as u64 },
+        let ignored = unix.signals.map(|state| state.ignored).or(context.ignored);
+        let process_group = unix.process_group.or(context.process_group);
+        let head = ExecRequest {
+            argv: buffer.ended_list(&argv),
+            envp: buffer.ended_list(&envp),
+            paths: List { at: buffer.ended_list(&paths), len: paths.len() as u64 },
             cwd,
             descriptors: List {
-                at: record.list(&descriptors),
-                len: setting.descriptors.len() as u64,
+                at: buffer.list(&descriptors),
+                len: context.descriptors.len() as u64,
             },
-            limits: List { at: record.list(&limits), len: setting.limits.len() as u64 },
+            limits: List { at: buffer.list(&limits), len: context.limits.len() as u64 },
             groups: List {
-                at: record.list(&groups),
+                at: buffer.list(&groups),
                 len: unix.groups.as_ref().map_or(0, Vec::len) as u64,
             },
             attributes: List {
-                at: record.list(&attributes),
-                len: setting.attributes.others.len() as u64,
+                at: buffer.list(&attributes),
+                len: context.attributes.others.len() as u64,
             },
-            cpus: record.words_of(&setting.attributes.cpus),
-            scheduling: record.words_of(&setting.attributes.scheduling),
+            cpus: buffer.words_of(&context.attributes.cpus),
+            scheduling: buffer.words_of(&context.attributes.scheduling),
             hook: 0,
             hook_data: 0,
             blocked: signals.blocked,
             ignored: ignored.unwrap_or(0),
             uid: unix.uid.map_or(-1, i64::from),
             gid: unix.gid.map_or(-1, i64::from),
-            umask: setting.umask,
+            umask: context.umask,
             process_group: process_group.unwrap_or(0),
-            cwd_fd: setting.cwd_fd,
+            cwd_fd: context.cwd_fd,
             join: -1,
             report: AtomicI32::new(-1),
             set_groups: u32::from(unix.groups.is_some()),
@@ -108,22 +104,22 @@ impl ExecBuffer {
             stage: AtomicU32::new(0),
             errno: AtomicU32::new(0),
         };
-        // SAFETY: the record starts with room for a plan and is aligned for one.
-        unsafe { record.words.as_mut_ptr().cast::<ExecRequest>().write(plan) };
-        record
+        // SAFETY: the record starts with room for the head and is aligned for it.
+        unsafe { buffer.words.as_mut_ptr().cast::<ExecRequest>().write(head) };
+        buffer
     }
 
-    /// The head, for changes before it is used.
+    /// The head of the record, to be changed before it is used.
     pub(crate) fn request(&mut self) -> &mut ExecRequest {
-        // SAFETY: `new` put a plan there.
+        // SAFETY: `new` has written the head there.
         unsafe { &mut *self.words.as_mut_ptr().cast::<ExecRequest>() }
     }
 
-    /// Its outcome, as a child that shares our memory left it.
+    /// The last stage and the error number of a child that shares this memory.
     pub(crate) fn outcome(&mut self) -> (u32, i32) {
-        let plan = self.request();
-        let errno = plan.errno.load(Ordering::Acquire) as i32;
-        (plan.stage.load(Ordering::Acquire), errno)
+        let head = self.request();
+        let errno = head.errno.load(Ordering::Acquire) as i32;
+        (head.stage.load(Ordering::Acquire), errno)
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
@@ -168,7 +164,7 @@ impl ExecBuffer {
     fn text(&mut self, parts: &[&[u8]]) -> u64 {
         let at = 8 * self.words.len();
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        // Zeroes, so that it ends with one.
+        // The rest of the last word is zero and ends the string.
         self.words.resize(self.words.len() + len / 8 + 1, 0);
         let mut rest = self.bytes_mut().get_mut(at..).unwrap_or_default();
         for part in parts {
@@ -192,7 +188,7 @@ fn pairs(numbers: &[u32]) -> Vec<u64> {
     numbers.chunks(2).map(|two| pair(two[0], *two.get(1).unwrap_or(&0))).collect()
 }
 
-/// Where to look for the program, in the order of `execvp(3)`.
+/// The paths of the program to try, in the order of `execvp(3)`.
 fn paths(program: &OsStr, path: Option<&OsString>) -> Vec<OsString> {
     if program.as_bytes().contains(&b'/') {
         return vec![program.to_owned()];
@@ -210,83 +206,23 @@ fn paths(program: &OsStr, path: Option<&OsString>) -> Vec<OsString> {
     path.split(|byte| *byte == b':').map(join).collect()
 }
 
-/// The standard streams of a command, wired: what the child gets, and our ends of its pipes.
-pub(crate) struct StdioPipes {
-    /// For each stream the child's end, or `None` to inherit ours.
-    pub(crate) child: [Option<OwnedFd>; 3],
-    pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
-}
-
-impl StdioPipes {
-    pub(crate) fn new(command: &Command) -> Result<StdioPipes> {
-        let failed = |e: io::Error| {
-            Error::os(format!("connect the standard streams of {:?}", command.program), e)
-        };
-        let [(stdin, our_in), (stdout, our_out), (stderr, our_err)] = [
-            open_stdio(&command.stdio[0].0, true).map_err(failed)?,
-            open_stdio(&command.stdio[1].0, false).map_err(failed)?,
-            open_stdio(&command.stdio[2].0, false).map_err(failed)?,
-        ];
-        Ok(StdioPipes {
-            child: [stdin, stdout, stderr],
-            stdin: our_in.map(ChildStdin::from),
-            stdout: our_out.map(ChildStdout::from),
-            stderr: our_err.map(ChildStderr::from),
-        })
-    }
-
-    pub(crate) fn mappings(&self) -> Vec<Mapping> {
-        let streams = self.child.iter().enumerate();
-        let changed = streams.filter_map(|(to, end)| end.as_ref().map(|end| (end.as_raw_fd(), to)));
-        changed.map(|(from, to)| Mapping { from, to: to as i32 }).collect()
-    }
-}
-
-/// The child's end and ours.
-fn open_stdio(stdio: &StdioKind, is_input: bool) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
-    match stdio {
-        StdioKind::Inherit => Ok((None, None)),
-        StdioKind::Null => {
-            let access = if is_input { OFlags::RDONLY } else { OFlags::WRONLY };
-            let null = rustix::fs::open("/dev/null", access | OFlags::CLOEXEC, Mode::empty())?;
-            Ok((Some(null), None))
+/// The last report that a child wrote to the pipe that its `execve` closes: a stage and an error number.
+pub(super) fn read_report(
+    reader: BorrowedFd<'_>,
+    wait_for: impl Fn(BorrowedFd<'_>),
+) -> io::Result<(u32, i32)> {
+    let mut last = (0, 0);
+    let mut report = [0; 8];
+    loop {
+        wait_for(reader);
+        match syscall::read(reader.as_raw_fd(), &mut report) {
+            Ok(8) => {
+                let both = u64::from_ne_bytes(report);
+                last = ((both >> 32) as u32, both as u32 as i32);
+            }
+            Ok(_) => return Ok(last),
+            Err(errno) => return Err(errno.into()),
         }
-        StdioKind::Piped => {
-            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-            let (child, ours) = if is_input { (reader, writer) } else { (writer, reader) };
-            Ok((Some(child), Some(ours)))
-        }
-        StdioKind::Fd(fd) => Ok((Some(fd.as_fd().try_clone_to_owned()?), None)),
-    }
-}
-
-/// A child's failure, in the words of what was attempted.
-pub(crate) fn failure(command: &Command, stage: u32, errno: i32) -> Error {
-    let program = &command.program;
-    let cause = io::Error::from_raw_os_error(errno);
-    let what = |text: &str| {
-        Error::os(format!("{text} for {program:?}"), io::Error::from_raw_os_error(errno))
-    };
-    match stage {
-        stage if stage == Stage::Exec as u32 => Error::exec(format!("execute {program:?}"), cause),
-        stage if stage == Stage::Join as u32 => what("join the cgroup of the job"),
-        stage if stage == Stage::Descriptors as u32 => what("place the descriptors"),
-        stage if stage == Stage::Limits as u32 => what("set the resource limits"),
-        stage if stage == Stage::Attributes as u32 => {
-            what("pass on the scheduling and memory settings of this thread").with_hint(
-                "the guard that starts it lacks the privilege: make a new job, with a new guard",
-            )
-        }
-        stage if stage == Stage::Credentials as u32 => what("change the user or group"),
-        stage if stage == Stage::Directory as u32 => {
-            let dir = command.current_dir.as_deref().unwrap_or(".".as_ref());
-            Error::os(format!("change to the directory {dir:?} for {program:?}"), cause)
-        }
-        stage if stage == Stage::Group as u32 => what("change the process group or session"),
-        stage if stage == Stage::Hook as u32 => what("run the pre_exec step"),
-        _ => what("start a process"),
     }
 }
 
@@ -306,7 +242,7 @@ mod tests {
     fn a_record_relocates_to_what_was_put_in() {
         let mut command = Command::new("prog");
         command.args(["", "12345678", "a"]).env_clear().env("K", "v").groups(&[1, 2, 3]);
-        let setting = SpawnContext {
+        let context = SpawnContext {
             descriptors: vec![Mapping { from: 7, to: 1 }],
             limits: vec![Limit { resource: 7, values: [1, 2] }],
             umask: -1,
@@ -315,9 +251,9 @@ mod tests {
             ignored: None,
             attributes: Changed::default(),
         };
-        let mut record = ExecBuffer::new(&command, &setting);
+        let mut buffer = ExecBuffer::new(&command, &context);
         // SAFETY: a whole record that stays in place, relocated once.
-        let plan = unsafe { ExecRequest::relocate(record.as_mut_ptr()) };
+        let plan = unsafe { ExecRequest::relocate(buffer.as_mut_ptr()) };
         // SAFETY: lists of strings that end with a null, as built above.
         let strings = |mut at: *const *const std::ffi::c_char| unsafe {
             let mut all = Vec::new();
