@@ -247,7 +247,7 @@ fn kill_group(leader: u32, signal: i32) -> std::result::Result<(), Errno> {
 
 fn status_taken() -> io::Error {
     io::Error::other(
-        "other code in this process has reaped it (waitpid(-1), or SIGCHLD is ignored)",
+        "other code in this process has waited for it (waitpid(-1), or SIGCHLD is ignored)",
     )
 }
 
