@@ -1,4 +1,4 @@
-//! What a job says of itself is true: freezing, accounting, and what is not promised.
+//! The guarantees of a job are true: freezing, accounting and release.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -17,7 +17,7 @@ fn stat(pid: u32) -> (char, u64) {
     (fields[0].chars().next().expect("a state"), ticks(11) + ticks(12))
 }
 
-/// A tree of a busy member in a session of its own and one that sleeps.
+/// Starts a busy member in a session of its own and a member that sleeps.
 fn busy_tree(job: &Job) -> Vec<u32> {
     job.spawn(
         Command::new("sh").args(["-c", "setsid sh -c 'while :; do :; done' & exec sleep 300"]),
@@ -30,7 +30,7 @@ fn busy_tree(job: &Job) -> Vec<u32> {
     })
 }
 
-/// A frozen job does not run and a thawed one does.
+/// Members of a frozen job do not run; after a thaw they do.
 #[test]
 fn freeze_pauses_and_thaw_resumes() {
     for_each_mechanism(|mechanism| {
@@ -40,11 +40,11 @@ fn freeze_pauses_and_thaw_resumes() {
         let ticks = || pids.iter().map(|pid| stat(*pid).1).sum::<u64>();
         let before = ticks();
         std::thread::sleep(Duration::from_millis(300));
-        assert_eq!(ticks(), before, "nobody has run");
+        assert_eq!(ticks(), before, "a frozen member has run");
         let stopped = pids.iter().filter(|pid| stat(**pid).0 == 'T').count();
         match job.guarantees().freeze {
-            Freeze::Atomic => assert_eq!(stopped, 0, "the members cannot see it"),
-            _ => assert_eq!(stopped, 2, "a sweep is a stop, and said to be one"),
+            Freeze::Atomic => assert_eq!(stopped, 0, "a frozen cgroup stops no process"),
+            _ => assert_eq!(stopped, 2, "the guarantee states that signals stop the members"),
         }
         let refused = job.spawn(Command::new("true")).expect_err("a frozen job");
         assert!(refused.is_unsupported() && refused.to_string().contains("thaw"), "{refused}");
@@ -54,7 +54,7 @@ fn freeze_pauses_and_thaw_resumes() {
     });
 }
 
-/// A process that joined would freeze before it executes its program, and std waits for that.
+/// A frozen job accepts no member: a new process would freeze before `execve`, and std would wait for it.
 #[test]
 fn a_frozen_job_takes_no_new_members() {
     for_each_mechanism(|mechanism| {
@@ -77,15 +77,15 @@ fn a_frozen_job_takes_no_new_members() {
             }
             let cgroup = |process: &str| fs::read_to_string(format!("/proc/{process}/cgroup"));
             let its = cgroup(&outside.id().to_string()).expect("alive");
-            assert_eq!(its, cgroup("self").expect("this process"), "it was not moved");
+            assert_eq!(its, cgroup("self").expect("this process"), "the process was moved");
             job.kill().expect("killed");
-            outside.kill().expect("our child");
-            outside.wait().expect("our child");
+            outside.kill().expect("a child of this process");
+            outside.wait().expect("a child of this process");
         }
     });
 }
 
-/// Who was stopped before a freeze is stopped after the thaw.
+/// A member that was stopped before a freeze is stopped after the thaw.
 #[test]
 fn stopped_before_freeze_stays_so_after_thaw() {
     for_each_mechanism(|mechanism| {
@@ -96,7 +96,7 @@ fn stopped_before_freeze_stays_so_after_thaw() {
         eventually("it is stopped", || (stat(stopped.pid()).0 == 'T').then_some(()));
         job.freeze().expect("frozen");
         job.thaw().expect("thawed");
-        eventually("the other is not", || (stat(running.pid()).0 == 'S').then_some(()));
+        eventually("the other member runs", || (stat(running.pid()).0 == 'S').then_some(()));
         assert_eq!(stat(stopped.pid()).0, 'T');
         job.kill().expect("killed");
     });
@@ -106,12 +106,12 @@ fn stopped_before_freeze_stays_so_after_thaw() {
 fn a_frozen_job_can_be_stopped_and_killed() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
-        for polite in [true, false] {
+        for stop in [true, false] {
             busy_tree(&job);
             job.freeze().expect("frozen");
-            if polite {
+            if stop {
                 let report = job.stop(Duration::from_secs(60)).expect("stopped");
-                assert!(!report.killed, "the signal was heard: {report:?}");
+                assert!(!report.killed, "the signal ended the members: {report:?}");
             } else {
                 job.kill().expect("killed");
             }
@@ -128,7 +128,7 @@ fn cpu_time_includes_the_dead() {
         let job = job(mechanism);
         let given = job.guarantees();
         assert!(given.cpu_accounting >= Accounting::Reaped, "{given}");
-        // What the shell reports of its own children, to the hundredth of a second.
+        // The shell reports the times of its children with a resolution of 10 ms.
         let script = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; (while [ $i -lt 120000 ]; \
                       do i=$((i+1)); done); wait; times";
         let mut child = job
@@ -142,15 +142,18 @@ fn cpu_time_includes_the_dead() {
             let (minutes, seconds) = field.trim_end_matches('s').split_once('m').expect("0m0.0s");
             60.0 * minutes.parse::<f64>().unwrap() + seconds.parse::<f64>().unwrap()
         };
-        let told: f64 = text.split_whitespace().map(seconds).sum();
+        let reported: f64 = text.split_whitespace().map(seconds).sum();
         let stats = job.stats().expect("stats");
         let ours = (stats.cpu_user.unwrap() + stats.cpu_system.unwrap()).as_secs_f64();
-        assert!(told > 0.05, "something was used: {told}");
-        assert!(ours >= told * 0.95 && ours <= told * 1.5 + 0.05, "{ours} for {told} of the shell");
+        assert!(reported > 0.05, "too little CPU time: {reported}");
+        assert!(
+            ours >= reported * 0.95 && ours <= reported * 1.5 + 0.05,
+            "{ours}, but the shell reports {reported}"
+        );
         let before = job.stats().expect("stats");
         job.kill().expect("killed");
         let after = job.stats().expect("stats");
-        assert!(after.cpu_user >= before.cpu_user, "an ended cgroup's use is not forgotten");
+        assert!(after.cpu_user >= before.cpu_user, "the CPU time of an ended cgroup is included");
         assert_eq!(after.processes, 0);
     });
 }
@@ -166,7 +169,7 @@ fn a_released_job_lives_on() {
     });
 }
 
-/// A released cgroup is removed by a later job once it is empty.
+/// A later job removes a released cgroup that is empty.
 #[test]
 fn released_cgroup_is_removed_by_a_later_job() {
     for_each_mechanism(|mechanism| {
@@ -176,14 +179,14 @@ fn released_cgroup_is_removed_by_a_later_job() {
         job.release().expect("released");
         child.kill().expect("killed");
         let _ = child.wait();
-        // The subreaper has none; for cgroups another process is the later job.
+        // Only the mechanism Cgroup has a cgroup. The later job is one of another process.
         if mechanism == onejob::Mechanism::Cgroup {
             let name =
                 path.lines().find_map(|line| line.strip_prefix("0::")).expect("v2").to_owned();
             let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
             let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("mounted");
             let dir = format!("{}{name}", mount.split(' ').nth(4).expect("a mount point"));
-            eventually("a later job has swept it", || {
+            eventually("the removal by a later job", || {
                 let one = testkit::Bins::get();
                 let output = std::process::Command::new(one.onejob())
                     .args(["run", "--mechanism", "cgroup", "--", "true"])
@@ -211,6 +214,9 @@ fn the_numbers_alone_are_those_of_the_members() {
         children[0].kill().expect("killed");
         children[0].wait().expect("a status");
         let dead = children[0].pid();
-        assert!(!job.pids().expect("a list").contains(&dead), "{mechanism}: the dead are none");
+        assert!(
+            !job.pids().expect("a list").contains(&dead),
+            "{mechanism}: a dead member is listed"
+        );
     });
 }

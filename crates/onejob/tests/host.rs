@@ -1,4 +1,4 @@
-//! The doctor and `onejob run` agree about the host, whatever that lacks.
+//! `onejob doctor` and `onejob run` agree about the mechanisms of a host, whatever the host lacks.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use testkit::{Bins, Environment, cgroup, eventually, scratch_dir};
 
-/// Runs `onejob ARGS` after a script has changed what the host gives, seen by nothing else.
+/// Runs `onejob ARGS` after a script has changed the mounts and limits, in a mount namespace of its own.
 fn on_a_host(script: &str, args: &[&str]) -> Output {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-ec"]);
@@ -23,45 +23,45 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A cgroup of the test's own, removed once the guards that were in it are gone.
-struct Place(PathBuf);
+/// A cgroup of this test, which is removed when the guards in it have ended.
+struct TestCgroup(PathBuf);
 
-impl Place {
-    fn new() -> Place {
+impl TestCgroup {
+    fn new() -> TestCgroup {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let own = cgroup::own().expect("a cgroup environment");
+        let own = cgroup::own().expect("cgroup v2");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let place = own.join(format!("testkit-host-{}-{count}", std::process::id()));
-        fs::create_dir(&place).expect("a fresh cgroup");
-        Place(place)
+        let dir = own.join(format!("testkit-host-{}-{count}", std::process::id()));
+        fs::create_dir(&dir).expect("a new cgroup");
+        TestCgroup(dir)
     }
 }
 
-impl Drop for Place {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
-        eventually("the test's cgroup is empty", || cgroup::remove(&self.0).ok());
+        eventually("the end of the guards in the cgroup", || cgroup::remove(&self.0).ok());
     }
 }
 
 fn can_change_hosts() -> bool {
     let can = Environment::here().contains(&Environment::CgroupRoot);
     if !can {
-        eprintln!("SKIPPED: mounts and cgroups are root's to change");
+        eprintln!("SKIPPED: only root can change mounts and cgroups");
     }
     can
 }
 
-/// The doctor names the mechanism that `run` uses, or that there is none, and what it calls available
-/// works when it is forced.
+/// `onejob doctor` prints the mechanism that `onejob run` uses, or that there is none. Each mechanism that it
+/// prints as available works with `--mechanism`.
 #[test]
-fn run_does_what_the_doctor_says() {
+fn run_uses_the_mechanism_that_doctor_prints() {
     if !can_change_hosts() {
         return;
     }
-    let place = Place::new();
-    let dir = place.0.display();
+    let cgroup = TestCgroup::new();
+    let dir = cgroup.0.display();
     let enter = format!("echo 0 >{dir}/cgroup.procs");
-    let mount = place.0.ancestors().filter(|dir| dir.join("cgroup.procs").exists()).last();
+    let mount = cgroup.0.ancestors().filter(|dir| dir.join("cgroup.procs").exists()).last();
     let mount = mount.map(Path::display).expect("mounted");
     let hosts = [
         (String::new(), "cgroup"),
@@ -94,25 +94,25 @@ fn run_does_what_the_doctor_says() {
         for (args, works) in forced.into_iter().chain([plain]) {
             let run = on_a_host(&script, &args);
             let status = if works { 0 } else { 125 };
-            let told = text(&run.stderr);
-            assert_eq!(run.status.code(), Some(status), "{script}: {args:?}: {told}\n{said}");
+            let errors = text(&run.stderr);
+            assert_eq!(run.status.code(), Some(status), "{script}: {args:?}: {errors}\n{said}");
         }
     }
 }
 
-/// An owner in a threaded cgroup, where no job can be made, stays below its own limits: its members are
-/// not moved to another place in the hierarchy.
+/// The members of an owner in a threaded cgroup, which cannot have a job below it, stay in that cgroup and so
+/// below its limits.
 #[test]
-fn a_threaded_owner_keeps_its_members_where_it_is() {
+fn members_of_an_owner_in_a_threaded_cgroup() {
     if !can_change_hosts() {
         return;
     }
-    let place = Place::new();
-    let threaded = place.0.join("threaded");
+    let cgroup = TestCgroup::new();
+    let threaded = cgroup.0.join("threaded");
     fs::create_dir(&threaded).expect("a cgroup");
     fs::write(threaded.join("cgroup.type"), "threaded").expect("a threaded cgroup");
-    // A domain for its threads, with the shell in it first.
-    let (domain, below) = (place.0.display(), threaded.display());
+    // The shell first moves to the domain cgroup above it.
+    let (domain, below) = (cgroup.0.display(), threaded.display());
     let enter = format!("echo 0 >{domain}/cgroup.procs; echo 0 >{below}/cgroup.threads");
     let run = on_a_host(&enter, &["run", "--", "cat", "/proc/self/cgroup"]);
     let said = text(&run.stdout);

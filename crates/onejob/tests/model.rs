@@ -1,10 +1,10 @@
-//! A model of one job, its owner and its two guards, explored exhaustively: every order in which the three
-//! act, with an owner that is killed at any moment and up to two guards that are killed or stopped.
+//! A model of one job, its owner and its two guards. The test explores every order of the steps of the three,
+//! with an owner that can be killed at any moment and up to two guards that are killed or stopped.
 //!
-//! Each step has the name of the function that takes it. Where no step is left, the promises must hold: no
-//! wait goes on, no member lives and no guard is stopped, unless a guarantee excludes it; and in no state
-//! has a signal reached a process that is not a member. Each step that the promises depend on is removed
-//! in turn, and the model must notice.
+//! Each step has the name of the function that takes it. In a state without further steps the guarantees must
+//! hold: no wait continues, no member lives and no guard is stopped, unless the guarantees exclude the case. In
+//! no state has a signal reached a process that is not a member. The test also removes each step that the
+//! guarantees depend on, and the model must then find a broken guarantee.
 
 use std::collections::HashSet;
 
@@ -14,14 +14,14 @@ enum Mechanism {
     Subreaper,
 }
 
-/// How far the owner has come; `Dead` however that happened.
+/// The progress of the owner; `Dead` whatever its end was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Owner {
     Starts,
     Launched,
     /// Waits for the guard to start its child.
     Requested,
-    /// Has a child, and has not looked at its guards yet.
+    /// Has a child, and has not checked its guards yet.
     Spawned,
     Waits,
     Ends,
@@ -42,7 +42,7 @@ enum Member {
     None,
     Lives,
     Dead,
-    /// Dead, and another process has its number.
+    /// Dead, and another process has its pid.
     Reused,
 }
 
@@ -54,13 +54,13 @@ struct State {
     inner: Guard,
     /// Whether the outer guard has greeted.
     has_greeted: bool,
-    /// Whether the guards have been asked to end the job, or the socket is closed.
-    is_told: bool,
+    /// Whether the guards were requested to end the job, or the socket is closed.
+    end_requested: bool,
     member: Member,
-    has_hit_an_unrelated_process: bool,
+    reached_an_unrelated_process: bool,
     guard_faults: u8,
     owner_was_killed: bool,
-    /// It was killed before it could know that its guards stand.
+    /// It was killed before it knew that its guards are ready.
     was_early: bool,
     /// A guard was stopped when it was the last process of all.
     was_last: bool,
@@ -78,12 +78,12 @@ const STEPS: [&str; 8] = [
     "Subreaper::end_found",
 ];
 
-/// What is wrong on purpose.
+/// A deliberate fault in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutation {
     None,
     Without(&'static str),
-    KillByNumber,
+    KillByPid,
 }
 
 impl State {
@@ -94,9 +94,9 @@ impl State {
             outer: Guard::Unborn,
             inner: Guard::Unborn,
             has_greeted: false,
-            is_told: false,
+            end_requested: false,
             member: Member::None,
-            has_hit_an_unrelated_process: false,
+            reached_an_unrelated_process: false,
             guard_faults: 0,
             owner_was_killed: false,
             was_early: false,
@@ -109,24 +109,24 @@ impl State {
         self
     }
 
-    /// `pidfd_send_signal(SIGKILL)`, or by a bare number.
+    /// `pidfd_send_signal(SIGKILL)`, or a kill by pid.
     fn kill_member(&mut self, mutation: Mutation) {
         match self.member {
             Member::Lives => self.member = Member::Dead,
-            Member::Reused if mutation == Mutation::KillByNumber => {
-                self.has_hit_an_unrelated_process = true;
+            Member::Reused if mutation == Mutation::KillByPid => {
+                self.reached_an_unrelated_process = true;
             }
             _ => {}
         }
     }
 
-    /// Whether no guard is there that could do anything, now or once it is continued.
+    /// Whether both guards are dead or not started.
     fn has_no_guard(&self) -> bool {
         let is_gone = |guard| matches!(guard, Guard::Killed | Guard::Exited | Guard::Unborn);
         is_gone(self.outer) && is_gone(self.inner)
     }
 
-    /// Every state that one step leads to.
+    /// All states that one step leads to.
     fn steps(self, mutation: Mutation) -> Vec<State> {
         let has = |step: &'static str| {
             assert!(STEPS.contains(&step), "{step}");
@@ -167,7 +167,7 @@ impl State {
                     step(&|s| (s.has_greeted, s.owner) = (true, after));
                 } else if self.has_no_guard() && !is_cgroup {
                     // The error of the start; the socket is closed.
-                    step(&|s| (s.is_told, s.owner) = (true, Owner::Ends));
+                    step(&|s| (s.end_requested, s.owner) = (true, Owner::Ends));
                 } else if self.has_no_guard() && has("Base::look_at_guards") {
                     // Base::replace
                     step(&|s| (s.outer, s.inner) = (Guard::Runs, Guard::Unborn));
@@ -178,8 +178,8 @@ impl State {
             }
             Owner::Requested => {
                 if self.inner == Guard::Killed {
-                    // The reply's other end is closed.
-                    step(&|s| (s.is_told, s.owner) = (true, Owner::Ends));
+                    // The other end of the reply socket is closed.
+                    step(&|s| (s.end_requested, s.owner) = (true, Owner::Ends));
                 }
                 true
             }
@@ -207,14 +207,14 @@ impl State {
             Owner::Ends => {
                 let can_find = !self.has_no_guard() || has("Subreaper::end_found");
                 step(&|s| {
-                    s.is_told = true;
+                    s.end_requested = true;
                     if can_find {
                         s.kill_member(mutation);
                     }
                 });
                 // Guards::end
                 let finished = [self.outer, self.inner].contains(&Guard::Exited);
-                if self.is_told && (finished || self.has_no_guard()) {
+                if self.end_requested && (finished || self.has_no_guard()) {
                     step(&|s| s.owner = Owner::Dead);
                 }
                 true
@@ -236,7 +236,7 @@ impl State {
     }
 
     fn has_to_finish(&self) -> bool {
-        self.is_told || self.owner == Owner::Dead
+        self.end_requested || self.owner == Owner::Dead
     }
 
     fn outer_steps(self, mutation: Mutation, has: &dyn Fn(&'static str) -> bool) -> Vec<State> {
@@ -298,7 +298,7 @@ impl State {
         next
     }
 
-    /// What may happen or not, whatever the three do.
+    /// Events that can happen at any time.
     fn events(self) -> Vec<State> {
         let mut next = Vec::new();
         if self.owner == Owner::Waits {
@@ -306,7 +306,7 @@ impl State {
             next.push(self.with(|s| s.owner = Owner::Ends));
         }
         if self.member == Member::Lives {
-            // It ends by itself.
+            // The member exits.
             next.push(self.with(|s| s.member = Member::Dead));
         }
         if self.owner != Owner::Dead {
@@ -340,21 +340,21 @@ impl State {
         next
     }
 
-    /// The promise that is broken where no step is left.
+    /// The broken guarantee of a state without further steps.
     fn broken(&self) -> Option<&'static str> {
-        // Two guards lost are excluded, and an only one, before it has started the other.
+        // The guarantees exclude the loss of both guards, and of the first guard before it has started the second.
         let is_excluded = self.guard_faults == 2
             || (self.guard_faults == 1 && self.was_early && self.inner == Guard::Unborn);
         let is_stopped = [self.outer, self.inner].contains(&Guard::Stopped);
-        // A wait for a member that lives is no fault as long as that has the guard that it needs.
+        // A wait for a live member is correct as long as the guard that it needs lives.
         let has_lost_its_guard =
             self.mechanism == Mechanism::Subreaper && self.inner == Guard::Killed;
         if self.owner == Owner::Waits && self.member == Member::Lives && !has_lost_its_guard {
-            // Others can want that guard: a view, or the owner's next child.
+            // A view or the owner's next spawn may need that guard.
             let is_seen = self.inner == Guard::Stopped && self.outer == Guard::Runs;
             is_seen.then_some("a guard stays stopped")
         } else if self.owner != Owner::Dead {
-            Some("a wait goes on for ever")
+            Some("a wait does not end")
         } else if self.member == Member::Lives && !(is_excluded && self.owner_was_killed) {
             Some("a member lives")
         } else if is_stopped && !is_excluded && !self.was_last {
@@ -365,13 +365,13 @@ impl State {
     }
 }
 
-/// Every state that can be reached; how many there are, and the first broken promise.
+/// Explores all reachable states. Returns their number and the first broken guarantee.
 fn explore(mechanism: Mechanism, mutation: Mutation) -> (usize, Option<(&'static str, State)>) {
     let mut known = HashSet::from([State::new(mechanism)]);
     let mut todo: Vec<_> = known.iter().copied().collect();
     while let Some(state) = todo.pop() {
-        if state.has_hit_an_unrelated_process {
-            return (known.len(), Some(("an unrelated process was hit", state)));
+        if state.reached_an_unrelated_process {
+            return (known.len(), Some(("a signal reached an unrelated process", state)));
         }
         let steps = state.steps(mutation);
         if let (true, Some(broken)) = (steps.is_empty(), state.broken()) {
@@ -393,7 +393,7 @@ fn no_order_of_steps_breaks_a_promise() {
 
 #[test]
 fn without_any_one_step_a_promise_is_broken() {
-    let mut mutations = vec![Mutation::KillByNumber];
+    let mut mutations = vec![Mutation::KillByPid];
     mutations.extend(STEPS.map(Mutation::Without));
     for mutation in mutations {
         let broken = [Mechanism::Cgroup, Mechanism::Subreaper]

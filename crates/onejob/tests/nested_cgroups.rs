@@ -1,4 +1,5 @@
-//! Cgroups that members nest below a job's: listed, signalled and removed like the job's own.
+//! Cgroups that members make below that of the job: their processes are listed and signalled, and the cgroups are
+//! removed.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -10,13 +11,13 @@ use std::{
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use testkit::{Bins, Bystanders, Environment, Owner, Report, Sandbox, eventually, proc};
 
-/// The environments in which members can make cgroups below the job's.
+/// The environments in which members can make cgroups below that of the job.
 fn environments() -> Vec<Environment> {
     let mut environments = Environment::here();
     environments
         .retain(|environment| environment.has_cgroups() && environment.mechanism() == "cgroup");
     if environments.is_empty() {
-        eprintln!("SKIPPED: no Cgroup jobs to be had here");
+        eprintln!("SKIPPED: the mechanism Cgroup is not available here");
     }
     environments
 }
@@ -27,7 +28,7 @@ fn start(owner: &mut Owner, report: &Report, words: &str) {
     owner.ok(format!("spawn {} {name} {} {args}", helper.display(), report.arg()).trim_end());
 }
 
-/// A member in a cgroup below the job's is listed and gets signals, whatever the names and depth.
+/// A member in a nested cgroup is listed and gets signals, whatever the name and depth of the cgroup.
 #[test]
 fn a_nested_member_is_listed_and_signalled() {
     for environment in environments() {
@@ -51,7 +52,7 @@ fn a_nested_member_is_listed_and_signalled() {
     }
 }
 
-/// The guards end what their owner leaves in nested cgroups, and remove these.
+/// The guards of a dead owner end members in nested cgroups, and remove the cgroups.
 #[test]
 fn the_guards_end_nested_members() {
     for environment in environments() {
@@ -98,7 +99,7 @@ fn a_removal_takes_linear_time() {
     }
 }
 
-/// Removes what was made.
+/// Removes the cgroups that were made.
 type Remover = Box<dyn FnOnce()>;
 
 fn only_job(sandbox: &Sandbox) -> PathBuf {
@@ -113,7 +114,7 @@ fn open(dir: impl AsFd, name: impl rustix::path::Arg) -> OwnedFd {
     openat(dir, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).expect("a directory")
 }
 
-/// 2,000 cgroups, one in the other.
+/// Makes 2,000 cgroups, one in the other.
 fn deep(top: &Path) -> Remover {
     let mut dir = open(CWD, top);
     for _ in 0..2000 {
@@ -128,7 +129,7 @@ fn deep(top: &Path) -> Remover {
     })
 }
 
-/// 4,000 cgroups beside each other, with one in each.
+/// Makes 4,000 cgroups beside each other, with one in each.
 fn wide(top: &Path) -> Remover {
     let dir = open(CWD, top);
     for number in 0..4000 {

@@ -1,4 +1,4 @@
-//! An owner that gives up being root after it has made a job.
+//! An owner that changes from root to an ordinary user after it has made a job.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -11,10 +11,10 @@ use testkit::{Environment, proc};
 
 const ORDINARY: u32 = 54_321;
 
-/// Two members of a job that root has made, and whose owner is an ordinary user from then on.
-fn given_up(name: &str) -> Option<(Job, Vec<i32>)> {
+/// Makes a job with two members as root, then changes to an ordinary user.
+fn job_of_former_root(name: &str) -> Option<(Job, Vec<i32>)> {
     if !Environment::here().contains(&Environment::CgroupRoot) {
-        eprintln!("SKIPPED: cgroups are root's here");
+        eprintln!("SKIPPED: only root can make cgroups here");
         return None;
     }
     if !alone(name, |_| {}) {
@@ -23,7 +23,7 @@ fn given_up(name: &str) -> Option<(Job, Vec<i32>)> {
     let job = Job::builder().mechanism(Mechanism::Cgroup).build().expect("a job");
     let start = || job.spawn(Command::new("sleep").arg("300")).expect("started").pid() as i32;
     let members = vec![start(), start()];
-    // SAFETY: plain calls, which the C library makes for all threads.
+    // SAFETY: the calls take numbers. The C library makes them for all threads.
     unsafe {
         assert_eq!(libc::setresgid(ORDINARY, ORDINARY, ORDINARY), 0);
         assert_eq!(libc::setresuid(ORDINARY, ORDINARY, ORDINARY), 0);
@@ -35,10 +35,13 @@ fn alive(members: &[i32]) -> Vec<i32> {
     members.iter().copied().filter(|pid| proc::is_alive(*pid)).collect()
 }
 
-/// What it may not look at is an error, and no empty job; what it promises is true.
+/// An operation for which the owner lacks the permission is an error, not an empty job. The guarantees are
+/// true.
 #[test]
 fn what_may_not_be_seen_is_an_error() {
-    let Some((job, members)) = given_up("what_may_not_be_seen_is_an_error") else { return };
+    let Some((job, members)) = job_of_former_root("what_may_not_be_seen_is_an_error") else {
+        return;
+    };
     for (what, error) in [
         ("processes", job.processes().err()),
         ("pids", job.pids().err()),
@@ -47,7 +50,7 @@ fn what_may_not_be_seen_is_an_error() {
         ("stats", job.stats().err()),
         ("freeze", job.freeze().err()),
     ] {
-        let error = error.unwrap_or_else(|| panic!("{what} says something"));
+        let error = error.unwrap_or_else(|| panic!("{what} succeeds"));
         assert!(error.is_permission_denied(), "{what}: {error}");
     }
     let given = job.guarantees();
@@ -55,32 +58,36 @@ fn what_may_not_be_seen_is_an_error() {
     assert_eq!(alive(&members), members);
 }
 
-/// A kill and a stop are done by the guards, which are root's still.
+/// The guards still run as root: they kill and stop the members.
 #[test]
 fn the_guards_kill_what_the_owner_may_not() {
-    let Some((job, members)) = given_up("the_guards_kill_what_the_owner_may_not") else { return };
+    let Some((job, members)) = job_of_former_root("the_guards_kill_what_the_owner_may_not") else {
+        return;
+    };
     job.kill().expect("killed");
     assert_eq!(alive(&members), [0; 0]);
 }
 
 #[test]
 fn the_guards_stop_what_the_owner_may_not() {
-    let Some((job, members)) = given_up("the_guards_stop_what_the_owner_may_not") else { return };
+    let Some((job, members)) = job_of_former_root("the_guards_stop_what_the_owner_may_not") else {
+        return;
+    };
     job.stop(Duration::from_millis(50)).expect("stopped");
     assert_eq!(alive(&members), [0; 0]);
 }
 
 #[test]
 fn a_drop_leaves_no_member() {
-    let Some((job, members)) = given_up("a_drop_leaves_no_member") else { return };
+    let Some((job, members)) = job_of_former_root("a_drop_leaves_no_member") else { return };
     drop(job);
     assert_eq!(alive(&members), [0; 0]);
 }
 
-/// A new job is made with what an ordinary user has.
+/// A new job uses a mechanism that is available to the ordinary user.
 #[test]
 fn a_new_job_uses_the_next_mechanism() {
-    let Some((job, _)) = given_up("a_new_job_uses_the_next_mechanism") else { return };
+    let Some((job, _)) = job_of_former_root("a_new_job_uses_the_next_mechanism") else { return };
     let next = Job::new().expect("a job");
     assert_eq!(next.guarantees().mechanism, Mechanism::Subreaper);
     let mut child = next.spawn(Command::new("true")).expect("started");

@@ -1,4 +1,4 @@
-//! Waits end exactly when they should, and nothing wakes while there is nothing to do.
+//! Waits end at the right time, and no process wakes up while nothing happens.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{alone, for_each_mechanism, job, standing_guards};
+use common::{alone, await_guards, for_each_mechanism, job};
 use onejob::{Command, Signal, Stdio};
 use testkit::eventually;
 
-/// Long enough for anything but a hang.
+/// Only a hang takes longer.
 const LONG: Duration = Duration::from_secs(120);
 
 fn shell(script: &str) -> Command {
@@ -23,7 +23,7 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// A job is waited for until the last member is gone and not longer.
+/// A wait for a job ends with its last member.
 #[test]
 fn wait_ends_with_the_last_member() {
     for_each_mechanism(|mechanism| {
@@ -41,7 +41,7 @@ fn wait_ends_with_the_last_member() {
     });
 }
 
-/// A child is waited for exactly while a grandchild holds its pipes.
+/// A wait for a child ends with the child although a grandchild holds its pipes.
 #[test]
 fn wait_ignores_a_grandchild_that_holds_pipes() {
     for_each_mechanism(|mechanism| {
@@ -67,7 +67,7 @@ fn every_status_is_exact() {
             assert_eq!(child.wait().expect("a status").code(), Some(code));
             assert_eq!(child.wait().expect("again").code(), Some(code));
         }
-        // None that a background job or nohup ignores, as the tests may be one of either.
+        // Without SIGINT, SIGQUIT and SIGHUP: these are ignored if the tests run in the background or under nohup.
         for signal in [Signal::TERM, Signal::KILL, Signal::USR1, Signal::USR2, Signal::ABRT] {
             let script = format!("ulimit -c 0; kill -{} $$; sleep 300", signal.as_raw());
             let mut child = job.spawn(shell(&script)).expect("started");
@@ -81,7 +81,7 @@ fn every_status_is_exact() {
 }
 
 #[test]
-fn a_core_dump_is_told() {
+fn a_core_dump_is_reported() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
         let dir = testkit::scratch_dir();
@@ -103,7 +103,7 @@ fn a_timeout_is_exact() {
         let job = job(mechanism);
         let mut child = job.spawn(Command::new("sleep").arg("300")).expect("started");
         let mut best = Duration::MAX;
-        // The machine may stall: the best of some is the product's own.
+        // The shortest delay of ten, since the machine may stall.
         for _ in 0..10 {
             let timeout = Duration::from_millis(30);
             let start = Instant::now();
@@ -144,7 +144,7 @@ fn an_end_is_noticed_at_once() {
     });
 }
 
-/// How often the threads of a process have been switched to, wanted or not.
+/// The number of context switches of all threads of a process.
 fn switches(pid: i32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
     let status =
@@ -170,22 +170,24 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
                 scope.spawn(|| assert!(job.wait().is_ok())),
                 scope.spawn(|| assert!(child.wait().is_ok())),
             ];
-            let mut watched = standing_guards();
+            let mut watched = await_guards();
             let me = std::process::id() as i32;
             watched.push(me);
-            // All have gone to sleep once their counts stand still; then watch for a while. This
-            // thread's own naps are what it adds to the process' count: one each.
+            // All threads sleep when their counts do not change any more. Each sleep of this thread adds one to
+            // the count of this process.
             let all = || watched.iter().map(|pid| switches(*pid)).sum::<u64>();
             let nap = |time| {
                 let before = all();
                 std::thread::sleep(time);
                 all() - before
             };
-            eventually("everybody sleeps", || (nap(Duration::from_millis(100)) <= 1).then_some(()));
-            // A machine that stalls switches once more than it must: the best of three counts.
+            eventually("all threads to sleep", || {
+                (nap(Duration::from_millis(100)) <= 1).then_some(())
+            });
+            // The lowest of three counts, since a stalled machine can add switches.
             let woken = || nap(Duration::from_secs(5));
             let quiet = (0..3).any(|_| woken() <= 1);
-            assert!(quiet, "somebody wakes up within five seconds of doing nothing");
+            assert!(quiet, "a process wakes up within five seconds without an event");
             job.kill().expect("killed");
             for waiter in waiters {
                 waiter.join().expect("no panic");
@@ -194,7 +196,7 @@ fn nothing_wakes_while_there_is_nothing_to_do() {
     });
 }
 
-/// A stolen status is recovered or an error and never a hang.
+/// If other code has taken the status of a child, a wait returns it or an error, and does not hang.
 #[test]
 fn status_taken_by_another_waiter() {
     const NAME: &str = "status_taken_by_another_waiter";
@@ -205,17 +207,17 @@ fn status_taken_by_another_waiter() {
         let job = job(mechanism);
         let mut child = job.spawn(shell("exit 9")).expect("started");
         let mut status = 0;
-        // SAFETY: writes a status. Elsewhere in a program this steals whoever ends first.
-        let stolen = unsafe { libc::waitpid(-1, &raw mut status, 0) };
-        let told = child.wait();
-        if stolen == child.pid() as i32 {
-            match told {
+        // SAFETY: writes a status. A program that waits for any child does this.
+        let reaped = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        let waited = child.wait();
+        if reaped == child.pid() as i32 {
+            match waited {
                 Ok(status) => assert_eq!(status.code(), Some(9)),
                 Err(error) => assert!(error.to_string().contains("waited for it"), "{error}"),
             }
         } else {
-            assert_eq!(stolen, -1, "guards are nobody's children");
-            assert_eq!(told.expect("the guard's child cannot be stolen").code(), Some(9));
+            assert_eq!(reaped, -1, "guards are not children of the owner");
+            assert_eq!(waited.expect("only the guard can reap its child").code(), Some(9));
         }
     });
 }
@@ -239,7 +241,7 @@ fn an_ignored_sigchld_is_no_hang() {
     });
 }
 
-/// Children that nobody waits for leave no zombies.
+/// Children that are dropped without a wait leave no zombies.
 #[test]
 fn dropped_children_leave_no_zombies() {
     const NAME: &str = "dropped_children_leave_no_zombies";
@@ -276,11 +278,11 @@ fn the_owner_s_other_children_are_its_own_affair() {
             .args(["-c", "(sleep 1 &) ; exit 5"])
             .spawn()
             .expect("started");
-        // A wait for any child ends with ours and never meets a guard.
+        // A wait for any child never returns a guard.
         assert_eq!(mine.wait().expect("a status").code(), Some(5));
-        // SAFETY: asks without a place for the status.
+        // SAFETY: a null status is allowed.
         let next = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
-        assert_eq!(next, -1, "neither the guard nor the orphan of our child is a child of ours");
+        assert_eq!(next, -1, "this process has a guard or an orphan as a child");
         drop(job);
     });
 }

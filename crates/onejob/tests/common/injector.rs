@@ -1,4 +1,4 @@
-//! Makes one system call of a thread fail, the first, the second and so on.
+//! Makes one system call of a thread fail: the first, the second and so on.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-/// The calls that can fail: those with which files, processes and sockets are looked at.
+/// The calls that can fail: those that read files, processes and sockets.
 const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_openat, "openat"),
     (libc::SYS_openat2, "openat2"),
@@ -40,16 +40,16 @@ const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_unlinkat, "unlinkat"),
 ];
 
-/// What came of one run.
+/// The result of one run.
 pub struct Run<T> {
     pub result: T,
-    /// How many calls that can fail there were.
+    /// The number of calls that can fail.
     pub calls: usize,
-    /// The one that did.
+    /// The call that failed.
     pub failed: Option<&'static str>,
 }
 
-/// Runs `act` in a thread of its own, where the call with this index fails with `errno`.
+/// Runs `act` in a new thread in which the call with this index fails with `errno`.
 pub fn run<T: Send>(index: usize, errno: i32, act: impl FnOnce() -> T + Send) -> Run<T> {
     let (send, listeners) = mpsc::channel();
     thread::scope(|scope| {
@@ -59,21 +59,21 @@ pub fn run<T: Send>(index: usize, errno: i32, act: impl FnOnce() -> T + Send) ->
         });
         let listener = listeners.recv().expect("a listener");
         let (mut calls, mut failed) = (0, None);
-        while let Some(asked) = next(&listener) {
+        while let Some(reported) = next(&listener) {
             let fails = calls == index;
             if fails {
                 let named =
-                    CALLS.iter().find(|(call, _)| *call == libc::c_long::from(asked.data.nr));
+                    CALLS.iter().find(|(call, _)| *call == libc::c_long::from(reported.data.nr));
                 failed = named.map(|(_, name)| *name);
             }
-            answer(&listener, &asked, fails.then_some(errno));
+            answer(&listener, &reported, fails.then_some(errno));
             calls += 1;
         }
         Run { result: thread.join().expect("no panic"), calls, failed }
     })
 }
 
-/// Filters the calls of the calling thread alone; what asks for each of them.
+/// Installs the filter for the calling thread. Returns the descriptor at which its calls are reported.
 fn install() -> OwnedFd {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     // The number of the call is the first field of seccomp_data.
@@ -96,7 +96,7 @@ fn install() -> OwnedFd {
     }
 }
 
-/// The next call that waits; `None` once the thread has ended.
+/// Waits for the next call; `None` when the thread has ended.
 fn next(listener: &OwnedFd) -> Option<libc::seccomp_notif> {
     loop {
         let mut fds = [libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
@@ -105,20 +105,20 @@ fn next(listener: &OwnedFd) -> Option<libc::seccomp_notif> {
         if fds[0].revents & libc::POLLIN == 0 {
             return None;
         }
-        // SAFETY: plain numbers, which the kernel wants to be zero and then writes.
+        // SAFETY: a struct of numbers, which must be zero; the kernel writes it.
         unsafe {
-            let mut asked: libc::seccomp_notif = std::mem::zeroed();
+            let mut reported: libc::seccomp_notif = std::mem::zeroed();
             let request = libc::SECCOMP_IOCTL_NOTIF_RECV;
-            if libc::ioctl(listener.as_raw_fd(), request, &raw mut asked) == 0 {
-                return Some(asked);
+            if libc::ioctl(listener.as_raw_fd(), request, &raw mut reported) == 0 {
+                return Some(reported);
             }
         }
     }
 }
 
-fn answer(listener: &OwnedFd, asked: &libc::seccomp_notif, errno: Option<i32>) {
+fn answer(listener: &OwnedFd, reported: &libc::seccomp_notif, errno: Option<i32>) {
     let mut answer = libc::seccomp_notif_resp {
-        id: asked.id,
+        id: reported.id,
         val: 0,
         error: -errno.unwrap_or(0),
         flags: match errno {

@@ -1,16 +1,16 @@
-//! Where a process is, by the kernel's word.
+//! Checks from outside whether a process is in a job.
 
 use std::fs;
 
 use testkit::{Sandbox, proc};
 
-/// Proven by the kernel's word on its cgroup, or by a guard among its ancestors.
+/// Checks its cgroup, or that a guard is among its ancestors.
 #[track_caller]
 pub(crate) fn is_inside(sandbox: &Sandbox, mechanism: &str, pid: i32) {
     if mechanism == "cgroup" {
         let its = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
         let own = sandbox.cgroup().and_then(|dir| dir.file_name());
-        // What has no cgroup of its own has its jobs in a scope.
+        // In a sandbox without a cgroup the job is in a scope.
         let own = own.map_or("scope", |own| own.to_str().expect("UTF-8"));
         let job = format!("{own}/onejob-");
         assert!(its.contains(&job), "{its} is not below {job}");

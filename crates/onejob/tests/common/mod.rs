@@ -1,4 +1,4 @@
-//! What the tests that run inside the test process share.
+//! Functions for tests that use the library in the test process itself.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -9,7 +9,7 @@ use std::{
 
 use onejob::{Job, Mechanism};
 
-/// Runs `test` for every mechanism that is to be had here, and says which is not.
+/// Runs `test` for every mechanism that is available here, and prints the others.
 pub(crate) fn for_each_mechanism(test: impl Fn(Mechanism)) {
     for mechanism in [Mechanism::Cgroup, Mechanism::Subreaper] {
         match Job::builder().mechanism(mechanism).build().map(drop) {
@@ -27,21 +27,32 @@ pub(crate) fn job(mechanism: Mechanism) -> Job {
     Job::builder().mechanism(mechanism).build().expect("the mechanism is available")
 }
 
-/// Set in a process that [`alone`] has started, to the test it is to run.
+/// The variable with the name of the test, in a process that [`alone`] has started.
 const ALONE: &str = "ONEJOB_TEST_ALONE";
 
-/// Runs the rest of a test in a process of its own, for what a process does to all its threads.
-/// `true` in that process; `false` in the test, once that process has passed.
+/// The variable with the file that this process makes: it shows that the test has run.
+const HAS_RUN: &str = "ONEJOB_TEST_HAS_RUN";
+
+/// Runs the test again in a new process, because it changes the whole process. Returns true in that process,
+/// and false in the caller once that process has passed.
+///
+/// # Panics
+/// If `test` is not the path of the test.
 #[track_caller]
 pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
     if is_alone(test) {
+        let has_run = std::env::var_os(HAS_RUN).expect("set with the other variable");
+        fs::write(has_run, "").expect("a writable scratch directory");
         return true;
     }
-    let mut command = Command::new(std::env::current_exe().expect("our own program"));
+    let mut command = Command::new(std::env::current_exe().expect("a path to this test"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, test);
+    let has_run = testkit::scratch_dir().join("has-run");
+    command.env(HAS_RUN, &has_run);
     set_up(&mut command);
     let status = command.status().expect("start the test again");
     assert!(status.success(), "{test}, in a process of its own: {status}");
+    assert!(has_run.exists(), "no test has the path {test:?}");
     false
 }
 
@@ -50,12 +61,12 @@ pub(crate) fn is_alone(test: &str) -> bool {
     std::env::var_os(ALONE).is_some_and(|name| name == test)
 }
 
-/// How a child of std's ends, for comparison.
+/// The status of a child of std, for comparison.
 pub(crate) fn std_status(program: &str, args: &[&str]) -> ExitStatus {
     Command::new(program).args(args).status().expect("std starts it")
 }
 
-/// The guards that watch this process, found by their open pidfd of it and not by the library.
+/// The guards of this process, found by their pidfds of it and not by the library.
 pub(crate) fn guards() -> Vec<i32> {
     let me = format!("Pid:\t{}", std::process::id());
     let watches = |pid: i32| {
@@ -72,8 +83,8 @@ pub(crate) fn guards() -> Vec<i32> {
     pids.filter(named).filter(|pid| watches(*pid)).collect()
 }
 
-/// The same, once both of a pair stand.
+/// Waits for both guards.
 #[track_caller]
-pub(crate) fn standing_guards() -> Vec<i32> {
+pub(crate) fn await_guards() -> Vec<i32> {
     testkit::eventually("two guards", || Some(guards()).filter(|seen| seen.len() >= 2))
 }

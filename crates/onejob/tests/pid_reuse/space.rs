@@ -63,6 +63,7 @@ pub(crate) fn inside_without(test: &str, lacks: Option<&str>) -> bool {
         panic!("no end of the test inside:\n{said}");
     };
     assert!(status.success(), "inside: {status}\n{said}");
+    assert!(said.contains("1 passed"), "no test has the path {test:?}:\n{said}");
     bystanders.assert_alive();
     false
 }

@@ -1,28 +1,28 @@
 //! A child starts exactly as `std::process::Command` would start it.
 #![cfg(target_os = "linux")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod concurrent;
+mod descriptors;
+mod users;
 
 use std::{
     collections::BTreeSet,
     fs,
-    io::{Read, Write},
-    os::{
-        fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd},
-        unix::{
-            fs::PermissionsExt,
-            process::{CommandExt, ExitStatusExt},
-        },
+    io::Read,
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
     },
     process,
 };
 
-use common::{alone, for_each_mechanism, guards, job, standing_guards};
+use common::{alone, for_each_mechanism, job};
 use onejob::{Command, Job, Mechanism, Signal, SignalState, Stdio};
-use testkit::{Hanging, eventually};
 
-/// What a program can see of how it was started.
-const LOOK: &str = r#"
+/// Prints the attributes with which the shell was started.
+const PRINT_ATTRIBUTES: &str = r#"
     grep -E '^(Uid|Gid|Groups|Umask|Seccomp|NoNewPrivs|Cap|Sig(Blk|Ign|Cgt)|Cpus_allowed)' /proc/self/status
     cat /proc/self/limits
     cut -d' ' -f5,6,7,8,19 /proc/$$/stat
@@ -33,31 +33,30 @@ const LOOK: &str = r#"
     echo "$0" "$@"
 "#;
 
-fn look_with_std(change: impl FnOnce(&mut process::Command)) -> String {
+fn attributes_with_std(change: impl FnOnce(&mut process::Command)) -> String {
     let mut command = process::Command::new("sh");
-    command.args(["-c", LOOK, "zero", "one", "t w o", ""]);
+    command.args(["-c", PRINT_ATTRIBUTES, "zero", "one", "t w o", ""]);
     change(&mut command);
     String::from_utf8(command.output().expect("std starts it").stdout).expect("text")
 }
 
-fn look(job: &Job, change: impl FnOnce(&mut Command)) -> String {
+fn attributes(job: &Job, change: impl FnOnce(&mut Command)) -> String {
     let mut command = Command::new("sh");
-    command.args(["-c", LOOK, "zero", "one", "t w o", ""]);
+    command.args(["-c", PRINT_ATTRIBUTES, "zero", "one", "t w o", ""]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     change(&mut command);
     output(job, &mut command)
 }
 
 fn output(job: &Job, command: &mut Command) -> String {
-    let mut child = job.spawn(command.stdout(Stdio::piped())).expect("we start it");
+    let mut child = job.spawn(command.stdout(Stdio::piped())).expect("started");
     let mut text = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
     child.wait().expect("a status");
     text
 }
 
-/// glibc's `posix_spawn` leaves its own two signals, 32 and 33, ignored in the child; they mean
-/// nothing to programs.
+/// glibc's `posix_spawn` leaves its internal signals 32 and 33 ignored in the child. Programs do not use them.
 fn without_internal_signals(text: &str) -> String {
     let clean = |line: &str| match line.strip_prefix("SigIgn:\t") {
         Some(set) => {
@@ -69,26 +68,29 @@ fn without_internal_signals(text: &str) -> String {
     text.lines().map(clean).collect()
 }
 
-/// Line by line, so that a failure names the line.
+/// Compares line by line, so that a failure shows the line.
 #[track_caller]
 fn assert_same(ours: &str, stds: &str) {
     let (ours, stds) = (without_internal_signals(ours), without_internal_signals(stds));
     let (ours, stds): (BTreeSet<_>, BTreeSet<_>) = (ours.lines().collect(), stds.lines().collect());
     let more: Vec<_> = ours.difference(&stds).collect();
     let less: Vec<_> = stds.difference(&ours).collect();
-    assert!(more.is_empty() && less.is_empty(), "only ours: {more:#?}\nonly std's: {less:#?}");
-    assert!(ours.len() > 40, "something was seen: {ours:#?}");
+    assert!(
+        more.is_empty() && less.is_empty(),
+        "only with onejob: {more:#?}\nonly with std: {less:#?}"
+    );
+    assert!(ours.len() > 40, "too few lines: {ours:#?}");
 }
 
 #[test]
 fn a_child_starts_exactly_as_std_would_start_it() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
-        assert_same(&look(&job, |_| {}), &look_with_std(|_| {}));
+        assert_same(&attributes(&job, |_| {}), &attributes_with_std(|_| {}));
     });
 }
 
-/// The owner can change everything it passes on after the job was made.
+/// The child inherits changes that the owner has made after it made the job.
 #[test]
 fn the_child_inherits_what_changed_since() {
     const NAME: &str = "the_child_inherits_what_changed_since";
@@ -111,19 +113,19 @@ fn the_child_inherits_what_changed_since() {
         }
         let inherited = fs::File::open("/dev/null").expect("a file");
         rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).expect("a flag");
-        assert_same(&look(&job, |_| {}), &look_with_std(|_| {}));
+        assert_same(&attributes(&job, |_| {}), &attributes_with_std(|_| {}));
     });
 }
 
-/// The environment the directory and the name are as asked.
+/// The variables, the directory and `argv[0]` are those of the command.
 #[test]
 fn the_environment_directory_and_argv0() {
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
-        let ours = look(&job, |command| {
+        let ours = attributes(&job, |command| {
             command.env("A", "1").env_remove("HOME").current_dir("/usr").arg0("another");
         });
-        let stds = look_with_std(|command| {
+        let stds = attributes_with_std(|command| {
             command.env("A", "1").env_remove("HOME").current_dir("/usr").arg0("another");
         });
         assert_same(&ours, &stds);
@@ -180,7 +182,7 @@ fn exec_errors_are_returned_as_std_returns_them() {
         let absent = job.spawn(Command::new("true").current_dir("/nowhere")).expect_err("absent");
         assert!(absent.is_not_found() && !absent.is_exec(), "{absent}");
         assert!(absent.to_string().contains("/nowhere"), "{absent}");
-        assert!(job.is_empty().expect("observable"), "a failed spawn leaves nobody behind");
+        assert!(job.is_empty().expect("observable"), "a failed spawn left a process");
     });
 }
 
@@ -199,7 +201,7 @@ fn the_signal_state_is_as_asked() {
     });
 }
 
-/// A child leads a session and its group is signalled as one.
+/// A child with `setsid` leads a session. A signal to its group reaches the processes in its group only.
 #[test]
 fn setsid_child_is_signalled_as_a_group() {
     for_each_mechanism(|mechanism| {
@@ -210,7 +212,7 @@ fn setsid_child_is_signalled_as_a_group() {
         let pid = head.split(' ').next().unwrap();
         assert_eq!((fields[2], fields[3]), (pid, pid), "{mechanism}: group and session");
 
-        // One in its group ends with it, one in a session of its own does not.
+        // The `sleep` in its group ends with it; the `sleep` in another session does not.
         let tree = "setsid sleep 1000 & sleep 1000 & echo; wait";
         let mut command = Command::new("sh");
         command.args(["-c", tree]).process_group(0).stdout(Stdio::piped());
@@ -227,13 +229,13 @@ fn setsid_child_is_signalled_as_a_group() {
         while job.processes().unwrap().len() > 1 {
             std::thread::yield_now();
         }
-        // The leader is gone, and nobody is left in its group.
+        // The leader has ended, and no process is left in its group.
         leader.signal_group(Signal::KILL).unwrap();
         assert_eq!(job.processes().unwrap().len(), 1, "{mechanism}");
     });
 }
 
-/// A blocked mask of the owner does not reach the child.
+/// A child does not inherit the signal mask of its owner.
 #[test]
 fn owner_signal_mask_is_not_inherited() {
     for_each_mechanism(|mechanism| {
@@ -246,98 +248,20 @@ fn owner_signal_mask_is_not_inherited() {
         }
         let text = output(&job, Command::new("grep").args(["SigBlk", "/proc/self/status"]));
         assert_eq!(text, "SigBlk:\t0000000000000000\n");
-        // SAFETY: as above.
+        // SAFETY: reads the mask of this thread into a local.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set);
-            assert_eq!(libc::sigismember(&raw const set, libc::SIGTERM), 1, "ours is as it was");
+            assert_eq!(
+                libc::sigismember(&raw const set, libc::SIGTERM),
+                1,
+                "the mask of the owner has changed"
+            );
         }
     });
 }
 
-/// Streams are wired even when their descriptors collide.
-#[test]
-fn stdio_with_colliding_descriptors() {
-    const NAME: &str = "stdio_with_colliding_descriptors";
-    if !alone(NAME, |_| {}) {
-        return;
-    }
-    for_each_mechanism(|mechanism| {
-        // The last one has left 0 free, which is not to be one of the job's own.
-        let null = std::fs::File::open("/dev/null").expect("the null device").into_raw_fd();
-        let job = job(mechanism);
-        // SAFETY: nobody in this process reads standard input, or has this file.
-        unsafe {
-            libc::dup2(null, 0);
-            libc::close(null);
-            libc::close(0);
-        }
-        // The lowest free number is 0: our ends of pipes may stand where the child's must go.
-        let (out_reader, out_writer) = std::io::pipe().expect("a pipe");
-        let (err_reader, err_writer) = std::io::pipe().expect("a pipe");
-        let numbers = [out_reader.as_raw_fd(), out_writer.as_raw_fd()];
-        assert!(numbers.contains(&0), "the test's own set-up: {numbers:?}");
-        let mut child = job
-            .spawn(
-                Command::new("sh")
-                    .args(["-c", "cat; echo out; echo err >&2"])
-                    .stdin(Stdio::piped())
-                    .stdout(OwnedFd::from(out_writer))
-                    .stderr(OwnedFd::from(err_writer)),
-            )
-            .expect("started");
-        child.stdin.take().expect("piped").write_all(b"in\n").expect("read");
-        child.wait().expect("a status");
-        let read = |mut reader: std::io::PipeReader| {
-            let mut text = String::new();
-            reader.read_to_string(&mut text).expect("text");
-            text
-        };
-        assert_eq!(read(out_reader), "in\nout\n");
-        assert_eq!(read(err_reader), "err\n");
-    });
-}
-
-#[test]
-fn swapped_streams_are_swapped() {
-    for_each_mechanism(|mechanism| {
-        let job = job(mechanism);
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let dup = || writer.as_fd().try_clone_to_owned().expect("a copy");
-        let mut child = job
-            .spawn(
-                Command::new("sh").args(["-c", "echo a; echo b >&2"]).stdout(dup()).stderr(dup()),
-            )
-            .expect("started");
-        child.wait().expect("a status");
-        drop(writer);
-        let mut text = String::new();
-        (&reader).read_to_string(&mut text).expect("text");
-        assert_eq!(text, "a\nb\n");
-    });
-}
-
-#[test]
-fn a_child_changes_its_user_only_itself() {
-    if !rustix::process::geteuid().is_root() {
-        return testkit::skip("only root can change users");
-    }
-    for_each_mechanism(|mechanism| {
-        let job = job(mechanism);
-        let text = |command: &mut Command| output(&job, command);
-        let id = ["-c", "id -u; id -g; id -G"];
-        assert_eq!(
-            text(Command::new("sh").args(id).uid(54321).gid(54322)),
-            "54321\n54322\n54322\n"
-        );
-        let with_groups =
-            text(Command::new("sh").args(id).uid(54321).gid(54322).groups(&[7, 8, 9]));
-        assert_eq!(with_groups, "54321\n54322\n54322 7 8 9\n");
-        assert!(rustix::process::geteuid().is_root(), "the owner's threads are who they were");
-    });
-}
-
-/// Pre exec runs in the child and changes nothing here.
+/// `pre_exec` runs in the child and does not change the owner.
 #[test]
 fn pre_exec_runs_in_the_child_only() {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -386,103 +310,6 @@ fn a_std_command_is_started_inside() {
     });
 }
 
-/// No descriptor of ours reaches the child and none is lost.
-#[test]
-fn no_descriptor_leaks_into_the_child() {
-    const NAME: &str = "no_descriptor_leaks_into_the_child";
-    if !alone(NAME, |_| {}) {
-        return;
-    }
-    let open = || fs::read_dir("/proc/self/fd").expect("a list").count();
-    for_each_mechanism(|mechanism| {
-        let round = || {
-            let job = job(mechanism);
-            job.spawn(Command::new("true")).expect("started").wait().expect("a status");
-            job.spawn(Command::new("/nowhere")).expect_err("missing");
-            job.spawn(Command::new("sleep").arg("300")).expect("started");
-            job.stop(std::time::Duration::from_secs(60)).expect("stopped");
-        };
-        round();
-        let before = open();
-        (0..20).for_each(|_| round());
-        assert_eq!(open(), before, "descriptors of the owner");
-    });
-}
-
-/// Programs that hang in their start keep nobody else from starting and die with the job.
-#[test]
-fn hanging_exec_does_not_block_other_spawns() {
-    for_each_mechanism(|mechanism| {
-        // A machine that stands still for long lets them go on.
-        const TRIES: usize = 3;
-        let in_time = (0..TRIES).any(|_| start_beside_hanging_programs(&job(mechanism)));
-        assert!(in_time, "{mechanism}: others are started once nobody hangs any more");
-    });
-}
-
-/// Whether they were still hanging when the others had come and gone.
-fn start_beside_hanging_programs(job: &Job) -> bool {
-    const COUNT: usize = 12;
-    let hanging = Hanging::new();
-    let start = || {
-        let mut command = Command::new(hanging.program());
-        job.spawn(command.args(["sleep", "/dev/null"]).stdin(Stdio::null()))
-    };
-    let in_time = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..COUNT).map(|_| scope.spawn(start)).collect();
-        eventually("all of them on their way", || {
-            (job.pids().expect("a list").len() == COUNT).then_some(())
-        });
-        for code in 0..20 {
-            let exit = format!("exit {code}");
-            let mut other = job.spawn(Command::new("sh").args(["-c", &exit])).expect("started");
-            assert_eq!(other.wait().expect("a status").code(), Some(code));
-        }
-        let in_time = all.iter().all(|one| !one.is_finished());
-        job.kill().expect("killed");
-        for one in all {
-            let mut one = one.join().expect("no panic").expect("the kernel made it");
-            assert_eq!(one.wait().expect("a status").signal(), Some(libc::SIGKILL));
-        }
-        in_time
-    });
-    assert!(job.is_empty().expect("observable"));
-    in_time
-}
-
-/// The kernel closes the memory of a process that becomes another user, and of all who share it.
-#[test]
-fn guards_stay_readable_after_a_setuid_child() {
-    const NAME: &str = "guards_stay_readable_after_a_setuid_child";
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become somebody else");
-        return;
-    }
-    // A process that may look at closed ones would see nothing.
-    const CAP_SYS_PTRACE: i32 = 19;
-    let drop_it = || {
-        // SAFETY: takes numbers.
-        match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: one system call.
-    if !alone(NAME, |test| _ = unsafe { test.pre_exec(drop_it) }) {
-        return;
-    }
-    for_each_mechanism(|mechanism| {
-        let job = job(mechanism);
-        // They are found by looking into them.
-        let open = standing_guards();
-        let mut command = Command::new("true");
-        let mut child = job.spawn(command.uid(54321).gid(54322).groups(&[7])).expect("started");
-        assert!(child.wait().expect("a status").success());
-        let now = guards();
-        assert!(open.iter().all(|guard| now.contains(guard)), "{mechanism}: a guard is closed");
-    });
-}
-
 #[test]
 fn a_megabyte_of_arguments_arrives_whole() {
     for_each_mechanism(|mechanism| {
@@ -495,27 +322,5 @@ fn a_megabyte_of_arguments_arrives_whole() {
             let whole = format!("{count}:").len() + count * size + count.saturating_sub(1);
             assert_eq!(output(&job, &mut command).trim(), whole.to_string(), "{count} × {size}");
         }
-    });
-}
-
-/// Several threads start children of one job at once.
-#[test]
-fn concurrent_spawns_into_one_job() {
-    for_each_mechanism(|mechanism| {
-        let job = job(mechanism);
-        std::thread::scope(|scope| {
-            for thread in 0..8 {
-                let job = &job;
-                scope.spawn(move || {
-                    for round in 0..20 {
-                        let code = thread * 20 + round;
-                        let exit = format!("exit {code}");
-                        let mut child = job.spawn(Command::new("sh").args(["-c", &exit])).unwrap();
-                        assert_eq!(child.wait().unwrap().code(), Some(code));
-                    }
-                });
-            }
-        });
-        assert!(job.is_empty().expect("observable"));
     });
 }
