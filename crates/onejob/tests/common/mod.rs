@@ -41,8 +41,6 @@ const HAS_RUN: &str = "ONEJOB_TEST_HAS_RUN";
 #[track_caller]
 pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
     if is_alone(test) {
-        let has_run = std::env::var_os(HAS_RUN).expect("set with the other variable");
-        fs::write(has_run, "").expect("a writable scratch directory");
         return true;
     }
     let mut command = Command::new(std::env::current_exe().expect("a path to this test"));
@@ -58,7 +56,12 @@ pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
 
 /// Whether this is the process that [`alone`] has started for a test.
 pub(crate) fn is_alone(test: &str) -> bool {
-    std::env::var_os(ALONE).is_some_and(|name| name == test)
+    if std::env::var_os(ALONE).is_none_or(|name| name != test) {
+        return false;
+    }
+    let has_run = std::env::var_os(HAS_RUN).expect("set with the other variable");
+    fs::write(has_run, "").expect("a writable scratch directory");
+    true
 }
 
 /// The status of a child of std, for comparison.
