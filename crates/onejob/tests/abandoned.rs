@@ -1,4 +1,4 @@
-//! Cgroups whose owners and guards were killed together, with members that cannot be killed.
+//! Cgroups of owners that were killed together with their guards, with members that cannot be killed.
 //!
 //! The tests use members that a v1 freezer has frozen instead of members that are stuck in the kernel: SIGKILL
 //! does not end them before they are thawed.

@@ -1,4 +1,4 @@
-//! What a job says it has used is what the kernel says, and the dead are included.
+//! The statistics of a job are those of the kernel, and include ended members.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -38,7 +38,7 @@ fn number(dir: &std::path::Path, file: &str) -> Option<u64> {
     fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()
 }
 
-/// CPU time of the waited-for children of this process (`getrusage(2)`).
+/// The CPU time of the reaped children of this process (`getrusage(2)`).
 fn children() -> Duration {
     // SAFETY: a structure of numbers, which the call fills.
     let usage = unsafe {
@@ -50,7 +50,7 @@ fn children() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// A thousand short lives are the sum of what each has used.
+/// The CPU time of a job is the sum of the CPU times of a thousand short processes.
 #[test]
 fn a_thousand_short_processes_add_up() {
     const NAME: &str = "a_thousand_short_processes_add_up";
@@ -68,15 +68,15 @@ fn a_thousand_short_processes_add_up() {
         }
     }
     running.into_iter().for_each(|mut child| assert!(child.wait().expect("a status").success()));
-    let theirs = (children() - before).as_secs_f64();
+    let by_kernel = (children() - before).as_secs_f64();
     let stats = job.stats().expect("stats");
     let ours = (stats.cpu_user.unwrap() + stats.cpu_system.unwrap()).as_secs_f64();
-    assert!(theirs > 0.5, "something was used: {theirs}");
-    assert!((ours / theirs - 1.0).abs() < 0.02, "{ours} for {theirs}");
+    assert!(by_kernel > 0.5, "too little CPU time: {by_kernel}");
+    assert!((ours / by_kernel - 1.0).abs() < 0.02, "{ours}, but {by_kernel} by getrusage");
     assert_eq!(stats.processes, 0);
     job.kill().expect("killed");
     let after = job.stats().expect("stats");
-    assert!(after.cpu_user >= stats.cpu_user, "an ended cgroup's use is not forgotten");
+    assert!(after.cpu_user >= stats.cpu_user, "the CPU time of an ended cgroup is included");
 }
 
 #[test]
@@ -106,13 +106,14 @@ fn the_numbers_are_the_kernels() {
     assert!(after.cpu_user >= Some(user) && after.memory_peak >= stats.memory_peak, "{after:?}");
 }
 
-/// The peak of memory is what was touched also when it is free again.
+/// The peak of memory includes memory that is free again.
 #[test]
 fn the_peak_of_memory_survives_its_release() {
     const TOUCHED: u64 = 160 << 20;
     let Some(mut job) = cgroup_job() else { return };
     if job.guarantees().memory_accounting != Accounting::All {
-        // Not where our own cgroup is. Where the controller is in this hierarchy, a limit brings it.
+        // The parent cgroup does not provide the memory controller. A limit moves the job to a cgroup that does, if
+        // this hierarchy has the controller.
         let limited = Job::builder().mechanism(Mechanism::Cgroup);
         job = match limited.limits(Limits::new().memory_max(4 * TOUCHED)).build() {
             Ok(job) => job,
@@ -139,10 +140,13 @@ fn the_peak_of_memory_survives_its_release() {
         let error = bytes as f64 / TOUCHED as f64 - 1.0;
         assert!(error.abs() < 0.05, "{bytes} for {TOUCHED}");
     }
-    assert!(stats.memory.expect("accounted") < TOUCHED / 2, "it is free again: {stats:?}");
+    assert!(
+        stats.memory.expect("accounted") < TOUCHED / 2,
+        "the memory is still in use: {stats:?}"
+    );
 }
 
-/// Bytes from and to devices are those of all members.
+/// The bytes from and to devices are the sum of all members.
 #[test]
 fn io_bytes_add_up_over_members() {
     let Some(job) = cgroup_job() else { return };
@@ -150,7 +154,7 @@ fn io_bytes_add_up_over_members() {
     let given = job.guarantees().io_accounting;
     assert_eq!(stats.io_read.is_some(), given == Accounting::All);
     if stats.io_read.is_none() {
-        assert_eq!(job.stats().expect("stats").io_written, None, "unknown is not 0");
+        assert_eq!(job.stats().expect("stats").io_written, None, "an unknown value must not be 0");
         return;
     }
     let mut sync = job.spawn(Command::new("sync").stdout(Stdio::null())).expect("started");

@@ -1,4 +1,4 @@
-//! What cannot work gets a clear error, and nothing is left behind.
+//! Invalid requests and missing resources: each is a clear error, and nothing is left.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -22,7 +22,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Where cgroup v2 is mounted.
+/// The mount point of cgroup v2.
 fn hierarchy() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2");
@@ -36,7 +36,7 @@ fn own_cgroup() -> PathBuf {
     hierarchy().join(own.trim_start_matches('/'))
 }
 
-/// How many processes a user has.
+/// The number of processes of a user.
 fn processes_of(user: u32) -> usize {
     use std::os::unix::fs::MetadataExt;
     let all = fs::read_dir("/proc").expect("processes").flatten();
@@ -48,23 +48,23 @@ fn processes_of(user: u32) -> usize {
 /// Cgroups of jobs below a cgroup.
 fn jobs_below(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_ours = |path: &PathBuf| {
+    let is_a_job = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onejob-"))
     };
-    entries.filter(is_ours).collect()
+    entries.filter(is_a_job).collect()
 }
 
-/// A cgroup for one test, removed with it.
-struct Below(PathBuf);
+/// A cgroup for one test, which is removed with its processes when this is dropped.
+struct TestCgroup(PathBuf);
 
-impl Below {
-    fn new(name: &str) -> Below {
+impl TestCgroup {
+    fn new(name: &str) -> TestCgroup {
         let dir = own_cgroup().join(format!("testkit-{name}-{}", process::id()));
         fs::create_dir(&dir).expect("a cgroup");
-        Below(dir)
+        TestCgroup(dir)
     }
 
-    /// Puts the process that a command starts into it.
+    /// Lets the child of `command` join the cgroup.
     fn put(&self, command: &mut process::Command) {
         let procs = fs::File::options().write(true).open(self.0.join("cgroup.procs"));
         let procs = procs.expect("cgroup.procs");
@@ -73,7 +73,7 @@ impl Below {
     }
 }
 
-impl Drop for Below {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
         for _ in 0..1000 {
@@ -86,9 +86,9 @@ impl Drop for Below {
     }
 }
 
-/// Mounts of its own for a command, with changes; to be called once.
+/// Gives the child of `command` its own mounts and changes them. Must be called once per command.
 fn with_mounts(command: &mut process::Command, change: fn() -> io::Result<()>) {
-    // SAFETY: system calls only; what `change` does is mounting.
+    // SAFETY: the closure and `change` make system calls only.
     unsafe {
         command.pre_exec(move || {
             let check = |answer| if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
@@ -108,15 +108,15 @@ fn mount(kind: &std::ffi::CStr, at: &std::ffi::CStr, options: &std::ffi::CStr) -
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// With any number of free descriptors it works or fails clearly and leaves nothing.
+/// With any number of free descriptors a job works or is a clear error, and nothing is left.
 #[test]
 fn any_number_of_free_descriptors() {
     const NAME: &str = "any_number_of_free_descriptors";
     if !is_alone(NAME) && is_root() {
-        // A cgroup of its own shows what is left; without one the subreaper leaves nothing anyway.
-        let cgroup = Below::new("descriptors");
+        // In a cgroup of its own, so that the test sees the cgroups that are left.
+        let cgroup = TestCgroup::new("descriptors");
         alone(NAME, |command| cgroup.put(command));
-        eventually("no cgroup is left", || jobs_below(&cgroup.0).is_empty().then_some(()));
+        eventually("the removal of all cgroups", || jobs_below(&cgroup.0).is_empty().then_some(()));
         return;
     }
     if !alone(NAME, |_| {}) {
@@ -149,9 +149,9 @@ fn any_number_of_free_descriptors() {
         if mechanism == Mechanism::Cgroup {
             assert_eq!(jobs_below(&own_cgroup()), [] as [PathBuf; 0]);
         }
-        // Those of the cgroup jobs stand as long as their owner; a subreaper's went with its job.
-        eventually("no guard too many", || (guards().len() <= 2).then_some(()));
-        eventually("nobody left", || {
+        // The guards of cgroup jobs live as long as their owner; those of a subreaper job end with it.
+        eventually("at most two guards", || (guards().len() <= 2).then_some(()));
+        eventually("no child", || {
             let text = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
             text.trim().is_empty().then_some(())
         });
@@ -168,9 +168,9 @@ fn a_descriptor_above_the_hard_limit() {
     }
     let null = fs::File::open("/dev/null").expect("a file");
     let limit = libc::rlimit { rlim_cur: 400, rlim_max: 400 };
-    // One for each mechanism, since no more can be made once the limit is set.
+    // One for each mechanism: with the limit no further one can be made.
     let next = std::cell::Cell::new(500);
-    // SAFETY: makes descriptors that nobody else uses, and sets a limit of this process.
+    // SAFETY: makes descriptors that nothing else uses, and sets a limit of this process.
     unsafe {
         assert_eq!(libc::dup2(null.as_raw_fd(), 500), 500);
         assert_eq!(libc::dup2(null.as_raw_fd(), 501), 501);
@@ -179,13 +179,15 @@ fn a_descriptor_above_the_hard_limit() {
     }
     for_each_mechanism(|mechanism| {
         let number = next.replace(next.get() + 1);
-        // SAFETY: changes a flag of a descriptor of this test's.
+        // SAFETY: changes a flag of a descriptor of this test.
         unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
         let job = Job::builder().mechanism(mechanism).build().expect("a job");
-        let look =
+        let check =
             || job.spawn(Command::new("test").args(["-e", &format!("/proc/self/fd/{number}")]));
-        match look() {
-            Ok(mut child) => assert!(child.wait().expect("our child").success(), "{mechanism}"),
+        match check() {
+            Ok(mut child) => {
+                assert!(child.wait().expect("a child of this process").success(), "{mechanism}")
+            }
             Err(error) => {
                 assert_eq!(mechanism, Mechanism::Subreaper, "{error}");
                 let text = error.to_string();
@@ -195,32 +197,35 @@ fn a_descriptor_above_the_hard_limit() {
                 );
             }
         }
-        // SAFETY: closes a descriptor that nobody else uses.
+        // SAFETY: closes a descriptor that nothing else uses.
         unsafe { libc::close(number) };
-        let mut child = look().expect("nothing is in the way");
-        assert!(!child.wait().expect("our child").success(), "{mechanism}: it is closed");
+        let mut child = check().expect("started");
+        assert!(
+            !child.wait().expect("a child of this process").success(),
+            "{mechanism}: it is closed"
+        );
     });
 }
 
-/// Without processes to spare it fails clearly and leaves nothing.
+/// At the process limit of the user a job works or is a clear error, and nothing is left.
 #[test]
 fn process_limit_reached() {
     const NAME: &str = "process_limit_reached";
     const USER: u32 = 54_323;
     if !is_root() && !is_alone(NAME) {
-        return testkit::skip("only root can become a user with no other processes");
+        return testkit::skip("only root can become a user without processes");
     }
     if !alone(NAME, |_| {}) {
         return;
     }
-    // SAFETY: changes the user of this process for good; it is the test's own.
+    // SAFETY: takes numbers. This process runs only this test.
     unsafe {
         assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
         assert_eq!(libc::setresgid(USER, USER, USER), 0);
         assert_eq!(libc::setresuid(USER, USER, USER), 0);
     }
     let mut refused = 0;
-    // The test program has some threads, which count.
+    // The threads of the test program count too.
     for limit in [1, 2, 3, 4, 5, 6, 7, 8, 20] {
         let set = |limit: u64| {
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: 4096 };
@@ -236,11 +241,11 @@ fn process_limit_reached() {
             refused += 1;
             assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{limit}: {error}");
         }
-        // Zombies count too, and init takes its time.
-        eventually("nobody is left", || (processes_of(USER) == 1).then_some(()));
+        // Zombies count too until init reaps them.
+        eventually("the end of all other processes", || (processes_of(USER) == 1).then_some(()));
     }
-    assert!(refused >= 2, "the limit was felt: {refused}");
-    assert!(refused < 9, "and then it was not");
+    assert!(refused >= 2, "too few errors: {refused}");
+    assert!(refused < 9, "an error with every limit");
 }
 
 #[test]
@@ -250,7 +255,7 @@ fn a_full_cgroup_is_a_clear_error() {
         return testkit::skip("only root can make the cgroup for this test");
     }
     if !is_alone(NAME) {
-        let cgroup = Below::new("full");
+        let cgroup = TestCgroup::new("full");
         fs::write(cgroup.0.join("cgroup.max.descendants"), "0").expect("a limit");
         alone(NAME, |command| cgroup.put(command));
         assert_eq!(jobs_below(&cgroup.0), [] as [PathBuf; 0]);
@@ -258,13 +263,13 @@ fn a_full_cgroup_is_a_clear_error() {
     }
     let error = Job::builder().mechanism(Mechanism::Cgroup).build().expect_err("full");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
-    assert!(error.hint().expect("a remedy").contains("cgroup.max"), "{error}");
-    // Nothing was asked that only a cgroup gives.
+    assert!(error.hint().expect("a hint").contains("cgroup.max"), "{error}");
+    // Without requirements the next mechanism is used.
     let job = Job::new().expect("the next mechanism");
     assert_eq!(job.guarantees().mechanism, Mechanism::Subreaper);
 }
 
-/// A read only cgroup file system leads to the next rung.
+/// With a read-only cgroup file system the next mechanism is used.
 #[test]
 fn read_only_cgroupfs_falls_back() {
     const NAME: &str = "read_only_cgroupfs_falls_back";
@@ -290,9 +295,9 @@ fn read_only_cgroupfs_falls_back() {
     }
     let error = Job::builder().mechanism(Mechanism::Cgroup).build().expect_err("read-only");
     assert!(error.is_unsupported() && error.to_string().contains("read-only"), "{error}");
-    let job = Job::new().expect("the next rung");
+    let job = Job::new().expect("the next mechanism");
     assert_eq!(job.guarantees().mechanism, Mechanism::Subreaper);
-    let unmet = Job::builder().require(Kill::Atomic).build().expect_err("not to be had");
+    let unmet = Job::builder().require(Kill::Atomic).build().expect_err("no atomic kill");
     assert!(unmet.is_unmet_requirement() && unmet.to_string().contains("read-only"), "{unmet}");
 }
 
@@ -313,8 +318,8 @@ fn without_proc_it_fails_clearly() {
         let error = build.expect_err("no /proc");
         assert!(error.is_unsupported() && error.to_string().contains("/proc"), "{error}");
     }
-    // No guard has to find one, too: whoever may mount one needs no more.
-    let job = Job::builder().mechanism(Mechanism::Subreaper).enclose().expect("one of our own");
+    // A job that encloses the caller needs no guard, and so no /proc.
+    let job = Job::builder().mechanism(Mechanism::Subreaper).enclose().expect("an enclosing job");
     let child = job.spawn(onejob::Command::new("sleep").arg("300")).expect("a member");
     assert!(job.pids().expect("a list").contains(&child.pid()));
     job.kill().expect("killed");
@@ -322,14 +327,14 @@ fn without_proc_it_fails_clearly() {
 }
 
 #[test]
-fn another_namespace_s_proc_is_not_believed() {
-    const NAME: &str = "another_namespace_s_proc_is_not_believed";
+fn proc_of_another_namespace_is_detected() {
+    const NAME: &str = "proc_of_another_namespace_is_detected";
     if !is_root() && !is_alone(NAME) {
         return testkit::skip("only root can make a PID namespace without a user namespace");
     }
     let own_namespace = |command: &mut process::Command| {
-        // SAFETY: a system call only. The test itself is the first process of the namespace, and
-        // its children are in it too.
+        // SAFETY: system calls only. The test is the first process of the namespace, and its children are in
+        // the namespace too.
         unsafe {
             command.pre_exec(|| match libc::unshare(libc::CLONE_NEWPID) {
                 0 => match libc::fork() {
@@ -348,8 +353,8 @@ fn another_namespace_s_proc_is_not_believed() {
         return;
     }
     let error = Job::builder().mechanism(Mechanism::Subreaper).build().expect_err("refused");
-    assert!(error.to_string().contains("another PID namespace"), "{error}");
-    // A cgroup tells numbers of our own namespace.
+    assert!(error.to_string().contains("PID namespace that this process is not in"), "{error}");
+    // `cgroup.procs` has the pids of the reader's namespace.
     let job = Job::builder().mechanism(Mechanism::Cgroup).build().expect("a job");
     let child = job.spawn(Command::new("sleep").arg("300")).expect("started");
     let members = job.processes().expect("a list");
@@ -367,7 +372,7 @@ fn a_proc_that_hides_others_hides_no_member() {
     let hidden = |command: &mut process::Command| {
         with_mounts(command, || {
             mount(c"proc", c"/proc", c"hidepid=2")?;
-            // SAFETY: changes the user of the test's own process for good.
+            // SAFETY: takes numbers. This process runs only this test.
             unsafe {
                 libc::setgroups(0, std::ptr::null());
                 libc::setresgid(USER, USER, USER);
@@ -379,19 +384,22 @@ fn a_proc_that_hides_others_hides_no_member() {
     if !alone(NAME, hidden) {
         return;
     }
-    assert!(!Path::new("/proc/1/stat").exists(), "others are hidden");
+    assert!(!Path::new("/proc/1/stat").exists(), "processes of other users are visible");
     let job = job(Mechanism::Subreaper);
     job.spawn(Command::new("sh").args(["-c", "setsid sleep 300 & exec sleep 300"]))
         .expect("started");
-    eventually("both are listed", || (job.processes().expect("a list").len() == 2).then_some(()));
+    eventually("two listed members", || {
+        (job.processes().expect("a list").len() == 2).then_some(())
+    });
     job.kill().expect("killed");
     assert!(job.is_empty().expect("observable"));
 }
 
-/// The error for a requirement that cannot be met names the missing guarantee and the remedy.
+/// The error for a requirement that cannot be met names the missing guarantee and has a hint.
 #[test]
 fn unmet_requirement_error_has_reason_and_hint() {
-    let error = Job::builder().require(Containment::Sealed).build().expect_err("nobody seals yet");
+    let error =
+        Job::builder().require(Containment::Sealed).build().expect_err("no mechanism seals");
     assert!(error.is_unmet_requirement(), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("containment=sealed") && text.contains("probe_mechanisms"), "{text}");
@@ -411,10 +419,10 @@ fn adopting_what_cannot_be_adopted_is_refused() {
     assert!(ProcessId::of(4_194_304).unwrap_err().is_not_found());
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
-        let me = ProcessId::of(process::id()).expect("ourselves");
+        let me = ProcessId::of(process::id()).expect("this process");
         assert!(job.adopt(&me).unwrap_err().is_invalid_input());
-        let mut stranger = process::Command::new("sleep").arg("300").spawn().expect("started");
-        let id = ProcessId::of(stranger.id()).expect("identified");
+        let mut outsider = process::Command::new("sleep").arg("300").spawn().expect("started");
+        let id = ProcessId::of(outsider.id()).expect("identified");
         let adopted = job.adopt(&id);
         if mechanism == Mechanism::Cgroup {
             adopted.expect("adopted");
@@ -423,15 +431,15 @@ fn adopting_what_cannot_be_adopted_is_refused() {
             job.kill().expect("killed");
         } else {
             assert!(adopted.unwrap_err().is_unsupported());
-            stranger.kill().expect("killed");
+            outsider.kill().expect("killed");
         }
-        stranger.wait().expect("a status");
+        outsider.wait().expect("a status");
         assert!(job.adopt(&id).is_err_and(|e| e.is_stale() || e.is_unsupported()));
     });
 }
 
 #[test]
-fn a_tree_that_is_nobody_s_to_stop_is_refused() {
+fn stop_tree_refuses_init_and_the_caller() {
     let refused = |pid: u32| {
         let id = ProcessId::of(pid).expect("identified");
         stop_tree(&id, Signal::TERM, Duration::ZERO).expect_err("refused")

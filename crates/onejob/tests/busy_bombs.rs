@@ -1,4 +1,4 @@
-//! Fork bombs whose processes never sleep: after each turn of the process that kills them, the scheduler gives
+//! Fork bombs without sleeping processes: after each turn of the process that kills them, the scheduler gives
 //! every member a turn.
 //!
 //! `ONEJOB_BOMB_SIZE` makes the large ones larger.

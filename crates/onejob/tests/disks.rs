@@ -1,7 +1,7 @@
-//! Limits on what goes to disks: swap space, and who writes how fast.
+//! Limits of swap space and of disk bandwidth.
 //!
-//! What is needed for that, swap space and a disk that the kernel divides by weight, is there in guests
-//! (`scripts/vm/in-disks`), which say so by `ONEJOB_DISK`.
+//! The tests need swap space and a disk with an I/O scheduler that supports weights. The guest of
+//! `scripts/vm/in-disks` has both, and sets `ONEJOB_DISK`.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -15,11 +15,11 @@ use testkit::{Bins, DEADLINE, Report, cgroup, eventually};
 
 const MIB: u64 = 1 << 20;
 
-/// The disk that is divided.
+/// The disk for the test with weights.
 fn disk() -> Option<String> {
     let disk = std::env::var("ONEJOB_DISK").ok();
     if disk.is_none() {
-        eprintln!("SKIPPED: neither swap space nor a disk that is divided is prepared here");
+        eprintln!("SKIPPED: this host is not prepared with swap space and a disk with weights");
     }
     disk
 }
@@ -31,19 +31,19 @@ fn limited(limits: Limits) -> Job {
     job
 }
 
-/// A member that touches this much memory and keeps it.
+/// Starts a member that uses this much memory.
 fn hog(job: &Job, report: &Report, bytes: u64) -> Child {
     let mut command = Command::new(Bins::get().helper());
     job.spawn(command.args(["hog", report.arg(), &bytes.to_string()])).expect("started")
 }
 
-/// The kernel's own number, from outside.
+/// A value from a file of the member's cgroup, read without the library.
 fn number(child: &Child, file: &str) -> String {
     let dir = cgroup::of(child.pid()).expect("a cgroup");
-    fs::read_to_string(dir.join(file)).expect("a file of the kernel's").trim().to_owned()
+    fs::read_to_string(dir.join(file)).expect("a file of the cgroup").trim().to_owned()
 }
 
-/// Without swap a job ends of what one with swap has room for.
+/// A job without swap ends with an amount of memory that a job with swap can use.
 #[test]
 fn swap_limit_decides_what_fits() {
     if disk().is_none() {
@@ -65,15 +65,18 @@ fn swap_limit_decides_what_fits() {
         assert_eq!(status.signal(), Some(9));
         assert_eq!(job.limit_reached(), Some(StopReason::Memory));
     }
-    assert!(swapped.try_wait().expect("a status").is_none(), "HIT the neighbour");
+    assert!(swapped.try_wait().expect("a status").is_none(), "a member of another job has ended");
     assert_eq!(with.limit_reached(), None);
 
-    // No more of it from now on: what is there already stays, and the next byte is one too many.
+    // Without further swap: swapped pages stay swapped, and the next allocation exceeds the limit.
     with.set_limits(&memory.swap_max(0)).expect("changed");
     assert_eq!(number(&swapped, "memory.swap.max"), "0");
-    assert!(swapped.try_wait().expect("a status").is_none(), "nobody dies of that alone");
+    assert!(
+        swapped.try_wait().expect("a status").is_none(),
+        "the changed limit has ended a member"
+    );
     hog(&with, &Report::new(), 96 * MIB);
-    assert!(with.wait_timeout(DEADLINE).expect("observable"), "ended as one");
+    assert!(with.wait_timeout(DEADLINE).expect("observable"), "all members have ended");
     assert_eq!(with.limit_reached(), Some(StopReason::Memory));
 }
 
@@ -82,7 +85,7 @@ fn weights_share_a_busy_disk() {
     let Some(disk) = disk() else { return };
     let light = limited(Limits::new().io_weight(100));
     let heavy = limited(Limits::new().io_weight(800));
-    // Each to a part of its own.
+    // Each writes to its own part of the disk.
     let writer = |job: &Job, part: u32| {
         let write = format!("dd if=/dev/zero of={disk} bs=64k count=64 seek={}", part * 64);
         let script = format!("while {write} oflag=direct conv=notrunc 2>/dev/null; do :; done");
@@ -92,7 +95,7 @@ fn weights_share_a_busy_disk() {
     assert_eq!(number(&writers[0], "io.weight"), "default 100");
     assert_eq!(number(&writers[1], "io.weight"), "default 800");
     let written = |job: &Job| job.stats().expect("stats").io_written.expect("accounted");
-    eventually("both write", || (written(&light).min(written(&heavy)) > MIB).then_some(()));
+    eventually("two writers", || (written(&light).min(written(&heavy)) > MIB).then_some(()));
     let (start, before) = (Instant::now(), [written(&light), written(&heavy)]);
     eventually("enough to compare", || (written(&heavy) - before[1] > 32 * MIB).then_some(()));
     let share = [written(&light) - before[0], written(&heavy) - before[1]];
@@ -100,7 +103,7 @@ fn weights_share_a_busy_disk() {
     eprintln!("{share:?} bytes in {:?}: {ratio:.1} : 1", start.elapsed());
     assert!((5.0..12.0).contains(&ratio), "{ratio}");
 
-    // The other way round, while it runs.
+    // The weights are swapped while both write.
     light.set_limits(&Limits::new().io_weight(800)).expect("changed");
     heavy.set_limits(&Limits::new().io_weight(100)).expect("changed");
     let before = [written(&light), written(&heavy)];

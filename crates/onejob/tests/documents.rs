@@ -1,4 +1,4 @@
-//! Every promise in the documents names a test, and that test exists.
+//! Every guarantee in the documents names a test, and the test exists.
 #![cfg(target_os = "linux")]
 
 use std::{

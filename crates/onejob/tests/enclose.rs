@@ -1,4 +1,4 @@
-//! A program encloses itself, and every method spares it.
+//! A program encloses itself in a job. No method of the job ends the program.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -14,7 +14,7 @@ use common::alone;
 use onejob::{Job, Mechanism, OwnerDeath, Signal};
 use testkit::eventually;
 
-/// Runs `test` in a process of its own for each mechanism: enclosing changes a process for good.
+/// Runs `test` in a new process for each mechanism: enclosing cannot be undone.
 fn enclosed(name: &str, test: impl Fn(Job)) {
     for mechanism in ["cgroup", "subreaper"] {
         let chosen = |command: &mut Command| {
@@ -34,36 +34,36 @@ fn enclosed(name: &str, test: impl Fn(Job)) {
     }
 }
 
-/// Through code that knows nothing of jobs.
+/// Starts a process with std.
 fn start(script: &str) -> Child {
     Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().expect("started")
 }
 
 fn others(job: &Job) -> Vec<u32> {
     let all = job.processes().expect("a list");
-    let (us, others): (Vec<_>, Vec<_>) = all.iter().partition(|process| process.is_caller);
-    assert_eq!(us.len(), 1, "we are listed, marked: {all:?}");
-    assert_eq!(us[0].pid(), std::process::id());
+    let (own, others): (Vec<_>, Vec<_>) = all.iter().partition(|process| process.is_caller);
+    assert_eq!(own.len(), 1, "the caller is marked: {all:?}");
+    assert_eq!(own[0].pid(), std::process::id());
     others.into_iter().map(|process| process.pid()).collect()
 }
 
-/// Whatever the program starts is a member and dies and the program lives.
+/// All processes that the program starts are members and die in a kill; the program survives.
 #[test]
 fn kill_ends_members_and_spares_the_caller() {
     enclosed("kill_ends_members_and_spares_the_caller", |job| {
-        assert!(job.is_empty().expect("observable"), "empty is about the others");
+        assert!(job.is_empty().expect("observable"), "the caller does not count");
         let mut plain = start("exec sleep 300");
         let mut parent = start("(setsid sleep 300 &); exit 0");
         parent.wait().expect("a status");
-        eventually("both are members", || (others(&job).len() == 2).then_some(()));
+        eventually("two members", || (others(&job).len() == 2).then_some(()));
         for _ in 0..2 {
             job.kill().expect("killed");
             assert_eq!(others(&job), []);
             assert!(job.is_empty().expect("observable"));
         }
-        assert_eq!(plain.wait().expect("our library's own status").signal(), Some(9));
+        assert_eq!(plain.wait().expect("a status").signal(), Some(9));
         let mut again = start("exit 3");
-        assert_eq!(again.wait().expect("life goes on").code(), Some(3));
+        assert_eq!(again.wait().expect("a status").code(), Some(3));
     });
 }
 
@@ -76,16 +76,16 @@ fn every_method_spares_the_caller() {
         job.thaw().expect("thawed");
         assert_eq!(job.signal(Signal::TERM).expect("sent"), 1);
         assert_eq!(child.wait().expect("a status").signal(), Some(15));
-        job.wait().expect("nobody else is left");
-        let mut deaf = Command::new("sh");
-        deaf.args(["-c", "trap '' TERM; echo deaf; exec sleep 300"]).stdout(Stdio::piped());
-        let mut deaf = deaf.spawn().expect("started");
-        deaf.stdout.take().expect("piped").read_exact(&mut [0; 5]).expect("it is deaf now");
+        job.wait().expect("waited");
+        let mut stubborn = Command::new("sh");
+        stubborn.args(["-c", "trap '' TERM; echo ready; exec sleep 300"]).stdout(Stdio::piped());
+        let mut stubborn = stubborn.spawn().expect("started");
+        stubborn.stdout.take().expect("piped").read_exact(&mut [0; 6]).expect("it ignores SIGTERM");
         let report = job.stop(Duration::from_millis(300)).expect("stopped");
         assert!(report.killed, "{report:?}");
-        deaf.wait().expect("reaped");
+        stubborn.wait().expect("reaped");
         drop(job);
-        assert_eq!(start("exit 4").wait().expect("after the job too").code(), Some(4));
+        assert_eq!(start("exit 4").wait().expect("a status").code(), Some(4));
     });
 }
 
@@ -118,8 +118,8 @@ fn a_job_inside_the_enclosed_one_is_inside() {
         assert!(others(&outer).contains(&child.pid()), "a member of both");
         assert_eq!(inner.processes().expect("a list").len(), 1);
         outer.kill().expect("killed");
-        eventually("the inner one is empty", || {
-            // Its guards were members of the outer one too, so it may only say that they are gone.
+        eventually("an empty inner job", || {
+            // The guards of the inner job were members of the outer one: an error that they are dead is right too.
             inner.is_empty().unwrap_or(true).then_some(())
         });
     });
@@ -136,8 +136,8 @@ fn its_own_spawn_is_a_member_too() {
 }
 
 #[test]
-fn its_guarantees_say_what_owner_death_means() {
-    enclosed("its_guarantees_say_what_owner_death_means", |job| {
+fn guarantee_of_the_owners_death() {
+    enclosed("guarantee_of_the_owners_death", |job| {
         let given = job.guarantees();
         let expected = match given.mechanism {
             Mechanism::Cgroup => OwnerDeath::Guard,
@@ -147,7 +147,7 @@ fn its_guarantees_say_what_owner_death_means() {
     });
 }
 
-/// A subreaper refuses to enclose a process that has children.
+/// The mechanism Subreaper does not enclose a process that has children.
 #[test]
 fn subreaper_refuses_a_caller_with_children() {
     const NAME: &str = "subreaper_refuses_a_caller_with_children";

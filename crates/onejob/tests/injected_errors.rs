@@ -1,5 +1,5 @@
-//! An error of the kernel is never read as an empty job: what is said about a job while any one of the
-//! system calls fails is true, or an error.
+//! An error of the kernel is never read as an empty job: if any single system call fails, the answer about a job
+//! is true or an error.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -12,10 +12,10 @@ use common::for_each_mechanism;
 use onejob::{Command, Job, Mechanism, Signal};
 use testkit::{cgroup, eventually};
 
-/// What is injected: no descriptors left, and a permission that is not there any more.
+/// The injected errors: no descriptors left, and a missing permission.
 const ERRORS: [i32; 2] = [libc::EMFILE, libc::EACCES];
 
-/// A job with three members, one of them in a session of its own, and under Cgroup one further down.
+/// A job with three members: one in its own session, and with Cgroup one in a nested cgroup.
 struct Fixture {
     job: Job,
     name: String,
@@ -45,7 +45,7 @@ impl Fixture {
         Fixture { job, name, members }
     }
 
-    /// Waits until no member runs, which comes a moment after the signal that stops it.
+    /// Waits until no member runs: a stopped process stops a moment after the signal.
     fn is_frozen(&self, mechanism: Mechanism) -> bool {
         let frozen = |pid: &u32| match mechanism {
             Mechanism::Cgroup => is_frozen_by_kernel(*pid),
@@ -69,7 +69,7 @@ fn is_frozen_by_kernel(pid: u32) -> bool {
     events.contains("frozen 1")
 }
 
-/// Makes each call of `act` fail with each error; `lie` says what is not true about its answer.
+/// Makes each call of `act` fail with each error. `lie` returns the false part of an answer.
 #[track_caller]
 fn never_lies<T: Send>(
     what: &str,
@@ -123,7 +123,7 @@ fn owners_answers(mechanism: Mechanism) {
         &what("signal"),
         || job.signal(Signal::CONT),
         |is, failed| {
-            // The call is also how a process is proven to be there.
+            // The library also uses this call to check that a process exists.
             let refused = usize::from(failed == "pidfd_send_signal" && is < members.len());
             lie(is, members.len() - refused)
         },
@@ -137,15 +137,15 @@ fn owners_answers(mechanism: Mechanism) {
     job.kill().expect("killed");
 }
 
-/// The owner's own answers.
+/// The answers of the owner.
 #[test]
-fn an_owner_is_told_the_truth_or_an_error() {
+fn an_answer_of_an_owner_is_true_or_an_error() {
     for_each_mechanism(owners_answers);
 }
 
-/// A view's answers, from the moment when the job is looked up.
+/// The answers of a view, including the search for the job.
 #[test]
-fn a_view_is_told_the_truth_or_an_error() {
+fn an_answer_of_a_view_is_true_or_an_error() {
     for_each_mechanism(|mechanism| {
         let fixture = Fixture::new(mechanism, "view");
         let (name, members) = (&*fixture.name, &fixture.members);
@@ -184,12 +184,12 @@ fn a_view_is_told_the_truth_or_an_error() {
                 lie(named, true)
             },
         );
-        assert!(!fixture.job.is_empty().expect("observable"), "looking changes nothing");
+        assert!(!fixture.job.is_empty().expect("observable"), "the job is empty after the reads");
         fixture.job.kill().expect("killed");
     });
 }
 
-/// A freeze that says it has worked has frozen all.
+/// After a freeze that succeeds, all members are frozen.
 #[test]
 fn a_freeze_has_frozen_all_or_is_an_error() {
     for_each_mechanism(|mechanism| {
@@ -207,7 +207,7 @@ fn a_freeze_has_frozen_all_or_is_an_error() {
     });
 }
 
-/// A thaw that says it has worked has thawed all.
+/// After a thaw that succeeds, all members run.
 #[test]
 fn a_thaw_has_thawed_all_or_is_an_error() {
     for_each_mechanism(|mechanism| {
@@ -218,7 +218,7 @@ fn a_thaw_has_thawed_all_or_is_an_error() {
                 fixture.job.freeze().expect("frozen");
                 assert!(fixture.is_frozen(mechanism));
                 let run = injector::run(index, errno, || fixture.job.thaw());
-                // The signal is delivered before the call returns, the kernel's thaw is waited for.
+                // SIGCONT has its effect before the call returns, and the library waits for a thaw of the kernel.
                 let stopped = |pid: &&u32| is_stopped(**pid) || is_frozen_by_kernel(**pid);
                 if run.result.is_ok() && fixture.members.iter().any(|pid| stopped(&pid)) {
                     lies.push(format!("{:?} #{index} fails with {errno}", run.failed));
@@ -234,7 +234,7 @@ fn a_thaw_has_thawed_all_or_is_an_error() {
     });
 }
 
-/// After a kill that says it has worked nothing lives.
+/// After a kill that succeeds, no member lives.
 #[test]
 fn a_kill_has_killed_all_or_is_an_error() {
     for_each_mechanism(|mechanism| {

@@ -84,7 +84,7 @@ impl Filtered {
         assert_eq!(self.owner.ok("child-wait"), "code 7");
     }
 
-    /// Checks that nothing is left of a job with members whose owner is killed.
+    /// Checks that nothing is left of a job with members after its owner was killed.
     fn kill_owner_of_members(mut self, mechanism: &str) {
         self.tree(mechanism);
         assert_eq!(proc::status(self.pid, "Seccomp").as_deref(), Some("2"), "{}", self.lacks);
@@ -226,7 +226,7 @@ fn outer_guard_alone_ends_cgroup_jobs() {
     }
 }
 
-/// A view that cannot write `cgroup.kill` ends a job whose owner can.
+/// A view that cannot write `cgroup.kill` ends a job.
 #[test]
 fn view_without_cgroup_kill_ends_a_cgroup_job() {
     for environment in Environment::of("cgroup") {

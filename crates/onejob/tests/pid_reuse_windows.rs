@@ -1,8 +1,8 @@
-//! A number that has become a bystander's is never acted on.
+//! onejob never acts on a process that has got the pid of another process.
 //!
-//! A test ends the process that is meant, lets go of it, and starts processes until the system hands
-//! out its number again: to a bystander, outside of the job. One test at a time, in a program of its
-//! own, for a number that somebody else gets does not come back.
+//! A test ends the target, closes its handles, and starts processes until the system reuses the pid for a
+//! bystander outside of the job. The tests run one at a time in their own program: a pid that another process
+//! gets is not free again.
 #![cfg(windows)]
 
 use std::{
@@ -25,14 +25,14 @@ fn helper(scenario: &str, report: &str) -> Command {
     helper
 }
 
-/// Has a number that was another's.
+/// A process with the pid of an earlier process.
 struct Bystander(Child);
 
 impl Bystander {
     #[track_caller]
     fn with_number(number: u32) -> Bystander {
-        let bystander = eventually("the number again", || {
-            // Wine cannot always start one: error 1359.
+        let bystander = eventually("the pid again", || {
+            // Wine sometimes fails to start a process: error 1359.
             let mut next = helper("sleep", Bins::NOWHERE).spawn().ok()?;
             if next.id() == number {
                 return Some(next);
@@ -46,7 +46,7 @@ impl Bystander {
 
     #[track_caller]
     fn is_untouched(&mut self) {
-        assert!(matches!(self.0.try_wait(), Ok(None)), "HIT the bystander");
+        assert!(matches!(self.0.try_wait(), Ok(None)), "the bystander was ended");
     }
 }
 
@@ -57,7 +57,7 @@ impl Drop for Bystander {
     }
 }
 
-/// Nothing reaches a bystander with a dead process number.
+/// No operation with the identity of a dead process reaches a bystander that has its pid.
 #[test]
 fn identity_with_a_reused_pid() {
     let _alone = alone();
@@ -65,10 +65,10 @@ fn identity_with_a_reused_pid() {
     let stale = ProcessId::of(dead.id()).expect("an identity");
     dead.kill().expect("ended");
     dead.wait().expect("a status");
-    // The number is handed out again only when nobody holds the dead one.
+    // The pid is not reused as long as a handle of the dead process is open.
     drop(dead);
     let mut bystander = Bystander::with_number(stale.pid());
-    assert_ne!(ProcessId::of(stale.pid()).expect("an identity"), stale, "told apart");
+    assert_ne!(ProcessId::of(stale.pid()).expect("an identity"), stale, "the identities differ");
     let is_stale = |error: Error| assert!(error.is_stale(), "{error}");
     let job = Job::new().expect("a job");
     is_stale(job.adopt(&stale).expect_err("refused"));
@@ -78,14 +78,13 @@ fn identity_with_a_reused_pid() {
     bystander.is_untouched();
 }
 
-/// An owner with a job of this kind, and the number of a member of it that is dead, an orphan whom
-/// nobody holds.
+/// Starts an owner with a job. Returns it and the pid of a dead member, an orphan without open handles.
 fn owner_of_a_dead_member(sandbox: &mut Sandbox, request: &str) -> (Owner, u32) {
     let mut owner = Owner::start(sandbox, Environment::JobObject);
     let report = Report::new();
     report.go();
     owner.ok(request);
-    // One that stays, so that there is somebody to kill.
+    // A member that stays, so that a kill has an effect.
     owner.ok(&format!("spawn {} sleep {}", Bins::get().helper().display(), Bins::NOWHERE));
     owner.ok(&format!("spawn {} daemon {}", Bins::get().helper().display(), report.arg()));
     owner.ok("child-wait");
@@ -97,7 +96,7 @@ fn owner_of_a_dead_member(sandbox: &mut Sandbox, request: &str) -> (Owner, u32) 
     (owner, number as u32)
 }
 
-/// Every kill of an enclosed job spares a bystander with a dead members number.
+/// No kill of an enclosed job ends a bystander that has the pid of a dead member.
 #[test]
 fn enclosed_kill_with_a_reused_pid() {
     let _alone = alone();
@@ -106,17 +105,18 @@ fn enclosed_kill_with_a_reused_pid() {
     let mut bystander = Bystander::with_number(number);
     assert!(!owner.list().contains(&(number as i32)), "listed");
     for request in ["stop 50", "kill", "drop"] {
-        let victim = format!("outsider {} sleep {}", Bins::get().helper().display(), Bins::NOWHERE);
-        let victim: i32 = owner.ok(&victim).parse().expect("a pid");
+        let request_of_member =
+            format!("outsider {} sleep {}", Bins::get().helper().display(), Bins::NOWHERE);
+        let member: i32 = owner.ok(&request_of_member).parse().expect("a pid");
         owner.ok(request);
         bystander.is_untouched();
-        assert!(owner.is_alive() && !Held::open(victim).is_some_and(|it| it.lives()), "{request}");
+        assert!(owner.is_alive() && !Held::open(member).is_some_and(|it| it.lives()), "{request}");
     }
     owner.end();
     bystander.is_untouched();
 }
 
-/// Every act on a job spares a bystander with a dead members number.
+/// No operation on a job reaches a bystander that has the pid of a dead member.
 #[test]
 fn every_operation_with_a_reused_pid() {
     let _alone = alone();

@@ -1,4 +1,4 @@
-//! What several threads do to one job at the same time.
+//! Several threads that use one job at the same time.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -11,7 +11,7 @@ use std::{
 use common::{for_each_mechanism, job};
 use onejob::{Child, Command, Job};
 
-/// Starts members from several threads while another one acts on the job without a pause.
+/// Starts members from several threads while another thread calls `act` without a pause.
 #[track_caller]
 fn spawns_while(job: &Job, act: impl Fn() + Sync) {
     const SPAWNERS: usize = 4;
@@ -27,10 +27,10 @@ fn spawns_while(job: &Job, act: impl Fn() + Sync) {
                 Err(error) => failed.push(format!("{error:?}")),
             }
             if children.len() == AT_ONCE {
-                children.drain(..).for_each(ended);
+                children.drain(..).for_each(reap);
             }
         }
-        children.into_iter().for_each(ended);
+        children.into_iter().for_each(reap);
         failed
     };
     let failed: Vec<String> = thread::scope(|scope| {
@@ -49,12 +49,12 @@ fn spawns_while(job: &Job, act: impl Fn() + Sync) {
     assert!(job.is_empty().expect("observable"));
 }
 
-/// It ran, or was killed.
-fn ended(mut child: Child) {
+/// Waits for a child, which may have been killed.
+fn reap(mut child: Child) {
     child.wait().expect("a status");
 }
 
-/// A process is started in a fresh cgroup if another thread has killed the job meanwhile.
+/// A spawn succeeds, in a new cgroup, if another thread kills the job meanwhile.
 #[test]
 fn a_spawn_during_a_kill_starts_a_process() {
     for_each_mechanism(|mechanism| {
@@ -63,9 +63,9 @@ fn a_spawn_during_a_kill_starts_a_process() {
     });
 }
 
-/// The same if a second view of the job kills it.
+/// The same if a view kills the job.
 #[test]
-fn a_spawn_during_a_view_s_kill_starts_a_process() {
+fn a_spawn_during_a_kill_by_a_view() {
     for_each_mechanism(|mechanism| {
         let name = format!("race-{mechanism}-{}", std::process::id());
         let job = Job::builder().mechanism(mechanism).name(&name).build().expect("a job");
@@ -74,8 +74,7 @@ fn a_spawn_during_a_view_s_kill_starts_a_process() {
     });
 }
 
-/// A forked copy of the owner, as `daemon(3)` makes it, is told that the job is not its own: the same
-/// error under every mechanism.
+/// A spawn by a forked copy of the owner, as `daemon(3)` makes it, is the same error with every mechanism.
 #[test]
 fn a_forked_copy_starts_nothing() {
     for_each_mechanism(|mechanism| {
@@ -94,8 +93,8 @@ fn a_forked_copy_starts_nothing() {
         let mut status = -1;
         // SAFETY: the status is a local.
         assert_eq!(unsafe { libc::waitpid(copy, &mut status, 0) }, copy);
-        assert_eq!(status, 0, "{mechanism}: the copy is told so");
-        let mut child = job.spawn(Command::new("true")).expect("the owner's own");
+        assert_eq!(status, 0, "{mechanism}: the error of the copy");
+        let mut child = job.spawn(Command::new("true")).expect("started");
         assert!(child.wait().expect("a status").success());
     });
 }

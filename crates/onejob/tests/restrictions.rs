@@ -1,4 +1,4 @@
-//! What a process gives up after it has made a job, its later members do not have either.
+//! Privileges that a process has given up after it has made a job: later members do not have them.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -27,7 +27,7 @@ fn no_new_privileges() -> Result<(), Error> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
-/// From here on the calling thread and its children write to no file.
+/// From here on the calling thread and its children cannot write to files.
 fn landlock_domain() -> Result<(), Error> {
     match enter_landlock_domain() {
         // Without CAP_SYS_ADMIN.
@@ -82,7 +82,7 @@ fn without_effective_capability() -> Result<(), Error> {
 
 fn other_groups() -> Result<(), Error> {
     let groups = [54_322_u32];
-    // SAFETY: the bare call changes the calling thread alone; a list of one.
+    // SAFETY: the system call changes only the calling thread; a list of one.
     checked(unsafe { libc::syscall(libc::SYS_setgroups, 1, groups.as_ptr()) }).map(drop)
 }
 
@@ -100,7 +100,7 @@ fn no_speculation() -> Result<(), Error> {
     checked(set.into()).map(drop)
 }
 
-/// A restriction that a thread can take on.
+/// A restriction that a thread can apply to itself.
 type Restriction = (&'static str, fn() -> Result<(), Error>);
 
 const NO_ROOT: u64 = 1;
@@ -123,10 +123,10 @@ const RESTRICTIONS: &[Restriction] = &[
     ("either written or executed memory", || prctl(PR_SET_MDWE, 1)),
 ];
 
-/// Those that every user can take on on every kernel.
+/// The number of restrictions that every user can apply on every kernel.
 const UNPRIVILEGED: usize = 3;
 
-/// Made, like the programs that tests start, before anything is restricted.
+/// Makes the file, and the programs that tests start, before any restriction is applied.
 fn file_to_write() -> PathBuf {
     Bins::get();
     let file = scratch_dir().join("file");
@@ -134,13 +134,13 @@ fn file_to_write() -> PathBuf {
     file
 }
 
-fn look_with_std(file: &Path) -> String {
+fn restrictions_with_std(file: &Path) -> String {
     let mut command = std::process::Command::new(Bins::get().helper());
     let output = command.args(["restrictions", "-"]).arg(file).output().expect("std starts it");
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn look(job: &Job, file: &Path) -> onejob::Result<String> {
+fn restrictions(job: &Job, file: &Path) -> onejob::Result<String> {
     let mut command = Command::new(Bins::get().helper());
     command.args(["restrictions", "-"]).arg(file).stdout(Stdio::piped());
     let mut child = job.spawn(&mut command)?;
@@ -150,11 +150,11 @@ fn look(job: &Job, file: &Path) -> onejob::Result<String> {
     Ok(text)
 }
 
-/// Its members are as restricted as a child of std's, or refused with the remedy, which works.
-fn is_never_exceeded(job: &Job, mechanism: Mechanism, what: &str, file: &Path) {
-    let stds = look_with_std(file);
-    assert!(stds.lines().count() >= 10, "{what}: something was seen: {stds}");
-    match look(job, file) {
+/// Checks that a member is as restricted as a child of std, or that the spawn is an error with a hint that works.
+fn check_restriction(job: &Job, mechanism: Mechanism, what: &str, file: &Path) {
+    let stds = restrictions_with_std(file);
+    assert!(stds.lines().count() >= 10, "{what}: too few lines: {stds}");
+    match restrictions(job, file) {
         Ok(ours) => assert_eq!(ours, stds, "{mechanism}: {what}"),
         Err(error) => {
             eprintln!("{mechanism}: {what}: {error}");
@@ -162,18 +162,22 @@ fn is_never_exceeded(job: &Job, mechanism: Mechanism, what: &str, file: &Path) {
             assert!(error.is_unsupported() && !error.is_exec(), "{what}: {error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("new job")), "{what}: {error}");
             let renewed = common::job(mechanism);
-            assert_eq!(look(&renewed, file).expect("started"), stds, "{mechanism}: {what}: anew");
+            assert_eq!(
+                restrictions(&renewed, file).expect("started"),
+                stds,
+                "{mechanism}: {what}: anew"
+            );
         }
     }
 }
 
-/// A member has no right that the thread which starts it has given up since the job was made.
+/// A member has no privilege that the thread that starts it has given up since the job was made.
 #[test]
-fn taken_on_after_the_job_was_made() {
-    const NAME: &str = "taken_on_after_the_job_was_made";
+fn restricted_after_the_job_was_made() {
+    const NAME: &str = "restricted_after_the_job_was_made";
     const MECHANISM: &str = "ONEJOB_TEST_MECHANISM";
     if !is_alone(NAME) {
-        // What is a process' stays changed.
+        // In a new process: some restrictions affect the whole process.
         return for_each_mechanism(|mechanism| {
             assert!(!alone(NAME, |test| _ = test.env(MECHANISM, mechanism.to_string())));
         });
@@ -183,13 +187,13 @@ fn taken_on_after_the_job_was_made() {
     let job = job(mechanism);
     let mut made = 0;
     for (what, restrict) in RESTRICTIONS {
-        // In a thread of its own, which is all that most of these restrict.
+        // In a new thread: most restrictions affect only the thread.
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| match restrict() {
                 Err(error) => eprintln!("{mechanism}: not allowed here: {what}: {error}"),
                 Ok(()) => {
                     made += 1;
-                    is_never_exceeded(&job, mechanism, what, &file);
+                    check_restriction(&job, mechanism, what, &file);
                 }
             });
             thread.join().expect("the thread has passed");
@@ -198,7 +202,7 @@ fn taken_on_after_the_job_was_made() {
     assert!(made >= UNPRIVILEGED, "{mechanism}: only {made} restrictions were allowed");
 }
 
-/// A domain inside of a domain is found like the first one.
+/// A domain inside of a domain is detected like the first one.
 #[test]
 fn a_second_landlock_domain() {
     if !alone("a_second_landlock_domain", |_| {}) {
@@ -209,13 +213,16 @@ fn a_second_landlock_domain() {
         return testkit::skip(&format!("no Landlock: {error}"));
     }
     let job = job(Mechanism::Subreaper);
-    assert_eq!(look(&job, &file).expect("the domain of its guards"), look_with_std(&file));
-    landlock_domain().expect("as the first");
-    let error = look(&job, &file).expect_err("the guards are not in it");
+    assert_eq!(
+        restrictions(&job, &file).expect("the guards are in the same domain"),
+        restrictions_with_std(&file)
+    );
+    landlock_domain().expect("a second domain");
+    let error = restrictions(&job, &file).expect_err("the guards are not in the second domain");
     assert!(error.is_unsupported() && error.to_string().contains("Landlock"), "{error}");
 }
 
-/// Also another process, or another thread, is found that is more restricted than the guards.
+/// Another process or another thread that is more restricted than the guards is detected too.
 #[test]
 fn a_view_from_a_landlock_domain() {
     const NAME: &str = "onejob-test-restricted";
@@ -226,24 +233,24 @@ fn a_view_from_a_landlock_domain() {
     }
     let file = file_to_write();
     let job = Job::builder().mechanism(Mechanism::Subreaper).name(NAME).build().expect("a job");
-    look(&job, &file).expect("started");
+    restrictions(&job, &file).expect("started");
     std::thread::scope(|scope| {
         let view = || {
             if let Err(error) = landlock_domain() {
                 return testkit::skip(&format!("no Landlock: {error}"));
             }
             let view = Job::open(NAME).expect("a view");
-            let error = look(&view, &file).expect_err("the guards are not in this domain");
+            let error = restrictions(&view, &file).expect_err("the guards are not in this domain");
             assert!(error.is_unsupported() && error.to_string().contains("Landlock"), "{error}");
         };
         scope.spawn(view).join().expect("passed");
     });
     let view = Job::open(NAME).expect("a view");
-    let seen = look(&view, &file).expect("this thread is in no domain");
+    let seen = restrictions(&view, &file).expect("this thread is in no domain");
     assert!(seen.contains("writes Ok"), "{seen}");
 }
 
-/// Owners that cannot examine their guards, for other reasons, start members all the same.
+/// Owners that cannot read their guards' `/proc` files for other reasons can start members.
 #[test]
 fn an_owner_that_may_not_examine_its_guards() {
     if !alone("an_owner_that_may_not_examine_its_guards", |_| {}) {
@@ -252,14 +259,14 @@ fn an_owner_that_may_not_examine_its_guards() {
     let file = file_to_write();
     prctl(libc::PR_SET_DUMPABLE, 0).expect("always allowed");
     let job = job(Mechanism::Subreaper);
-    assert_eq!(look(&job, &file).expect("not dumpable"), look_with_std(&file));
+    assert_eq!(restrictions(&job, &file).expect("not dumpable"), restrictions_with_std(&file));
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("SKIPPED: only root can play a program that is set-user-ID");
+        return eprintln!("SKIPPED: only root can have two user ids like a set-user-ID program");
     }
     std::thread::scope(|scope| {
         let set_user_id = || {
             let (real, effective) = (54_321_i64, 54_322_i64);
-            // SAFETY: the bare call changes the calling thread alone.
+            // SAFETY: the system call changes only the calling thread.
             let set = unsafe { libc::syscall(libc::SYS_setresuid, real, effective, effective) };
             checked(set).expect("root");
             let job = common::job(Mechanism::Subreaper);

@@ -1,7 +1,7 @@
-//! The same things very often: descriptors, memory, guards, cgroups and records do not grow.
+//! Repeats the same operations: descriptors, memory, guards, cgroups and records must not grow.
 //!
-//! Small here; `scripts/soak` repeats each thing `SOAK_N` times (100,000) and churns for `SOAK_SECONDS`
-//! (600), and prints figures.
+//! By default the tests are small. `scripts/soak` repeats each operation `SOAK_N` times (100,000), runs the churn
+//! for `SOAK_SECONDS` (600), and prints the times.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -21,7 +21,7 @@ fn times() -> usize {
     variable("SOAK_N", 200)
 }
 
-/// Each is measured alone.
+/// The tests run one at a time: each measures.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,7 +35,7 @@ fn environments() -> Vec<Environment> {
     environments
 }
 
-/// What an owner, its guards and its jobs hold together.
+/// The resources of an owner, its guards and its jobs.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     descriptors: usize,
@@ -62,7 +62,7 @@ fn held(sandbox: &Sandbox) -> Held {
     }
 }
 
-/// Waits until no more is held than before; some guards may be on their way out.
+/// Waits until no more resources are used than before: some guards may still be ending.
 #[track_caller]
 fn assert_flat(what: &str, sandbox: &Sandbox, before: Held) {
     eventually(what, || {
@@ -75,7 +75,7 @@ fn assert_flat(what: &str, sandbox: &Sandbox, before: Held) {
     });
     let now = held(sandbox);
     eprintln!("{what}: {before:?} before, {now:?} after");
-    // What an allocator keeps for itself; a leak of 64 bytes a time shows at 100,000.
+    // With room for the allocator; a leak of 64 bytes per repetition is detected at 100,000 repetitions.
     let most = before.kilobytes + 2048 + times() / 20;
     assert!(now.kilobytes <= most, "{what}: memory has grown from {before:?} to {now:?}");
 }
@@ -109,12 +109,12 @@ fn jobs_of_one_owner_leave_nothing() {
     for environment in environments() {
         let (mut sandbox, mechanism) = (Sandbox::new(environment), environment.mechanism());
         let mut owner = Owner::start(&mut sandbox, environment);
-        // An owner is a little larger after its first ones.
+        // The memory of an owner grows a little with its first jobs.
         owner.ok(&format!("cycle 50 {mechanism} {helper} exit /dev/null 0"));
         owner.ok(&format!("cycle 50 {mechanism}"));
         let before = settled(&sandbox);
         let start = Instant::now();
-        // In parts, each of which is far from the deadline of an answer.
+        // In parts, so that each answer comes long before its deadline.
         for _ in 0..times().div_ceil(200) {
             owner.ok(&format!("cycle 150 {mechanism}"));
             owner.ok(&format!("cycle 50 {mechanism} {helper} exit /dev/null 0"));
@@ -182,7 +182,7 @@ fn churn_leaves_nothing() {
     }
 }
 
-/// What is held once nothing goes on any more.
+/// Waits until the resources do not change any more.
 fn settled(sandbox: &Sandbox) -> Held {
     let mut last = held(sandbox);
     eventually("an owner at rest", || {

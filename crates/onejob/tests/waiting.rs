@@ -267,8 +267,8 @@ fn dropped_children_leave_no_zombies() {
 }
 
 #[test]
-fn the_owner_s_other_children_are_its_own_affair() {
-    const NAME: &str = "the_owner_s_other_children_are_its_own_affair";
+fn other_children_of_the_owner() {
+    const NAME: &str = "other_children_of_the_owner";
     if !alone(NAME, |_| {}) {
         return;
     }

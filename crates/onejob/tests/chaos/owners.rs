@@ -141,7 +141,7 @@ impl Drop for Onejob {
     }
 }
 
-/// The file whose existence arms the injection.
+/// Errors are injected as long as this file exists.
 pub(crate) fn control(dir: &Path) -> PathBuf {
     dir.join("inject")
 }

@@ -186,7 +186,7 @@ impl Round<'_> {
         self.check_bystanders()
     }
 
-    /// Runs a job of the same user: it ends jobs whose owners and guards were killed together.
+    /// Runs a job of the same user: it ends jobs of owners that were killed together with their guards.
     fn clean_up(&mut self) -> Verdict {
         // A nested job of root can be in a cgroup whatever the mechanism of the outer job is.
         let mechanism =

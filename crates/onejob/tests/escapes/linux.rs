@@ -89,7 +89,7 @@ fn vfork_child_and_blocked_parent() {
     });
 }
 
-/// A process whose leader thread has ended dies with the job.
+/// A process with an ended leader thread dies with the job.
 #[test]
 fn leader_thread_has_exited() {
     every_case(&Scenario::helper("leader-gone"), |case| {

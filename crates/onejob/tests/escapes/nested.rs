@@ -38,7 +38,7 @@ fn a_leaderless_process_250_cgroups_below() {
     });
 }
 
-/// Members in cgroups whose names begin with a dot die with the job.
+/// Members in cgroups with names like `.hidden` die with the job.
 #[test]
 fn a_leaderless_process_in_dotted_cgroups() {
     every_case_where(Environment::has_cgroups, &scenario(&["nested", "2", ".hidden"]), |case| {

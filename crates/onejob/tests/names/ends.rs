@@ -39,7 +39,7 @@ fn name_is_free_after_drop_release_or_owner_end() {
     });
 }
 
-/// A view does not keep a job alive whose owner was killed.
+/// A view does not keep the job of a killed owner alive.
 #[test]
 fn view_does_not_keep_a_job_alive() {
     every_environment(|environment| {
@@ -63,7 +63,7 @@ fn view_does_not_keep_a_job_alive() {
     });
 }
 
-/// The next process that uses jobs ends a job whose owner and guards were killed.
+/// The next process that uses jobs ends the job of an owner that was killed together with its guards.
 #[test]
 fn next_job_ends_what_dead_owner_and_guards_left() {
     every_environment(|environment| {

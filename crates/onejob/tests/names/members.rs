@@ -102,7 +102,7 @@ fn view_ends_an_enclosed_job_with_its_owner() {
     });
 }
 
-/// A view lists all members of an enclosed job whose owner has frozen the other members.
+/// A view lists all members of an enclosed job after its owner has frozen the other members.
 #[test]
 fn view_lists_a_frozen_enclosed_job() {
     every_environment(|environment| {

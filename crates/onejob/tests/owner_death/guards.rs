@@ -273,7 +273,7 @@ fn a_short_job(fixture: &mut Fixture) {
     assert!(run.wait_with_output().expect("a child of this process").status.success());
 }
 
-/// `cgroup.kill` misses a member whose leader thread has ended, and the guards of a short job end before they
+/// `cgroup.kill` misses a member with an ended leader thread, and the guards of a short job end before they
 /// could check a second time. Short jobs end such a member nevertheless.
 #[test]
 fn a_short_job_ends_abandoned_leaderless_ones() {
@@ -298,7 +298,7 @@ fn a_short_job_ends_abandoned_leaderless_ones() {
     }
 }
 
-/// The next cgroup job ends a job whose owner and guards were killed together.
+/// The next cgroup job ends the job of an owner that was killed together with its guards.
 #[test]
 fn all_killed_cgroup_job_is_ended_by_the_next() {
     // Only one owner can run in a namespace sandbox. The tests in `scope` cover scopes.

@@ -14,13 +14,13 @@ use crate::times::{Times, pause};
 const LIBRARY_DEATHS: usize = 100;
 const COMMAND_DEATHS: usize = 50;
 
-/// Nothing is left of a cgroup job whose owner is killed at one of a hundred random moments.
+/// Nothing is left of a cgroup job if its owner is killed at one of a hundred random moments.
 #[test]
 fn random_kills_of_a_cgroup_owner() {
     library("cgroup");
 }
 
-/// Nothing is left of a subreaper job whose owner is killed at one of a hundred random moments.
+/// Nothing is left of a subreaper job if its owner is killed at one of a hundred random moments.
 #[test]
 fn random_kills_of_a_subreaper_owner() {
     library("subreaper");

@@ -16,13 +16,13 @@ use testkit::{Bins, Environment, Fixture, KillOnDrop, eventually, skip, strace};
 
 use crate::times::Times;
 
-/// Nothing is left of a cgroup job whose owner is killed at any of its system calls.
+/// Nothing is left of a cgroup job if its owner is killed at any of its system calls.
 #[test]
 fn at_every_system_call_of_a_cgroup_owner() {
     every_call("cgroup", Program::Library);
 }
 
-/// Nothing is left of a subreaper job whose owner is killed at any of its system calls.
+/// Nothing is left of a subreaper job if its owner is killed at any of its system calls.
 #[test]
 fn at_every_system_call_of_a_subreaper_owner() {
     every_call("subreaper", Program::Library);

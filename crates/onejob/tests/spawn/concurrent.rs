@@ -1,4 +1,4 @@
-//! Spawns at the same time, and beside programs whose `execve` hangs.
+//! Spawns at the same time, and beside programs that hang in `execve`.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -29,7 +29,7 @@ fn concurrent_spawns_into_one_job() {
     });
 }
 
-/// Programs whose `execve` hangs do not block other spawns, and die with the job.
+/// Programs that hang in `execve` do not block other spawns, and die with the job.
 #[test]
 fn hanging_exec_does_not_block_other_spawns() {
     for_each_mechanism(|mechanism| {

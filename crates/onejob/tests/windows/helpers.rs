@@ -1,5 +1,4 @@
-//! Scripted processes: this test program again, in a role. And the judge, which knows handles of
-//! processes and nothing of jobs.
+//! Helper processes, which run this test program in a role, and checks by the handles of processes, without jobs.
 
 use std::{
     env, fs,
@@ -28,7 +27,7 @@ use windows_sys::Win32::{
     },
 };
 
-/// A hang detector.
+/// Only a hang takes longer.
 const DEADLINE: Duration = Duration::from_secs(180);
 
 #[track_caller]
@@ -43,7 +42,7 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
-/// Where helpers announce themselves.
+/// The file in which helpers announce themselves.
 #[derive(Clone)]
 pub(crate) struct Report(pub(crate) PathBuf);
 
@@ -58,8 +57,8 @@ impl Report {
 
     pub(crate) fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.0).unwrap_or_default();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().map(str::to_owned).collect()
+        let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        complete.lines().map(str::to_owned).collect()
     }
 
     pub(crate) fn pids(&self, role: &str) -> Vec<Id> {
@@ -72,7 +71,7 @@ impl Report {
         of_role.filter_map(id).collect()
     }
 
-    /// Waits for that many helpers of a role, and holds those that live.
+    /// Waits for that many helpers of a role, and opens those that are alive.
     #[track_caller]
     pub(crate) fn helpers(&self, role: &str, least: usize) -> Vec<Held> {
         let what = format!("{least} helpers in the role {role}");
@@ -87,7 +86,7 @@ impl Drop for Report {
     }
 }
 
-/// A helper as it knows itself: its number may be another's later.
+/// The identity of a helper: another process may have its pid later.
 #[derive(Clone, Copy)]
 pub(crate) struct Id {
     pid: u32,
@@ -102,18 +101,18 @@ fn created(process: HANDLE) -> u64 {
     u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime)
 }
 
-/// A process, held: its number cannot become another's.
+/// A process with an open handle: its pid is not reused.
 pub(crate) struct Held(pub(crate) u32, OwnedHandle);
 
 impl Held {
     pub(crate) fn open(Id { pid, created: moment }: Id) -> Option<Held> {
         let rights = PROCESS_SYNCHRONIZE | PROCESS_TERMINATE | PROCESS_QUERY_INFORMATION;
-        // SAFETY: asks for a handle, which is ours alone then.
+        // SAFETY: returns a handle that this process owns.
         let handle = unsafe { OpenProcess(rights, 0, pid) };
         if handle.is_null() {
             return None;
         }
-        // SAFETY: checked to be one.
+        // SAFETY: checked to be an open handle.
         let held = Held(pid, unsafe { OwnedHandle::from_raw_handle(handle) });
         (created(handle) == moment).then_some(held)
     }
@@ -129,32 +128,32 @@ impl Held {
     }
 }
 
-/// How many handles this process has, found by trying: Wine does not count them.
+/// The number of handles of this process, found by trying all values: Wine does not count them.
 pub(crate) fn handle_count() -> u32 {
     let is_open = |value: &usize| {
         let mut flags = 0;
-        // SAFETY: asks about a number, whatever it stands for, and has a place to write to.
+        // SAFETY: any value is allowed, and the flags are a local.
         unsafe { GetHandleInformation(*value as _, &raw mut flags) != 0 }
     };
     (4..0x8000).step_by(4).filter(is_open).count() as u32
 }
 
 fn me() -> PathBuf {
-    env::current_exe().expect("our own program")
+    env::current_exe().expect("a path to this program")
 }
 
-/// The words that start a helper.
+/// The command that starts a helper.
 pub(crate) fn helper(role: &str, report: &Path) -> onejob::Command {
     let mut command = onejob::Command::new(me());
-    command.args(["play", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
+    command.args(["run_role", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
     command.env("REPORT", report).stdin(onejob::Stdio::null()).stdout(onejob::Stdio::null());
     command
 }
 
-/// The same for std.
+/// As [`helper`], with std.
 pub(crate) fn outsider(role: &str, report: &Path) -> Command {
     let mut command = Command::new(me());
-    command.args(["play", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
+    command.args(["run_role", "--exact", "--nocapture", "--quiet"]).env("ROLE", role);
     command.env("REPORT", report).stdin(std::process::Stdio::null());
     command.stdout(std::process::Stdio::null());
     command
@@ -162,7 +161,7 @@ pub(crate) fn outsider(role: &str, report: &Path) -> Command {
 
 fn say(role: &str, more: &str) {
     let path = env::var_os("REPORT").expect("a report");
-    // SAFETY: the handle that always means ourselves.
+    // SAFETY: the handle that stands for the calling process.
     let created = created(unsafe { GetCurrentProcess() });
     let line = format!("{role} {}@{created} {more}\n", std::process::id());
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("a report");
@@ -173,22 +172,22 @@ fn start(role: &str, flags: u32) {
     use std::os::windows::process::CommandExt as _;
     let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
     let child = outsider(role, &report).creation_flags(flags).spawn();
-    drop(child.expect("a child of ours"));
+    drop(child.expect("started"));
 }
 
-/// Nobody stays for ever.
+/// Stays until it is ended, for five minutes at most.
 fn rest() -> ! {
     thread::sleep(Duration::from_secs(300));
     std::process::exit(0)
 }
 
-/// What this process does if it is a helper.
-pub(crate) fn play() {
+/// Runs the role of this process, if it is a helper.
+pub(crate) fn run_role() {
     let Some(role) = env::var_os("ROLE") else { return };
     let role = role.to_str().expect("a role").to_owned();
     let words: Vec<&str> = role.split('-').collect();
     match words[..] {
-        // A tree four deep, with and without a console of their own.
+        // A tree of four generations, with and without their own consoles.
         ["generation", number] => {
             let number: u32 = number.parse().expect("a number");
             if number < 4 {
@@ -199,7 +198,7 @@ pub(crate) fn play() {
             rest()
         }
         ["orphan", "parent"] => start("sleeper", DETACHED_PROCESS),
-        // Each starts the next and ends.
+        // Each starts the next one and ends.
         ["hopper", number] => {
             say("hopper", "");
             let number: u32 = number.parse().expect("a number");
@@ -207,20 +206,20 @@ pub(crate) fn play() {
                 start(&format!("hopper-{}", number + 1), 0);
             }
         }
-        ["crowd", width] => {
+        ["many", width] => {
             for _ in 0..width.parse::<u32>().expect("a number") {
                 start("sleeper", DETACHED_PROCESS);
             }
-            say("crowd", "");
+            say("many", "");
             rest()
         }
         ["inside"] => {
             let mut inside = 0;
-            // SAFETY: the handle that means ourselves, any job, and a place to write to.
+            // SAFETY: the handle of the calling process, any job, and a local to write to.
             unsafe { IsProcessInJob(GetCurrentProcess(), std::ptr::null_mut(), &raw mut inside) };
             say("inside", &format!("{inside} {}", handle_count()));
         }
-        // Builds, fills and stops jobs until it is ended.
+        // Makes, fills and stops jobs until it is ended.
         ["owner"] => loop {
             let report = PathBuf::from(env::var_os("REPORT").expect("a report"));
             let job = Job::new().expect("a job");
@@ -284,7 +283,7 @@ pub(crate) fn play() {
         ["window"] => {
             let class: Vec<u16> = "STATIC\0".encode_utf16().collect();
             let (none, no_name) = (std::ptr::null_mut(), std::ptr::null());
-            // SAFETY: a class of the system's, whose name ends with a NUL; a message to write to.
+            // SAFETY: a class of the system, whose name ends with a NUL; the message is a local.
             unsafe {
                 let style = WS_OVERLAPPEDWINDOW;
                 let window = CreateWindowExW(
@@ -311,7 +310,7 @@ pub(crate) fn play() {
             std::process::exit(42)
         }
         ["exit", code] => std::process::exit(code.parse::<u32>().expect("a code") as i32),
-        _ => panic!("no role {role}"),
+        _ => panic!("unknown role {role}"),
     }
     std::process::exit(0)
 }
@@ -323,8 +322,8 @@ fn enclose() {
         start("generation-1", 0);
         start("hopper-0", 0);
         eventually("members", || (job.processes().expect("a list").len() >= 5).then_some(()));
-        let us = job.processes().expect("a list").iter().filter(|p| p.is_caller).count();
-        assert_eq!(us, 1, "we are listed, marked, in round {round}");
+        let callers = job.processes().expect("a list").iter().filter(|p| p.is_caller).count();
+        assert_eq!(callers, 1, "the caller is marked, round {round}");
         job.kill().expect("killed");
         let left = job.processes().expect("a list");
         assert!(left.len() == 1 && left[0].is_caller, "{left:?}");

@@ -1,4 +1,4 @@
-//! The promises on Windows, judged by handles of the processes and never by our own listing.
+//! The guarantees on Windows, checked by the handles of processes and never by the library.
 #![cfg(windows)]
 
 mod helpers;
@@ -23,13 +23,13 @@ use windows_sys::Win32::{
 
 use onejob::{Containment, Job, Kill, OwnerDeath, ProcessId, Signal};
 
-/// Not a test of its own: what this program does as a helper of the others.
+/// Not a test by itself: runs the role of this process if it is a helper of a test.
 #[test]
-fn play() {
-    helpers::play();
+fn run_role() {
+    helpers::run_role();
 }
 
-/// Somebody of the same program outside of the job, who must live on.
+/// A process with the same program outside of the job, which must survive.
 struct Bystander(std::process::Child, #[expect(dead_code, reason = "held")] Report);
 
 impl Bystander {
@@ -45,15 +45,15 @@ impl Drop for Bystander {
         let alive = matches!(self.0.try_wait(), Ok(None));
         let _ = self.0.kill();
         let _ = self.0.wait();
-        assert!(alive || thread::panicking(), "HIT a bystander");
+        assert!(alive || thread::panicking(), "a bystander was ended");
     }
 }
 
 #[test]
-fn a_list_grows_until_everybody_is_on_it() {
-    // There is room for eight at first.
+fn a_list_of_sixty_members() {
+    // The first buffer has room for eight.
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    job.spawn(helper("crowd-60", &report.0)).expect("a member");
+    job.spawn(helper("many-60", &report.0)).expect("a member");
     let helpers = report.helpers("sleeper", 60);
     assert_eq!(job.processes().expect("a list").len(), 61);
     let listed: HashSet<_> = job.pids().expect("a list").into_iter().collect();
@@ -63,11 +63,11 @@ fn a_list_grows_until_everybody_is_on_it() {
     assert!(job.pids().expect("a list").is_empty());
 }
 
-/// A life of an owner: each request takes its time, and any of them is as likely to be met.
-const LIFE: [&str; 7] =
+/// The requests of an owner. Each one is as likely to be interrupted as any other.
+const REQUESTS: [&str; 7] =
     ["new", "setsid", "daemon-grandchild", "hoppers", "list", "stop 20", "drop"];
 
-/// At fifty random moments a terminated owner leaves nothing.
+/// Nothing is left of an owner that is terminated at one of fifty random moments.
 #[test]
 fn random_terminations_of_the_owner() {
     let request = |word: &str, report: &testkit::Report| match word {
@@ -83,8 +83,8 @@ fn random_terminations_of_the_owner() {
         let report = testkit::Report::new();
         let mut owner = testkit::Owner::start(&mut sandbox, testkit::Environment::JobObject);
         let mut bystanders = testkit::Bystanders::beside(&sandbox, owner.group());
-        LIFE.iter().for_each(|word| owner.send(&request(word, &report)));
-        for word in &LIFE[..death % LIFE.len()] {
+        REQUESTS.iter().for_each(|word| owner.send(&request(word, &report)));
+        for word in &REQUESTS[..death % REQUESTS.len()] {
             owner.receive(word).unwrap_or_else(|error| panic!("{word}: {error}"));
         }
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -103,7 +103,7 @@ fn an_enclosed_program_kills_all_but_itself() {
     let outer = Job::new().expect("an outer job");
     let mut alone = outsider("encloser", &report.0).spawn().expect("a program");
     assert!(alone.wait().expect("a status").success(), "{:?}", report.lines());
-    // The same inside a job of somebody else's.
+    // The same inside another job.
     let mut nested = outer.spawn(helper("encloser", &report.0)).expect("a member");
     assert!(nested.wait().expect("a status").success(), "{:?}", report.lines());
     assert_eq!(report.pids("enclosed").len(), 2, "alive after the drop");
@@ -121,7 +121,7 @@ fn an_outer_job_takes_the_inner_one_down() {
     eventually("the inner job's end", || helpers.iter().all(|it| !it.lives()).then_some(()));
 }
 
-/// A named job is opened by another process and dies with its owner.
+/// Another process opens a named job, which dies with its owner.
 #[test]
 fn named_job_opened_by_another_process() {
     let report = Report::new();
@@ -146,13 +146,13 @@ fn named_job_opened_by_another_process() {
     eventually("the members' end", || (!member.lives()).then_some(()));
     assert!(Job::open(&name).expect_err("gone").is_not_found());
     assert!(Job::open("no-such-job-anywhere").expect_err("missing").is_not_found());
-    // Also while somebody holds a view of the old one.
+    // Also while a view of the old job is open.
     eventually("the name is free", || Job::builder().name(&name).build().ok());
     assert!(view.is_empty().expect("it has ended"));
     drop((member, view));
 }
 
-/// A listed job is found and its notes are read also after its end.
+/// A listed job can be opened, and its note can be read after its end.
 #[test]
 fn listed_job_and_its_notes_after_the_end() {
     let listed = |id: &str| onejob::jobs().expect("a list").any(|it| it.id == id);
@@ -180,7 +180,7 @@ fn listed_job_and_its_notes_after_the_end() {
 }
 
 #[test]
-fn a_job_that_we_have_no_right_to_is_not_opened() {
+fn a_job_without_access_is_not_opened() {
     let id = format!("forbidden{}", std::process::id());
     let wide = |text: String| text.encode_utf16().chain([0]).collect::<Vec<u16>>();
     let object = wide(format!(r"Local\onejob,{id}"));
@@ -194,7 +194,7 @@ fn a_job_that_we_have_no_right_to_is_not_opened() {
         let descriptor: PSECURITY_DESCRIPTOR = (&raw mut descriptor).cast();
         assert_ne!(InitializeAcl(&raw mut list, size_of::<ACL>() as u32, ACL_REVISION), 0);
         assert_ne!(InitializeSecurityDescriptor(descriptor, 1), 0);
-        // A list of nobody.
+        // An empty access control list.
         assert_ne!(SetSecurityDescriptorDacl(descriptor, 1, &raw const list, 0), 0);
         let attributes = SECURITY_ATTRIBUTES {
             nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
@@ -206,12 +206,15 @@ fn a_job_that_we_have_no_right_to_is_not_opened() {
     }
     let error = Job::open(&id).expect_err("forbidden");
     assert!(error.is_permission_denied() && !error.is_not_found(), "{error}");
-    assert!(!onejob::jobs().expect("a list").any(|job| job.id == id), "not ours to open");
+    assert!(
+        !onejob::jobs().expect("a list").any(|job| job.id == id),
+        "a job without access is listed"
+    );
 }
 
 #[test]
-fn a_window_of_a_member_is_asked_to_close() {
-    // Under Wine the desktop's process is a child of the first who asks for a window: not of a member.
+fn a_window_of_a_member_is_closed() {
+    // Under Wine the desktop process is a child of the first process that uses a window: this one, not a member.
     drop(testkit::Sandbox::new(testkit::Environment::JobObject));
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let mut window = job.spawn(helper("window", &report.0)).expect("a member");
@@ -244,23 +247,23 @@ fn a_released_job_lives_on() {
     member.terminate();
 }
 
-/// An adopted process and what it starts are members.
+/// An adopted process and its new children are members.
 #[test]
 fn adopted_process_and_its_children_are_members() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    let mut child = outsider("crowd-3", &report.0).spawn().expect("a process");
+    let mut child = outsider("many-3", &report.0).spawn().expect("a process");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("adopted");
     job.adopt(&ProcessId::of(child.id()).expect("an identity")).expect("already a member");
-    let helpers = report.helpers("crowd", 1);
+    let helpers = report.helpers("many", 1);
     job.kill().expect("killed");
     assert!(helpers.iter().all(|helper| !helper.lives()));
     child.wait().expect("a status");
     let stale = ProcessId::of(std::process::id()).expect("an identity");
-    assert!(job.adopt(&stale).expect_err("ourselves").is_invalid_input());
+    assert!(job.adopt(&stale).expect_err("this process").is_invalid_input());
     report.pids("sleeper").into_iter().filter_map(Held::open).for_each(|it| it.terminate());
 }
 
-/// A frozen job does not run and can be thawed and killed.
+/// Members of a frozen job do not run; the job can be thawed and killed.
 #[test]
 fn frozen_job_can_be_thawed_and_killed() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
@@ -270,13 +273,13 @@ fn frozen_job_can_be_thawed_and_killed() {
         .with_file_name(format!("{}.count", report.0.file_name().expect("a file").display()));
     let read = || fs::read_to_string(&count).ok()?.parse::<u64>().ok();
     let first = eventually("it runs", read);
-    eventually("it runs on", || read().filter(|now| *now > first));
+    eventually("it continues", || read().filter(|now| *now > first));
     job.freeze().expect("frozen");
     thread::sleep(Duration::from_millis(50));
     let before = fs::read(&count).expect("a count");
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(fs::read(&count).expect("a count"), before, "it ran");
-    assert!(job.spawn(helper("sleeper", &report.0)).is_err(), "nobody new");
+    assert_eq!(fs::read(&count).expect("a count"), before, "a frozen member has run");
+    assert!(job.spawn(helper("sleeper", &report.0)).is_err(), "a frozen job accepts a member");
     job.thaw().expect("thawed");
     eventually("it runs again", || (fs::read(&count).expect("a count") != before).then_some(()));
     job.freeze().expect("frozen");
@@ -285,11 +288,11 @@ fn frozen_job_can_be_thawed_and_killed() {
     let _ = fs::remove_file(count);
 }
 
-/// A wait ends with the last member and a timeout is exact.
+/// A wait ends with the last member, and a timeout is exact.
 #[test]
 fn wait_ends_with_the_last_member_or_timeout() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
-    job.wait().expect("nobody to wait for");
+    job.wait().expect("an empty job");
     job.spawn(helper("orphan-parent", &report.0)).expect("a member");
     let orphan = report.helpers("sleeper", 1).remove(0);
     let start = Instant::now();
@@ -303,7 +306,7 @@ fn wait_ends_with_the_last_member_or_timeout() {
     assert!(job.is_empty().expect("observable"));
 }
 
-/// A tree below a process is stopped without a job.
+/// `stop_tree` ends the tree below a process without a job.
 #[test]
 fn stop_tree_without_a_job() {
     let (_bystander, report) = (Bystander::new(), Report::new());
@@ -318,17 +321,18 @@ fn stop_tree_without_a_job() {
 }
 
 #[test]
-fn what_is_promised_and_what_cannot_be_asked_for() {
+fn guarantees_and_unsupported_operations() {
     let job = Job::builder().require(Containment::Tracked).require(Kill::Atomic);
-    let job = job.require(OwnerDeath::Kernel).build().expect("all that is to be had");
+    let job = job.require(OwnerDeath::Kernel).build().expect("all guarantees of the mechanism");
     let text = job.guarantees().to_string();
     assert!(text.starts_with("job-object: containment=tracked kill=atomic owner-death=kernel"));
-    let sealed = Job::builder().require(Containment::Sealed).build().expect_err("not to be had");
+    let sealed =
+        Job::builder().require(Containment::Sealed).build().expect_err("no mechanism seals");
     assert!(sealed.is_unmet_requirement(), "{sealed}");
     assert!(job.signal(Signal::HUP).expect_err("no signals").is_unsupported());
-    let rungs = onejob::probe_mechanisms();
-    assert!(rungs.len() == 1 && rungs[0].guarantees.is_some(), "{rungs:?}");
-    if rungs[0].reason.contains("Wine") {
+    let reports = onejob::probe_mechanisms();
+    assert!(reports.len() == 1 && reports[0].guarantees.is_some(), "{reports:?}");
+    if reports[0].reason.contains("Wine") {
         let error = Job::builder().memory_max(1 << 30).build().expect_err("Wine ignores it");
         assert!(error.is_unmet_requirement(), "{error}");
     }

@@ -1,4 +1,4 @@
-//! A child starts as std would start it, inside the job.
+//! A child starts in the job, with the same attributes as a child of std.
 
 use std::{
     ffi::OsString,
@@ -37,7 +37,7 @@ fn output(job: &Job, command: &mut Command) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Awkward arguments the environment and the directory arrive as with std.
+/// A child gets the same arguments, variables and directory as a child of std.
 #[test]
 fn arguments_environment_directory_match_std() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
@@ -56,7 +56,7 @@ fn arguments_environment_directory_match_std() {
     assert!(stds.contains("🦀") && stds.contains("wert") && !stds.contains("\"TEMP\""), "{stds}");
 }
 
-/// Batch files get their arguments as with std and refuse line breaks.
+/// Batch files get the same arguments as with std. Line breaks are an error.
 #[test]
 fn batch_file_arguments_match_std() {
     let job = Job::new().expect("a job");
@@ -77,9 +77,9 @@ fn batch_file_arguments_match_std() {
 }
 
 #[test]
-fn no_handle_is_lost() {
+fn no_handle_leaks() {
     let report = Report::new();
-    // In a process of its own: other tests open handles meanwhile.
+    // In a new process: other tests open handles meanwhile.
     let status = outsider("handles", &report.0).status().expect("started");
     assert!(status.success(), "{:?}", report.lines());
 }
@@ -93,7 +93,7 @@ fn every_exit_code_arrives_whole() {
     }
 }
 
-/// What cannot be started is an error as with std and leaves nothing.
+/// A program that cannot be started is the same error as with std, and no process is left.
 #[test]
 fn spawn_errors_match_std() {
     let job = Job::new().expect("a job");
@@ -120,14 +120,14 @@ fn spawn_errors_match_std() {
     let _ = fs::remove_file(text);
 }
 
-/// A child is inside at its first instruction and inherits no handle of ours.
+/// A child is in the job at its first instruction, and inherits no other handle.
 #[test]
 fn child_is_inside_from_its_first_instruction() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let seen = |report: &Report| report.lines().last().cloned().unwrap_or_default();
     job.spawn(helper("inside", &report.0)).expect("started").wait().expect("a status");
     let first = seen(&report);
-    // Handles that anybody may inherit, which std's children would get.
+    // Inheritable handles, which children of std inherit.
     let inheritable: Vec<_> = (0..20).map(|_| std::io::pipe().expect("a pipe")).collect();
     for (reader, writer) in &inheritable {
         for handle in [reader.as_raw_handle(), writer.as_raw_handle()] {
@@ -143,7 +143,7 @@ fn child_is_inside_from_its_first_instruction() {
     assert_eq!(words(&first)[0], "1", "inside a job: {first}");
     let count = |line: &str| words(line)[1].parse::<u32>().expect("a number");
     assert!(count(&first) > 0 && count(&second) < count(&first) + 20, "{first}, then {second}");
-    // The judge sees what is inherited: std's children get all of it.
+    // The check detects inherited handles: a child of std has all of them.
     outsider("inside", &report.0).status().expect("started");
     assert!(count(&seen(&report)) > count(&first) + 20, "{first}, by std {}", seen(&report));
     assert!(!inheritable.is_empty() && !others.is_empty());
@@ -168,16 +168,17 @@ fn programs_are_found_as_std_finds_them() {
     let (report, job) = (Report::new(), Job::new().expect("a job"));
     let folder = std::env::temp_dir().join(format!("onejob path {}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
-    fs::copy(std::env::current_exe().expect("ours"), folder.join("found-it.exe")).expect("copied");
+    fs::copy(std::env::current_exe().expect("a path to this program"), folder.join("found-it.exe"))
+        .expect("copied");
     fs::write(folder.join("script-it.bat"), "@exit /b 7\r\n").expect("a script");
     type Env<'a> = &'a [(&'a str, &'a str)];
-    let nobody: Env = &[];
+    let none: Env = &[];
     let here = folder.to_str().expect("text");
     let cases: [(&str, Env, bool); 9] = [
         ("found-it", &[("PATH", here)], true),
         ("found-it.exe", &[("PATH", here)], true),
         ("FOUND-IT", &[("pAtH", here)], true),
-        ("found-it", nobody, false),
+        ("found-it", none, false),
         ("script-it.bat", &[("PATH", here)], true),
         // Only `.exe` is added, whatever else is executable.
         ("script-it", &[("PATH", here), ("PATHEXT", ".BAT;.EXE")], false),
@@ -193,7 +194,7 @@ fn programs_are_found_as_std_finds_them() {
             stds.env(key, value);
         }
         let args =
-            if program == "cmd" { ["/d", "/c", "exit 7"] } else { ["play", "--exact", "-q"] };
+            if program == "cmd" { ["/d", "/c", "exit 7"] } else { ["run_role", "--exact", "-q"] };
         stds.args(args).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
         ours.args(args).stdin(Stdio::null()).stdout(Stdio::null());
         let stds = stds.status().map(|status| status.code()).map_err(|error| error.kind());
