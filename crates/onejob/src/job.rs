@@ -224,7 +224,10 @@ impl Job {
     }
 
     /// Which limit the members have reached so far, the most severe one first.
-    pub fn limit_reached(&self) -> Option<StopReason> {
+    ///
+    /// # Errors
+    /// The error of the system call that failed.
+    pub fn limit_reached(&self) -> Result<Option<StopReason>> {
         self.backend.limit_reached()
     }
 

@@ -34,7 +34,8 @@ pub enum StopReason {
     Timeout,
     /// The limit on processes was reached and a new process was refused; the others went on.
     Processes,
-    /// A stop or a kill was requested.
+    /// A stop or a kill was requested. Also if this process has no permission to read whether a limit was
+    /// reached.
     Requested,
 }
 
@@ -48,8 +49,8 @@ pub(crate) trait Stoppable {
     /// Kills all members; returns when no member is left, or an error with the survivors.
     fn kill(&self) -> Result<()>;
     /// The most severe limit of the job that its members have reached so far.
-    fn limit_reached(&self) -> Option<StopReason> {
-        None
+    fn limit_reached(&self) -> Result<Option<StopReason>> {
+        Ok(None)
     }
 }
 
@@ -68,12 +69,13 @@ pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Resu
     };
     // Kill also if all members have ended: this proves that the job is empty, and costs nothing.
     job.kill()?;
-    Ok(StopReport {
-        signaled,
-        killed: !emptied,
-        took: start.elapsed(),
-        reason: job.limit_reached().or(Some(StopReason::Requested)),
-    })
+    let reached = match job.limit_reached() {
+        // The guards have killed what this process may not even observe.
+        Err(error) if error.is_permission_denied() => None,
+        reached => reached?,
+    };
+    let reason = reached.or(Some(StopReason::Requested));
+    Ok(StopReport { signaled, killed: !emptied, took: start.elapsed(), reason })
 }
 
 /// Waits until all members have ended, and stops the members that are left after `timeout`.

@@ -63,10 +63,10 @@ fn swap_limit_decides_what_fits() {
         let mut ended = hog(job, &Report::new(), 96 * MIB);
         let status = ended.wait_timeout(DEADLINE).expect("a status").expect("it ended");
         assert_eq!(status.signal(), Some(9));
-        assert_eq!(job.limit_reached(), Some(StopReason::Memory));
+        assert_eq!(job.limit_reached().expect("readable"), Some(StopReason::Memory));
     }
     assert!(swapped.try_wait().expect("a status").is_none(), "a member of another job has ended");
-    assert_eq!(with.limit_reached(), None);
+    assert_eq!(with.limit_reached().expect("readable"), None);
 
     // Without further swap: swapped pages stay swapped, and the next allocation exceeds the limit.
     with.set_limits(&memory.swap_max(0)).expect("changed");
@@ -77,7 +77,7 @@ fn swap_limit_decides_what_fits() {
     );
     hog(&with, &Report::new(), 96 * MIB);
     assert!(with.wait_timeout(DEADLINE).expect("observable"), "all members have ended");
-    assert_eq!(with.limit_reached(), Some(StopReason::Memory));
+    assert_eq!(with.limit_reached().expect("readable"), Some(StopReason::Memory));
 }
 
 #[test]

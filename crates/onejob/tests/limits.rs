@@ -80,11 +80,11 @@ fn memory_limit_ends_the_job_and_no_other() {
         assert_eq!(status.signal(), Some(9));
     }
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "all members have ended");
-    assert_eq!(job.limit_reached(), Some(StopReason::Memory));
+    assert_eq!(job.limit_reached().expect("readable"), Some(StopReason::Memory));
     let peak = job.stats().expect("stats").memory_peak.expect("accounted");
     assert!(((40 << 20)..=(48 << 20)).contains(&peak), "{peak}");
     assert!(beside.try_wait().expect("a status").is_none(), "a member of the other job has ended");
-    assert_eq!(neighbour.limit_reached(), None);
+    assert_eq!(neighbour.limit_reached().expect("readable"), None);
 }
 
 /// `onejob run` whose job exceeds its memory limit ends all members and prints the reason.
@@ -130,7 +130,7 @@ fn a_process_too_many_is_refused_inside_too() {
     let refused = format!("refused-{}", libc::EAGAIN);
     eventually("a refusal", || (report.count(&refused) == 1).then_some(()));
     assert_eq!(job.processes().expect("a list").len(), 5, "exactly as many as allowed");
-    assert_eq!(job.limit_reached(), Some(StopReason::Processes));
+    assert_eq!(job.limit_reached().expect("readable"), Some(StopReason::Processes));
     assert!(forker.try_wait().expect("a status").is_none(), "the job continues");
     job.spawn(Command::new("true")).expect_err("nor by the owner");
     report.go();
@@ -179,7 +179,7 @@ fn less_memory_than_in_use_is_an_error() {
     assert!(error.to_string().contains("16.0 MiB"), "{error}");
     assert_eq!(job.limits().expect("limits").memory_max, Some(256 << 20), "nothing has changed");
     assert!(hog.try_wait().expect("a status").is_none(), "the member has died");
-    assert_eq!(job.limit_reached(), None);
+    assert_eq!(job.limit_reached().expect("readable"), None);
     // The old limit applies.
     let more = self::hog(&job, &Report::new(), 64 << 20);
     drop(more);
@@ -197,7 +197,7 @@ fn only_one_process_ends_on_oom_if_set() {
     let status = hog.wait_timeout(testkit::DEADLINE).expect("a status").expect("it ended");
     assert_eq!(status.signal(), Some(9));
     assert!(sibling.try_wait().expect("a status").is_none(), "the other member died");
-    assert_eq!(job.limit_reached(), Some(StopReason::Memory));
+    assert_eq!(job.limit_reached().expect("readable"), Some(StopReason::Memory));
     assert_eq!(job.stats().expect("stats").oom_kills, Some(1));
 }
 
@@ -253,7 +253,7 @@ fn the_reason_why_a_job_ended() {
     let mut forks = shell(&processes, "sleep 300 & sleep 300 & exit 0");
     forks.wait().expect("a status");
     eventually("a refusal", || {
-        (processes.limit_reached() == Some(StopReason::Processes)).then_some(())
+        (processes.limit_reached().expect("readable") == Some(StopReason::Processes)).then_some(())
     });
     assert_eq!(processes.kill().expect("killed").reason, Some(StopReason::Processes));
     assert!(processes.stats().expect("stats").processes_refused.expect("accounted") >= 1);
@@ -292,7 +292,7 @@ fn a_job_ends_when_its_cpu_time_is_used_up() {
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "all members have ended");
     let used = used(&job);
     assert!((1.8..=2.2).contains(&used), "{used}");
-    assert_eq!(job.limit_reached(), Some(StopReason::CpuTime));
+    assert_eq!(job.limit_reached().expect("readable"), Some(StopReason::CpuTime));
     let error = job.spawn(Command::new("true")).expect_err("no CPU time left");
     assert!(error.is_limit_reached(), "{error}");
     assert_eq!(job.kill().expect("killed").reason, Some(StopReason::CpuTime));
@@ -327,7 +327,7 @@ fn cpu_time_limit_ends_a_fork_bomb() {
     let mut bomb = Command::new(Bins::get().helper());
     job.spawn(bomb.args(["hoppers", report.arg()])).expect("started");
     assert!(job.wait_timeout(testkit::DEADLINE).expect("observable"), "no member is left");
-    assert_eq!(job.limit_reached(), Some(StopReason::CpuTime));
+    assert_eq!(job.limit_reached().expect("readable"), Some(StopReason::CpuTime));
 }
 
 /// Another process of the user can change the limits of a listed job.

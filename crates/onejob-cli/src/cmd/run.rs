@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     note::Note,
     os::{self, DaemonSide, Lifeline, ProcessGroup},
-    shell_words,
+    output, shell_words,
     supervise::{LeftoverPolicy, Options, Outcome, Setup, SignalMode},
 };
 
@@ -64,7 +64,10 @@ fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Fai
     report.started(supervisor.job(), log.as_ref());
 
     let ended = supervisor.supervise();
-    let reason = supervisor.job().limit_reached();
+    let reason = supervisor.job().limit_reached().unwrap_or_else(|error| {
+        output::error(error);
+        None
+    });
     stats::print_limit_reason(reason);
     let ended = ended.map(|outcome| end_of(outcome, reason));
     note.status = ended.as_ref().ok().map(|(exit, _)| exit.code());

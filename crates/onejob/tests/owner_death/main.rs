@@ -14,7 +14,14 @@ mod syscalls;
 mod times;
 mod zombies;
 
-use testkit::{Fixture, Owner, eventually, every_environment, proc};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use testkit::{
+    Environment, Fixture, Guards, Owner, eventually, every_environment, proc, skip, strace,
+};
 
 #[test]
 fn a_killed_owner_takes_its_whole_tree_along() {
@@ -76,4 +83,34 @@ fn what_was_released_survives_the_owner() {
         assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a released member died");
         fixture.kill_survivors(&tree);
     });
+}
+
+/// A guard that cannot read whether a job was released reads it again, and does not kill its members.
+#[test]
+fn what_was_released_survives_without_memory() {
+    let Some(strace) = strace::program() else { return skip("strace is not installed") };
+    for environment in Environment::of("cgroup") {
+        let mut fixture = Fixture::new(environment);
+        let mut owner: Owner = fixture.process();
+        let tree = fixture.fill_job(&mut owner);
+        owner.ok("release");
+        let Guards { inner, outer } = fixture.guards();
+        let mut tracer = Command::new(&strace);
+        for guard in [inner, outer] {
+            tracer.arg("-p").arg(guard.to_string());
+        }
+        // Each guard counts its own calls.
+        tracer.args(["-qq", "-o", "/dev/null", "-e", "inject=fgetxattr:error=ENOMEM:when=1..4"]);
+        let mut tracer = tracer.stderr(Stdio::null()).spawn().expect("strace starts");
+        let is_traced = |pid: i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line == format!("TracerPid:\t{}", tracer.id()))
+        };
+        eventually("two traced guards", || [inner, outer].into_iter().all(is_traced).then_some(()));
+        owner.kill();
+        eventually("the end of the guards", || tracer.try_wait().expect("a child"));
+        fixture.wait_for_guards_to_end();
+        assert!(tree.iter().all(|pid| proc::is_alive(*pid)), "a released member died");
+        fixture.kill_survivors(&tree);
+    }
 }

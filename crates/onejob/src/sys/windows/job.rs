@@ -248,13 +248,15 @@ impl JobObject {
 
 impl Stoppable for JobObject {
     /// Only CPU time: the kernel does not count how often the other limits were reached.
-    fn limit_reached(&self) -> Option<StopReason> {
-        let limit = LimitControl::get(self).ok().and_then(|limits| limits.cpu_time_max);
-        let used = || self.object().ok().and_then(|object| limits::user_time(&object).ok());
-        match (limit, limit.and_then(|_| used())) {
-            (Some(limit), Some(used)) if used >= limit => Some(StopReason::CpuTime),
-            _ => None,
-        }
+    fn limit_reached(&self) -> Result<Option<StopReason>> {
+        // The object of an ended job counts nothing any more.
+        let (Some(limit), Some(object)) = (LimitControl::get(self)?.cpu_time_max, self.live())
+        else {
+            return Ok(None);
+        };
+        let used =
+            limits::user_time(&object).map_err(|e| Error::os("read the CPU time of the job", e))?;
+        Ok((used >= limit).then_some(StopReason::CpuTime))
     }
 
     /// For SIGTERM, requests a graceful end of the members that support it.

@@ -279,9 +279,9 @@ impl Stoppable for Cgroup {
         Ok(())
     }
 
-    fn limit_reached(&self) -> Option<StopReason> {
+    fn limit_reached(&self) -> Result<Option<StopReason>> {
         match self.cgroups.is_cpu_time_exhausted() {
-            true => Some(StopReason::CpuTime),
+            true => Ok(Some(StopReason::CpuTime)),
             false => members_of(&self.cgroups.all()).limit_reached(self.cgroups.retired_stats()),
         }
     }

@@ -222,9 +222,8 @@ impl Stoppable for View {
         Ok(())
     }
 
-    fn limit_reached(&self) -> Option<StopReason> {
-        let cgroups = self.cgroups().unwrap_or_default();
-        Members::of(&cgroups).limit_reached(Stats::default())
+    fn limit_reached(&self) -> Result<Option<StopReason>> {
+        Members::of(&self.cgroups()?).limit_reached(Stats::default())
     }
 }
 

@@ -159,9 +159,12 @@ impl Members<'_> {
     }
 
     /// The limit that the members have reached, if `before` is added to their cgroups.
-    pub(crate) fn limit_reached(&self, before: Stats) -> Option<StopReason> {
-        let events = self.0.iter().map(|cgroup| stats::events(*cgroup).unwrap_or_default());
-        stats::limit_reached(&events.fold(before, stats::sum))
+    pub(crate) fn limit_reached(&self, before: Stats) -> Result<Option<StopReason>> {
+        let mut events = before;
+        for cgroup in &self.0 {
+            events = stats::sum(events, stats::events(*cgroup)?);
+        }
+        Ok(stats::limit_reached(&events))
     }
 }
 

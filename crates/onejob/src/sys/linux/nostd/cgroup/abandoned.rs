@@ -71,6 +71,7 @@ pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sw
                 sweep.populated = Some(cgroup);
             }
             Ok(State::Busy) => sweep.left = true,
+            Err(errno) if errno.is_transient() => sweep.left = true,
             // Released, or not ours to end.
             Ok(State::Released) | Err(_) => {}
         }

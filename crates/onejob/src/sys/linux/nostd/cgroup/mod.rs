@@ -122,6 +122,11 @@ fn remove_one(parent: i32, name: &CStr) -> Result<()> {
     gone_is_ok(removed)
 }
 
+/// Whether the members are to be left alone.
+fn is_released(cgroup: &Fd) -> Result<bool> {
+    has_xattr(cgroup.raw(), RELEASED)
+}
+
 /// Kills, waits until empty and removes; a released cgroup is only removed, and only once it is
 /// empty. `Ok(false)` if members are left after `patience` milliseconds (negative: no limit), or if
 /// processes or cgroups were put there all the time.
@@ -134,7 +139,7 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
         Err(Errno::NOENT) => return Ok(true),
         opened => opened?,
     };
-    if has_xattr(cgroup.raw(), RELEASED) {
+    if is_released(&cgroup)? {
         return match is_empty(cgroup.raw()) {
             Ok(true) => remove(parent, name).map(|()| true),
             _ => Ok(true),
@@ -255,7 +260,10 @@ pub(crate) fn end_all(base: i32, prefix: &[u8]) -> Result<bool> {
     let mut is_first = true;
     loop {
         let mut round = Round::default();
-        each_of(base, prefix, &mut |name| round.end(base, name, !is_first))?;
+        match each_of(base, prefix, &mut |name| round.end(base, name, !is_first)) {
+            Err(errno) if errno.is_transient() => round.busy = true,
+            listed => listed?,
+        }
         is_first = false;
         if round.ended {
             rounds = Rounds::new(-1);
@@ -290,7 +298,11 @@ fn wait_for_one(cgroups: &[Option<Fd>; WAITED_FOR], pause: i32) {
                 *fd = opened.poll_fd();
                 *events = Some(opened);
             }
-            _ => return,
+            // It has ended, or there is no descriptor for it: looked for again after a short pause.
+            _ => {
+                poll(&mut fds, pause.min(Rounds::FIRST * 8));
+                return;
+            }
         }
     }
     poll(&mut fds, pause);
@@ -311,8 +323,13 @@ struct Round {
 impl Round {
     fn end(&mut self, base: i32, name: &CStr, again: bool) {
         // One that is empty by now is removed all the same.
-        self.released |= open(base, name).is_ok_and(|cgroup| has_xattr(cgroup.raw(), RELEASED));
-        match end_now(base, name, again, u64::MAX) {
+        let is_released = open(base, name).and_then(|cgroup| is_released(&cgroup));
+        self.released |= is_released == Ok(true);
+        let ended = match is_released {
+            Err(errno) if errno.is_transient() => Err(errno),
+            _ => end_now(base, name, again, u64::MAX),
+        };
+        match ended {
             Ok(State::Gone) => self.ended = true,
             Ok(State::Released) => {}
             Ok(State::Populated(cgroup)) => {
@@ -321,6 +338,7 @@ impl Round {
                 }
             }
             Ok(State::Busy) => self.busy = true,
+            Err(errno) if errno.is_transient() => self.busy = true,
             // One that cannot be ended (not ours any more) must not keep us going for ever.
             Err(errno) => self.failed = Some(errno),
         }
@@ -348,7 +366,10 @@ pub(crate) fn end_now(parent: i32, name: &CStr, again: bool, until: u64) -> Resu
         Err(errno) if is_gone(errno) => return Ok(State::Gone),
         opened => opened?,
     };
-    let is_released = has_xattr(cgroup.raw(), RELEASED);
+    let is_released = match is_released(&cgroup) {
+        Err(errno) if is_gone(errno) => return Ok(State::Gone),
+        answer => answer?,
+    };
     let is_empty = match is_empty(cgroup.raw()) {
         Err(errno) if is_gone(errno) => return Ok(State::Gone),
         answer => answer?,

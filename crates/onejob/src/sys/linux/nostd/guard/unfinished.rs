@@ -117,9 +117,10 @@ impl Unfinished {
             let name = name_of(prefix, cgroup[0], cgroup[1]);
             match end_now(base, name.as_c_str(), again, until) {
                 Ok(State::Gone) => ended = true,
-                Ok(State::Released) | Err(_) => {}
-                Ok(state) => {
-                    if let State::Populated(cgroup) = state {
+                Ok(State::Released) => {}
+                Err(errno) if !errno.is_transient() => {}
+                state => {
+                    if let Ok(State::Populated(cgroup)) = state {
                         populated = Some(cgroup);
                     }
                     if let Some(place) = self.own.get_mut(kept) {
@@ -131,9 +132,11 @@ impl Unfinished {
         }
         self.count = kept;
         if self.abandoned {
-            // What cannot be looked for cannot be ended either.
-            let sweep = abandoned::sweep(base, prefix, again, until).unwrap_or_default();
-            self.abandoned = sweep.left;
+            let swept = abandoned::sweep(base, prefix, again, until);
+            // What cannot be looked for, now or later, cannot be ended either.
+            let is_later = swept.as_ref().is_err_and(|errno| errno.is_transient());
+            let sweep = swept.unwrap_or_default();
+            self.abandoned = sweep.left || is_later;
             ended |= sweep.ended;
             populated = populated.or(sweep.populated);
         }

@@ -17,12 +17,20 @@ impl Errno {
     pub(crate) const FBIG: Errno = Errno(27);     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const BADMSG: Errno = Errno(74);   pub(crate) const OPNOTSUPP: Errno = Errno(95);
     pub(crate) const CONNRESET: Errno = Errno(104); pub(crate) const TIMEDOUT: Errno = Errno(110);
-    pub(crate) const NOBUFS: Errno = Errno(105);
+    pub(crate) const NOBUFS: Errno = Errno(105);  pub(crate) const NODATA: Errno = Errno(61);
     pub(crate) const STALE: Errno = Errno(116);   pub(crate) const CANCELED: Errno = Errno(125);
     /// Not an error of the kernel: the sender of a message has an older version of the protocol, …
     pub(crate) const FROM_OLDER: Errno = Errno(-1);
     /// … or a newer one.
     pub(crate) const FROM_NEWER: Errno = Errno(-2);
+}
+
+impl Errno {
+    /// Whether the same call can succeed later: the process or the system had none of a resource left.
+    pub(crate) fn is_transient(self) -> bool {
+        use Errno as E;
+        matches!(self, E::NOMEM | E::NOBUFS | E::MFILE | E::NFILE | E::AGAIN | E::INTR)
+    }
 }
 
 pub(crate) type Result<T> = core::result::Result<T, Errno>;

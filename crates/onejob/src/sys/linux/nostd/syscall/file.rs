@@ -189,10 +189,14 @@ pub(crate) fn readlinkat(dir: impl AsFd, name: &CStr, into: &mut [u8]) -> Result
     unsafe { syscall(nr::READLINKAT, args) }
 }
 
-/// Whether the file has this extended attribute.
-pub(crate) fn has_xattr(file: impl AsFd, name: &CStr) -> bool {
+/// Whether the file has this extended attribute: not if its file system has none.
+pub(crate) fn has_xattr(file: impl AsFd, name: &CStr) -> Result<bool> {
     // SAFETY: the name ends with NUL; with size 0 the kernel writes nothing.
-    unsafe { syscall(nr::FGETXATTR, [file.as_fd().arg(), path(name), 0, 0, 0, 0]) }.is_ok()
+    match unsafe { syscall(nr::FGETXATTR, [file.as_fd().arg(), path(name), 0, 0, 0, 0]) } {
+        Ok(_) => Ok(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 pub(crate) fn getdents(dir: impl AsFd, into: &mut [u8]) -> Result<usize> {
