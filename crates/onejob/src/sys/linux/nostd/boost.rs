@@ -4,6 +4,10 @@
 //! kill them. So that process takes the best scheduling that it may have for as long as this lasts: a
 //! real-time policy, else the highest priority, else a short slice, by which it waits less between its
 //! turns (Linux 6.12).
+//!
+//! A real-time process reaps no other: the kernel removes the `/proc` entries of a reaped process and waits
+//! for whichever process removes one of them too, without sleeping. If that process needs the same CPU it
+//! runs again only when the real-time process has used up its share of a second (`sched(7)`).
 
 use super::{
     procfs::{Load, parse_loadavg},
@@ -59,9 +63,11 @@ impl Boost {
         is_crowd().then(Boost::begin)
     }
 
-    /// The calling process keeps it until it ends.
-    pub(crate) fn keep(mut self) {
-        self.0 = None;
+    /// The best for a process that also reaps, until it ends.
+    pub(crate) fn keep_without_real_time() {
+        if let Ok(attr) = SchedAttr::current() {
+            let _ = attr.is_ordinary() && attr.improve_ordinary();
+        }
     }
 }
 
@@ -115,7 +121,7 @@ impl SchedAttr {
 
     /// Sets the best that is permitted, beginning with `self`; whether anything was set.
     fn improve(&self) -> bool {
-        if !matches!(self.policy, SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE) {
+        if !self.is_ordinary() {
             return false;
         }
         let real_time = SchedAttr {
@@ -124,14 +130,20 @@ impl SchedAttr {
             priority: 1,
             ..SchedAttr::default()
         };
+        // With a limit on it the kernel would kill a process that does not sleep for that long.
+        let may_be_real_time = is_unlimited(RLIMIT_RTTIME);
+        (may_be_real_time && real_time.set() != Err(Errno::PERM)) || self.improve_ordinary()
+    }
+
+    fn is_ordinary(&self) -> bool {
+        matches!(self.policy, SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE)
+    }
+
+    fn improve_ordinary(&self) -> bool {
         let first =
             SchedAttr { policy: SCHED_NORMAL, nice: BEST_NICE, runtime: SHORT_SLICE, ..*self };
         let short = SchedAttr { runtime: SHORT_SLICE, ..*self };
-        // With a limit on it the kernel would kill a process that does not sleep for that long.
-        let may_be_real_time = is_unlimited(RLIMIT_RTTIME);
-        (may_be_real_time && real_time.set() != Err(Errno::PERM))
-            || first.set().is_ok()
-            || short.set().is_ok()
+        first.set().is_ok() || short.set().is_ok()
     }
 }
 

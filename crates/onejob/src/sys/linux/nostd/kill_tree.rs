@@ -67,6 +67,11 @@ impl<'a> KillTree<'a> {
         KillTree { met, new_limit: Some(usize::MAX), boost: None }
     }
 
+    /// Before the caller reaps: see [`boost`]. The next round that needs it begins it again.
+    pub(crate) fn end_boost(&mut self) {
+        self.boost = None;
+    }
+
     /// One round over everything below `root`: all that are met are killed.
     pub(crate) fn round(&mut self, walk: &mut Walk<'_>, root: i32, root_fd: i32) -> Result<Round> {
         let load = walk.proc.load();

@@ -292,7 +292,7 @@ impl<'a> Guard<'a> {
         // What the inner one does in this time need not be done twice. It can be stopped, or stuck.
         const PATIENCE: u64 = 100_000;
         // Whatever the members do, this one gets its turn. It never starts a process.
-        Boost::begin().keep();
+        Boost::keep_without_real_time();
         let (mut inner, mut deadline) = (inner, None);
         loop {
             let owner = if deadline.is_some() { -1 } else { OWNER };
@@ -520,11 +520,19 @@ impl<'a> Guard<'a> {
         if self.memory.children.reap() {
             return true;
         }
-        let (Ok(proc), Ok(me)) = (Proc::open(), pidfd_open(getpid())) else { return false };
+        let mut pause = 5;
+        let (proc, me) = loop {
+            match Proc::open().and_then(|proc| Ok((proc, pidfd_open(getpid())?))) {
+                Ok(both) => break both,
+                Err(errno) if errno.is_transient() => poll(&mut [], pause),
+                Err(_) => return false,
+            };
+            pause = (pause * 2).min(1000);
+        };
         let Memory { arena, path, met, children, .. } = &mut *self.memory;
         let mut walk = Walk { proc: &proc, arena, path, exclude: 0 };
         let mut kill_tree = KillTree::new(met);
-        let mut pause = 5;
+        pause = 5;
         let mut alone = 0;
         // Zombies that a tracer holds are nobody to wait for.
         while alone < 2 {
@@ -538,6 +546,7 @@ impl<'a> Guard<'a> {
                 Err(_) => true,
             };
             drain(&self.signals);
+            kill_tree.end_boost();
             if children.reap() {
                 return true;
             }
