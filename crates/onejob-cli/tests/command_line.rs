@@ -154,24 +154,66 @@ fn end_of_options() {
     }
 }
 
-/// Help on a terminal has no escape sequences.
+/// Help is wrapped to the width of the terminal, at most 100 columns, and coloured unless the terminal or
+/// NO_COLOR forbids it.
 #[test]
-fn help_on_a_terminal_has_no_colours() {
-    for (variables, columns) in
-        [(&[][..], 40), (&[("NO_COLOR", "1")], 40), (&[("TERM", "dumb")], 40), (&[], 500)]
-    {
-        for line in ["--help", "-h", "run -h", "run --help", "init -h", "init --help"] {
+fn help_on_a_terminal() {
+    for (variables, columns, is_coloured) in [
+        ("TERM=xterm-256color", 40, true),
+        ("TERM=xterm-256color", 80, true),
+        ("TERM=xterm-256color", 200, true),
+        ("TERM=xterm-256color NO_COLOR=1", 80, false),
+        ("TERM=dumb", 80, false),
+        ("env -u TERM", 80, false),
+    ] {
+        for line in ["--help", "-h", "run -h", "run --help", "help kill", "init --help"] {
             // The page goes through a real terminal.
             let mut command = Command::new("bash");
-            command.args(["-c", &format!("{ONEJOB} {line} 2>&1; echo end=$?")]);
-            let mut pty = Pty::start(command.envs(variables.iter().copied()));
-            pty.resize(columns);
+            let script = format!("stty cols {columns}; {variables} {ONEJOB} {line}; echo end=$?");
+            let mut pty = Pty::start(command.args(["-c", &script]));
             let page = pty.expect("end=0");
-            assert!(page.contains("Usage: onejob"), "{line}: {page}");
-            assert!(!page.contains('\x1b'), "{line}: {page:?}");
+            assert_eq!(page.contains('\x1b'), is_coloured, "{variables} {line}: {page:?}");
+            let plain = without_escapes(&page);
+            assert!(plain.contains("Usage: onejob"), "{line}: {plain}");
+            let longest = plain.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
+            // A word that is longer than the line stays whole: a command line of an example.
+            let most = if columns == 40 { 60 } else { columns.min(100) };
+            assert!(
+                longest <= most && longest > columns.min(100) / 2,
+                "{line}: {longest}\n{plain}"
+            );
             wait(&mut pty.leader);
         }
     }
+}
+
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split('\x1b');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |all, part| all + part.split_once('m').map_or(part, |(_, rest)| rest))
+}
+
+/// The help of each subcommand has its exit statuses and an example, and groups the options.
+#[test]
+fn help_has_statuses_and_examples() {
+    let help = |line: &[&str]| {
+        let output = outcome(&mut onejob(line));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let all = help(&["--help"]);
+    let rows = all.split("Commands:\n").nth(1).unwrap().lines().take_while(|row| !row.is_empty());
+    for verb in rows.filter_map(|row| row.split_whitespace().next()) {
+        let page = help(&[verb, "--help"]);
+        assert!(page.contains("\nExit status:\n  ") && page.contains("\nExamples:\n  "), "{page}");
+        let summary = help(&[verb, "-h"]);
+        assert!(!summary.contains("Examples:") && summary.len() < page.len(), "{summary}");
+    }
+    let run = help(&["run", "--help"]);
+    let groups =
+        ["\nLifetime:\n", "\nLimits:\n", "\nGuarantees:\n", "\nOutput:\n", "\nExit status:\n"];
+    let places: Vec<_> = groups.iter().map(|group| run.find(group).expect(group)).collect();
+    assert!(places.is_sorted(), "{places:?}");
 }
 
 /// An error on a terminal is one line and a hint, without escape sequences.

@@ -49,29 +49,70 @@ fn reference_equals_help() {
     );
 }
 
-/// The completion script of each shell contains each subcommand.
+/// bash completes subcommands, options, values, names of running jobs, and the arguments of CMD.
+#[test]
+fn completions_in_bash() {
+    let scratch = Scratch::new();
+    let output = outcome(&mut onejob(&["completions", "bash"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let file = scratch.script("completions", &text(&output.stdout));
+    let started = scratch.file("started");
+    let script = format!("echo > {}; exec sleep 300", started.display());
+    let mut job = onejob(&["run", "-n", "shown-job", "--", "sh", "-c", &script]);
+    let mut job = job.env("ONEJOB_RUNTIME_DIR", scratch.file("run")).spawn().unwrap();
+    common::line(&started);
+    let complete = |line: &str| {
+        let ask = format!(
+            "source {file}; compopt() {{ :; }}; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; _onejob; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &ask]).env("ONEJOB_RUNTIME_DIR", scratch.file("run"));
+        bash.current_dir(scratch.path());
+        let answer = outcome(&mut bash);
+        assert!(answer.stderr.is_empty(), "{line}: {}", text(&answer.stderr));
+        // Readline shows a program once that several directories of PATH contain.
+        let mut words: Vec<_> =
+            text(&answer.stdout).split_whitespace().map(str::to_owned).collect();
+        words.dedup();
+        words
+    };
+    let program = common::ONEJOB;
+    for (line, expected) in [
+        ("fre", &["freeze"][..]),
+        ("run --mem", &["--memory"]),
+        ("run --stats=j", &["json"]),
+        ("run --require kill=a", &["atomic"]),
+        ("run --require freeze=s", &["signals"]),
+        ("kill -s TE", &["TERM"]),
+        ("kill sho", &["shown-job"]),
+        ("wait ", &["shown-job"]),
+        ("exec ", &["shown-job"]),
+        ("exec shown-job cat startsx", &[]),
+        ("exec shown-job cat star", &["started"]),
+        ("run -t 5m -- cat ./star", &["./started"]),
+        ("run --stats=json unsha", &["unshare"]),
+    ] {
+        assert_eq!(complete(&format!("{program} {line}")), expected, "{line}");
+    }
+    outcome(onejob(&["kill", "--now", "shown-job"]).env("ONEJOB_RUNTIME_DIR", scratch.file("run")));
+    common::wait(&mut job);
+}
+
+/// There is a completion script for each shell, and `__complete` is what they call.
 #[test]
 fn completions_for_every_shell() {
-    let scratch = Scratch::new();
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let output = outcome(&mut onejob(&["completions", shell]));
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let script = text(&output.stdout);
-        for verb in verbs() {
-            assert!(script.contains(&verb), "{shell} completes no {verb}");
-        }
-        if shell == "bash" {
-            let file = scratch.script("completions", &script);
-            let ask = format!(
-                "source {file}; COMP_WORDS=(onejob fre); COMP_CWORD=1; _onejob onejob fre onejob; \
-                 echo ${{COMPREPLY[@]}}"
-            );
-            let answer = outcome(Command::new("bash").args(["-c", &ask]));
-            assert_eq!(text(&answer.stdout).trim(), "freeze", "{}", text(&answer.stderr));
-        }
+        assert!(text(&output.stdout).contains("onejob __complete"), "{shell}");
     }
     let refused = outcome(&mut onejob(&["completions", "tcsh"]));
     assert_eq!(refused.status.code(), Some(125));
+    let output = outcome(&mut onejob(&["__complete", ""]));
+    let candidates = text(&output.stdout);
+    let listed: Vec<_> = candidates.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(listed, verbs());
 }
 
 /// Each subcommand has a manual page.
@@ -86,6 +127,14 @@ fn manual_pages() {
     for name in names.chain(["onejob".to_owned()]) {
         let text = common::read(page(&name));
         assert!(text.contains(".TH") && text.contains(".SH NAME"), "{name}: {text:.80}");
+        let sections = ["SYNOPSIS", "DESCRIPTION", "ENVIRONMENT", "FILES", "\"SEE ALSO\""];
+        let own = ["\"EXIT STATUS\"", "EXAMPLES"].into_iter().filter(|_| name != "onejob");
+        for section in sections.into_iter().chain(own) {
+            assert!(
+                text.contains(&format!("\n.SH {section}\n")),
+                "{name} has no {section}\n{text}"
+            );
+        }
     }
     let refused = outcome(&mut onejob(&["man", "/nonexistent/folder"]));
     assert_eq!(refused.status.code(), Some(125));

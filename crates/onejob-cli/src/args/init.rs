@@ -5,7 +5,10 @@ use std::{ffi::OsString, time::Duration};
 use clap::Args;
 use onejob::{Mechanism, Signal};
 
-use super::values::{descriptor, duration, exit_status, mechanism, rewrite, signal};
+use super::{
+    GUARANTEES, LIFETIME, OUTPUT,
+    values::{descriptor, duration, exit_status, mechanism, rewrite, signal},
+};
 
 /// Run CMD as the init process of a container, or below another init
 ///
@@ -13,10 +16,6 @@ use super::values::{descriptor, duration, exit_status, mechanism, rewrite, signa
 /// children are reaped, and when CMD exits, the processes it left behind are stopped. CMD gets its own
 /// process group, and the foreground of the terminal if onejob has it. A copy of onejob, or a link to
 /// it, that is called tini, dumb-init or timeout accepts that program's arguments.
-///
-/// The exit status is CMD's (if signal n ended CMD: 128+n as PID 1, otherwise the same signal ends
-/// onejob), 129 if the other end of the lifeline was closed, 125 if onejob itself failed, 126 if CMD
-/// could not be executed, 127 if CMD was not found.
 #[derive(Args)]
 pub(crate) struct InitArgs {
     /// Forward signals to CMD's whole process group
@@ -33,7 +32,7 @@ pub(crate) struct InitArgs {
     pub(crate) success: Vec<u8>,
 
     /// Print a warning if onejob is not PID 1
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = OUTPUT)]
     pub(crate) warn: bool,
 
     /// Run CMD in its own session, with the terminal; signals go to its process group
@@ -43,20 +42,20 @@ pub(crate) struct InitArgs {
     /// Grace period before SIGKILL for the processes CMD leaves behind [default: 5s]; if given, also
     /// for CMD after SIGINT, SIGQUIT or SIGTERM
     #[arg(short = 'k', long = "kill-after", value_name = "DUR", value_parser = duration,
-          allow_negative_numbers = true)]
+          allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) grace: Option<Duration>,
 
     /// Signal to send first to the processes CMD leaves behind
     #[arg(short, long, value_name = "SIG", default_value = "TERM", value_parser = signal,
-          allow_negative_numbers = true)]
+          allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) signal: Signal,
 
     /// Stop the whole tree when the other end of descriptor FD is closed, and exit with 129
-    #[arg(long, value_name = "FD", value_parser = descriptor, allow_negative_numbers = true)]
+    #[arg(long, value_name = "FD", value_parser = descriptor, allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) lifeline: Option<i32>,
 
     /// Use this mechanism (cgroup, subreaper) instead of the strongest available one
-    #[arg(long, value_name = "M", value_parser = mechanism)]
+    #[arg(long, value_name = "M", value_parser = mechanism, help_heading = GUARANTEES)]
     pub(crate) mechanism: Option<Mechanism>,
 
     /// The command and its arguments

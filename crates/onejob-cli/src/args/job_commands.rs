@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use onejob::Resources;
 
 use super::{
-    StopArgs,
+    LIFETIME, LIMITS, OUTPUT, StopArgs,
     limits::LimitOptions,
     target::{Target, kill_target, target},
     values::{interval, resources},
@@ -18,12 +18,10 @@ use super::{
 /// is a pid: the process and its descendants are ended. An unrelated process is never signalled, even
 /// if a pid is in use again; descendants that were re-parented before cannot be found. Anything else
 /// names a job, and every member is ended. Nothing is signalled unless every argument is valid.
-///
-/// The exit status is 0 if all have ended, 1 if some have not, 125 for an invalid argument.
 #[derive(Args)]
 pub(crate) struct KillArgs {
     /// Send SIGKILL at once
-    #[arg(long, conflicts_with_all = ["signal", "grace"])]
+    #[arg(long, conflicts_with_all = ["signal", "grace"], help_heading = LIFETIME)]
     pub(crate) now: bool,
 
     #[command(flatten)]
@@ -38,12 +36,12 @@ pub(crate) struct KillArgs {
 #[derive(Args, Clone, Copy)]
 pub(crate) struct ListingArgs {
     /// Print JSON with a schema version
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 
-    /// Repeat every SECONDS (default 2) until Ctrl-C; needs a terminal
+    /// Repeat every SECONDS (default 2) until q or Ctrl-C; needs a terminal
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
-          require_equals = true, value_parser = interval, conflicts_with = "json")]
+          require_equals = true, value_parser = interval, conflicts_with = "json", help_heading = OUTPUT)]
     pub(crate) watch: Option<Duration>,
 }
 
@@ -57,7 +55,7 @@ pub(crate) struct LsArgs {
     pub(crate) listing: ListingArgs,
 
     /// Print the id, the mechanism, the containment (how hard the job is to leave) and the owner's pid too
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with = "json", help_heading = OUTPUT)]
     pub(crate) wide: bool,
 }
 
@@ -77,8 +75,7 @@ pub(crate) struct TreeArgs {
 
 /// Wait until jobs have ended
 ///
-/// The exit status is that of the onejob run that owns the last job (128+n if signal n ended its
-/// command), 0 if the job was not started by onejob run, 125 if the status is unknown.
+/// With several jobs the exit status is that of the last one.
 #[derive(Args)]
 pub(crate) struct WaitArgs {
     /// Jobs by name (dev, =dev) or by 6 or more characters of their id
@@ -90,7 +87,7 @@ pub(crate) struct WaitArgs {
 #[derive(Args)]
 pub(crate) struct StatsArgs {
     /// Print JSON with a schema version
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 
     /// A job by name (dev, =dev) or by 6 or more characters of its id
@@ -107,11 +104,11 @@ pub(crate) struct LimitArgs {
     pub(crate) limits: LimitOptions,
 
     /// Remove these limits: memory, swap, cpu, cpu-weight, io-weight, processes, separated by commas
-    #[arg(long, value_name = "WHAT", value_parser = resources)]
+    #[arg(long, value_name = "WHAT", value_parser = resources, help_heading = LIMITS)]
     pub(crate) lift: Option<Resources>,
 
     /// Print JSON with a schema version
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 
     /// A job by name (dev, =dev) or by 6 or more characters of its id
@@ -166,18 +163,16 @@ pub(crate) struct LogsArgs {
 }
 
 /// Print what this host can guarantee, why, and how to get more
-///
-/// The exit status is 0 if onejob run can use a mechanism, 1 if not.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
     /// Print JSON with a schema version
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
 /// Print a completion script for a shell
 ///
-/// For bash: onejob completions bash > ~/.local/share/bash-completion/completions/onejob
+/// It completes subcommands, options, names of jobs, signals, guarantees, and the arguments of CMD.
 #[derive(Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell

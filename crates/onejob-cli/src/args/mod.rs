@@ -1,9 +1,11 @@
 //! The arguments of every subcommand.
 
 mod fast_path;
+mod help;
 mod init;
 mod job_commands;
 mod limits;
+pub(crate) mod pages;
 mod run;
 mod target;
 mod usage;
@@ -65,7 +67,16 @@ pub(crate) enum Subcommand {
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
+    /// The words to complete, from the completion scripts.
+    #[command(skip)]
+    Complete(Vec<OsString>),
 }
+
+// The groups of options in the help.
+const LIFETIME: &str = "Lifetime";
+const LIMITS: &str = "Limits";
+const GUARANTEES: &str = "Guarantees";
+const OUTPUT: &str = "Output";
 
 /// The grace period between the first signal and SIGKILL, unless the user chooses another.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -75,12 +86,12 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct StopArgs {
     /// Grace period before SIGKILL; 0 kills at once
     #[arg(short = 'k', long = "kill-after", value_name = "DUR", default_value = "5s",
-          value_parser = duration, allow_negative_numbers = true)]
+          value_parser = duration, allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) grace: Duration,
 
     /// Signal to send first
     #[arg(short, long, value_name = "SIG", default_value = "TERM", value_parser = signal,
-          allow_negative_numbers = true)]
+          allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) signal: Signal,
 }
 
@@ -95,11 +106,13 @@ pub(crate) fn parse() -> Result<Subcommand, Failure> {
             Some(run) => return Ok(Subcommand::Run(run)),
             None => RunOnly::try_parse_from(&words).map(|RunOnly::Run(run)| Subcommand::Run(run)),
         },
+        Some(name) if name == "__complete" => return Ok(Subcommand::Complete(words[2..].to_vec())),
         _ => Cli::try_parse_from(&words).map(|cli| cli.subcommand),
     };
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = print(error.to_string());
+            let help = help::requested_by(&words).unwrap_or_else(|| error.to_string());
+            let printed = print(help);
             printed.err().unwrap_or_else(|| Failure::silent(Exit::Success))
         }
         _ => usage::failure(&error, &words),

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use onejob::{Mechanism, Requirement};
 
 use super::{
-    StopArgs,
+    GUARANTEES, LIFETIME, OUTPUT, StopArgs,
     limits::LimitOptions,
     values::{descriptor, duration, job_name, mechanism, requirement},
 };
@@ -17,10 +17,7 @@ use super::{
 /// under env(1). A signal that another process sends to onejob is forwarded to CMD. Ctrl-C and Ctrl-Z
 /// reach the whole tree from the terminal; a Ctrl-C while the tree is being stopped kills it at once.
 ///
-/// The exit status is CMD's (if a signal ended CMD, the same signal ends onejob), 124 if the time
-/// limit of -t or the CPU-time limit of --cpu-time was reached, 129 if the other end of the lifeline
-/// was closed, 125 if onejob itself failed, 126 if CMD could not be executed, 127 if CMD was not
-/// found. A script without a #! line is run by /bin/sh, as execvp(3) does.
+/// A script without a #! line is run by /bin/sh, as execvp(3) does.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Name the job so that other subcommands can find it: 1 to 64 letters, digits, dots, dashes, underscores
@@ -28,11 +25,11 @@ pub(crate) struct RunArgs {
     pub(crate) name: Option<String>,
 
     /// Run in the background without a terminal; the output goes to a log file (see onejob logs)
-    #[arg(short, long, conflicts_with = "stats")]
+    #[arg(short, long, conflicts_with = "stats", help_heading = LIFETIME)]
     pub(crate) detach: bool,
 
-    /// Stop the whole tree after DUR (10, 1.5, 500ms, 10s, 2m, 1h, 1d; 0 is no limit) and exit with 124
-    #[arg(short, long, value_name = "DUR", value_parser = duration, allow_negative_numbers = true)]
+    /// Stop the whole tree after DUR (10, 1.5, 500ms, 10s, 2m, 1h30m, 1d; 0 is no limit) and exit with 124
+    #[arg(short, long, value_name = "DUR", value_parser = duration, allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) timeout: Option<Duration>,
 
     #[command(flatten)]
@@ -42,11 +39,11 @@ pub(crate) struct RunArgs {
     pub(crate) limits: LimitOptions,
 
     /// Let the processes that CMD leaves behind run on
-    #[arg(long, conflicts_with = "wait_all")]
+    #[arg(long, conflicts_with = "wait_all", help_heading = LIFETIME)]
     pub(crate) keep: bool,
 
     /// Wait for the processes that CMD leaves behind instead of stopping them
-    #[arg(long)]
+    #[arg(long, help_heading = LIFETIME)]
     pub(crate) wait_all: bool,
 
     /// Stop the whole tree when the other end of descriptor FD is closed, and exit with 129
@@ -55,21 +52,21 @@ pub(crate) struct RunArgs {
     /// ssh or kubectl exec, the tree does not outlive the connection. End of file on a pipe counts as
     /// closed, so use 1 with ssh -n.
     #[arg(long, value_name = "FD", value_parser = descriptor, conflicts_with = "keep",
-          allow_negative_numbers = true)]
+          allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) lifeline: Option<i32>,
 
-    /// Use this mechanism (cgroup, subreaper, job-object) instead of the strongest available one
-    #[arg(long, value_name = "M", value_parser = mechanism)]
+    /// Use this mechanism (cgroup, subreaper; job-object on Windows) instead of the strongest available one
+    #[arg(long, value_name = "M", value_parser = mechanism, help_heading = GUARANTEES)]
     pub(crate) mechanism: Option<Mechanism>,
 
     /// Fail unless the job has this guarantee (tracked, kill=atomic, …; see onejob doctor)
-    #[arg(long, value_name = "LEVEL", value_parser = requirement)]
+    #[arg(long, value_name = "LEVEL", value_parser = requirement, help_heading = GUARANTEES)]
     pub(crate) require: Vec<Requirement>,
 
     /// Print what the whole tree used to standard error, like time(1): one line of text, or of JSON (reason,
     /// real_seconds, user_seconds, system_seconds, memory_peak_bytes, …)
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true,
-          default_missing_value = "text")]
+          default_missing_value = "text", help_heading = OUTPUT)]
     pub(crate) stats: Option<StatsFormat>,
 
     /// The command and its arguments

@@ -1,4 +1,4 @@
-//! What is wrong with a command line, and what was probably meant.
+//! The mistake in a command line, and the likely intention.
 
 use std::{env, error::Error as _, ffi::OsString};
 

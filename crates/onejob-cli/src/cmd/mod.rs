@@ -39,5 +39,6 @@ pub(crate) fn execute(subcommand: &Subcommand) -> Result<Exit, Failure> {
         Subcommand::Doctor(args) => doctor::doctor(args),
         Subcommand::Completions(args) => completions::completions(args),
         Subcommand::Man(args) => man::man(args),
+        Subcommand::Complete(words) => completions::complete(words),
     }
 }

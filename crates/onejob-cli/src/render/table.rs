@@ -26,6 +26,10 @@ impl TerminalStyle {
         self.width.is_some()
     }
 
+    pub(crate) fn width(self) -> Option<usize> {
+        self.width
+    }
+
     pub(crate) fn is_coloured(self) -> bool {
         self.coloured
     }

@@ -22,7 +22,9 @@ pub(crate) use init::{
     reap_orphans, release_terminal, set_parent_death_signal, signal_group, signal_own_group,
     signal_unless_in_own_group, stop_self, why_no_init,
 };
-pub(crate) use process_info::{ancestors, process_info, resident_memory, terminal_width};
+pub(crate) use process_info::{
+    ancestors, is_frozen, process_info, resident_memory, terminal_width,
+};
 pub(crate) use wait::{Completion, Waitable, spawn_thread, wait_for};
 
 use crate::os::ProcessGroup;
