@@ -56,7 +56,7 @@ fn closed_pipe_ends_the_tree_silently() {
             "{way}"
         );
         scratch.marked_are_gone();
-        // As with CMD alone: a broken pipe ended it.
+        // CMD alone has the same status: SIGPIPE has ended it.
         if way.contains("onejob run") && !way.contains("--lifeline") {
             let output =
                 bash(&scratch, &way, "$RUN yes | head -1 >/dev/null; exit ${PIPESTATUS[0]}");
@@ -167,7 +167,7 @@ fn help_on_a_terminal() {
         ("env -u TERM", 80, false),
     ] {
         for line in ["--help", "-h", "run -h", "run --help", "help kill", "init --help"] {
-            // The page goes through a real terminal.
+            // Through a pseudo-terminal.
             let mut command = Command::new("bash");
             let script = format!("stty cols {columns}; {variables} {ONEJOB} {line}; echo end=$?");
             let mut pty = Pty::start(command.args(["-c", &script]));

@@ -27,10 +27,10 @@ use common::{
 struct Case(&'static str, &'static str, Ends, &'static str);
 
 /// Runs one line of a table.
-fn play(program: &Path, case: &Case) -> Output {
+fn run_case(program: &Path, case: &Case) -> Output {
     let mut command = Command::new("bash");
     let name = program.file_name().unwrap().to_str().unwrap();
-    // The words of a table are a shell's; "exec" leaves the status to be the program's own.
+    // A line of the table is a shell script; with "exec" the status is that of the program.
     command.args(["-c", &format!("exec -a {name} \"$PROGRAM\" {}", case.1)]);
     command.env("PROGRAM", program);
     command.envs(case.0.split_whitespace().filter_map(|word| word.split_once('=')));
@@ -56,10 +56,10 @@ fn holds(name: &str, table: &[Case], is_too_old: impl Fn(&Case, &Output) -> bool
     let ours = stand_in(&scratch, name);
     let theirs = original(name);
     for case in table {
-        let output = play(&ours, case);
+        let output = run_case(&ours, case);
         check(&ours, case, &output);
         let Some(theirs) = &theirs else { continue };
-        let facts = play(theirs, case);
+        let facts = run_case(theirs, case);
         if is_too_old(case, &facts) {
             eprintln!("the original is too old for {}", case.1);
             continue;
@@ -72,7 +72,7 @@ fn holds(name: &str, table: &[Case], is_too_old: impl Fn(&Case, &Output) -> bool
         assert_eq!(output.stdout.is_empty(), facts.stdout.is_empty(), "{name} {}", case.1);
     }
     if theirs.is_none() {
-        skip!("{name} is not installed: ours was not compared with it");
+        skip!("{name} is not installed, so onejob was not compared with it");
     }
 }
 
@@ -259,7 +259,7 @@ fn copy_instead_of_a_link() {
     let scratch = Scratch::new();
     for (name, code) in [("timeout", 124), ("another-name", 125)] {
         let copy = scratch.file(name);
-        // By cp: a file that this process writes would be held open by children of other threads.
+        // Copied by cp: children of other threads could inherit a descriptor of a file that this process writes.
         assert!(Command::new("cp").arg(common::ONEJOB).arg(&copy).status().unwrap().success());
         let mut command = Command::new(&copy);
         command.args([".1", "sleep", "1000"]);

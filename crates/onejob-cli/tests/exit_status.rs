@@ -1,4 +1,4 @@
-//! Every exit status of the table in src/exit.rs, reached for real.
+//! Every exit status of the table in src/exit.rs.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -20,8 +20,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 #[track_caller]
 fn ends(mechanism: &str, scratch: &Scratch, args: &[&str], code: i32, says: &str) {
     let mut command = run(mechanism, args);
-    // A folder of the tester's PATH that is closed to this user would make a missing program one
-    // that may not be executed.
+    // With an unreadable directory in PATH, a missing program would be one that may not be executed.
     command.env("PATH", PATH).current_dir(scratch.path());
     let output = outcome(command.marked(scratch));
     check(&output, code, says, args);
@@ -64,7 +63,7 @@ fn signal_of_cmd_without_core_dump() {
             command.current_dir(scratch.path());
             let unlimited = rustix::process::Rlimit { current: None, maximum: None };
             let allow_cores = move || {
-                // An ordinary user may have been given less.
+                // The hard limit of an ordinary user may be lower.
                 let _ = rustix::process::setrlimit(rustix::process::Resource::Core, unlimited);
                 Ok(())
             };

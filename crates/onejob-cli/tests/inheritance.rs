@@ -24,14 +24,14 @@ fn both(mechanism: &str, line: &str) -> (Output, Output) {
 fn same(line: &str) {
     for mechanism in mechanisms() {
         let (plain, ours) = both(&mechanism, line);
-        assert!(!plain.stdout.is_empty(), "{line} says nothing: {}", text(&plain.stderr));
+        assert!(!plain.stdout.is_empty(), "{line} prints nothing: {}", text(&plain.stderr));
         assert_eq!(text(&ours.stdout), text(&plain.stdout), "{mechanism}: {line}");
         assert_eq!(text(&ours.stderr), text(&plain.stderr), "{mechanism}: {line}");
         assert_eq!(ours.status, plain.status, "{mechanism}: {line}");
     }
 }
 
-/// Lists the descriptors it has, but not the one that it lists them with.
+/// Lists its descriptors, without the one that it uses to list them.
 const LIST: &str = "bash -c 'for f in /proc/self/fd/*; do test -e $f && echo ${f##*/}; done; true'";
 
 /// CMD inherits the caller's descriptors and none of onejob's.
@@ -65,7 +65,7 @@ fn environment_directory_and_umask() {
 #[test]
 fn rlimits_nice_and_credentials() {
     same("ulimit -n 512; ulimit -c 0; ulimit -s 4096; $RUN cat /proc/self/limits");
-    // A guard raises those that are too small for it: its own, not CMD's.
+    // A guard raises limits that are too small for it: this must not change the limits of CMD.
     same(
         "ulimit -Ss 2048; ulimit -Sf 8; ulimit -Sd 50000; ulimit -Sv 60000; ulimit -St 100; ulimit \
          -Sn 300; $RUN cat /proc/self/limits",
@@ -90,7 +90,7 @@ fn process_group_and_session() {
         };
         // std has made onejob the leader of a new group.
         assert_ne!(Some(group), common::stat(std::process::id(), 2).as_deref());
-        assert_ne!(stat.split(' ').next(), Some(group), "{mechanism}: CMD has a group of its own");
+        assert_ne!(stat.split(' ').next(), Some(group), "{mechanism}: CMD is in another group");
         assert_eq!(Some(session), common::stat(std::process::id(), 3).as_deref(), "{mechanism}");
     }
 }
@@ -177,7 +177,7 @@ fn resident_memory_of_a_waiting_run() {
         let deadline = std::time::Instant::now() + common::HANG;
         let is_small =
             |sizes: Option<[u64; 2]>| sizes.is_some_and(|[all, held]| 0 < held && 2 * held < all);
-        // It is small at the start too, so it has to be small twice.
+        // It is also small at the start, so it must be small twice.
         let (mut sizes, mut times) = (None, 0);
         while times < 2 && std::time::Instant::now() < deadline {
             std::thread::sleep(std::time::Duration::from_millis(100));

@@ -70,7 +70,7 @@ fn pid_1_forwards_each_signal_once() {
         let mut container = Container::start(recorders.below(&mut command));
         let pid = recorders.ready(1)[0];
         let mut signals = FORWARDED.to_vec();
-        // dumb-init knows no real-time signals.
+        // dumb-init does not support real-time signals.
         if init.name != "dumb-init" || !init.is_original {
             signals.extend([34, 50, FENCE]);
         }
@@ -95,7 +95,7 @@ fn signals_to_the_process_group() {
     for (init, to_group) in all.chain(group_inits(&outer).into_iter().map(|init| (init, true))) {
         let scratch = Scratch::new();
         let recorders = Recorders::new(&scratch);
-        // The shell's number is that of its group; the second one is in it.
+        // The shell leads the process group; the second recorder is in it.
         let tree = "\"$RECORDER\" & echo $! >second; exec \"$RECORDER\"";
         let mut command = init.contained(&["sh", "-c", tree]);
         command.current_dir(scratch.path());
@@ -111,7 +111,7 @@ fn signals_to_the_process_group() {
         kill(container.first, libc::SIGUSR2);
         recorders.gets(cmd, libc::SIGUSR2, 1);
         let expected = if to_group { vec![libc::SIGUSR1, libc::SIGUSR2] } else { vec![] };
-        eventually("both signals have come", || recorders.got(second).len() >= expected.len());
+        eventually("both signals", || recorders.got(second).len() >= expected.len());
         assert_eq!(recorders.got(second), expected, "{init:?}");
         recorders.end();
         assert_eq!(container.wait().code(), Some(0), "{init:?}");
@@ -246,7 +246,7 @@ fn leftovers_get_term_then_kill() {
             let pid = recorders.ready(1)[0];
             fs::write(scratch.file("go"), "").unwrap();
             assert_eq!(wait(&mut process).code(), Some(3), "{init:?} contained: {contained}");
-            assert_eq!(recorders.got(pid), [libc::SIGTERM, libc::SIGCONT], "it was asked");
+            assert_eq!(recorders.got(pid), [libc::SIGTERM, libc::SIGCONT], "SIGTERM first");
             scratch.marked_are_gone();
         }
     }
@@ -282,7 +282,7 @@ fn cmd_ignoring_term() {
     line_in(&scratch, "ready");
     kill(container.first, libc::SIGTERM);
     thread::sleep(Duration::from_millis(500));
-    assert!(lives(container.first), "nobody has said how long it may take");
+    assert!(lives(container.first), "there is no time limit");
 }
 
 /// The exit status is CMD's, 128+n after signal n.
@@ -303,7 +303,7 @@ fn exit_status_of_cmd() {
             assert_eq!(output.status.code(), Some(128 + signal), "{init:?}");
         }
     }
-    // Below another init, ours ends as CMD did; the stand-ins as the originals do.
+    // Below another init, onejob has the status of CMD; the drop-ins that of the originals.
     for init in inits(&outer) {
         let status = outcome(&mut init.command(&["sh", "-c", "kill $$"])).status;
         match init.name {
@@ -348,7 +348,7 @@ fn missing_or_not_executable_program() {
     }
 }
 
-/// The process group and the session of CMD, by its own numbers and those of the init.
+/// Whether CMD leads a process group and a session.
 fn places(init: &Program) -> (bool, bool) {
     let output = outcome(&mut init.contained(&["cat", "/proc/self/stat"]));
     let stat = text(&output.stdout);
@@ -416,11 +416,11 @@ fn killed_pid_1() {
     scratch.marked_are_gone();
 }
 
-/// PID 1 works without a /proc of its namespace if it may mount one, and with existing children.
+/// PID 1 works without a /proc of its namespace if it can mount one, and with existing children.
 #[test]
 fn pid_1_without_its_own_proc() {
     if !common::is_root() {
-        skip!("only root may make a PID namespace without a user namespace");
+        skip!("only root can make a PID namespace without a user namespace");
     }
     let scratch = Scratch::new();
     let mut unshare = Command::new("unshare");

@@ -96,7 +96,7 @@ fn terminal_below_a_shell() {
             pty.expect("status=0");
             assert_eq!(pty.foreground(), shell, "{mechanism}");
             assert_eq!(pty.modes(), modes);
-            // In the background it takes nothing.
+            // In the background it does not take the terminal.
             pty.send("\n");
             wait(&mut pty.leader);
             let mut pty = Pty::bash(&scratch);
@@ -128,11 +128,11 @@ fn stop_signal_stops_cmd_and_init() {
             let cmd = sleeps().unwrap();
             kill(process.id(), signal);
             for pid in [cmd, process.id()] {
-                eventually("it is stopped", || state(pid) == Some('T'));
+                eventually("a stopped process", || state(pid) == Some('T'));
             }
             kill(process.id(), libc::SIGCONT);
             for pid in [cmd, process.id()] {
-                eventually("it goes on", || state(pid) == Some('S'));
+                eventually("a continued process", || state(pid) == Some('S'));
             }
             kill(process.id(), libc::SIGTERM);
             wait(&mut process);

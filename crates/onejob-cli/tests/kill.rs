@@ -14,7 +14,7 @@ use common::{
     skip, text, wait,
 };
 
-/// A shell with a child, a grandchild, and one that left the session.
+/// A shell with a child, a grandchild, and a process that has left the session.
 fn tree(scratch: &Scratch, name: &str) -> Child {
     let script = format!(
         "sleep 1000 & sh -c 'sleep 1000 & wait' & setsid sh -c 'echo $$ >{name}; sleep 1000 & \
@@ -27,7 +27,7 @@ fn tree(scratch: &Scratch, name: &str) -> Child {
         .spawn()
         .unwrap();
     line(&scratch.file(name));
-    eventually("the tree has grown", || scratch.marked().len() >= 6);
+    eventually("six processes of the tree", || scratch.marked().len() >= 6);
     child
 }
 
@@ -174,32 +174,32 @@ fn kernel_thread() {
 #[test]
 fn process_of_another_user() {
     let scratch = Scratch::new();
-    // The path to the build may be closed to others; the descriptor is not.
+    // Other users may not be able to read the build directory; the descriptor works for them.
     let program = std::fs::File::open(common::ONEJOB).unwrap();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&program);
     let mut command = Command::new(format!("/proc/self/fd/{fd}"));
-    let stranger = common::pids().into_iter().find(is_a_strangers);
-    if !is_root() && stranger.is_none() {
-        skip!("everybody here is the same user");
+    let other = common::pids().into_iter().find(belongs_to_another_user);
+    if !is_root() && other.is_none() {
+        skip!("all processes here belong to the same user");
     }
     let mut sleep = Command::new("sleep").arg("1000").marked(&scratch).spawn().unwrap();
-    let victim = if is_root() {
+    let target = if is_root() {
         command.uid(65534).gid(65534);
         sleep.id()
     } else {
-        stranger.unwrap_or_default()
+        other.unwrap_or_default()
     };
-    let output = outcome(command.args(["kill", "--now", &victim.to_string()]).current_dir("/"));
+    let output = outcome(command.args(["kill", "--now", &target.to_string()]).current_dir("/"));
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{} {said}", output.status);
     assert!(is_error(&said), "{said}");
-    assert!(lives(victim) && lives(sleep.id()));
+    assert!(lives(target) && lives(sleep.id()));
     sleep.kill().unwrap();
     sleep.wait().unwrap();
 }
 
 /// Whether this is a program (not a kernel thread) that another user runs.
-fn is_a_strangers(pid: &u32) -> bool {
+fn belongs_to_another_user(pid: &u32) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let folder = format!("/proc/{pid}");
     let owner = std::fs::metadata(&folder).map(|folder| folder.uid()).ok();

@@ -76,7 +76,7 @@ fn closed_pipe() {
 fn closed_pipe_with_unread_data() {
     dies_with(|| {
         let (reader, mut writer) = std::io::pipe().unwrap();
-        writer.write_all(b"nobody reads this").unwrap();
+        writer.write_all(b"unread data").unwrap();
         (reader.into(), Box::new(|| drop(writer)))
     });
 }
@@ -86,7 +86,7 @@ fn closed_pipe_with_unread_data() {
 fn closed_socket() {
     dies_with(|| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        theirs.write_all(b"nobody reads this").unwrap();
+        theirs.write_all(b"unread data").unwrap();
         theirs.shutdown(std::net::Shutdown::Write).unwrap();
         (ours.into(), Box::new(|| drop(theirs)))
     });
@@ -260,7 +260,7 @@ fn descriptor_without_other_end() {
 fn waiting_causes_no_wakeups() {
     let scratch = Scratch::new();
     let (reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(b"nobody reads this").unwrap();
+    writer.write_all(b"unread data").unwrap();
     let mut process = started(&["run"], &scratch, reader);
     let switches = || {
         let status = read(format!("/proc/{}/status", process.id()));
@@ -295,7 +295,7 @@ impl Sshd {
         }
         fs::copy(folder.join("user.pub"), folder.join("authorized")).unwrap();
         if common::is_root() {
-            // Where a root's server separates its privileges; the package leaves it to the boot.
+            // The directory for privilege separation of a server of root, which is usually made at boot.
             let _ = fs::create_dir("/run/sshd");
         }
         for _ in 0..20 {
@@ -308,7 +308,7 @@ impl Sshd {
                 if log(&folder).contains(&listens) {
                     return Some(Sshd { server, folder, port });
                 }
-                assert!(Instant::now() < deadline, "sshd never listened: {}", log(&folder));
+                assert!(Instant::now() < deadline, "sshd does not listen: {}", log(&folder));
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -374,12 +374,12 @@ fn broken_ssh_connection() {
     let Some(sshd) = Sshd::start(&scratch) else {
         skip!("OpenSSH is not installed");
     };
-    // Only a root's server can make terminals.
+    // Only a server of root can make terminals.
     let options = if common::is_root() { &["", "-n", "-tt"][..] } else { &["", "-n"] };
     let mechanisms = mechanisms();
     let all = mechanisms.iter().flat_map(|m| options.iter().map(move |options| (m, *options)));
     for (mechanism, options) in all {
-        // The best of three: this machine may stall.
+        // The shortest of three, since the machine may stall.
         let best = (0..3).map(|_| cut_off(&sshd, mechanism, options)).min().unwrap();
         eprintln!("{mechanism} ssh {options}: gone after {best:?}");
         assert!(best < Duration::from_secs(2), "{mechanism} {options}: only after {best:?}");
@@ -390,7 +390,7 @@ fn broken_ssh_connection() {
 fn cut_off(sshd: &Sshd, mechanism: &str, options: &str) -> Duration {
     let scratch = Scratch::new();
     let tree = TREE.replace('\'', "'\\''");
-    // Without input, the output serves as well.
+    // Without input, the output is the lifeline.
     let fd = if options == "-n" { 1 } else { 0 };
     let line = format!(
         "cd {}; {} exec {ONEJOB} run --mechanism {mechanism} --lifeline {fd} -k .5 -- sh -c \
@@ -441,7 +441,7 @@ fn detached_job_over_ssh() {
             ["daemon", "tied"].map(|name| line(&place.file(name)).parse::<u32>().unwrap());
         kill(client.id(), libc::SIGKILL);
         wait(&mut client);
-        eventually("what is tied to the connection is gone", || !lives(tied));
+        eventually("the end of the process tied to the connection", || !lives(tied));
         assert!(lives(daemon), "{mechanism}: the detached job died with the connection");
         let found = outcome(&mut far(&format!("{ONEJOB} ls --json")));
         let jobs: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();

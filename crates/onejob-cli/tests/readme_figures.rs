@@ -1,4 +1,4 @@
-//! The README's numbers are those of the last full run of `benches/run`, every one of them.
+//! All numbers of the README are those of the last full run of `benches/run`.
 #![cfg(target_os = "linux")]
 
 use std::{fs, path::Path};
@@ -30,7 +30,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn digits(value: f64) -> String {
     match value {
         _ if value >= 99.95 => format!("{value:.0}"),
@@ -72,7 +72,7 @@ fn every_goal_is_in_the_readme() {
         .flat_map(|row| list(&row["goals"]).iter().map(move |goal| (row, goal)));
     let goals: Vec<_> = goals.collect();
     assert!(goals.len() > 20, "{} goals", goals.len());
-    // Where it was measured, the head of the table and the line below it.
+    // The line about the host, the head of the table, and the line below it.
     assert_eq!(lines.len(), goals.len() + 3, "a line for each goal: `benches/run report`");
     assert!(lines[0].contains(text(&results["host"]["kernel"])), "{}", lines[0]);
     assert!(lines[0].contains(text(&results["when"])), "{}", lines[0]);

@@ -1,5 +1,5 @@
 //! A caller with tiny resource limits: each subcommand works, or fails with an error that names the
-//! limit, and leaves nothing behind. `env true` says what a program that does nothing needs.
+//! limit, and leaves nothing behind. `env true` shows the needs of a program that does nothing.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -50,7 +50,7 @@ const LIMITS: [Limit; 16] = [
     Limit { name: "RLIMIT_STACK", resource: libc::RLIMIT_STACK, values: &[4 * KIB, 64 * KIB, 2 * MIB] },
 ];
 
-/// The caller: its user, and where its programs and records are.
+/// The caller: its user, its programs and its records.
 struct Caller<'a> {
     user: Option<u32>,
     scratch: &'a Scratch,
@@ -61,7 +61,7 @@ impl Caller<'_> {
     fn new(user: Option<u32>, scratch: &Scratch) -> Caller<'_> {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(scratch.path(), open.clone()).unwrap();
-        // Where that user may execute it.
+        // In a directory in which that user may execute it.
         let program = scratch.file("onejob");
         if !program.exists() {
             fs::copy(ONEJOB, &program).unwrap();
@@ -93,11 +93,11 @@ impl Caller<'_> {
             // SAFETY: close_range and setrlimit are async-signal-safe.
             unsafe {
                 command.pre_exec(move || {
-                    // What this test's caller has left open is not what is tried here.
+                    // Without the descriptors that this test has inherited.
                     libc::syscall(libc::SYS_close_range, 3, u32::MAX, 4);
                     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
                     libc::getrlimit(resource, &mut limit);
-                    // More than it has cannot be given to it.
+                    // A limit cannot be raised above the hard limit.
                     let value = value.min(limit.rlim_max);
                     limit = libc::rlimit { rlim_cur: value, rlim_max: value };
                     match libc::setrlimit(resource, &limit) {
@@ -115,7 +115,7 @@ impl Caller<'_> {
     }
 }
 
-/// The processes that have come back to this one, or were started by it; zombies are children, too.
+/// The children of this process, zombies and adopted orphans included.
 fn children() -> BTreeSet<u32> {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     let lists = tasks.map(|task| common::read(task.path().join("children")));
@@ -124,7 +124,7 @@ fn children() -> BTreeSet<u32> {
         .collect()
 }
 
-/// A cgroup of its own for all that is started here, where nobody else has jobs.
+/// A cgroup for all processes of this test, without other jobs.
 struct Place {
     before: PathBuf,
     own: PathBuf,
@@ -177,12 +177,12 @@ const VERBS: [&str; 15] = [
 ];
 
 impl Case<'_> {
-    /// Whether it does the same with every mechanism.
+    /// Whether it does not depend on the mechanism.
     fn is_once(&self) -> bool {
         ["kill PID", "init", "timeout", "ls", "doctor", "--version", "help"].contains(&self.verb)
     }
 
-    /// The outcome, and whether what it was for has been done.
+    /// The outcome, and whether the operation has had its effect.
     fn attempt(&self, caller: &Caller<'_>, limit: (&Limit, u64)) -> (Output, bool) {
         let held = held_job(self.mechanism);
         let run = ["run", "--mechanism", self.mechanism];
@@ -222,7 +222,7 @@ impl Case<'_> {
             verb => with(&[verb]),
         };
         if self.verb == "run BIG" {
-            // More than fits into one message to a guard.
+            // Larger than one message to a guard.
             command.env("BIG", "x".repeat(100_000));
         }
         let said = outcome(&mut command);
@@ -235,7 +235,7 @@ fn held_job(mechanism: &str) -> String {
     format!("rlimits-{mechanism}")
 }
 
-/// Ends with the test, however that ends.
+/// Is killed at the end of the test.
 struct Held(Child);
 
 impl Drop for Held {
@@ -245,7 +245,7 @@ impl Drop for Held {
     }
 }
 
-/// A job of each mechanism that others can do something with.
+/// Starts a job with this mechanism that other commands use.
 fn hold(caller: &Caller<'_>, mechanism: &str) -> Held {
     let job = held_job(mechanism);
     let run = ["run", "--mechanism", mechanism, "-n", &job, "--", "sleep", "1000"];
@@ -258,13 +258,13 @@ fn hold(caller: &Caller<'_>, mechanism: &str) -> Held {
         })
     };
     let held = Held(command.stdin(Stdio::null()).spawn().unwrap());
-    eventually("the held job can be found", || {
+    eventually("the held job to be listed", || {
         outcome(&mut caller.onejob(&["exec", &job, "--", "true"])).status.success()
     });
     held
 }
 
-/// The files of jobs that a runtime directory has.
+/// The files of jobs in the runtime directory.
 fn records(caller: &Caller<'_>) -> BTreeSet<String> {
     let entries = fs::read_dir(caller.runtime()).unwrap().flatten();
     entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
@@ -273,7 +273,7 @@ fn records(caller: &Caller<'_>) -> BTreeSet<String> {
 fn try_all(caller: &Caller<'_>, place: Option<&Place>) {
     let mechanisms: Vec<String> = match caller.user {
         None => mechanisms(),
-        // Whether this user has another one is the host's affair.
+        // Other mechanisms may not be available to this user.
         Some(_) => vec!["subreaper".to_owned()],
     };
     let mut held: Vec<Held> = mechanisms.iter().map(|one| hold(caller, one)).collect();
@@ -288,7 +288,7 @@ fn try_all(caller: &Caller<'_>, place: Option<&Place>) {
                 let cases = VERBS.iter().map(|verb| Case { verb, mechanism });
                 for case in cases.filter(|case| number == 0 || !case.is_once()) {
                     if case.verb == "run BIG" && limit.name == "RLIMIT_STACK" {
-                        // No program can be given that large an environment.
+                        // No program can be started with such a large environment.
                         continue;
                     }
                     let (said, is_done) = case.attempt(caller, (limit, *value));
@@ -298,18 +298,18 @@ fn try_all(caller: &Caller<'_>, place: Option<&Place>) {
                         caller.user, limit.name, case.verb, said.status
                     );
                     if said.status.success() {
-                        assert!(is_done, "said to work, and did not: {what}");
+                        assert!(is_done, "status 0, but without effect: {what}");
                         worked += 1;
                     } else if env_works {
                         assert!(said.status.code().is_some(), "ended by a signal: {what}");
-                        // The programs that it stands in for give no hints.
+                        // onejob called timeout or tini prints no hints.
                         let name = if case.verb == "timeout" { "(os error " } else { limit.name };
                         let is_named = all.contains(name) || all.contains(limit.name);
                         assert!(is_named, "the limit is not named: {what}");
                         refused += 1;
                     }
                     let mut left = BTreeSet::new();
-                    eventually(&format!("nothing is left of {what}"), || {
+                    eventually(&format!("the end of {what}"), || {
                         reap(&held);
                         left = children().difference(&others).copied().collect();
                         left.is_empty()
@@ -330,7 +330,7 @@ fn try_all(caller: &Caller<'_>, place: Option<&Place>) {
     }
 }
 
-/// Reaps what has come back to this process, but for its own children.
+/// Reaps the orphans that this process has adopted, but not its own children.
 fn reap(held: &[Held]) {
     for pid in children() {
         if held.iter().all(|child| child.0.id() != pid) {
@@ -340,12 +340,12 @@ fn reap(held: &[Held]) {
     }
 }
 
-/// The whole table: each limit with tiny and small values, each subcommand, as root and as a user. What
-/// works under `env` works, or an error names the limit; no process, record or cgroup is left.
+/// Runs each subcommand with tiny and small values of each limit, as root and as a user. A command that works
+/// under `env` works with onejob, or an error names the limit; no process, record or cgroup is left.
 #[test]
 fn tiny_limits_of_the_caller() {
-    // What is left behind by anything started here becomes a child of this process, and is seen.
-    // SAFETY: changes an attribute of this process, whose only test this is.
+    // Orphans become children of this process, so that the test finds them.
+    // SAFETY: changes an attribute of this process, which runs only this test.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     let scratch = Scratch::new();
     let place = Place::enter();

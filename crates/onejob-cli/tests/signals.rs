@@ -273,7 +273,7 @@ fn nohup() {
         let pid = recorders.ready(1)[0];
         recorders.gets(pid, libc::SIGTERM, 1);
         kill(onejob.id(), libc::SIGHUP);
-        // Both are read in the order of their numbers: the hangup has been looked at by then.
+        // Both signals are read in the order of their numbers: the hangup has been handled by then.
         thread::sleep(Duration::from_millis(100));
         assert!(lives(onejob.id()) && lives(pid), "{mechanism}");
         recorders.end();
@@ -292,7 +292,7 @@ fn wait_all() {
         let pid = recorders.ready(1)[0];
         thread::sleep(Duration::from_millis(100));
         assert!(lives(onejob.id()), "{mechanism}");
-        assert_eq!(recorders.got(pid), [] as [i32; 0], "nobody asked it to end");
+        assert_eq!(recorders.got(pid), [] as [i32; 0], "a signal before the end of CMD");
         recorders.end();
         assert_eq!(wait(&mut onejob).code(), Some(3), "{mechanism}");
         assert!(!lives(pid));
@@ -371,7 +371,7 @@ fn waiting_needs_one_thread_and_no_wakeups() {
         let mut onejob = recorders.below(command.marked(&scratch)).spawn().unwrap();
         recorders.ready(1);
         let pid = onejob.id();
-        eventually("it sleeps", || common::state(pid) == Some('S'));
+        eventually("a sleeping process", || common::state(pid) == Some('S'));
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
         assert_eq!(threads, 1, "{mechanism}");
         let switches = || {

@@ -39,7 +39,7 @@ fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
         doctor = std::process::Command::new(program);
         doctor.args(["doctor", "--json"]).uid(USER).gid(USER);
     }
-    // Whatever a bus sends, it does not take more memory than this.
+    // Whatever a bus sends, onejob must not need more memory than this.
     // SAFETY: setrlimit is async-signal-safe.
     unsafe {
         doctor.pre_exec(|| {
@@ -62,7 +62,7 @@ fn doctor(program: &Path, runtime: &Path) -> serde_json::Value {
 fn unusable_bus() {
     let scratch = Scratch::new();
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    // Where that user may execute it.
+    // In a directory in which that user may execute it.
     let program = scratch.path().join("onejob");
     let copied = std::process::Command::new("cp").arg(ONEJOB).arg(&program).status();
     assert!(copied.unwrap().success());
@@ -86,12 +86,12 @@ fn unusable_bus() {
                     let _ = stream.write_all(&answer);
                     let signal = answer.get(OK.len()..).unwrap_or(&[]);
                     while repeats && stream.write_all(signal).is_ok() {}
-                    // Holds it open until the other end has had enough.
+                    // Keeps the connection open until the other end closes it.
                     let _ = stream.read_to_end(&mut Vec::new());
                 }
             });
         }
-        // The machine may stall: the best of three.
+        // The shortest of three, since the machine may stall.
         let tries = [(); 3].map(|()| {
             let start = Instant::now();
             (doctor(&program, scratch.path()), start.elapsed())
@@ -101,11 +101,11 @@ fn unusable_bus() {
         let [(report, _), ..] = tries;
         let cgroup = &report["mechanisms"][0];
         if cgroup["available"] == true {
-            common::skip!("this user may make cgroups without a scope");
+            common::skip!("this user can make cgroups without a scope");
         }
         let reason = cgroup["reason"].as_str().unwrap();
         assert!(reason.contains("systemd makes no scope") && reason.contains(told), "{reason}");
         assert!(cgroup["hint"].as_str().unwrap().contains("linger"), "{cgroup}");
-        assert_eq!(report["run_uses"], "subreaper", "the next one");
+        assert_eq!(report["run_uses"], "subreaper", "the next mechanism");
     }
 }

@@ -1,4 +1,4 @@
-//! A real terminal, mostly with a shell above.
+//! Tests on a pseudo-terminal, mostly below a shell.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -154,7 +154,7 @@ fn killed_foreground_group() {
         pty.send("echo $$ >inner; sh -c 'echo $$ >job; exec sleep 1000'\n");
         let (shell, job) = (pid_in(&scratch, "inner"), pid_in(&scratch, "job"));
         eventually("the job has the foreground", || pty.foreground() == job);
-        // Not even reaped when we look, perhaps.
+        // It may still be a zombie when onejob checks.
         kill(shell, libc::SIGSTOP);
         kill(job, libc::SIGKILL);
         kill(shell, libc::SIGKILL);
@@ -179,7 +179,7 @@ fn repl_survives_ctrl_c() {
             // Python notices an interrupt between its prompt and its read only at the next line,
             // which is lost with it.
             let alive = format!("alive {number}");
-            eventually("it answers", || {
+            eventually("an answer", || {
                 pty.send(&format!("print('alive', {number})\n"));
                 let patience = Instant::now() + Duration::from_secs(1);
                 while Instant::now() < patience && !pty.has_seen(&alive) {
@@ -229,7 +229,7 @@ fn ctrl_z_and_fg() {
         pty.send(CTRL_D);
         pty.expect("READY> ");
         assert_eq!((pty.foreground(), pty.modes()), (bash, modes), "{mechanism}");
-        eventually("everybody is gone", || !lives(onejob) && !lives(cat));
+        eventually("the end of both", || !lives(onejob) && !lives(cat));
     }
 }
 
@@ -462,12 +462,12 @@ fn background_read_and_fg() {
         pty.send(&format!("\"$ONEJOB\" run --mechanism {mechanism} -- {cmd} &\n"));
         let cmd = pid_in(&scratch, "cmd");
         eventually("it is stopped for reading", || stopped(cmd));
-        // The shell goes by us alone: as long as we run there is nothing to resume for it.
+        // The shell checks onejob only: as long as onejob runs, `fg` continues nothing.
         // SAFETY: takes a number.
         let ours = unsafe { libc::getpgid(cmd as i32) } as u32;
-        eventually("and so are we", || stopped(ours));
+        eventually("a stopped onejob", || stopped(ours));
         pty.send("fg\n");
-        eventually("it is resumed", || !stopped(cmd));
+        eventually("a continued CMD", || !stopped(cmd));
         pty.send("text\n");
         pty.expect("got-text");
     }

@@ -61,7 +61,7 @@ fn forwards_terminating_signals() {
         is_waiting(&process);
         kill(process.id(), libc::SIGTERM);
         assert_eq!(wait(&mut process).signal(), Some(libc::SIGKILL), "{program:?}");
-        // An alarm is a time-out.
+        // SIGALRM counts as the time-out.
         let mut process =
             timeout(&program, &["1000", "sleep", "1000"]).marked(&scratch).spawn().unwrap();
         eventually("CMD sleeps", || scratch.marked().iter().any(|pid| is_sleep(*pid)));
@@ -73,7 +73,7 @@ fn forwards_terminating_signals() {
 
 /// Waits until the program waits: before that, a signal would end the original alone.
 fn is_waiting(process: &Child) {
-    eventually("it waits", || {
+    eventually("a waiting program", || {
         // The kernel function in which it sleeps; 0 if the kernel hides that.
         let place = common::read(format!("/proc/{}/wchan", process.id()));
         let is_known = ["sigsuspend", "poll"].iter().any(|name| place.contains(name));
@@ -113,7 +113,7 @@ fn signals_cmd_once_and_its_group() {
             recorders.gets(cmd, libc::SIGUSR1, 1);
             let count = |pid| recorders.got(pid).iter().filter(|one| **one == libc::SIGHUP).count();
             assert_eq!(count(second), usize::from(!foreground), "{program:?}");
-            // The original may reach CMD twice, by its number and with its group.
+            // The original may signal CMD twice, by its pid and by its group.
             assert!(count(cmd) == 1 || !ours, "{program:?}");
             recorders.end();
             assert_eq!(wait(&mut process).code(), Some(0), "{program:?}");
@@ -157,7 +157,7 @@ fn ends_the_whole_tree() {
     ] {
         let scratch = Scratch::new();
         let recorders = Recorders::new(&scratch);
-        // One in its own session that handles every signal.
+        // A process in its own session that handles every signal.
         let tree = "(setsid \"$RECORDER\" &) ; (setsid sleep 1000 &); exec sleep 1000";
         let args = [options, &["1", "sh", "-c", tree]].concat();
         let mut command = timeout(&program, &args);
@@ -177,7 +177,7 @@ fn waits_for_cmd_ignoring_term() {
         let mut command = timeout(&program, &[".2", "sh", "-c", deaf]);
         let mut process = command.current_dir(scratch.path()).marked(&scratch).spawn().unwrap();
         thread::sleep(Duration::from_secs(1));
-        assert!(lives(process.id()), "{program:?}: nobody told it to kill");
+        assert!(lives(process.id()), "{program:?}: it has killed without -k");
         std::fs::write(scratch.file("go"), "").unwrap();
         assert_eq!(wait(&mut process).code(), Some(124), "{program:?}");
     }
@@ -203,7 +203,7 @@ fn on_a_terminal() {
         pty.expect("hello");
         pty.expect("status=0");
         wait(&mut pty.leader);
-        // At a prompt it leads the foreground job itself, and Ctrl-C is CMD's, too.
+        // At a prompt it leads the foreground job, and CMD receives Ctrl-C too.
         let mut pty = Pty::bash(&scratch);
         pty.send(&format!("{path} 1000 cat\n"));
         eventually("cat runs", || {

@@ -53,7 +53,7 @@ fn size(file: &PathBuf) -> u64 {
 fn awaits_growth(file: &PathBuf) {
     let (start, before) = (Instant::now(), size(file));
     while size(file) <= before {
-        assert!(start.elapsed() < Duration::from_secs(180), "never grows");
+        assert!(start.elapsed() < Duration::from_secs(180), "the file does not grow");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -62,7 +62,7 @@ fn awaits_growth(file: &PathBuf) {
 fn assert_still(file: &PathBuf) {
     let before = size(file);
     thread::sleep(Duration::from_millis(500));
-    assert_eq!(size(file), before, "SURVIVED: somebody still writes");
+    assert_eq!(size(file), before, "SURVIVED: a process still writes");
 }
 
 /// The exit status is CMD's, or onejob's own for its failures.
@@ -91,7 +91,7 @@ fn time_limit() {
     let (script, ticks) = ticker("limit");
     let (status, ..) = outcome(&["run", "-t", "2", "--", script.to_str().expect("text")]);
     assert_eq!(status, Some(124));
-    assert!(size(&ticks) > 0, "it ran");
+    assert!(size(&ticks) > 0, "CMD has run");
     assert_still(&ticks);
     let _ = (fs::remove_file(script), fs::remove_file(ticks));
 }
@@ -140,7 +140,7 @@ fn doctor() {
     assert_eq!(report["mechanisms"][0]["guarantees"]["owner_death"], "kernel");
 }
 
-/// Ends the job at the end of a test, however it ends.
+/// Ends the job at the end of the test.
 struct Running(std::process::Child);
 
 impl Drop for Running {
@@ -183,7 +183,7 @@ fn named_job() {
     assert_still(&ticks);
     let (status, _, said) = outcome(&["exec", &name, "--", "cmd", "/d", "/c", "exit", "5"]);
     assert!(status == Some(125) && said.contains("frozen"), "{said}");
-    // By another process than the one that froze it.
+    // Another process froze it.
     let (status, _, said) = outcome(&["thaw", &name]);
     assert_eq!(status, Some(0), "{said}");
     awaits_growth(&ticks);
@@ -229,7 +229,7 @@ fn detached_job() {
         let waiting = onejob(&["wait", &name]).stderr(Stdio::piped()).spawn().expect("started");
         let start = Instant::now();
         while !outcome(&["logs", &name]).1.contains("begun") {
-            assert!(start.elapsed() < Duration::from_secs(180), "it never begins");
+            assert!(start.elapsed() < Duration::from_secs(180), "CMD does not begin");
         }
         fs::write(&go, "").expect("writable");
         let waited = waiting.wait_with_output().expect("a status");

@@ -10,13 +10,13 @@ use std::{
 
 use super::{ONEJOB, Scratch, eventually, read, wait, with_signals};
 
-/// A program that stands between CMD and the world, and the arguments before CMD.
+/// An init program and its arguments before CMD.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<&'static str>,
-    /// Whether it is the original, to compare with.
+    /// Whether it is the original program, with which onejob is compared.
     pub(crate) is_original: bool,
 }
 
@@ -31,7 +31,7 @@ impl Program {
         Program { name: "init", path: ONEJOB.into(), args, is_original: false }
     }
 
-    /// onejob by this name, and the original if it is installed.
+    /// onejob with this name, and the original if it is installed.
     pub(crate) fn both(
         scratch: &Scratch,
         name: &'static str,
@@ -48,7 +48,7 @@ impl Program {
         [Some(ours), original].into_iter().flatten().collect()
     }
 
-    /// The program with CMD, in no namespace of its own.
+    /// The program with CMD, without a new namespace.
     pub(crate) fn command(&self, cmd: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.args).args(cmd);
@@ -87,7 +87,7 @@ pub(crate) fn stand_in(scratch: &Scratch, name: &str) -> PathBuf {
     link
 }
 
-/// The original of this name, where it is installed.
+/// The original of this name, if it is installed.
 pub(crate) fn original(name: &str) -> Option<PathBuf> {
     let folders = std::env::split_paths(OsStr::new("/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"));
     let mut files = folders.map(|folder| folder.join(name));
@@ -102,7 +102,7 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Starts what [`Program::contained`] has made.
+    /// Starts a command of [`Program::contained`].
     pub(crate) fn start(command: &mut Command) -> Container {
         let unshare = command.spawn().unwrap();
         let id = unshare.id();
@@ -121,7 +121,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The rest goes with it.
+        // The other processes of the namespace end with it.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
@@ -161,7 +161,7 @@ macro_rules! needs_originals {
     ($($name:literal),+) => {
         for name in [$($name),+] {
             if original(name).is_none() {
-                skip!("{name} is not installed: ours was not compared with it");
+                skip!("{name} is not installed, so onejob was not compared with it");
             }
         }
     };

@@ -52,14 +52,14 @@ pub(crate) fn mechanisms() -> Vec<String> {
     let all = report["mechanisms"].as_array().unwrap();
     let given = all.iter().filter(|one| one["available"] == true);
     let given: Vec<_> = given.map(|one| one["mechanism"].as_str().unwrap().to_owned()).collect();
-    assert!(!given.is_empty(), "this host gives no mechanism at all");
+    assert!(!given.is_empty(), "no mechanism is available on this host");
     given
 }
 
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + HANG;
     while !condition() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
+        assert!(Instant::now() < deadline, "still waiting for: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -164,13 +164,13 @@ pub(crate) fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Waits until a file has a whole line, and returns it.
+/// Waits until a file has a complete line, and returns it.
 pub(crate) fn line(path: &Path) -> String {
     eventually(&format!("a line in {path:?}"), || read(path).ends_with('\n'));
     read(path).trim_end().to_owned()
 }
 
-/// Waits for a process, and panics when it hangs.
+/// Waits for a process. Panics if it hangs.
 pub(crate) fn wait(child: &mut Child) -> std::process::ExitStatus {
     let mut status = None;
     eventually("the process ends", || {
@@ -200,8 +200,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Sets the signal settings of a command, whatever this test has inherited: a background job of a shell
-/// ignores SIGINT.
+/// Sets the blocked and ignored signals of a command, independently of those of this test: a background job of
+/// a shell ignores SIGINT.
 pub(crate) fn with_signals(
     command: &mut Command,
     blocked: &'static [i32],

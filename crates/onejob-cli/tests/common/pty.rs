@@ -88,7 +88,7 @@ impl Pty {
             (Arc::downgrade(self.master.as_ref().unwrap()), Arc::clone(&self.seen));
         thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // Not blocked in the read, which would keep the terminal from being hung up.
+            // Polled: a blocking read would delay the hang-up of the terminal.
             while let Some(master) = master.upgrade() {
                 let mut poll = [rustix::event::PollFd::new(&*master, rustix::event::PollFlags::IN)];
                 let wait = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -129,7 +129,11 @@ impl Pty {
                 return before;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "never came: {wanted:?} after {:?}", text(&seen[self.read..]));
+            assert!(
+                !left.is_zero(),
+                "still waiting for {wanted:?} after {:?}",
+                text(&seen[self.read..])
+            );
             seen = changed.wait_timeout(seen, left).unwrap().0;
         }
     }
@@ -172,7 +176,7 @@ impl Drop for Pty {
     }
 }
 
-/// Everything that a terminal's settings are compared by.
+/// The settings of a terminal, for comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Modes(String);
 

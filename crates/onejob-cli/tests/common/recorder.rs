@@ -22,7 +22,7 @@ static LOG: AtomicI32 = AtomicI32::new(-1);
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = act_if_told;
 
-extern "C" fn act_if_told() {
+extern "C" fn act_if_requested() {
     if let Some(folder) = std::env::var_os("ONEJOB_RECORDER") {
         act(Path::new(&folder));
         std::process::exit(0);
@@ -45,7 +45,7 @@ fn act(folder: &Path) {
         let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = record as extern "C" fn(i32) as usize;
         action.sa_flags = libc::SA_RESTART;
-        // One handler after the other: nested, those that came together would record the last first.
+        // Handlers must not nest: nested handlers record signals in reverse order.
         libc::sigfillset(&mut action.sa_mask);
         for signal in COUNTED.iter().copied().chain(34..=64) {
             libc::sigaction(signal, &action, ptr::null_mut());
@@ -54,8 +54,8 @@ fn act(folder: &Path) {
     record(0);
     match std::env::var("ONEJOB_ACTS").as_deref() {
         Ok("kill 0") => {
-            eventually("it may act", || folder.join("go").exists());
-            // SAFETY: a plain system call; our process group is the test's own making.
+            eventually("the permission to act", || folder.join("go").exists());
+            // SAFETY: a plain system call; the process group belongs to this test.
             unsafe { libc::kill(0, libc::SIGTERM) };
         }
         Ok("raw") => raw(),
@@ -133,13 +133,13 @@ impl Recorders {
         pids
     }
 
-    /// What this recorder got so far.
+    /// The signals that this recorder has received.
     pub(crate) fn got(&self, pid: u32) -> Vec<i32> {
         let log = fs::read(self.0.join(pid.to_string())).unwrap_or_default();
         log.into_iter().skip(1).map(i32::from).collect()
     }
 
-    /// Waits until it got this signal so many times.
+    /// Waits until it has received this signal so many times.
     pub(crate) fn gets(&self, pid: u32, signal: i32, times: usize) {
         let count = || self.got(pid).iter().filter(|got| **got == signal).count();
         eventually(&format!("recorder {pid} gets signal {signal}"), || {

@@ -7,7 +7,7 @@ use crate::{
     fixture::Fixture,
 };
 
-/// Starts a detached job; the path of its log.
+/// Starts a detached job. Returns its name and the path of its log.
 #[track_caller]
 fn detach(fixture: &Fixture, mechanism: &str, args: &[&str]) -> (String, String) {
     let said = fixture.stdout_of(&[&["run", "-d", "--mechanism", mechanism][..], args].concat());
@@ -28,14 +28,14 @@ fn log_file() {
         fixture.assert_empty();
         assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fixture.stdout_of(&["logs", "dev"]), "one\ntwo\n", "{mechanism}: after its end");
-        // The next of that name keeps the log of the one before.
+        // The next job of this name keeps the log of the previous one.
         detach(&fixture, &mechanism, &["-n", "dev", "echo", "three"]);
         fixture.assert_empty();
         assert_eq!(fixture.stdout_of(&["logs", "dev"]), "three\n");
         assert_eq!(fs::read_to_string(format!("{log}.1")).unwrap(), "one\ntwo\n");
         // Without a name it is found by its id.
         let (id, log) = detach(&fixture, &mechanism, &["sh", "-c", "echo x; exec sleep 1000"]);
-        eventually("it has written", || fs::read_to_string(&log).unwrap() == "x\n");
+        eventually("the output of CMD", || fs::read_to_string(&log).unwrap() == "x\n");
         assert_eq!(fixture.stdout_of(&["logs", &id]), "x\n");
         fixture.expect_status(&["kill", &id[..12]], 0);
         assert_eq!(fixture.stdout_of(&["logs", &id]), "x\n");
@@ -59,11 +59,11 @@ fn closed_terminal_and_logs_follow() {
         let pid: u32 = crate::common::line(&fixture.scratch.file("pid")).parse().unwrap();
         pty.close();
         wait(&mut pty.leader);
-        assert!(lives(pid), "{mechanism}: it died with its terminal");
+        assert!(lives(pid), "{mechanism}: the job died with its terminal");
         let mut follower = fixture.onejob(&["logs", "-f", "dev"]);
         let follower = follower.stdout(Stdio::piped()).spawn().unwrap();
         let mut waiter = fixture.onejob(&["wait", "dev"]).spawn().unwrap();
-        // A reader that closes the pipe ends `logs -f` while the job runs on.
+        // If the reader closes the pipe, `logs -f` ends and the job continues.
         let mut head = std::process::Command::new("sh");
         head.args(["-c", "\"$0\" logs -f dev | head -n 1", crate::common::ONEJOB]);
         assert_eq!(text(&outcome(fixture.apply_to(&mut head)).stdout), "begun\n");
@@ -122,13 +122,13 @@ fn keep_wait_all_and_time_limit() {
 
         detach(&fixture, &mechanism, &["-n", "dev", "--keep", "sh", "-c", tree]);
         let kept = left();
-        eventually("the job is over", || fixture.files().is_empty());
+        eventually("the end of the job", || fixture.files().is_empty());
         assert!(lives(kept), "{mechanism}: --keep");
         fixture.expect_status(&["wait", "dev"], 125);
         fs::write(fixture.scratch.file("go"), "").unwrap();
         fixture.assert_empty();
 
-        eventually("a waiter comes before a time limit", || {
+        eventually("a wait that begins before the time limit", || {
             detach(&fixture, &mechanism, &["-n", "dev", "-t", "0.5", "sleep", "1000"]);
             let status = fixture.output_of(&["wait", "dev"]).status.code();
             fixture.assert_empty();

@@ -49,7 +49,7 @@ fn job_controlled_from_another_terminal() {
         let beat = || fixture.scratch.file("beat").metadata().map_or(0, |file| file.len());
         let before = beat();
         thread::sleep(Duration::from_millis(100));
-        assert_eq!(beat(), before, "{mechanism}: a frozen job ran");
+        assert_eq!(beat(), before, "{mechanism}: a frozen member ran");
         says("thaw dev", "end=0");
         eventually("it runs again", || beat() > before);
         says("exec dev -- sh -c 'exit 7'", "end=7");
@@ -68,7 +68,7 @@ fn job_controlled_from_another_terminal() {
     }
 }
 
-/// Ctrl-C ends a program started by `exec`, and the job goes on.
+/// Ctrl-C ends a program started by `exec`, and the job continues.
 #[test]
 fn ctrl_c_reaches_exec() {
     for mechanism in mechanisms() {
@@ -82,7 +82,7 @@ fn ctrl_c_reaches_exec() {
         pty.expect("READY> ");
         pty.send("echo sta''tus=$?\n");
         pty.expect("status=130");
-        assert!(owner.try_wait().unwrap().is_none(), "{mechanism}: the job goes on");
+        assert!(owner.try_wait().unwrap().is_none(), "{mechanism}: the job continues");
         fixture.expect_status(&["kill", "--now", "dev"], 0);
         assert_eq!(wait(&mut owner).signal(), Some(libc::SIGKILL));
         fixture.assert_empty();
@@ -160,9 +160,9 @@ fn wait_after_the_owner_was_killed() {
     }
 }
 
-/// What `exec` starts is scheduled like its caller, not like the job's guard.
+/// A process that `exec` starts has the scheduling of its caller, not that of the job's guard.
 #[test]
-fn exec_passes_on_what_its_caller_is() {
+fn exec_passes_on_the_callers_scheduling() {
     const LOOK: &str = "cut -d' ' -f19 /proc/self/stat; grep ^Cpus_allowed: /proc/self/status; \
         cat /proc/self/oom_score_adj /proc/self/coredump_filter; ionice -p $$";
     const CHANGED: &str = "echo 0x73 >/proc/self/coredump_filter; echo 77 >/proc/self/oom_score_adj; \
@@ -190,7 +190,7 @@ fn exec_passes_on_what_its_caller_is() {
 #[test]
 fn another_user() {
     if !is_root() {
-        skip!("only root can play two users");
+        skip!("only root can start processes of two users");
     }
     let fixture = Fixture::new();
     let mut owner = fixture.start("subreaper", "dev", &["sleep", "1000"]);
@@ -199,12 +199,12 @@ fn another_user() {
     std::os::unix::fs::chown(theirs.scratch.path(), Some(54_321), Some(54_321)).unwrap();
     for runtime in [fixture.runtime(), theirs.runtime()] {
         let is_ours = runtime == fixture.runtime();
-        let as_stranger = |args: &[&str]| {
-            // The path to the build may be closed to others; the descriptor is not.
+        let as_other_user = |args: &[&str]| {
+            // Other users may not be able to read the build directory; the descriptor works for them.
             let fd = File::open(crate::common::ONEJOB).unwrap();
             let mut command =
                 std::process::Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-            // Kept through the exec.
+            // The descriptor must survive `execve`.
             rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
             theirs.apply_to(&mut command).env("ONEJOB_RUNTIME_DIR", &runtime).current_dir("/");
             let output = outcome(command.args(args).uid(54_321).gid(54_321));
@@ -221,7 +221,7 @@ fn another_user() {
             &["exec", "dev", "--", "touch", "never"],
             &["logs", "dev"],
         ] {
-            let (code, stdout, stderr) = as_stranger(args);
+            let (code, stdout, stderr) = as_other_user(args);
             assert!(!stdout.contains("dev") && !stdout.contains(&id), "{args:?}: {stdout}");
             let lists = args == ["ls"] && !is_ours;
             assert_eq!(code, Some(if lists { 0 } else { 125 }), "{args:?}: {stderr}");

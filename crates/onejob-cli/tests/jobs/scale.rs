@@ -34,13 +34,13 @@ fn hold(fixture: &Fixture, count: usize) -> Child {
     let mut child = holder.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().ends_with("held")));
-    // A closed pipe would end it at its last line.
+    // Keeps the pipe open: the helper would fail when it prints its last line.
     std::thread::spawn(move || lines.count());
     child
 }
 
 /// The number of system calls of `onejob ls`, and the bytes it read from directories.
-fn price(fixture: &Fixture) -> (usize, usize) {
+fn cost(fixture: &Fixture) -> (usize, usize) {
     let log = fixture.scratch.file("strace");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o"]).arg(&log).arg(crate::common::ONEJOB).arg("ls");
@@ -55,21 +55,21 @@ fn price(fixture: &Fixture) -> (usize, usize) {
 #[test]
 fn ls_of_five_hundred_jobs() {
     if !mechanisms().iter().any(|mechanism| mechanism == "cgroup") {
-        skip!("the cgroup mechanism is not to be had here");
+        skip!("the mechanism cgroup is not available here");
     }
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         skip!("strace is not installed");
     }
-    let prices: Vec<_> = [100, 500]
+    let costs: Vec<_> = [100, 500]
         .map(|count| {
             let fixture = Fixture::new();
             let mut holder = hold(&fixture, count);
             let listed = fixture.json(&["ls", "--json"]);
             assert_eq!(listed["jobs"].as_array().unwrap().len(), count);
-            let alone = price(&fixture);
+            let alone = cost(&fixture);
             let mut others: Vec<_> =
                 (0..200).map(|_| Command::new("sleep").arg("1000").spawn().unwrap()).collect();
-            let beside = price(&fixture);
+            let beside = cost(&fixture);
             others.iter_mut().for_each(|other| {
                 other.kill().unwrap();
                 other.wait().unwrap();
@@ -83,7 +83,7 @@ fn ls_of_five_hundred_jobs() {
             alone
         })
         .into();
-    let [few, many] = prices[..] else { unreachable!("two counts") };
+    let [few, many] = costs[..] else { unreachable!("two counts") };
     assert!(many.0 < few.0 * 6, "{few:?}, {many:?}: system calls");
     assert!(many.1 < few.1 * 6, "{few:?}, {many:?}: bytes of directories");
     assert!(many.0 < 500 * 130, "{many:?}: system calls for one job");
@@ -109,17 +109,17 @@ fn hundred_runs_with_one_name() {
         fixture.wait_for_job("same");
         assert_eq!(fs::read_to_string(fixture.scratch.file("won")).unwrap(), "x\n", "{mechanism}");
         fixture.expect_status(&["kill", "same"], 0);
-        let mut losers = 0;
+        let mut refused = 0;
         for one in all {
             let output = one.wait_with_output().unwrap();
             if output.status.code() == Some(125) {
                 let said = text(&output.stderr);
                 assert!(said.contains("same is running already"), "{said}");
                 assert!(is_error(&said), "{said}");
-                losers += 1;
+                refused += 1;
             }
         }
-        assert_eq!(losers, 99, "{mechanism}");
+        assert_eq!(refused, 99, "{mechanism}");
         fixture.assert_empty();
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 const ROUNDS: u64 = 200;
 
-/// The guards of an owner, known by the descriptor with which they watch it.
+/// The guards of an owner, found by their pidfds of it.
 fn guards(owner: u32) -> Vec<u32> {
     let watched = format!("Pid:\t{owner}");
     let watches = |pid: &u32| {
@@ -43,21 +43,21 @@ fn two_hundred_random_kills() {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
-                    play(&fixture, mechanism, random >> 16);
+                    kill_one(&fixture, mechanism, random >> 16);
                 }
             });
         }
     });
 }
 
-/// A job with a waiter and a process started by `exec`; one of the processes is killed.
-fn play(fixture: &Fixture, mechanism: &str, random: u64) {
-    let (victim, moment) = (random % 5, Duration::from_micros(random / 5 % 40_000));
+/// Makes a job with a waiter and a process started by `exec`, and kills one of the processes.
+fn kill_one(fixture: &Fixture, mechanism: &str, random: u64) {
+    let (target, moment) = (random % 5, Duration::from_micros(random / 5 % 40_000));
     let began = Instant::now();
     let mut owner =
         fixture.run(mechanism, "dev", &["sh", "-c", "setsid sleep 1000 & sleep 1000; :"]);
     // An early kill hits the owner before it has created the job.
-    if victim != 0 || (random / 7).is_multiple_of(2) {
+    if target != 0 || (random / 7).is_multiple_of(2) {
         eventually("the job", || {
             owner.try_wait().unwrap().is_some() || fixture.files().contains(&"=dev".to_owned())
         });
@@ -69,9 +69,9 @@ fn play(fixture: &Fixture, mechanism: &str, random: u64) {
     };
     let mut waiter = start(&["wait", "dev"]);
     let mut joined = start(&["exec", "dev", "--", "sh", "-c", "setsid sleep 1000 & sleep 1000; :"]);
-    let guards = if matches!(victim, 1 | 2) { guards(owner.id()) } else { Vec::new() };
+    let guards = if matches!(target, 1 | 2) { guards(owner.id()) } else { Vec::new() };
     thread::sleep(moment);
-    let pid = match victim {
+    let pid = match target {
         0 => Some(owner.id()),
         1 => guards.first().copied(),
         2 => guards.last().copied(),
@@ -79,21 +79,21 @@ fn play(fixture: &Fixture, mechanism: &str, random: u64) {
         _ => Some(joined.id()),
     };
     pid.inspect(|pid| kill(*pid, libc::SIGKILL));
-    if victim == 0 {
+    if target == 0 {
         wait(&mut owner);
     } else {
         // The job may have ended with its guard.
         let code = fixture.output_of(&["kill", "--now", "dev"]).status.code();
-        assert!(matches!(code, Some(0 | 125)), "{mechanism} {victim}: {code:?}");
+        assert!(matches!(code, Some(0 | 125)), "{mechanism} {target}: {code:?}");
     }
     let all: [(&str, &mut Child); 3] =
         [("owner", &mut owner), ("waiter", &mut waiter), ("joined", &mut joined)];
     for (who, child) in all {
-        let what = format!("{mechanism}, victim {victim} after {moment:?}: the end of the {who}");
+        let what = format!("{mechanism}, target {target} after {moment:?}: the end of the {who}");
         eventually(&what, || child.try_wait().unwrap().is_some());
     }
     fixture.assert_empty();
     if began.elapsed() > Duration::from_secs(20) {
-        eprintln!("{mechanism}, victim {victim} after {moment:?} took {:?}", began.elapsed());
+        eprintln!("{mechanism}, target {target} after {moment:?} took {:?}", began.elapsed());
     }
 }

@@ -1,7 +1,7 @@
 //! The scenarios on Windows. A process cannot fork there: every helper process runs this program,
 //! `helper PART REPORT [ARGS…]`, and gets the pid of its starter in its environment.
 
-#![allow(clippy::zombie_processes, reason = "nothing is left of a process that nobody waits for")]
+#![allow(clippy::zombie_processes, reason = "a process without an open handle leaves nothing")]
 
 use std::{
     env, fs,
