@@ -20,7 +20,7 @@ static LOG: AtomicI32 = AtomicI32::new(-1);
 // SAFETY: the C library calls it once before main; nothing that main sets up is used.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = act_if_told;
+static AT_START: extern "C" fn() = act_if_requested;
 
 extern "C" fn act_if_requested() {
     if let Some(folder) = std::env::var_os("ONEJOB_RECORDER") {
