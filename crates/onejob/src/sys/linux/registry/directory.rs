@@ -119,26 +119,49 @@ impl Registry {
         Ok(files)
     }
 
-    /// Removes what lies beside a record that is not there: its owner and the guards were killed
-    /// before it was whole. A living owner has locked its draft.
+    /// Removes files beside a record, and names, whose record does not exist: its owner and the guards were
+    /// killed, or a removal failed. A living owner has locked the temporary file of its record.
     pub(super) fn sweep(&self, files: &[String]) {
         for file in files {
+            if let Some(name) = file.strip_prefix(char::from(NAME)) {
+                let _ = Name::new(name).map(|name| self.sweep_name(&name));
+                continue;
+            }
             let Some((id, _)) = file.split_once('.').filter(|(id, _)| is_id(id.as_bytes())) else {
                 continue;
             };
-            let is_there = || statat(&self.dir, id, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-            if is_there() {
+            if !self.is_missing(id) {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let draft = openat(&self.dir, draft_of(id), flags, Mode::empty());
-            let lock = |draft: &OwnedFd| flock(draft, FlockOperation::NonBlockingLockExclusive);
-            let is_being_made = draft.as_ref().is_ok_and(|draft| lock(draft).is_err());
-            // Looked for again, after the draft: that may have become the record.
-            if !is_being_made && !is_there() {
+            let temp = openat(&self.dir, draft_of(id), flags, Mode::empty());
+            let lock = |temp: &OwnedFd| flock(temp, FlockOperation::NonBlockingLockExclusive);
+            let is_abandoned = match &temp {
+                Ok(temp) => lock(temp).is_ok(),
+                Err(errno) => *errno == Errno::NOENT,
+            };
+            // Looked up again after the temporary file, which may have become the record.
+            if is_abandoned && self.is_missing(id) {
                 let _ = unlinkat(&self.dir, file, AtFlags::empty());
             }
         }
+    }
+
+    /// Removes a name that leads to no record.
+    pub(super) fn sweep_name(&self, name: &Name) {
+        let leads_nowhere = || matches!(self.id_of(name), Ok(Some(id)) if self.is_missing(&id));
+        if leads_nowhere() {
+            self.locked(|| {
+                if leads_nowhere() {
+                    let _ = unlinkat(&self.dir, link_of(name), AtFlags::empty());
+                }
+            });
+        }
+    }
+
+    /// Whether a file does not exist; not if this cannot be found out.
+    fn is_missing(&self, file: &str) -> bool {
+        statat(&self.dir, file, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT)
     }
 
     /// The id that a name leads to. The link is never followed, so it can lead nowhere else.

@@ -18,10 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{AtFlags, symlinkat, unlinkat},
-    io::Errno,
-};
+use rustix::{fs::symlinkat, io::Errno};
 
 use crate::{
     AbandonedJob, AbandonedKind, Error, JobEntry, Result,
@@ -77,12 +74,7 @@ fn claim(registry: &Registry, name: &Name, id: &str) -> Result<()> {
                 );
             }
             // Its owner was killed just before it could take the name back.
-            None => registry.locked(|| {
-                let same = registry.id_of(name).is_ok_and(|now| now.as_ref() == Some(&holder));
-                if same && matches!(registry.record(&holder), Ok(None)) {
-                    let _ = unlinkat(&registry.dir, &link, AtFlags::empty());
-                }
-            }),
+            None => registry.sweep_name(name),
         }
     }
     Err(taken())
@@ -259,6 +251,24 @@ mod tests {
         record.remove();
         assert!(record.is_over());
         std::fs::remove_dir(&dir).unwrap();
+    }
+
+    /// A list removes names and files whose record does not exist, and no others.
+    #[test]
+    fn names_without_a_record_are_swept() {
+        let dir = tempdir();
+        let registry = Registry::open(&dir).unwrap();
+        let record = Record::publish(&dir, card(), None, |_| Ok(())).unwrap();
+        std::fs::write(dir.join("0123456789abcdef-7.socket"), "").unwrap();
+        std::fs::write(dir.join("0123456789abcdef-8.socket"), "").unwrap();
+        symlinkat("0123456789abcdef-8", &registry.dir, "=gone").unwrap();
+        registry.sweep(&registry.files().unwrap());
+        let mut files = registry.files().unwrap();
+        files.retain(|file| file != "." && file != "..");
+        files.sort();
+        assert_eq!(files, ["0123456789abcdef-7", "0123456789abcdef-7.socket", "=dev"]);
+        record.remove();
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     fn tempdir() -> PathBuf {

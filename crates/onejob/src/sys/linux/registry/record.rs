@@ -245,21 +245,25 @@ impl Record {
     /// greet when we looked stood all the same.
     pub(crate) fn is_guarded(&self) -> bool {
         let is_yet_to_say = self.traits().is_some_and(|traits| traits.names_guards_late)
-            && self.named_guards().is_none();
+            && matches!(self.named_guards(), Ok(None));
         let is_alive = |guard: &OwnedFd| !syscall::is_dead(guard.as_raw_fd());
         is_yet_to_say || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
     }
 
     /// Those of the guards that are there.
     pub(super) fn guards(&self) -> Result<Vec<OwnedFd>> {
-        let ids = self.named_guards().filter(|_| self.is_of_our_namespace());
+        let ids = self.named_guards()?.filter(|_| self.is_of_our_namespace());
         ids.iter().flatten().filter_map(|id| identity::find(id).transpose()).collect()
     }
 
     /// Those that it names, or has come to name since it was read.
-    fn named_guards(&self) -> Option<[ProcessId; 2]> {
-        let again = || RecordHeader::parse(self.id(), &read(self.file.as_fd()).ok()?)?.guards;
-        self.header.guards.or_else(again)
+    fn named_guards(&self) -> Result<Option<[ProcessId; 2]>> {
+        if self.header.guards.is_some() {
+            return Ok(self.header.guards);
+        }
+        let text = read(self.file.as_fd())
+            .map_err(|e| Error::os(format!("read the record of job {}", self.header.id), e))?;
+        Ok(RecordHeader::parse(self.id(), &text).and_then(|header| header.guards))
     }
 
     /// The owner is dead: takes down what the guards, if they live, have not taken down yet.
