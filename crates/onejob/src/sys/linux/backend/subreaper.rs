@@ -22,7 +22,7 @@ use super::{
     tracked::{self, Ownership, RecordPlace, Tracked, is_dead, usable_proc},
 };
 use crate::{
-    Command, Error, Guarantees, Mechanism, OwnerDeath, Process, Result, Signal, Stats,
+    Command, Error, Guarantees, Kill, Mechanism, OwnerDeath, Process, Result, Signal, Stats,
     job::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{
@@ -33,7 +33,7 @@ use crate::{
             nostd::protocol,
             process::{
                 descendants::{self, Root},
-                dropped_children,
+                dropped_children, identity, privilege,
                 tree::Tree,
             },
             registry::{Record, version::guard_failed},
@@ -191,6 +191,25 @@ impl Subreaper {
         Some(if self.guards_finished() { Ok(true) } else { Err(self.kill_started()) })
     }
 
+    /// Makes the guard kill, which has the privileges that this process had when it made the job.
+    fn kill_by_guard(&self) -> Result<()> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let start = Instant::now();
+        loop {
+            let [met, refused] = match self.guards.ask(protocol::KILL) {
+                // The outer guard ends the job then.
+                Err(_) if !self.guards.is_serving() => return self.kill(),
+                round => round.map_err(|e| guard_failed("have the guard kill the members", e))?,
+            };
+            if self.wait(Some(Instant::now() + PAUSE))? {
+                return Ok(());
+            }
+            if met > 0 && met == refused || start.elapsed() > KILL_TIMEOUT {
+                return Err(Error::still_alive(self.processes()?, start.elapsed()));
+            }
+        }
+    }
+
     /// With both guards killed, kills the children that this process has started and all below them.
     /// The error names the survivors, or states that there may be other members.
     fn kill_started(&self) -> Error {
@@ -213,6 +232,12 @@ impl Subreaper {
             }
         }
     }
+}
+
+/// Whether a kill has failed because this process has no permission to signal a survivor.
+fn may_not_kill(error: &Error) -> bool {
+    let held = error.survivors().iter().filter_map(|process| identity::find(&process.id).ok()?);
+    held.into_iter().any(|pidfd| !privilege::may_signal(pidfd.as_fd()))
 }
 
 fn guards_killed_error() -> Error {
@@ -257,7 +282,12 @@ impl Stoppable for Subreaper {
             };
         }
         let Some(root) = self.root()? else { return Ok(()) };
-        descendants::kill(&self.tracked.proc, root, &|| self.wait(Some(Instant::now())))?;
+        match descendants::kill(&self.tracked.proc, root, &|| self.wait(Some(Instant::now()))) {
+            Err(error) if !self.tracked.is_view() && may_not_kill(&error) => {
+                self.kill_by_guard()?
+            }
+            killed => killed?,
+        }
         // Clears the list of frozen processes: they are dead.
         let _ = self.tracked.thaw();
         Ok(())
@@ -273,6 +303,10 @@ impl Backend for Subreaper {
                 guarantees.owner_death = OwnerDeath::None;
                 guarantees.crosses_setuid = false;
             }
+        }
+        if !self.tracked.is_view() && self.guards.is_serving() {
+            // The guard kills what the owner may not.
+            guarantees.kill = Kill::Converging;
         }
         guarantees
     }

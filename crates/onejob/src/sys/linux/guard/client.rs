@@ -313,7 +313,8 @@ impl Guards {
 
     fn done(&self, reply: &Reply) -> io::Result<[u64; 2]> {
         match self.receive(&reply.0)? {
-            Some((done, _)) => Ok(done.numbers),
+            Some((done, _)) if done.kind == protocol::DONE => Ok(done.numbers),
+            Some((failed, _)) => Err(io::Error::from_raw_os_error(failed.errno)),
             None => Err(io::Error::other("the guard was killed")),
         }
     }

@@ -6,6 +6,7 @@
 //! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
 //! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
 //! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
+//! | `KILL` | a reply socket | `DONE` after one round of a kill of all members, with the numbers of processes that it met and of those among them that may not be killed; or `FAILED` |
 //! | `SWEEP` | – | what dead owners have abandoned below the base is ended |
 //! | `LISTEN` | a datagram socket | from now on `SPAWN`, `SYNC` and `USAGE` are answered there, too: for other processes of the user |
 //! | `BUDGET` | a reply socket, a cgroup's directory | `DONE`; and `SPENT` once its members have used that much CPU time and are killed, unless the reply socket is closed before |
@@ -39,6 +40,7 @@ pub(crate) const USAGE: u32 = 10;
 pub(crate) const END_CGROUP: u32 = 11;
 pub(crate) const LISTEN: u32 = 12;
 pub(crate) const SWEEP: u32 = 13;
+pub(crate) const KILL: u32 = 14;
 pub(crate) const CPU_TIME_LIMIT: u32 = 20;
 pub(crate) const CPU_TIME_EXHAUSTED: u32 = 21;
 pub(crate) const CONNECTED: u32 = 22;

@@ -9,6 +9,7 @@
 
 pub(crate) mod children;
 pub(crate) mod cpu_time;
+mod kill;
 pub(crate) mod registry;
 pub(crate) mod rlimit;
 pub(crate) mod scope;
@@ -21,8 +22,8 @@ use self::{
 use super::{
     boost::Boost,
     cgroup,
-    kill_tree::{KillTree, PidSet},
-    procfs::{Proc, number},
+    kill_tree::PidSet,
+    procfs::number,
     protocol::{self, Message},
     syscall::{
         self, CStr, Errno, Fd, POLLIN, PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PollFd, Result,
@@ -31,7 +32,7 @@ use super::{
         raw::{nr, syscall},
         reap_any,
     },
-    tree_walk::{Coverage, Frame, Walk},
+    tree_walk::Frame,
 };
 
 /// The name both guards go by.
@@ -380,6 +381,10 @@ impl<'a> Guard<'a> {
                 let cgroup = request.numbers.map(|number| number as i32);
                 self.memory.unfinished.end(BASE, self.task.prefix, cgroup);
             }
+            protocol::KILL => match self.kill_once() {
+                Ok(met) => self.reply_done(fds, met),
+                Err(errno) => reply_failed(fds, errno),
+            },
             protocol::SWEEP if !self.task.prefix.is_empty() => {
                 self.memory.unfinished.end_abandoned();
             }
@@ -512,49 +517,11 @@ impl<'a> Guard<'a> {
         self.memory.unfinished.last_look(BASE, self.task.prefix);
         exit(status)
     }
+}
 
-    /// Kills everybody below us, in rounds until nobody is left. Without a usable /proc there is no
-    /// Subreaper job, so nobody is below us. Whether nobody is.
-    fn kill_descendants(&mut self) -> bool {
-        // Whoever is below us has an ancestor that is our child.
-        if self.memory.children.reap() {
-            return true;
-        }
-        let mut pause = 5;
-        let (proc, me) = loop {
-            match Proc::open().and_then(|proc| Ok((proc, pidfd_open(getpid())?))) {
-                Ok(both) => break both,
-                Err(errno) if errno.is_transient() => poll(&mut [], pause),
-                Err(_) => return false,
-            };
-            pause = (pause * 2).min(1000);
-        };
-        let Memory { arena, path, met, children, .. } = &mut *self.memory;
-        let mut walk = Walk { proc: &proc, arena, path, exclude: 0 };
-        let mut kill_tree = KillTree::new(met);
-        pause = 5;
-        let mut alone = 0;
-        // Zombies that a tracer holds are nobody to wait for.
-        while alone < 2 {
-            let met = match kill_tree.round(&mut walk, getpid(), me.raw()) {
-                Ok(round) => {
-                    if let Some(last) = &round.last {
-                        poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);
-                    }
-                    round.seen > 0 || round.coverage != Coverage::Whole
-                }
-                Err(_) => true,
-            };
-            drain(&self.signals);
-            kill_tree.end_boost();
-            if children.reap() {
-                return true;
-            }
-            alone = if met { 0 } else { alone + 1 };
-            poll(&mut [PollFd::new(self.signals.raw(), POLLIN)], pause);
-            pause = (pause * 2).min(1000);
-        }
-        true
+fn reply_failed(fds: &[i32], errno: Errno) {
+    if let Some(reply) = fds.first() {
+        let _ = protocol::answer(*reply, &Message::error(protocol::FAILED, errno), &[]);
     }
 }
 
