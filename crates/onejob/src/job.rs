@@ -58,8 +58,16 @@ impl Job {
     /// of several ids; [`is_permission_denied`](Error::is_permission_denied) if the job belongs to
     /// another user.
     pub fn open(job: &str) -> Result<Job> {
-        let made_by = sys::ProcessToken::current()?;
-        Ok(Job { backend: sys::open(&Name::new(job)?)?, made_by, is_owned: false })
+        Job::view(sys::open(&Name::new(job)?)?)
+    }
+
+    /// Opens a listed job, with its open record.
+    pub(crate) fn open_listed(record: sys::Record) -> Result<Job> {
+        Job::view(sys::open_listed(record)?)
+    }
+
+    fn view(backend: Box<dyn Backend>) -> Result<Job> {
+        Ok(Job { backend, made_by: sys::ProcessToken::current()?, is_owned: false })
     }
 
     /// Starts a process as a member: it is in the job before its first instruction.

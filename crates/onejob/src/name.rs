@@ -1,6 +1,10 @@
 //! Names of jobs, and the list of live jobs.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use crate::{Error, Job, Mechanism, ProcessId, Result, sys};
 
@@ -49,15 +53,46 @@ pub struct JobEntry {
     pub owner: Option<ProcessId>,
     /// The time at which it was made; `None` if it cannot be determined.
     pub started: Option<SystemTime>,
+    record: KeptRecord,
 }
 
 impl JobEntry {
+    pub(crate) fn new(id: String, mechanism: Mechanism) -> JobEntry {
+        let record = KeptRecord::default();
+        JobEntry { id, name: None, mechanism, owner: None, started: None, record }
+    }
+
+    /// Keeps the open record for [`open`](JobEntry::open).
+    #[allow(dead_code, reason = "not every system keeps records open")]
+    pub(crate) fn keep(&mut self, record: sys::Record) {
+        self.record = KeptRecord(Arc::new(Mutex::new(Some(record))));
+    }
+
     /// Opens the job, as [`Job::open`] does.
     ///
     /// # Errors
     /// [`is_not_found`](Error::is_not_found) if it has ended meanwhile.
     pub fn open(&self) -> Result<Job> {
-        Job::open(&self.id)
+        match self.record.take() {
+            Some(record) => Job::open_listed(record),
+            None => Job::open(&self.id),
+        }
+    }
+}
+
+/// The record of a listed job, until it is used to open the job.
+#[derive(Clone, Default)]
+struct KeptRecord(Arc<Mutex<Option<sys::Record>>>);
+
+impl KeptRecord {
+    fn take(&self) -> Option<sys::Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for KeptRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `MECHANISMS` | an entry for each of its mechanisms, strongest default first |
 //! | `open(name)` | a view of a live job, by name or by a prefix of its id |
 //! | `jobs()` | the live jobs of this user |
+//! | `open_listed(record)` | a view of one of these, with its open record |
 //! | `Record` | the [`JobRecord`] through which other processes find a listed job |
 //! | `ChildProcess` | a process started into a job: `id`, `pid`, `wait(deadline)`, `signal`, on Unix `signal_group` and `AsFd`, on Windows `AsHandle` |
 //! | `tree(root)` | a [`Stoppable`](crate::stop::Stoppable) for the processes below a process |
@@ -38,7 +39,7 @@ pub use linux::fuzz;
 #[cfg(onejob_linux)]
 pub(crate) use linux::{
     ChildProcess, MECHANISMS, ProcessToken, Record, abandoned_jobs, descendants, identify, jobs,
-    limit_hint, open, runtime_dir, tree,
+    limit_hint, open, open_listed, runtime_dir, tree,
 };
 
 #[cfg(all(windows, not(onejob_unsupported)))]
@@ -46,7 +47,7 @@ mod windows;
 #[cfg(all(windows, not(onejob_unsupported)))]
 pub(crate) use windows::{
     ChildProcess, MECHANISMS, Record, abandoned_jobs, descendants, identify, jobs, open,
-    runtime_dir, tree,
+    open_listed, runtime_dir, tree,
 };
 
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
@@ -54,7 +55,7 @@ mod unsupported;
 #[cfg(not(any(onejob_linux, all(windows, not(onejob_unsupported)))))]
 pub(crate) use unsupported::{
     ChildProcess, MECHANISMS, Record, abandoned_jobs, descendants, identify, jobs, open,
-    runtime_dir, tree,
+    open_listed, runtime_dir, tree,
 };
 
 /// Resource limits of the process are examined on Linux only.

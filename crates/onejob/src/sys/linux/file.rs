@@ -1,6 +1,9 @@
 //! Files of the kernel: their size is not known before they are read.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -28,4 +31,9 @@ fn read_bytes(file: &OwnedFd) -> io::Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
+}
+
+/// A path to the file behind a descriptor, wherever the file is by now.
+pub(crate) fn path_of_descriptor(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }

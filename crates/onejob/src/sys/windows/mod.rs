@@ -40,5 +40,10 @@ pub(crate) fn open(name: &Name) -> Result<Box<dyn Backend>> {
     Ok(Box::new(job::JobObject::open(name)?))
 }
 
+/// Makes a view of a listed job, with its open record.
+pub(crate) fn open_listed(record: Record) -> Result<Box<dyn Backend>> {
+    (job::ENTRY.open)(record)
+}
+
 /// How long a kill goes on while no member dies.
 const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -106,13 +106,11 @@ impl RecordHeader {
     }
 
     pub(super) fn entry(self) -> JobEntry {
-        JobEntry {
-            id: self.id,
-            name: self.name.map(|name| name.as_str().to_owned()),
-            mechanism: Mechanism::JobObject,
-            owner: Some(self.owner),
-            started: UNIX_EPOCH.checked_add(self.started),
-        }
+        let mut entry = JobEntry::new(self.id, Mechanism::JobObject);
+        entry.name = self.name.map(|name| name.as_str().to_owned());
+        entry.owner = Some(self.owner);
+        entry.started = UNIX_EPOCH.checked_add(self.started);
+        entry
     }
 }
 

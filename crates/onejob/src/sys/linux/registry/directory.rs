@@ -1,38 +1,41 @@
-//! Where records are, and whose.
+//! The directory of the records: where it is, whether it is safe, and the names of its files.
 
 use std::{
-    env, io,
-    os::fd::{AsFd, OwnedFd},
+    collections::{HashMap, HashSet},
+    env,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use rustix::{
     fs::{
-        Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, accessat, flock, fstat,
-        mkdirat, openat, readlinkat, stat, statat, unlinkat,
+        Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock, fstat, mkdirat,
+        openat, readlinkat, stat, statat, unlinkat,
     },
     io::Errno,
 };
 
-use super::{Record, RecordHeader, header::FORMAT, is_id, record::read, version::other_record};
+use super::header::{is_id, pid_namespace};
 use crate::{Error, Result, name::Name, sys::linux::nostd::guard::registry::NAME};
 
-/// Where this process' records go.
+/// The directory for the records of this process.
 ///
-/// Not `$XDG_RUNTIME_DIR`: sessions of one user can have different ones or none (su, cron, ssh
-/// without PAM), and would not see each other's jobs.
+/// Not `$XDG_RUNTIME_DIR`: sessions of one user can have different ones or none (su, cron, ssh without
+/// PAM), and would not see each other's jobs.
 pub(crate) fn place() -> PathBuf {
     let mut places = places();
     let first = places.swap_remove(0);
     let parent = first.parent().unwrap_or(&first);
     let me = rustix::process::geteuid().as_raw();
-    let mine = stat(parent).is_ok_and(|stat| stat.st_uid == me);
-    let usable = mine && accessat(CWD, parent, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
-    if usable { first } else { places.pop().unwrap_or(first) }
+    let is_own = stat(parent).is_ok_and(|stat| stat.st_uid == me);
+    let is_usable = is_own && accessat(CWD, parent, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    if is_usable { first } else { places.pop().unwrap_or(first) }
 }
 
-/// Where this user's records may be: the usual place, and the one for when that is not there.
-pub(super) fn places() -> Vec<PathBuf> {
+/// The directories that can have records of this user: the usual one, and the one that is used if the
+/// usual one cannot be made.
+fn places() -> Vec<PathBuf> {
     if let Some(dir) = env::var_os("ONEJOB_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         return vec![dir.into()];
     }
@@ -44,20 +47,34 @@ pub(super) fn places() -> Vec<PathBuf> {
     vec![usual, format!("/tmp/onejob-{}", me.as_raw()).into()]
 }
 
-/// A directory of records, proven to be this user's alone.
+/// The directory for the records of this process, if it is safe. The first record makes it.
+pub(crate) fn runtime_dir() -> Result<PathBuf> {
+    let path = place();
+    match Registry::open(&path) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(path),
+    }
+}
+
+/// A directory of records that only this user can write to.
 pub(super) struct Registry {
     pub(super) path: PathBuf,
     pub(super) dir: OwnedFd,
+    /// This user.
+    pub(super) uid: u32,
+    /// The PID namespace of this process, once it is needed.
+    pid_namespace: OnceLock<u64>,
 }
 
 impl Registry {
-    /// Every one that exists. What a stranger has put where we keep no records hides none of them.
+    /// All directories of records that exist. A directory that another user has made at a place that this
+    /// process does not use is left out.
     pub(super) fn all() -> Result<Vec<Registry>> {
-        let ours = place();
+        let own = place();
         let opened = places().into_iter().map(|path| match Registry::open(&path) {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error)
-                if path != ours && (error.is_unsupported() || error.is_permission_denied()) =>
+                if path != own && (error.is_unsupported() || error.is_permission_denied()) =>
             {
                 Ok(None)
             }
@@ -74,34 +91,40 @@ impl Registry {
         match mkdirat(CWD, path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Registry::open(path),
             Err(e) => Err(Error::os(format!("make the runtime directory {}", path.display()), e)
-                .with_hint("ONEJOB_RUNTIME_DIR can name another one")),
+                .with_hint("set another directory with ONEJOB_RUNTIME_DIR")),
         }
     }
 
     pub(super) fn open(path: &Path) -> Result<Registry> {
         if !path.is_absolute() {
-            return Err(refused(path, "is no absolute path"));
+            return Err(refused(path, "is not an absolute path"));
         }
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(path, "is no directory")),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused(path, "is not a directory")),
             Err(Errno::ACCESS) if belongs_to_another(path) => return Err(of_another(path)),
             opened => opened.map_err(|e| {
                 Error::os(format!("open the runtime directory {}", path.display()), e)
             })?,
         };
         let stat = fstat(&dir)
-            .map_err(|e| Error::os(format!("look at the directory {}", path.display()), e))?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            .map_err(|e| Error::os(format!("read the owner of {}", path.display()), e))?;
+        let uid = rustix::process::geteuid().as_raw();
+        if stat.st_uid != uid {
             return Err(of_another(path));
         }
         if stat.st_mode & 0o077 != 0 {
             return Err(refused(path, "is open to other users (chmod 700 closes it)"));
         }
-        Ok(Registry { path: path.to_owned(), dir })
+        Ok(Registry { path: path.to_owned(), dir, uid, pid_namespace: OnceLock::new() })
     }
 
-    /// The names of all files in it that are text, as ours are.
+    /// The PID namespace of this process.
+    pub(super) fn pid_namespace(&self) -> u64 {
+        *self.pid_namespace.get_or_init(pid_namespace)
+    }
+
+    /// The names of all files; those that are not UTF-8 are not of onejob.
     pub(super) fn files(&self) -> Result<Vec<String>> {
         let failed = |e| Error::os(format!("list the directory {}", self.path.display()), e);
         let mut files = Vec::new();
@@ -112,59 +135,67 @@ impl Registry {
         Ok(files)
     }
 
-    /// The ids that are there. Whether their jobs live is not known yet.
+    /// The ids of all records, also of jobs that have ended.
     pub(super) fn ids(&self) -> Result<Vec<String>> {
         let mut files = self.files()?;
         files.retain(|file| is_id(file.as_bytes()));
         Ok(files)
     }
 
-    /// Removes files beside a record, and names, whose record does not exist: its owner and the guards were
-    /// killed, or a removal failed. A living owner has locked the temporary file of its record.
-    pub(super) fn sweep(&self, files: &[String]) {
+    /// Removes files and names whose record does not exist: the owner and its guards were killed, or a
+    /// removal failed. A live owner has locked its temporary record. `files` are all files; returns the
+    /// names among them and their ids.
+    pub(super) fn remove_orphaned_files(&self, files: &[String]) -> HashMap<Name, String> {
+        let mut names = HashMap::new();
+        let listed: HashSet<&str> = files.iter().map(String::as_str).collect();
         for file in files {
-            if let Some(name) = file.strip_prefix(char::from(NAME)) {
-                let _ = Name::new(name).map(|name| self.sweep_name(&name));
+            if let Some(name) = file.strip_prefix(char::from(NAME)).and_then(|n| Name::new(n).ok())
+            {
+                match self.id_of(&name) {
+                    Ok(Some(id)) if listed.contains(&*id) => _ = names.insert(name, id),
+                    _ => self.remove_orphaned_name(&name),
+                }
                 continue;
             }
             let Some((id, _)) = file.split_once('.').filter(|(id, _)| is_id(id.as_bytes())) else {
                 continue;
             };
-            if !self.is_missing(id) {
+            if listed.contains(id) || !self.is_missing(id) {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let temp = openat(&self.dir, draft_of(id), flags, Mode::empty());
+            let temp = openat(&self.dir, temp_record_of(id), flags, Mode::empty());
             let lock = |temp: &OwnedFd| flock(temp, FlockOperation::NonBlockingLockExclusive);
             let is_abandoned = match &temp {
                 Ok(temp) => lock(temp).is_ok(),
                 Err(errno) => *errno == Errno::NOENT,
             };
-            // Looked up again after the temporary file, which may have become the record.
+            // Checked again, because the temporary record can have become the record meanwhile.
             if is_abandoned && self.is_missing(id) {
                 let _ = unlinkat(&self.dir, file, AtFlags::empty());
             }
         }
+        names
     }
 
-    /// Removes a name that leads to no record.
-    pub(super) fn sweep_name(&self, name: &Name) {
-        let leads_nowhere = || matches!(self.id_of(name), Ok(Some(id)) if self.is_missing(&id));
-        if leads_nowhere() {
+    /// Removes a name whose record does not exist.
+    pub(super) fn remove_orphaned_name(&self, name: &Name) {
+        let is_orphaned = || matches!(self.id_of(name), Ok(Some(id)) if self.is_missing(&id));
+        if is_orphaned() {
             self.locked(|| {
-                if leads_nowhere() {
+                if is_orphaned() {
                     let _ = unlinkat(&self.dir, link_of(name), AtFlags::empty());
                 }
             });
         }
     }
 
-    /// Whether a file does not exist; not if this cannot be found out.
+    /// Whether a file does not exist; `false` if this cannot be found out.
     fn is_missing(&self, file: &str) -> bool {
         statat(&self.dir, file, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT)
     }
 
-    /// The id that a name leads to. The link is never followed, so it can lead nowhere else.
+    /// The id that a name refers to. The symbolic link is read and never followed.
     pub(super) fn id_of(&self, name: &Name) -> Result<Option<String>> {
         let target = match readlinkat(&self.dir, link_of(name), Vec::new()) {
             Ok(target) => target.into_bytes(),
@@ -178,111 +209,73 @@ impl Registry {
         }
     }
 
+    /// The error for a file that has a name of onejob and cannot have been made by it.
     pub(super) fn foreign_file(&self, file: &str) -> Error {
         let path = self.path.join(file);
         Error::unsupported(format!("{} was not made by onejob", path.display()))
-            .with_hint("remove it if nobody needs it")
+            .with_hint("remove it if it is not needed")
     }
 
-    /// The record with this id, whether or not its job lives; `None` if there is none.
-    pub(super) fn record(&self, id: &str) -> Result<Option<Record>> {
-        match self.record_of_any_format(id)? {
-            Some(record) if record.header.format != FORMAT => {
-                Err(other_record(&self.path.join(id), record.header.format, FORMAT))
-            }
-            record => Ok(record),
-        }
-    }
-
-    /// The same for a list. What is of another format is its own version's to end and to remove.
-    pub(super) fn record_of_any_format(&self, id: &str) -> Result<Option<Record>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&self.dir, id, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP | Errno::NXIO) => return Err(self.foreign_file(id)),
-            Err(e) => return Err(Error::os(format!("open the record of job {id}"), e)),
-        };
-        let failed = |e: io::Error| Error::os(format!("read the record of job {id}"), e);
-        let stat = fstat(&file).map_err(|e| failed(e.into()))?;
-        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && stat.st_uid == rustix::process::geteuid().as_raw();
-        if !is_ours {
-            return Err(self.foreign_file(id));
-        }
-        let text = match read(file.as_fd()) {
-            // It is no text, or longer than any record.
-            Err(e)
-                if matches!(
-                    e.raw_os_error().map(Errno::from_raw_os_error),
-                    None | Some(Errno::FBIG)
-                ) =>
-            {
-                String::new()
-            }
-            text => text.map_err(failed)?,
-        };
-        let Some(card) = RecordHeader::parse(id, &text) else {
-            let other = RecordHeader::format_of(&text).filter(|format| *format != FORMAT);
-            let is_of_another = |format| other_record(&self.path.join(id), format, FORMAT);
-            return Err(other.map_or_else(|| self.foreign_file(id), is_of_another));
-        };
-        let dir = self.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
-        Ok(Some(Record::seen(self.path.clone(), dir, file, card)))
-    }
-
-    /// Does something while nobody else removes what is not theirs.
+    /// Runs `action` while no other process removes files that are not its own.
     pub(super) fn locked<T>(&self, action: impl FnOnce() -> T) -> T {
-        locked(&self.path, action)
+        // The lock is on a descriptor of its own, so that it is released when this process is killed.
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&self.path, flags, Mode::empty());
+        let _locked = dir.map(|dir| lock(&dir).map(|()| dir));
+        action()
+    }
+
+    /// Makes and locks an empty temporary record.
+    pub(super) fn temp_record(&self, id: &str) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
+        loop {
+            let file = openat(&self.dir, temp_record_of(id), flags, Mode::RUSR | Mode::WUSR)?;
+            lock(&file)?;
+            // Until it was locked it looked orphaned: another process can have removed it.
+            if fstat(&file)?.st_nlink > 0 {
+                return Ok(file);
+            }
+        }
     }
 }
 
-/// The lock is on a descriptor of its own, which gives it back also if we are killed.
-pub(super) fn locked<T>(registry: &Path, action: impl FnOnce() -> T) -> T {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(registry, flags, Mode::empty());
-    let _locked = dir.map(|dir| lock(&dir).map(|()| dir));
-    action()
-}
-
-pub(super) fn refused(path: &Path, why: &str) -> Error {
+fn refused(path: &Path, why: &str) -> Error {
     Error::unsupported(format!("the runtime directory {} {why}", path.display()))
-        .with_hint("ONEJOB_RUNTIME_DIR can name another one")
+        .with_hint("set another directory with ONEJOB_RUNTIME_DIR")
 }
 
-/// A directory that its user has closed cannot even be opened.
+fn of_another(path: &Path) -> Error {
+    refused(path, "belongs to another user")
+        .with_hint("remove it as that user or as root, or set another one with ONEJOB_RUNTIME_DIR")
+}
+
+/// Whether a directory that cannot be opened belongs to another user.
 fn belongs_to_another(path: &Path) -> bool {
     let me = rustix::process::geteuid().as_raw();
     statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_uid != me)
 }
 
-fn of_another(path: &Path) -> Error {
-    refused(path, "belongs to another user")
-        .with_hint("remove it as that user or as root, or name another one with ONEJOB_RUNTIME_DIR")
-}
-
+/// The symbolic link from a name to a record.
 pub(super) fn link_of(name: &Name) -> String {
     format!("{}{name}", char::from(NAME))
 }
 
-/// A fresh record that only its owner knows of, locked.
-pub(super) fn temp_record(registry: &Registry, id: &str) -> std::result::Result<OwnedFd, Errno> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
-    loop {
-        let file = openat(&registry.dir, draft_of(id), flags, Mode::RUSR | Mode::WUSR)?;
-        lock(&file)?;
-        // Before it was locked it looked abandoned: a sweeper may have taken it.
-        if fstat(&file)?.st_nlink > 0 {
-            return Ok(file);
-        }
-    }
-}
-
-/// Waits for the exclusive lock, whatever signals come.
-pub(super) fn lock(file: &OwnedFd) -> std::result::Result<(), Errno> {
-    rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive))
-}
-
-pub(super) fn draft_of(id: &str) -> String {
+/// The name of a record that is not complete yet.
+pub(super) fn temp_record_of(id: &str) -> String {
     format!("{id}.new")
+}
+
+/// The socket of the guard of a job.
+pub(super) fn socket_of(id: &str) -> String {
+    format!("{id}.socket")
+}
+
+/// The list of the processes that a freeze has stopped.
+pub(super) fn frozen_list_of(id: &str) -> String {
+    format!("{id}.frozen")
+}
+
+/// Waits for the exclusive lock, also when signals arrive.
+pub(super) fn lock(file: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive))
 }

@@ -1,7 +1,8 @@
-//! What a record says, as text.
+//! The header of a record, as text.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     os::{
         fd::AsFd,
         unix::ffi::{OsStrExt, OsStringExt},
@@ -19,14 +20,14 @@ use crate::{
     sys::linux::{nostd::procfs::Proc, process::identity},
 };
 
-/// The format of a record's text. It changes with whatever an older program would misread; a line that it
-/// can do without is no change.
+/// The version of the format. It changes if an older program would misread the text; a line that it can
+/// ignore is not a change.
 pub(super) const FORMAT: u32 = 1;
 
-/// What a record says besides notes.
+/// The contents of a record except the notes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
-    /// The format that its text had.
+    /// The version of the format of its text.
     pub(crate) format: u32,
     pub(crate) id: String,
     pub(crate) name: Option<Name>,
@@ -34,16 +35,16 @@ pub(crate) struct RecordHeader {
     pub(crate) around: Enclosure,
     pub(crate) owner: ProcessId,
     pub(crate) guards: Option<[ProcessId; 2]>,
-    /// In which the numbers of processes count.
+    /// The PID namespace of the pids.
     pub(crate) pid_namespace: u64,
-    /// Below which the cgroups of the job lie.
+    /// The job root, if the job is in cgroups.
     pub(crate) base: Option<PathBuf>,
     /// Since the Unix epoch.
     pub(crate) started: Duration,
 }
 
 impl RecordHeader {
-    /// For a job of this process that begins now.
+    /// For a job that this process makes now.
     pub(crate) fn new(
         id: String,
         mechanism: Mechanism,
@@ -87,50 +88,58 @@ impl RecordHeader {
         text
     }
 
-    /// One of another format may read back as well: enough to be listed.
+    /// A header of another version is parsed as far as a list needs it.
     pub(crate) fn parse(id: &str, text: &str) -> Option<RecordHeader> {
-        let said: BTreeMap<&str, &str> =
+        let lines: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once(' ')).collect();
-        let number = |key: &str| said.get(key)?.parse::<u64>().ok();
-        let process = |key: &str| process_of(said.get(key)?);
+        let number = |key: &str| lines.get(key)?.parse::<u64>().ok();
+        let process = |key: &str| process_of(lines.get(key)?);
         Some(RecordHeader {
-            format: said.get("format")?.parse().ok()?,
+            format: lines.get("format")?.parse().ok()?,
             id: id.to_owned(),
-            name: said.get("name").and_then(|name| Name::new(name).ok()),
-            mechanism: said.get("mechanism")?.parse().ok()?,
-            around: match *said.get("around")? {
+            name: lines.get("name").and_then(|name| Name::new(name).ok()),
+            mechanism: lines.get("mechanism")?.parse().ok()?,
+            around: match *lines.get("around")? {
                 "caller" => Enclosure::Caller,
                 _ => Enclosure::None,
             },
             owner: process("owner")?,
             guards: process("inner-guard").zip(process("outer-guard")).map(|(a, b)| [a, b]),
             pid_namespace: number("pid-namespace")?,
-            base: said.get("below").and_then(|path| Some(unescape(path)?.into())),
+            base: lines.get("below").and_then(|path| Some(unescape(path)?.into())),
             started: Duration::from_nanos(number("started")?),
         })
     }
 
-    /// The format that a text says it has, whatever else it says.
+    /// The version of the format of a text.
     pub(super) fn format_of(text: &str) -> Option<u32> {
         text.lines().next()?.strip_prefix("format ")?.parse().ok()
     }
 
-    pub(super) fn entry(self) -> JobEntry {
-        JobEntry {
-            id: self.id,
-            name: self.name.map(|name| name.as_str().to_owned()),
-            mechanism: self.mechanism,
-            owner: (self.pid_namespace == pid_namespace()).then_some(self.owner),
-            started: UNIX_EPOCH.checked_add(self.started),
-        }
+    /// The entry of a list, for a process in this PID namespace.
+    pub(super) fn entry(&self, pid_namespace: u64) -> JobEntry {
+        let mut entry = JobEntry::new(self.id.clone(), self.mechanism);
+        entry.name = self.name.as_ref().map(|name| name.as_str().to_owned());
+        entry.owner = (self.pid_namespace == pid_namespace).then_some(self.owner);
+        entry.started = UNIX_EPOCH.checked_add(self.started);
+        entry
     }
 }
 
+/// Whether a file name is an id: the digits of an owner, a dash and a number.
+pub(super) fn is_id(text: &[u8]) -> bool {
+    let Some((owner, [b'-', number @ ..])) = text.split_at_checked(16) else { return false };
+    owner.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && (1..=10).contains(&number.len())
+        && number.iter().all(u8::is_ascii_digit)
+}
+
+/// The inode of the PID namespace of this process.
 pub(super) fn pid_namespace() -> u64 {
     stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
-/// One line of plain text for any bytes.
+/// Any bytes as one line of plain text.
 pub(super) fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
@@ -142,7 +151,7 @@ pub(super) fn escape(bytes: &[u8]) -> String {
     text
 }
 
-pub(super) fn unescape(text: &str) -> Option<std::ffi::OsString> {
+pub(super) fn unescape(text: &str) -> Option<OsString> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {

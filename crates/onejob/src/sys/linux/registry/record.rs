@@ -1,102 +1,118 @@
-//! How a job that is listed can be found: its owner's record, or another process' view of that.
+//! The record of a listed job: the owner's, or that of another process which has found it.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use rustix::{
     fs::{
-        Access, AtFlags, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, readlinkat,
-        renameat, unlinkat,
+        AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat,
+        readlinkat, unlinkat,
     },
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with},
 };
 
 use super::{
-    RecordHeader, RecordWatch, claim,
-    directory::{Registry, draft_of, link_of, locked, temp_record},
-    header::{escape, guards_text, pid_namespace, process_of, text_of, unescape},
-    watch::path_of,
+    directory::{Registry, frozen_list_of, link_of, socket_of, temp_record_of},
+    header::{FORMAT, RecordHeader, escape, guards_text, unescape},
+    version::other_record,
 };
 use crate::{
     Error, Process, ProcessId, Result,
     name::Name,
     sys::{
-        JobRecord, RecordTraits,
+        RecordTraits,
         linux::{
             cgroup::abandoned,
             deadline::{has_passed, wait_for},
-            guard::client::Guards,
+            entry,
             nostd::syscall::{self, POLLIN, PollFd},
             process::{caller_limits::check_file_size, identity},
         },
     },
 };
 
-/// How large a record becomes at most, in bytes.
-const MAX_RECORD: u64 = 1 << 20;
+/// The largest size of a record, in bytes.
+pub(super) const MAX_RECORD: u64 = 1 << 20;
 
-/// How a job that is listed can be found: the owner's record of it, or another process' view.
+/// The record of a listed job.
 pub(crate) struct Record {
-    registry: PathBuf,
-    dir: OwnedFd,
-    /// The owner's is locked.
+    pub(super) registry: Arc<Registry>,
+    /// Locked by the owner.
     pub(super) file: OwnedFd,
     pub(crate) header: RecordHeader,
-    /// Who guards the job, where the card did not say it yet.
+    /// The guards, if the header did not name them.
     late_guards: OnceLock<[ProcessId; 2]>,
-    is_owners: bool,
+    pub(super) is_owners: bool,
 }
 
 impl Record {
-    /// Another process' view.
-    pub(super) fn seen(
-        registry: PathBuf,
-        dir: OwnedFd,
+    pub(super) fn new(
+        registry: Arc<Registry>,
         file: OwnedFd,
-        card: RecordHeader,
+        header: RecordHeader,
+        is_owners: bool,
     ) -> Record {
-        Record { registry, dir, file, header: card, late_guards: OnceLock::new(), is_owners: false }
+        Record { registry, file, header, late_guards: OnceLock::new(), is_owners }
     }
 
-    /// Makes the job known, after `prepare` has made whatever else it needs in the directory and has
-    /// said the last on its card. From now on it can be found, and its name is taken.
-    pub(crate) fn publish(
-        registry: &Path,
-        card: RecordHeader,
-        note: Option<&str>,
-        prepare: impl FnOnce(&mut RecordHeader) -> Result<()>,
-    ) -> Result<Record> {
-        let registry = Registry::create(registry)?;
-        let failed = |e: Errno| {
-            Error::os(format!("write the record of the job into {}", registry.path.display()), e)
-        };
-        let dir = registry.dir.try_clone().map_err(|e| Error::os("keep a directory open", e))?;
-        let file = temp_record(&registry, &card.id).map_err(failed)?;
-        let path = registry.path.clone();
-        let mut record = Record { is_owners: true, ..Record::seen(path, dir, file, card) };
-        let prepared = prepare(&mut record.header);
-        let publish = || {
-            prepared?;
-            let note = note.map(note_line).unwrap_or_default();
-            record.add(&(record.header.text() + &note), MAX_RECORD).map_err(failed)?;
-            let (draft, id) = (draft_of(record.id()), record.id());
-            renameat(&registry.dir, draft, &registry.dir, id).map_err(failed)?;
-            record.name().map_or(Ok(()), |name| claim(&registry, name, id))
-        };
-        match publish() {
-            Ok(()) => Ok(record),
-            Err(error) => {
-                // Where the name leads to another job it is not ours to remove.
-                record.remove();
-                Err(error)
+    /// The record with this id, whether or not its job lives; `None` if there is none.
+    pub(super) fn find(registry: &Arc<Registry>, id: &str) -> Result<Option<Record>> {
+        match Record::find_any_format(registry, id)? {
+            Some(record) if record.header.format != FORMAT => {
+                Err(other_record(&registry.path.join(id), record.header.format, FORMAT))
             }
+            record => Ok(record),
         }
+    }
+
+    /// The same, also in the format of another version of onejob. Only that version may end the job and
+    /// remove the record.
+    pub(super) fn find_any_format(registry: &Arc<Registry>, id: &str) -> Result<Option<Record>> {
+        match open(registry, id)? {
+            Some(file) => Record::from_file(registry, id, file).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The record with this id if its owner is dead.
+    pub(super) fn find_abandoned(registry: &Arc<Registry>, id: &str) -> Result<Option<Record>> {
+        // Checked before it is read, because most owners live.
+        match open(registry, id)?.filter(|file| !is_locked(file)) {
+            Some(file) => Record::from_file(registry, id, file).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn from_file(registry: &Arc<Registry>, id: &str, file: OwnedFd) -> Result<Record> {
+        let failed = |e: io::Error| Error::os(format!("read the record of job {id}"), e);
+        let stat = fstat(&file).map_err(|e| failed(e.into()))?;
+        let is_own_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid == registry.uid;
+        if !is_own_file {
+            return Err(registry.foreign_file(id));
+        }
+        let text = match read_text(file.as_fd()) {
+            // It is not text, or longer than any record.
+            Err(e)
+                if matches!(
+                    e.raw_os_error().map(Errno::from_raw_os_error),
+                    None | Some(Errno::FBIG)
+                ) =>
+            {
+                String::new()
+            }
+            text => text.map_err(failed)?,
+        };
+        let Some(header) = RecordHeader::parse(id, &text) else {
+            let other = RecordHeader::format_of(&text).filter(|format| *format != FORMAT);
+            let of_another = |format| other_record(&registry.path.join(id), format, FORMAT);
+            return Err(other.map_or_else(|| registry.foreign_file(id), of_another));
+        };
+        Ok(Record::new(registry.clone(), file, header, false))
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -107,43 +123,43 @@ impl Record {
         self.header.name.as_ref()
     }
 
-    /// The last note that its owner has written; still to be read when the job is over.
+    /// The last note of the owner. It can still be read when the job has ended.
     pub(crate) fn note(&self) -> Result<Option<String>> {
-        let text = read(self.file.as_fd())
+        let text = read_text(self.file.as_fd())
             .map_err(|e| Error::os(format!("read the record of job {}", self.header.id), e))?;
         // A line without an end is still being written.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let last = whole.lines().filter_map(|line| line.strip_prefix("note ")).next_back();
+        let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        let last = complete.lines().filter_map(|line| line.strip_prefix("note ")).next_back();
         let note = last.and_then(unescape).and_then(|note| note.into_string().ok());
         Ok(note.filter(|note| !note.is_empty()))
     }
 
-    /// Adds a note, which counts instead of those before.
+    /// Adds a note, which replaces those before.
     pub(crate) fn set_note(&self, note: &str) -> Result<()> {
         let failed =
             |e: io::Error| Error::os(format!("write the record of job {}", self.header.id), e);
         if !self.is_owners {
-            return Err(Error::unsupported("only its owner writes the note of a job"));
+            return Err(Error::unsupported("only the owner of a job can set its note"));
         }
-        self.add(&note_line(note), MAX_RECORD).map_err(|e| failed(e.into()))
+        self.append(&note_line(note)).map_err(|e| failed(e.into()))
     }
 
-    /// Whether it says who guards the job: the record of a cgroup says so once they have greeted.
+    /// Whether the record names the guards. That of a Cgroup job does once they have greeted.
     pub(crate) fn names_guards(&self) -> bool {
         self.header.guards.is_some() || self.late_guards.get().is_some()
     }
 
-    /// Adds who guards the job. A record that has no room for it does as well without.
+    /// Adds the guards. A record that has no room for them works without.
     pub(crate) fn name_guards(&self, guards: [ProcessId; 2]) {
         if self.late_guards.set(guards).is_ok() {
-            let _ = self.add(&guards_text(&guards), MAX_RECORD);
+            let _ = self.append(&guards_text(&guards));
         }
     }
 
-    /// Appends whole lines, all or nothing: half a line would spoil the next one.
-    fn add(&self, lines: &str, most: u64) -> std::result::Result<(), Errno> {
+    /// Appends whole lines, all or none: a part of a line would spoil the next one.
+    pub(super) fn append(&self, lines: &str) -> rustix::io::Result<()> {
         let size = fstat(&self.file)?.st_size as u64;
-        if size + lines.len() as u64 > most {
+        if size + lines.len() as u64 > MAX_RECORD {
             return Err(Errno::FBIG);
         }
         check_file_size(size + lines.len() as u64)?;
@@ -161,117 +177,88 @@ impl Record {
         Ok(())
     }
 
-    /// Whether the owner holds the job no more.
+    /// Whether the job has ended or was released: its record has been removed.
     pub(crate) fn is_over(&self) -> bool {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// Waits until the owner has let go of the job, or the guards have ended it; whether that came
-    /// before the deadline.
-    pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
-        if self.is_owners {
-            return Err(Error::unsupported("a job is not over as long as its owner holds it")
-                .with_hint("wait is for the members"));
-        }
-        // How long the end of what dead owners have left is waited for at once.
-        const ROUND: Duration = Duration::from_secs(60);
-        let watch = RecordWatch::new(self)?;
-        let mut pause = Duration::from_millis(10);
-        loop {
-            let is_abandoned = watch.is_abandoned(self);
-            let round = Instant::now() + ROUND;
-            let round = deadline.map_or(round, |deadline| deadline.min(round));
-            let left = round.saturating_duration_since(Instant::now());
-            if self.is_over() || is_abandoned && self.reap_abandoned(left) {
-                return Ok(true);
-            }
-            if has_passed(deadline) {
-                return Ok(false);
-            }
-            if is_abandoned {
-                // Another process is ending it, which does not show by any event.
-                let soon = Instant::now() + pause;
-                pause = (pause * 2).min(ROUND);
-                watch.wait(Vec::new(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
-            } else {
-                watch.wait(Vec::new(), deadline);
-            }
-        }
-    }
-
-    /// Takes it back: the job is over. The name may be another job's by now, if the guards have
-    /// taken it back before.
+    /// Removes the record and its files: the job is over. The guards can have removed it before, so that
+    /// another job has the name by now; that name stays.
     pub(crate) fn remove(&self) {
-        let unlink = |file: String| unlinkat(&self.dir, file, AtFlags::empty());
+        let dir = &self.registry.dir;
+        let unlink = |file: String| unlinkat(dir, file, AtFlags::empty());
         if let Some(name) = self.name() {
-            locked(&self.registry, || {
-                let target = readlinkat(&self.dir, link_of(name), Vec::new());
+            self.registry.locked(|| {
+                let target = readlinkat(dir, link_of(name), Vec::new());
                 if target.is_ok_and(|target| target.to_bytes() == self.header.id.as_bytes()) {
                     let _ = unlink(link_of(name));
                 }
             });
         }
         if self.traits().is_none_or(|traits| traits.has_files) {
-            let _ = [self.socket(), self.frozen_file()].map(unlink);
+            let _ = [socket_of(self.id()), frozen_list_of(self.id())].map(unlink);
         }
-        // Last: whoever finds it removes what is left. It can still be a draft.
+        // Last, because a process that finds it removes what is left. It can still be a temporary one.
         if unlink(self.header.id.clone()) == Err(Errno::NOENT) {
-            let _ = unlink(draft_of(self.id()));
+            let _ = unlink(temp_record_of(self.id()));
         }
     }
 
     /// `None` for a mechanism that this version does not know.
     fn traits(&self) -> Option<&'static RecordTraits> {
-        crate::sys::linux::entry(self.header.mechanism).map(|entry| &entry.record)
+        entry(self.header.mechanism).map(|entry| &entry.record)
     }
 
-    /// Whether its owner lives: only that keeps the lock.
+    /// Whether the owner lives: it holds the lock.
     pub(super) fn owner_alive(&self) -> bool {
-        match flock(&self.file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                let _ = flock(&self.file, FlockOperation::Unlock);
-                false
-            }
-            Err(_) => true,
+        is_locked(&self.file)
+    }
+
+    /// The same. If the owner is dead, ends what is left of the job, as far as its guards are done with it.
+    pub(crate) fn owner_alive_or_reaped(&self, timeout: Duration) -> bool {
+        let is_alive = self.owner_alive();
+        if !is_alive {
+            self.reap_abandoned(timeout);
         }
+        is_alive
     }
 
-    /// Whether the numbers in it mean the same processes to us.
-    pub(crate) fn is_of_our_namespace(&self) -> bool {
-        self.header.pid_namespace == pid_namespace()
+    /// Whether the pids in it are those of this PID namespace.
+    pub(crate) fn is_of_own_namespace(&self) -> bool {
+        self.header.pid_namespace == self.registry.pid_namespace()
     }
 
-    /// Whether somebody would take the job down if its owner were killed. Guards that had still to
-    /// greet when we looked stood all the same.
+    /// Whether a guard would end the job if its owner were killed. Guards that have not greeted yet exist
+    /// all the same.
     pub(crate) fn is_guarded(&self) -> bool {
-        let is_yet_to_say = self.traits().is_some_and(|traits| traits.names_guards_late)
+        let have_not_greeted = self.traits().is_some_and(|traits| traits.names_guards_late)
             && matches!(self.named_guards(), Ok(None));
         let is_alive = |guard: &OwnedFd| !syscall::is_dead(guard.as_raw_fd());
-        is_yet_to_say || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
+        have_not_greeted || self.guards().is_ok_and(|guards| guards.iter().any(is_alive))
     }
 
-    /// Those of the guards that are there.
+    /// Pidfds of the guards that exist.
     pub(super) fn guards(&self) -> Result<Vec<OwnedFd>> {
-        let ids = self.named_guards()?.filter(|_| self.is_of_our_namespace());
+        let ids = self.named_guards()?.filter(|_| self.is_of_own_namespace());
         ids.iter().flatten().filter_map(|id| identity::find(id).transpose()).collect()
     }
 
-    /// Those that it names, or has come to name since it was read.
+    /// The guards that the record names now.
     fn named_guards(&self) -> Result<Option<[ProcessId; 2]>> {
         if self.header.guards.is_some() {
             return Ok(self.header.guards);
         }
-        let text = read(self.file.as_fd())
-            .map_err(|e| Error::os(format!("read the record of job {}", self.header.id), e))?;
+        let text = read_text(self.file.as_fd())
+            .map_err(|e| Error::os(format!("read the record of job {}", self.id()), e))?;
         Ok(RecordHeader::parse(self.id(), &text).and_then(|header| header.guards))
     }
 
-    /// The owner is dead: takes down what the guards, if they live, have not taken down yet.
-    /// Whether it is done.
-    pub(super) fn reap_abandoned(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+    /// For a job whose owner is dead: waits for the guards, if they live, and ends what they have left.
+    /// Returns whether nothing is left.
+    pub(super) fn reap_abandoned(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
         let deadline = Some(until);
-        // Guards that cannot be looked for may be there.
+        // If the guards cannot be looked up, they may exist.
         let Ok(guards) = self.guards() else { return false };
         for guard in guards {
             while !syscall::is_dead(guard.as_raw_fd()) {
@@ -281,7 +268,7 @@ impl Record {
                 wait_for(&mut [PollFd::new(guard.as_raw_fd(), POLLIN)], deadline);
             }
         }
-        // The record stays if its cgroups could not be looked for: it is all that leads to them.
+        // If the cgroups are not all gone, the record stays, because nothing else leads to them.
         if let Some(base) = &self.header.base
             && !abandoned::end_job(base, &self.header.id, until)
         {
@@ -296,170 +283,44 @@ impl Record {
         let base = self.header.base.as_deref();
         base.map_or(Ok(Vec::new()), |base| abandoned::members(base, self.id()))
     }
+}
 
-    /// A socket where other processes of the user can ask the guards of this job.
-    pub(crate) fn listener(registry: &Path, id: &str) -> Result<OwnedFd> {
-        let failed = |e: Errno| Error::os("make the socket of the job's guard", e);
-        let registry = Registry::create(registry)?;
-        let socket = datagrams().map_err(failed)?;
-        let address = address(registry.dir.as_fd(), &socket_of(id)).map_err(failed)?;
-        bind(&socket, &address).map_err(failed)?;
-        Ok(socket)
-    }
-
-    /// The guards of the job, to be asked.
-    pub(crate) fn connect(&self) -> Result<Guards> {
-        let failed = |e: Errno| Error::os(format!("reach the guard of job {}", self.header.id), e);
-        let Some(ids) = self.header.guards.filter(|_| self.is_of_our_namespace()) else {
-            return Err(Error::unsupported(format!(
-                "job {} was started in another PID namespace",
-                self.header.id
-            )));
-        };
-        let socket = datagrams().map_err(failed)?;
-        let address = address(self.dir.as_fd(), &self.socket()).map_err(failed)?;
-        // Nobody there means that the inner guard is dead, which shows by itself.
-        match connect(&socket, &address) {
-            Ok(()) | Err(Errno::NOENT | Errno::CONNREFUSED) => {}
-            Err(e) => return Err(failed(e)),
-        }
-        Guards::connect(ids, socket)
-    }
-
-    pub(super) fn socket(&self) -> String {
-        socket_of(&self.header.id)
-    }
-
-    pub(super) fn frozen_file(&self) -> String {
-        format!("{}.frozen", self.header.id)
-    }
-
-    /// The list of whom a freeze stops, for whoever thaws.
-    pub(crate) fn freezing(&self) -> Result<Freezing> {
-        let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        openat(&self.dir, self.frozen_file(), flags | OFlags::NOFOLLOW, mode)
-            .map(Freezing)
-            .map_err(|e| Error::os("write down who is frozen", e))
-    }
-
-    /// Whether a freeze is written down.
-    pub(crate) fn is_frozen(&self) -> Result<bool> {
-        let list = self.frozen_file();
-        match rustix::fs::accessat(&self.dir, list, Access::EXISTS, AtFlags::empty()) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(e) => Err(Error::os("read whether the job is frozen", e)),
-        }
-    }
-
-    /// Hands everybody whom a freeze has stopped to `thaw`, and forgets them then: killed in
-    /// between, we leave the list to the next one.
-    pub(crate) fn thaw(&self, thaw: impl Fn(&[ProcessId]) -> Result<()>) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let failed = |e: io::Error| Error::os("read who is frozen", e);
-        let list = match openat(&self.dir, self.frozen_file(), flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(()),
-            list => list.map_err(|e| failed(e.into()))?,
-        };
-        let listed = || {
-            let text = read(list.as_fd()).map_err(failed)?;
-            Ok::<_, Error>(text.lines().filter_map(process_of).collect::<Vec<_>>())
-        };
-        let before = listed()?;
-        thaw(&before)?;
-        match unlinkat(&self.dir, self.frozen_file(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(Error::os("remove the list of frozen processes", e)),
-        }
-        // What a freeze has added meanwhile.
-        thaw(listed()?.get(before.len()..).unwrap_or(&[]))
+/// Opens a record; `None` if there is none.
+fn open(registry: &Registry, id: &str) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(&registry.dir, id, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::LOOP | Errno::NXIO) => Err(registry.foreign_file(id)),
+        Err(e) => Err(Error::os(format!("open the record of job {id}"), e)),
     }
 }
 
-impl Record {
-    /// Whether its owner lives. If not, what is left of the job goes, unless its guards are still
-    /// at it.
-    pub(crate) fn owner_alive_or_reaped(&self, patience: Duration) -> bool {
-        let held = self.owner_alive();
-        if !held {
-            self.reap_abandoned(patience);
+/// Whether another process holds the exclusive lock.
+fn is_locked(file: &OwnedFd) -> bool {
+    match flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            let _ = flock(file, FlockOperation::Unlock);
+            false
         }
-        held
+        Err(_) => true,
     }
 }
 
-/// The list of whom a freeze under way stops.
-pub(crate) struct Freezing(OwnedFd);
-
-impl Freezing {
-    /// Before it is stopped: who is listed and runs is thawed without harm, who is stopped and not
-    /// listed never.
-    pub(crate) fn add(&self, process: &ProcessId) -> io::Result<()> {
-        let line = text_of(process) + "\n";
-        check_file_size(fstat(&self.0)?.st_size as u64 + line.len() as u64)?;
-        match rustix::io::write(&self.0, line.as_bytes())? {
-            len if len == line.len() => Ok(()),
-            _ => Err(io::ErrorKind::StorageFull.into()),
-        }
-    }
-
-    /// Whether nobody has thawed the job meanwhile.
-    pub(crate) fn persist(&self) -> io::Result<bool> {
-        Ok(fstat(&self.0)?.st_nlink > 0)
-    }
-}
-
-impl JobRecord for Record {
-    fn id(&self) -> &str {
-        self.id()
-    }
-
-    fn name(&self) -> Option<&Name> {
-        self.name()
-    }
-
-    fn note(&self) -> Result<Option<String>> {
-        self.note()
-    }
-
-    fn set_note(&self, note: &str) -> Result<()> {
-        self.set_note(note)
-    }
-
-    fn wait_closed(&self, deadline: Option<Instant>) -> Result<bool> {
-        self.wait_closed(deadline)
-    }
-}
-
-fn note_line(note: &str) -> String {
+pub(super) fn note_line(note: &str) -> String {
     format!("note {}\n", escape(note.as_bytes()))
 }
 
-pub(super) fn socket_of(id: &str) -> String {
-    format!("{id}.socket")
-}
-
-pub(super) fn datagrams() -> std::result::Result<OwnedFd, Errno> {
-    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-}
-
-/// An address has room for 107 bytes only, whatever the path to the directory is.
-pub(super) fn address(
-    dir: BorrowedFd<'_>,
-    file: &str,
-) -> std::result::Result<SocketAddrUnix, Errno> {
-    SocketAddrUnix::new(format!("{}/{file}", path_of(dir)))
-}
-
-pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<String> {
+/// Reads a whole file from its beginning; `FBIG` if it is larger than any record.
+pub(super) fn read_text(file: BorrowedFd<'_>) -> io::Result<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
-    // None that we have written is larger.
     while text.len() as u64 <= MAX_RECORD {
-        match rustix::io::pread(file, &mut chunk, text.len() as u64)? {
-            0 => return String::from_utf8(text).map_err(io::Error::other),
-            len => text.extend_from_slice(chunk.get(..len).unwrap_or(&[])),
+        let len = rustix::io::pread(file, &mut chunk, text.len() as u64)?;
+        text.extend_from_slice(chunk.get(..len).unwrap_or(&[]));
+        // A read of a regular file is short only at its end.
+        if len < chunk.len() {
+            return String::from_utf8(text).map_err(io::Error::other);
         }
     }
     Err(Errno::FBIG.into())

@@ -1,5 +1,5 @@
-//! Jobs of another version of onejob: their records and their guards are left alone, with an error that
-//! says which side is older.
+//! Jobs of another version of onejob: their records and guards are left alone. The error names the older
+//! version.
 
 use std::{fmt, io};
 
@@ -35,14 +35,14 @@ impl From<Errno> for io::Error {
     }
 }
 
-/// "failed to {what}: {cause}" of what a guard was asked for, with the remedy if it is of another version.
+/// "failed to {what}: {cause}" for a request to a guard, with a hint if it is of another version.
 pub(crate) fn guard_failed(what: impl Into<String>, cause: io::Error) -> Error {
     let is_of_another = cause.get_ref().is_some_and(|cause| cause.is::<OtherVersion>());
     let error = Error::os(what, cause);
     if is_of_another { error.with_hint(HINT) } else { error }
 }
 
-/// A record that is not in our format.
+/// A record in another format.
 pub(crate) fn other_record(path: &std::path::Path, format: u32, ours: u32) -> Error {
     let maker = if format > ours { "a newer" } else { "an older" };
     let path = path.display();
