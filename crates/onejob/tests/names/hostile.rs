@@ -54,8 +54,8 @@ fn shared_directory_is_refused_and_unchanged() {
         let plants: [Plant<'_>; 4] = [
             ("open to other users", &open_to_all, true),
             ("another user", &foreign, is_root()),
-            ("is no directory", &a_link, true),
-            ("is no directory", &a_file, true),
+            ("is not a directory", &a_link, true),
+            ("is not a directory", &a_file, true),
         ];
         for (why, plant, _) in plants.iter().filter(|(.., possible)| *possible) {
             let mut fixture = Fixture::new(environment);
