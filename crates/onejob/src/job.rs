@@ -257,6 +257,11 @@ impl Job {
     ///
     /// Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their parents can see.
     ///
+    /// A freeze waits until the spawns of other threads of this process have returned. If *another* process
+    /// freezes the job during a [`spawn`](Job::spawn), or any thread does during a
+    /// [`spawn_std`](Job::spawn_std), the spawn can return only after the thaw. If the job is thawed before all
+    /// members are frozen, the freeze returns.
+    ///
     /// # Errors
     /// The error of the system call that failed.
     pub fn freeze(&self) -> Result<()> {

@@ -4,8 +4,9 @@
 mod common;
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use common::{for_each_mechanism, job};
@@ -71,6 +72,66 @@ fn a_spawn_during_a_kill_by_a_view() {
         let job = Job::builder().mechanism(mechanism).name(&name).build().expect("a job");
         let view = Job::open(&name).expect("it is listed");
         spawns_while(&job, || _ = view.kill().expect("killed"));
+    });
+}
+
+/// A freeze does not suspend a thread that is in a spawn: the spawn ends, with a member or an error.
+#[test]
+fn a_spawn_during_a_freeze_returns() {
+    const ROUNDS: usize = 200;
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let (spawns, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // A member ends after the next thaw only.
+                    drop(job.spawn(Command::new("true")));
+                    spawns.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut returned = true;
+            for round in 0..ROUNDS {
+                thread::sleep(Duration::from_micros(37 * (round as u64 % 23)));
+                job.freeze().expect("frozen");
+                let before = spawns.load(Ordering::Relaxed);
+                let start = Instant::now();
+                // The first can be one that began before, the second is refused.
+                while returned && spawns.load(Ordering::Relaxed) < before + 2 {
+                    returned = start.elapsed() < testkit::DEADLINE;
+                    thread::yield_now();
+                }
+                job.thaw().expect("thawed");
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(returned, "{mechanism}: a spawn did not return before the thaw");
+        });
+    });
+}
+
+/// A freeze and a thaw at the same time both end at once.
+#[test]
+fn a_freeze_during_a_thaw_returns() {
+    const ROUNDS: usize = 300;
+    for_each_mechanism(|mechanism| {
+        let job = job(mechanism);
+        let mut member = job.spawn(Command::new("sleep").arg("300")).expect("started");
+        let timed = |act: &dyn Fn() -> onejob::Result<()>| {
+            let start = Instant::now();
+            act().expect("done");
+            start.elapsed()
+        };
+        for _ in 0..ROUNDS {
+            let longest = thread::scope(|scope| {
+                let freeze = scope.spawn(|| timed(&|| job.freeze()));
+                let thaw = timed(&|| job.thaw());
+                freeze.join().expect("no panic").max(thaw)
+            });
+            // It is ten seconds after which a freeze fails.
+            assert!(longest < Duration::from_secs(8), "{mechanism}: {longest:?}");
+        }
+        job.kill().expect("killed");
+        member.wait().expect("a status");
     });
 }
 

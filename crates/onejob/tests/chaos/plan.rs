@@ -283,12 +283,15 @@ impl Planner {
                     self.owners[owner] = before;
                     continue;
                 }
-                // A child that starts frozen blocks its parent until it is thawed, and a child that does not end
-                // blocks the thread that waits for it.
+                // A child of std that joins a frozen job blocks its parent until a thaw, and a child that does
+                // not end blocks the thread that waits for it.
                 let any = |is: fn(&Request) -> bool| {
                     is(&request) || requests.iter().any(|(_, other)| is(other))
                 };
-                if any(Request::spawns) && any(Request::conflicts_with_spawn) {
+                if any(Request::spawns) && any(|it| matches!(it, Request::Reap))
+                    || any(|it| matches!(it, Request::SpawnStd(_)))
+                        && any(|it| matches!(it, Request::Plain("freeze")))
+                {
                     continue;
                 }
                 requests.push((slot, request));
@@ -433,10 +436,6 @@ impl Request {
     /// Whether it changes the job of the slot.
     pub(crate) fn changes_the_slot(&self) -> bool {
         matches!(self, Request::New { .. } | Request::Drop | Request::Release)
-    }
-
-    fn conflicts_with_spawn(&self) -> bool {
-        matches!(self, Request::Plain("freeze") | Request::Reap)
     }
 
     /// Whether it can start members.

@@ -6,7 +6,7 @@
 use std::{
     os::fd::{AsFd, AsRawFd},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -61,6 +61,9 @@ pub(crate) struct Cgroup {
     around: Enclosure,
     cgroups: JobCgroups,
     is_frozen: AtomicBool,
+    /// A spawn holds it shared: a child that is created in a frozen cgroup would suspend its thread until a
+    /// thaw. The beginning of a freeze or thaw holds it alone.
+    freezing: RwLock<()>,
     record: Option<Record>,
     is_released: bool,
 }
@@ -76,6 +79,7 @@ impl Cgroup {
             around: spec.around,
             cgroups: JobCgroups::new(root, spec.limits),
             is_frozen: AtomicBool::new(false),
+            freezing: RwLock::new(()),
             record: None,
             is_released: false,
         };
@@ -293,6 +297,7 @@ impl Backend for Cgroup {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
+        let _not_frozen_meanwhile = self.freezing.read().unwrap_or_else(PoisonError::into_inner);
         if self.is_frozen(&*self.cgroups.current()?)? {
             return Err(errors::frozen());
         }
@@ -422,6 +427,7 @@ impl LimitControl for Cgroup {
 
 impl Freezer for Cgroup {
     fn freeze(&self) -> Result<()> {
+        let alone = self.freezing.write().unwrap_or_else(PoisonError::into_inner);
         let cgroups = match self.around {
             Enclosure::None => {
                 self.cgroups.current()?;
@@ -431,12 +437,20 @@ impl Freezer for Cgroup {
             // The caller leaves all other members behind. Processes that it starts later are not frozen.
             Enclosure::Caller => self.cgroups.move_caller_out()?,
         };
-        members_of(&cgroups).set_frozen(true)
+        let members = members_of(&cgroups);
+        members.begin_frozen(true)?;
+        drop(alone);
+        members.wait_frozen(true)
     }
 
     fn thaw(&self) -> Result<()> {
-        members_of(&self.cgroups.all()).set_frozen(false)?;
-        self.is_frozen.store(false, Ordering::Relaxed);
-        Ok(())
+        let cgroups = self.cgroups.all();
+        let members = members_of(&cgroups);
+        {
+            let _alone = self.freezing.write().unwrap_or_else(PoisonError::into_inner);
+            members.begin_frozen(false)?;
+            self.is_frozen.store(false, Ordering::Relaxed);
+        }
+        members.wait_frozen(false)
     }
 }

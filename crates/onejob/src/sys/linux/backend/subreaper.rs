@@ -12,7 +12,7 @@ use std::{
     cell::RefCell,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Mutex, OnceLock, PoisonError, Weak},
+    sync::{Mutex, OnceLock, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -50,6 +50,9 @@ pub(crate) struct Subreaper {
     started: Mutex<Vec<(u32, Weak<OwnedFd>)>>,
     /// Of the owner since the guards were started; a view reads it for the first spawn.
     baseline: OnceLock<GuardBaseline>,
+    /// A spawn holds it shared, a freeze alone: a child that is stopped before it has executed its program
+    /// would suspend the thread that starts it until a thaw.
+    freezing: RwLock<()>,
 }
 
 pub(crate) const ENTRY: MechanismEntry = MechanismEntry {
@@ -97,7 +100,13 @@ impl Subreaper {
             bus: None,
         })?;
         let baseline = OnceLock::from(GuardBaseline::current()?);
-        let mut job = Subreaper { tracked, guards, started: Mutex::default(), baseline };
+        let mut job = Subreaper {
+            tracked,
+            guards,
+            started: Mutex::default(),
+            baseline,
+            freezing: RwLock::new(()),
+        };
         if let Err(error) = job.publish(spec, &place) {
             job.close();
             return Err(error);
@@ -127,7 +136,13 @@ impl Subreaper {
     fn open(record: Record) -> Result<Subreaper> {
         let guards = record.connect()?;
         let tracked = Tracked::view(record)?;
-        Ok(Subreaper { tracked, guards, started: Mutex::default(), baseline: OnceLock::new() })
+        Ok(Subreaper {
+            tracked,
+            guards,
+            started: Mutex::default(),
+            baseline: OnceLock::new(),
+            freezing: RwLock::new(()),
+        })
     }
 
     /// The guard that the members are below now; `None` if the guards have ended the job.
@@ -316,6 +331,7 @@ impl Backend for Subreaper {
             let id = self.tracked.record.as_ref().map_or("", Record::id);
             return Err(Error::stale(format!("the job {id} has ended")));
         }
+        let _not_frozen_meanwhile = self.freezing.read().unwrap_or_else(PoisonError::into_inner);
         if self.tracked.is_frozen()? {
             return Err(errors::frozen());
         }
@@ -396,6 +412,7 @@ impl Backend for Subreaper {
 
 impl Freezer for Subreaper {
     fn freeze(&self) -> Result<()> {
+        let _alone = self.freezing.write().unwrap_or_else(PoisonError::into_inner);
         self.tracked.freeze(|record| {
             let record = RefCell::new(record);
             self.below(Vec::new(), |root| {

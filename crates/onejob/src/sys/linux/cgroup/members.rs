@@ -11,6 +11,7 @@ use super::{
     dir::{is_removed_error, read_job_text, write_job_text},
     names::NamedCgroup,
     stats,
+    wait::Pauses,
 };
 use crate::{
     Error, Process, Result, Signal, Stats, StopReason,
@@ -126,8 +127,29 @@ impl Members<'_> {
     /// Freezes or thaws all members; returns when the kernel confirms it. Cgroups that have been removed
     /// are left out.
     pub(crate) fn set_frozen(&self, frozen: bool) -> Result<()> {
+        self.begin_frozen(frozen)?;
+        self.wait_frozen(frozen)
+    }
+
+    /// Makes the kernel begin to freeze or thaw all members.
+    pub(crate) fn begin_frozen(&self, frozen: bool) -> Result<()> {
+        let value = if frozen { "1" } else { "0" };
+        self.each_for_freeze(frozen, |dir| write_job_text(dir, FREEZE, value))
+    }
+
+    /// Waits until the kernel confirms that all members are frozen or thawed, or until the opposite has been
+    /// requested.
+    pub(crate) fn wait_frozen(&self, frozen: bool) -> Result<()> {
+        self.each_for_freeze(frozen, |dir| wait_frozen(dir, frozen))
+    }
+
+    fn each_for_freeze(
+        &self,
+        frozen: bool,
+        act: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> Result<()> {
         let what = if frozen { "freeze the job" } else { "thaw the job" };
-        self.0.iter().try_for_each(|dir| match set_frozen(*dir, frozen) {
+        self.0.iter().try_for_each(|dir| match act(*dir) {
             Err(e) if is_removed_error(&e) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                 Err(Error::os(what, e).with_hint("a member is in an uninterruptible system call"))
@@ -180,16 +202,21 @@ fn cannot_list(errno: Errno) -> Error {
     }
 }
 
-fn set_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
+fn wait_frozen(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
     let (value, event): (_, &[u8]) = if frozen { ("1", b"frozen 1") } else { ("0", b"frozen 0") };
-    write_job_text(cgroup, FREEZE, value)?;
     let events = Events::open(cgroup.as_raw_fd())?;
     let deadline = Instant::now() + KILL_TIMEOUT;
+    let mut pauses = Pauses::new();
     while !events.is(event)? {
+        // Another thread or process has requested the opposite. The kernel reports that only if the members
+        // had reached the requested state before.
+        if read_job_text(cgroup, FREEZE)?.trim() != value {
+            return Ok(());
+        }
         if has_passed(Some(deadline)) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        events.wait(milliseconds_until(Some(deadline)));
+        events.wait(milliseconds_until(pauses.next(Some(deadline))));
     }
     Ok(())
 }
