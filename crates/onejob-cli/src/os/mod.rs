@@ -17,9 +17,10 @@
 //! | `Waitable`, `wait_for(…)` | waiting for one of two events, the lifeline, or a deadline |
 //! | `spawn_thread(work)`, `Completion` | a thread whose end `wait_for` can wait for |
 //! | `without_tostop(write)` | writing to a terminal without being stopped by `stty tostop` |
-//! | `exit_code(status)`, `die_like(status)`, `die_by_sigkill()` | ending as CMD did |
+//! | `exit_code(status)`, `die_like(status)`, `die_by(signal)`, `die_by_sigkill()` | ending as CMD did, or by a signal |
 //! | `process_info(process)`, `resident_memory(process)`, `is_frozen(process)`, `ancestors(pid)` | what listings print about a process |
-//! | `terminal_width()` | the width of the terminal on standard output |
+//! | `terminal_width()`, `terminal_height()` | the size of the terminal on standard output |
+//! | `Keys` | single keys from the terminal on standard input |
 //! | `daemonize()`, `DaemonSide`, `ReportPipe`, `redirect_stdio(log)` | running in the background |
 //! | `log_dir()`, `create_log(path)`, `FileWatch` | log files of detached jobs |
 //! | `protected_process(pid)` | why a process must not be stopped |
@@ -39,13 +40,13 @@ use windows as system;
 #[cfg(all(unix, not(test)))]
 pub(crate) use system::init_process;
 pub(crate) use system::{
-    Completion, DaemonSide, FileWatch, HAS_DROPINS, Lifeline, ReceivedSignal, ReportPipe,
+    Completion, DaemonSide, FileWatch, HAS_DROPINS, Keys, Lifeline, ReceivedSignal, ReportPipe,
     SignalQueue, Terminal, Waitable, ancestors, args, become_group_leader, become_subreaper,
-    create_log, daemonize, die_by_sigkill, die_like, exit_code, is_frozen, is_pid_1, log_dir,
-    process_info, protected_process, reap_orphans, redirect_stdio, release_terminal, reset_sigchld,
-    resident_memory, set_parent_death_signal, signal_group, signal_own_group,
-    signal_unless_in_own_group, spawn, spawn_thread, stop_self, terminal_width, wait_for,
-    was_ignored_or_blocked, why_no_init, without_tostop,
+    create_log, daemonize, die_by, die_by_sigkill, die_like, exit_code, is_frozen, is_pid_1,
+    log_dir, process_info, protected_process, reap_orphans, redirect_stdio, release_terminal,
+    reset_sigchld, resident_memory, set_parent_death_signal, signal_group, signal_own_group,
+    signal_unless_in_own_group, spawn, spawn_thread, stop_self, terminal_height, terminal_width,
+    wait_for, was_ignored_or_blocked, why_no_init, without_tostop,
 };
 
 /// What ended a [`wait_for`].

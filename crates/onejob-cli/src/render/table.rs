@@ -11,15 +11,17 @@ use crate::os;
 pub(crate) struct TerminalStyle {
     /// `None` if standard output is not a terminal: lines are not truncated.
     width: Option<usize>,
+    /// Whether the terminal has a cursor that escape sequences move.
+    has_escapes: bool,
     coloured: bool,
 }
 
 impl TerminalStyle {
     pub(crate) fn detect() -> TerminalStyle {
         let width = os::terminal_width();
-        let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || env::var_os("TERM").is_none_or(|term| term == "dumb");
-        TerminalStyle { width, coloured: width.is_some() && !plain }
+        let has_escapes = width.is_some() && env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        TerminalStyle { width, has_escapes, coloured: has_escapes && !is_plain }
     }
 
     pub(crate) fn is_terminal(self) -> bool {
@@ -28,6 +30,10 @@ impl TerminalStyle {
 
     pub(crate) fn width(self) -> Option<usize> {
         self.width
+    }
+
+    pub(crate) fn moves_cursor(self) -> bool {
+        self.has_escapes
     }
 
     pub(crate) fn is_coloured(self) -> bool {
@@ -166,7 +172,7 @@ mod tests {
         let mut table = Table::new(["NAME", "N", "COMMAND"]);
         table.add(["a".into(), "10".into(), "x\x1b[2J y".into()]);
         table.add(["longer".into(), "1".into(), "z".repeat(50)]);
-        let style = TerminalStyle { width: Some(30), coloured: false };
+        let style = TerminalStyle { width: Some(30), has_escapes: false, coloured: false };
         let text = table.draw(style, [false, true, false]);
         let expected = format!(
             "NAME     N  COMMAND\na       10  x\\u{{1b}}[2J y\nlonger   1  {}…\n",

@@ -8,7 +8,7 @@ use crate::{
     common::{
         eventually, kill, mechanisms,
         recorder::{Recorders, recorder},
-        text, wait,
+        text, wait, with_signals,
     },
     fixture::Fixture,
     schema::Schema,
@@ -131,14 +131,19 @@ fn states() {
         becomes("dev", "running");
         fixture.expect_status(&["kill", "--now", "dev"], 0);
         wait(&mut owner);
-        let deaf = "trap '' TERM; while :; do sleep 1; done";
-        let leave = format!("(sh -c \"{deaf}\" &) ; exit 0");
-        let mut left = fixture.run(&mechanism, "left", &["-k", "1000", "--", "sh", "-c", &leave]);
+        // From its first instruction on, no process of these jobs ends at SIGTERM.
+        let run = |name: &str, words: &[&str]| {
+            let options = ["run", "--mechanism", &mechanism, "-n", name, "-k", "1000"];
+            let mut command = fixture.onejob(&[&options[..], words].concat());
+            with_signals(&mut command, &[], &[libc::SIGTERM]);
+            command.spawn().unwrap()
+        };
+        let leave = ["sh", "-c", "(sleep 1000 &); exit 0"];
+        let mut left = run("left", &leave);
         becomes("left", "stopping");
-        let mut late =
-            fixture.run(&mechanism, "late", &["-t", "0.1", "-k", "1000", "--", "sh", "-c", deaf]);
+        let mut late = run("late", &["-t", "0.1", "sleep", "1000"]);
         becomes("late", "stopping");
-        let mut kept = fixture.run(&mechanism, "kept", &["--wait-all", "--", "sh", "-c", &leave]);
+        let mut kept = run("kept", &[&["--wait-all"][..], &leave].concat());
         becomes("kept", "running");
         fixture.expect_status(&["kill", "--now", "left", "late", "kept"], 0);
         for owner in [&mut left, &mut late, &mut kept] {

@@ -15,3 +15,4 @@ mod other_terminals;
 mod scale;
 mod schema;
 mod sudden_death;
+mod watch;

@@ -4,6 +4,7 @@ mod daemonize;
 mod entry;
 mod file_watch;
 mod init;
+mod keys;
 mod lifeline;
 mod memory;
 mod process_info;
@@ -24,10 +25,11 @@ pub(crate) use file_watch::FileWatch;
 pub(crate) use init::{
     HAS_DROPINS, become_subreaper, is_pid_1, reap_orphans, set_parent_death_signal, why_no_init,
 };
+pub(crate) use keys::Keys;
 pub(crate) use lifeline::Lifeline;
 pub(crate) use process_info::{ancestors, is_frozen, process_info, resident_memory};
 pub(crate) use signals::{
-    ReceivedSignal, SignalQueue, become_group_leader, reset_sigchld, signal_group,
+    ReceivedSignal, SignalQueue, become_group_leader, die_by, reset_sigchld, signal_group,
     signal_own_group, signal_unless_in_own_group, stop_self, was_ignored_or_blocked,
 };
 pub(crate) use spawn::spawn;
@@ -47,6 +49,12 @@ pub(crate) fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     // A terminal without a known size reports 0.
     Some(if size.ws_col == 0 { 80 } else { size.ws_col.into() })
+}
+
+/// The height of the terminal on standard output; `None` if it is unknown.
+pub(crate) fn terminal_height() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_row > 0).then_some(size.ws_row.into())
 }
 
 /// The exit code as in a shell: 128+n for signal n.

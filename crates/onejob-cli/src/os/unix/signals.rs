@@ -253,7 +253,7 @@ pub(super) fn while_blocked<T>(signal: Signal, action: impl FnOnce() -> T) -> T 
 
 /// Ends this process by the signal that ended CMD, so that the parent reads the same status: a shell
 /// stops its script after Ctrl-C only if SIGINT ended the command.
-pub(super) fn die_by(signal: Signal) -> ! {
+pub(crate) fn die_by(signal: Signal) -> ! {
     // CMD has dumped its core already; one of onejob is of no use.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // The kernel does not deliver a signal with its default action to PID 1.

@@ -5,6 +5,7 @@ mod daemonize;
 mod events;
 mod file_watch;
 mod init;
+mod keys;
 mod process_info;
 mod wait;
 
@@ -22,8 +23,9 @@ pub(crate) use init::{
     reap_orphans, release_terminal, set_parent_death_signal, signal_group, signal_own_group,
     signal_unless_in_own_group, stop_self, why_no_init,
 };
+pub(crate) use keys::Keys;
 pub(crate) use process_info::{
-    ancestors, is_frozen, process_info, resident_memory, terminal_width,
+    ancestors, is_frozen, process_info, resident_memory, terminal_height, terminal_width,
 };
 pub(crate) use wait::{Completion, Waitable, spawn_thread, wait_for};
 
@@ -63,6 +65,11 @@ pub(crate) fn exit_code(status: ExitStatus) -> i32 {
 
 /// Returns: an exit status is only a number.
 pub(crate) fn die_like(_: ExitStatus) {}
+
+/// Exits with the status of a process that a signal has ended, as in a shell.
+pub(crate) fn die_by(signal: onejob::Signal) -> ! {
+    std::process::exit(128 + signal.as_raw())
+}
 
 /// Why a process must not be stopped.
 pub(crate) fn protected_process(pid: u32) -> Option<&'static str> {

@@ -212,6 +212,15 @@ fn user_of(process: &OwnedHandle) -> Option<String> {
 
 /// The width of the console on standard output; `None` if standard output is not a console.
 pub(crate) fn terminal_width() -> Option<usize> {
+    console_size().map(|(width, _)| width)
+}
+
+/// The height of the console on standard output; `None` if standard output is not a console.
+pub(crate) fn terminal_height() -> Option<usize> {
+    console_size().map(|(_, height)| height)
+}
+
+fn console_size() -> Option<(usize, usize)> {
     use windows_sys::Win32::System::Console::{
         CONSOLE_SCREEN_BUFFER_INFO, GetConsoleScreenBufferInfo,
     };
@@ -220,6 +229,8 @@ pub(crate) fn terminal_width() -> Option<usize> {
     // SAFETY: for a handle that is not a console the call fails; `info` lives through the call.
     let succeeded =
         unsafe { GetConsoleScreenBufferInfo(io::stdout().as_raw_handle(), &raw mut info) };
-    let width = i32::from(info.srWindow.Right) - i32::from(info.srWindow.Left) + 1;
-    (succeeded != 0).then(|| usize::try_from(width).ok()).flatten()
+    let window = info.srWindow;
+    let length = |from: i16, to: i16| usize::try_from(i32::from(to) - i32::from(from) + 1).ok();
+    let size = Some((length(window.Left, window.Right)?, length(window.Top, window.Bottom)?));
+    size.filter(|_| succeeded != 0)
 }
