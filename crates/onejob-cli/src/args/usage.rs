@@ -85,9 +85,6 @@ impl CommandLine<'_> {
                 "it goes in front of the subcommand: `onejob --error-format json {}`",
                 self.word(1)
             )),
-            name if name.starts_with('-') => {
-                Some("options of a subcommand follow its name; see `onejob --help`".to_owned())
-            }
             _ => None,
         };
         let nearest = || {
@@ -95,7 +92,11 @@ impl CommandLine<'_> {
             Some(format!("did you mean {}?", option_name(&nearest)))
         };
         let option = option.split('=').next().unwrap_or_default();
-        let hint = hint.or_else(nearest).unwrap_or_else(|| self.see_help());
+        let misplaced = || {
+            let hint = "options of a subcommand follow its name; see `onejob --help`";
+            self.word(1).starts_with('-').then(|| hint.to_owned())
+        };
+        let hint = hint.or_else(nearest).or_else(misplaced).unwrap_or_else(|| self.see_help());
         (format!("unknown option '{option}'"), hint)
     }
 

@@ -98,8 +98,10 @@ fn create_job(args: &args::RunArgs, note: &Note) -> Result<Job, Failure> {
     if args.stats.is_some() {
         builder = builder.accounting();
     }
+    let is_general = |hint: &str| hint.starts_with("use another name");
     builder.limits(args.limits.limits()).build().map_err(|error| match &args.name {
-        Some(name) if error.is_name_taken() => {
+        // Another hint of the library is about a dead owner.
+        Some(name) if error.is_name_taken() && error.hint().is_none_or(is_general) => {
             let stop = shell_words::line(["onejob", "kill", name]);
             Failure::from(error)
                 .with_hint(format!("use another name, or stop that job first: {stop}"))

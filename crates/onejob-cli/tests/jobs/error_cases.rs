@@ -40,6 +40,11 @@ const CASES: &[Case] = &[
         "onejob: unknown option '-t'\nhint: options of a subcommand follow its name; see `onejob --help`\n",
     ),
     Case(
+        &["--versoin"],
+        125,
+        "onejob: unknown option '--versoin'\nhint: did you mean --version?\n",
+    ),
+    Case(
         &["no-such-word"],
         125,
         "onejob: unrecognized subcommand 'no-such-word'\n\
@@ -281,7 +286,7 @@ const CASES: &[Case] = &[
     Case(
         &["run", "-n", "j", "touch", "started"],
         125,
-        "onejob: a job named j is running already\n\
+        "onejob: a live job has the name j\n\
          hint: use another name, or stop that job first: `onejob kill j`\n",
     ),
     // Directories.

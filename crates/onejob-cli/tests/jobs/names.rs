@@ -54,7 +54,7 @@ fn name_in_use() {
             let (stdout, stderr) = fixture.expect_status(&words, 125);
             assert_eq!(stdout, "");
             is_one_line(&stderr);
-            assert!(stderr.contains("dev is running already"), "{stderr}");
+            assert!(stderr.contains("a live job has the name dev"), "{stderr}");
         }
         assert!(!fixture.scratch.file("started").exists());
         fixture.expect_status(&["kill", "dev"], 0);

@@ -114,7 +114,7 @@ fn hundred_runs_with_one_name() {
             let output = one.wait_with_output().unwrap();
             if output.status.code() == Some(125) {
                 let said = text(&output.stderr);
-                assert!(said.contains("same is running already"), "{said}");
+                assert!(said.contains("a live job has the name same"), "{said}");
                 assert!(is_error(&said), "{said}");
                 refused += 1;
             }
