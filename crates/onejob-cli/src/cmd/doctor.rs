@@ -10,6 +10,7 @@ use crate::{
     args::DoctorArgs,
     exit::Exit,
     failure::{Failure, print},
+    output,
     render::json,
 };
 
@@ -54,11 +55,14 @@ struct GuaranteeList {
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
     // Before the probes: those remove abandoned jobs.
-    let leftovers = onejob::abandoned_jobs();
+    let leftovers = onejob::abandoned_jobs().unwrap_or_else(|error| {
+        output::warn(format!("cannot look for abandoned jobs: {error}"));
+        Vec::new()
+    });
     let mechanisms = onejob::probe_mechanisms();
     let available = mechanisms.iter().find(|mechanism| mechanism.guarantees.is_some());
     let default = available.map(|mechanism| mechanism.mechanism);
-    let report = Report::new(&mechanisms, default, &leftovers.unwrap_or_default());
+    let report = Report::new(&mechanisms, default, &leftovers);
     print(if args.json { json(&report) } else { report.describe(&mechanisms) })?;
     Ok(if default.is_some() { Exit::Success } else { Exit::PartialFailure })
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use onejob::{AbandonedKind, JobEntry, Mechanism, Process};
+use onejob::{AbandonedKind, Job, JobEntry, Mechanism, Process};
 use serde::Serialize;
 
 use super::{
@@ -17,7 +17,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     note::Note,
-    os,
+    os, output,
     render::{
         self, Listing,
         table::{Table, TerminalStyle, age, bytes, or_dash, seconds},
@@ -64,11 +64,10 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// `None` if the job has ended meanwhile. A job's containment is that of its mechanism on this host,
+/// `None` if the job has ended meanwhile, or after a warning if it cannot be observed. A job's containment is that of its mechanism on this host,
 /// which `containments` remembers: to ask each job would probe it and its guards.
 fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Option<JobRow> {
-    let job = entry.open().ok()?;
-    let members = job.processes().ok()?;
+    let (job, members) = observed(entry, |job| job.processes())?;
     let stats = job.stats().ok();
     let cpu = stats.and_then(|stats| Some(stats.cpu_user? + stats.cpu_system?));
     let note = Note::read(&job);
@@ -91,6 +90,26 @@ fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Optio
         cwd: note.as_ref().and_then(|note| note.cwd.clone()),
         log: note.and_then(|note| note.log),
     })
+}
+
+/// The job and what `observe` returns. `None` if the job has ended meanwhile; any other error is a warning, so
+/// that a job that cannot be observed hides no other.
+pub(super) fn observed<T, E: Into<Failure>>(
+    entry: &JobEntry,
+    observe: impl FnOnce(&Job) -> Result<T, E>,
+) -> Option<(Job, T)> {
+    let opened = entry.open().map_err(Failure::from);
+    let seen = opened.and_then(|job| Ok((observe(&job).map_err(Into::into)?, job)));
+    match seen {
+        Ok((seen, job)) => Some((job, seen)),
+        // A job that ends meanwhile can make any observation fail.
+        Err(_) if entry.open().is_err_and(|error| error.is_not_found() || error.is_stale()) => None,
+        Err(failure) => {
+            let job = entry.name.as_ref().unwrap_or(&entry.id);
+            output::warn(format!("cannot observe the job {job}: {}", failure.message()));
+            None
+        }
+    }
 }
 
 fn age_of(entry: &JobEntry) -> Option<Duration> {

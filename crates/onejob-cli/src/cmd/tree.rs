@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     find::{self, Found},
+    ls::observed,
     state::State,
 };
 use crate::{
@@ -67,9 +68,9 @@ pub(super) fn tree(args: &TreeArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// `None` if the job has ended meanwhile.
+/// `None` if the job has ended meanwhile or cannot be observed.
 fn tree_of_entry(entry: &JobEntry) -> Option<JobTree> {
-    tree_of_job(&entry.open().ok()?, Some(entry)).ok()
+    observed(entry, |job| tree_of_job(job, Some(entry))).map(|(_, tree)| tree)
 }
 
 fn tree_of_job(job: &Job, entry: Option<&JobEntry>) -> Result<JobTree, Failure> {

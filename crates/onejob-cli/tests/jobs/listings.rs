@@ -35,6 +35,35 @@ fn orphans_are_marked() {
     }
 }
 
+/// A job that cannot be observed is named in a warning, and not left out as if it had ended.
+#[test]
+fn a_job_that_cannot_be_observed() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return eprintln!("SKIPPED: strace is not installed");
+    }
+    for mechanism in mechanisms() {
+        let fixture = Fixture::new();
+        let mut owner = fixture.start(&mechanism, "dev", &["sleep", "1000"]);
+        for verb in ["ls", "tree"] {
+            let mut strace = Command::new("strace");
+            strace.args(["-qq", "-o", "/dev/null", "-e", "trace=pidfd_open"]);
+            strace.args(["-e", "inject=pidfd_open:error=EMFILE", ONEJOB, verb]);
+            let onejob = fixture.onejob(&[]);
+            let variables = onejob.get_envs().filter_map(|(name, value)| Some((name, value?)));
+            let output = strace.envs(variables).output().expect("strace starts");
+            let said = text(&output.stderr);
+            assert!(
+                said.contains("dev") && said.contains("open files"),
+                "{mechanism} {verb}: {said}"
+            );
+            assert_eq!(output.status.code(), Some(0), "{mechanism} {verb}: {said}");
+        }
+        fixture.expect_status(&["kill", "dev"], 0);
+        wait(&mut owner);
+        fixture.assert_empty();
+    }
+}
+
 /// Names with control characters neither move the cursor nor exceed the width of the terminal.
 #[test]
 fn control_characters_in_names() {
