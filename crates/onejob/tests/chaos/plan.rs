@@ -255,11 +255,11 @@ impl Planner {
                 let during = self.during(Some(3));
                 Step::View { view, during }
             }
-            _ => self.ask(),
+            _ => self.ask(inject),
         }
     }
 
-    fn ask(&mut self) -> Step {
+    fn ask(&mut self, inject: bool) -> Step {
         let owner = self.random.below(self.owners.len() as u64) as usize;
         let slot = self.random.below(SLOTS as u64) as usize;
         let first = self.request(owner, slot);
@@ -297,8 +297,9 @@ impl Planner {
                 requests.push((slot, request));
             }
         }
-        // A wait without a timeout ends only if the members are killed.
+        // A wait without a timeout ends only if the members are killed, which an injected error can prevent.
         if let [(slot, Request::Kill)] = requests[..]
+            && !inject
             && self.random.one_in(3)
         {
             requests.insert(0, (slot, Request::Wait));
