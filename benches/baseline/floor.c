@@ -1,14 +1,14 @@
-// What the kernel takes for the work of a job, done with no more than the promise needs: two
-// processes outlive the owner, each the other's second, and what is started is in a cgroup or below
-// a guard. Nothing is checked that a library must check: it is a floor, and nothing to be used.
+// The lower bound of a job: only the system calls that its guarantee needs. Two guard processes outlive the
+// owner, and members are in a cgroup or below a guard. It does not check what a library must check, so it
+// is only for comparison.
 //
 //   floor run MECHANISM DIR PROGRAM    a command around a program, with a record of the job
 //   floor                              one request a line, one answer a line, as baseline/worker.c:
 //       first MECHANISM DIR PROGRAM            the first job and one child: "ok NANOSECONDS"
-//       spawn MECHANISM DIR COUNT PROGRAM      children in a standing job: "ok NANOSECONDS" for each
+//       spawn MECHANISM DIR COUNT PROGRAM      children in an existing job: "ok NANOSECONDS" for each
 //       spawn-in-new-job DIR COUNT PROGRAM     children in a cgroup each
 //
-// MECHANISM is cgroup or subreaper. DIR is a cgroup that the job's is made below.
+// MECHANISM is cgroup or subreaper. DIR is the parent of the job's cgroup.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +55,7 @@ static int execute(void *unused) {
   _exit(127);
 }
 
-// Says that a child has started, with a descriptor for it, and how it ended.
+// Reports that a child has started, with a pidfd of it, and its status.
 static void serve(int owner) {
   int pidfd, status;
   char request;
@@ -105,7 +105,7 @@ static int begin_guard(void *fds) {
   _exit(127);
 }
 
-// Between owner and guard, so that the guard is nobody's child.
+// The process between owner and guard, so that the guard is not a child of the owner.
 static int between(void *fds) {
   clone(begin_guard, top[1], CLONE_VM, fds);
   _exit(0);
@@ -139,7 +139,7 @@ static void by_guard(int guard) {
 
 __attribute__((used)) static void execute_now(void) { execute(NULL); }
 
-// clone3(2) of a child that shares our memory has no wrapper: it goes on with another stack.
+// The C library has no wrapper for clone3(2) with shared memory: the child continues on another stack.
 static pid_t clone_sharing(struct clone_args *args) {
 #if defined(__x86_64__)
   args->flags |= CLONE_VM;
@@ -209,7 +209,7 @@ static void spawn_in_new_jobs(const char *below, int count) {
   printf("ok %ld\n", (now() - begin) / count);
 }
 
-// The record is a file that others can find as long as the job is there.
+// The record is a file that other processes find as long as the job exists.
 static int run(const char *mechanism, const char *below) {
   char draft[64], final[64];
   snprintf(draft, sizeof draft, "/run/floor-%d.new", getpid());
@@ -236,7 +236,7 @@ int main(int argc, char **argv) {
       words[count++] = word;
     words[count] = NULL;
     if (count < 4) return 2;
-    // Of the guards' program, too, which they are started with.
+    // Also of the guard program, with which the guards are started.
     program = strdup(words[count - 1]);
     if (!strcmp(words[0], "first")) first(words[1], words[2]);
     else if (!strcmp(words[0], "spawn") && count == 5) spawn(words[1], words[2], atoi(words[3]));

@@ -1,8 +1,8 @@
-// What is started and killed: as little program as there can be, without a C library.
+// The program that is started and killed: minimal, without a C library.
 //
 //   member                      ends at once
 //   member COUNT FIFO [MODE]    a tree of COUNT, ten children each; each writes a byte to FIFO and waits
-//       hold    keeps FIFO open: its reader sees the end of the last one
+//       hold    keeps FIFO open: its reader sees the end of the last process
 //       escape  COUNT is 2: itself, and a daemon that has left session and parent
 
 #if defined(__x86_64__)
@@ -30,7 +30,7 @@ static long call(long n, long a, long b, long c, long d, long e) {
 
 enum { SIGCHLD_ = 17, AT_FDCWD_ = -100, O_WRONLY_ = 1 };
 
-// Where thousands come and go the kernel now and then says EAGAIN for some milliseconds.
+// With thousands of processes the kernel sometimes returns EAGAIN for some milliseconds.
 static long fork_(void) {
   enum { EAGAIN_ = 11, TRIES = 10000 };
   long pid = -EAGAIN_;
@@ -58,7 +58,7 @@ static void wait_for_the_end(const char *fifo, int hold) {
   for (;;) call(PAUSE_PPOLL, 0, 0, 0, 0, 8);
 }
 
-// Becomes the root of a tree of `count`: each child takes an even share of the others.
+// Becomes the root of a tree of `count`: the others are divided evenly among its children.
 static void grow(long count) {
   long others = count - 1;
   for (long left = others < 10 ? others : 10; left > 0; left--) {

@@ -1,7 +1,7 @@
-// The floor: what the kernel takes for the same work without anybody's library.
+// The lower bound: the same work without a library.
 //
 // One request a line on standard input, one answer a line: "ok NUMBERS…" or "err TEXT". Times are in
-// nanoseconds. It is a subreaper, so that whoever is orphaned below it is reaped by it.
+// nanoseconds. It is a subreaper and reaps the orphans below it.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +53,7 @@ static void spawn_and_wait(long count, char **argv) {
   }
 }
 
-// A cgroup of its own for each tree: one that was killed is not used again.
+// A new cgroup for each tree: a cgroup is not used again after a kill.
 static char cgroup[4096];
 
 static void write_to(const char *name, const char *text) {
@@ -81,8 +81,7 @@ static pid_t start_inside(const char *below, char **argv) {
   return pid;
 }
 
-// Whoever was orphaned below us, such as a guard, and has ended: left unreaped it would cost all the
-// others memory.
+// Reaps orphans that have ended, such as guards: zombies would use memory during the measurements.
 static void reap_orphans(void) {
   while (waitpid(-1, NULL, WNOHANG) > 0) {
   }
@@ -93,7 +92,7 @@ static void reap_all(void) {
   }
 }
 
-// Asks every process of the cgroup to end, once.
+// Sends SIGTERM to every process of the cgroup, once.
 static void terminate(void) {
   char path[4200];
   snprintf(path, sizeof path, "%s/cgroup.procs", cgroup);
@@ -103,7 +102,7 @@ static void terminate(void) {
   fclose(procs);
 }
 
-// From the kill until nobody holds the FIFO any more; at most two seconds.
+// The time from the kill until no process has the FIFO open, two seconds at most.
 static void death(const char *whom, const char *fifo) {
   int fd = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
@@ -137,7 +136,7 @@ int main(void) {
       long each = atol(words[1]), begin = now();
       spawn_and_wait(each, words + 2);
       printf("ok %ld\n", (now() - begin) / each);
-    } else if (!strcmp(verb, "plain")) { // PROGRAM ARGS…: the root's number
+    } else if (!strcmp(verb, "plain")) { // PROGRAM ARGS…: the pid of the root
       printf("ok %d\n", start(words + 1));
     } else if (!strcmp(verb, "tree")) { // DIRECTORY PROGRAM ARGS…
       printf("ok %d\n", start_inside(words[1], words + 2));

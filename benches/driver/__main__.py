@@ -10,7 +10,7 @@ from pathlib import Path
 
 import guest
 import report
-from cells import Enclosure
+from processes import Enclosure
 from rows import Bench
 
 HERE = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def main(mode, only):
 
 
 def rewrite(fresh=None):
-    """The tables anew from the numbers, of which one row may be fresh."""
+    """Writes the tables again from the results, of which one row may be new."""
     results = json.loads((HERE / "results/full.json").read_text())
     if fresh:
         rows = results["rows"]
@@ -101,7 +101,7 @@ def rewrite(fresh=None):
 
 
 def systemd():
-    """The row of the guest alone: what else happens on this machine touches it little."""
+    """Measures only the row of the guest: other processes on this machine affect it little."""
     row = report.as_data(guest.row(programs(), rounds=60))
     row["where"] += f"; on {time.strftime('%Y-%m-%d')}, commit {commit()}"
     rewrite(row)

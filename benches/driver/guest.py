@@ -1,4 +1,4 @@
-"""What is measured in a guest with systemd, as an ordinary user: `scripts/test-vm speed` boots it."""
+"""The measurement in a guest with systemd, as an ordinary user: `scripts/test-vm speed` boots it."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from cells import Cannot
+from processes import Cannot
 from measure import Goal, Row
 
 HERE = Path(__file__).resolve().parent.parent
 SCOPE = "systemd-run --user --scope"
-# As side-by-side has them.
+# In the order of side-by-side.
 WHO = [SCOPE, "onejob run, static, Cgroup (in a scope)", "onejob run, static, Subreaper", "timeout 10", "nothing around it"]
 PROMISES = ("containment", "kill", "owner_death", "crosses_setuid", "freeze", "cpu_accounting", "limits")
 
@@ -30,7 +30,7 @@ def row(programs, rounds):
     done.where = "On an emulated machine (`scripts/test-vm speed`): " + said.pop("kernel")[0]
     for line in said.pop("place"):
         mechanism, place = line.split()
-        # Where it says it is: in a job's cgroup or, under Subreaper, where its owner is.
+        # The cgroup that CMD prints: that of the job or, under Subreaper, that of the owner.
         if ("/onejob-" in place and ".scope/" in place) != (mechanism == "cgroup"):
             raise SystemExit(f"benches: {mechanism} put CMD into {place}")
     doctor = json.loads(said.pop("doctor")[0])
@@ -45,7 +45,7 @@ def row(programs, rounds):
 
 
 def promises(guarantees):
-    """In a few words."""
+    """A short description."""
     def text(value):
         return " ".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -1,22 +1,22 @@
-"""Rounds, and what is made of them."""
+"""Rounds of measurements, and their medians."""
 
 import statistics
 import sys
 import time
 from dataclasses import dataclass, field
 
-from cells import Cannot
+from processes import Cannot
 
 
 @dataclass
 class Goal:
-    """What a ratio, or a difference, must not exceed."""
+    """The limit of a ratio or of a difference."""
 
     who: str
     against: str
     most: float
     text: str
-    added: bool = False  # a difference, in the row's unit, and no ratio
+    added: bool = False  # a difference in the unit of the row instead of a ratio
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Row:
     baseline: str
     goals: list = field(default_factory=list)
     unit: str = "ns"
-    where: str = ""  # if it is not this machine itself
+    where: str = ""  # if it is not this machine
     samples: dict = field(default_factory=dict)  # who → round → value
     notes: dict = field(default_factory=dict)  # who → why there is no number, or a remark
 
@@ -34,14 +34,14 @@ class Row:
         return list(self.samples.get(who, {}).values())
 
     def paired(self, who, against, of):
-        """The median of what the two have had in the same rounds."""
+        """The median of the ratios of the two within each round."""
         ours, theirs = self.samples.get(who, {}), self.samples.get(against, {})
         pairs = [of(ours[n], theirs[n]) for n in ours if n in theirs]
         return statistics.median(pairs) if pairs else None
 
     def ratio(self, who, against):
         if not any(self.values(against)):
-            return None  # of counts, where the other one has none
+            return None  # the other one has no count
         return self.paired(who, against, lambda a, b: a / b)
 
     def got(self, goal):
@@ -51,7 +51,7 @@ class Row:
 
 
 def measure(row, contenders, rounds, warm_up=1, only=None):
-    """Asks each contender once a round, each round beginning with another one.
+    """Measures each contender once a round. Each round begins with another one.
 
     `only` has contenders that take long and are asked in the first rounds alone.
     """

@@ -1,4 +1,4 @@
-"""From the rows to a file of numbers, from that to tables. Nothing here is typed by hand."""
+"""Writes the rows to a file of numbers, and from that file the tables."""
 
 import json
 import statistics
@@ -8,7 +8,7 @@ BEGIN, END = "<!-- measured by benches/run: do not edit -->", "<!-- end of what 
 
 
 def as_data(row):
-    """A row as it is kept."""
+    """A row as it is stored."""
     cells = []
     for who in dict.fromkeys([*row.samples, *row.notes]):
         values = row.values(who)
@@ -37,7 +37,7 @@ def as_data(row):
 
 
 def digits(value):
-    """Three that count."""
+    """Three significant digits."""
     return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
@@ -68,7 +68,7 @@ def got(goal, unit):
 
 
 def goal_lines(results):
-    """The table for the README: one line a goal."""
+    """The table for the README: a line for each goal."""
     lines = ["| work | who | median | against | median | measured | goal | |", "|---|---|---|---|---|---|---|---|"]
     for row in results["rows"]:
         medians = {cell["who"]: cell["median"] for cell in row["cells"]}

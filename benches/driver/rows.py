@@ -1,4 +1,4 @@
-"""The work, who does it, and what must be reached."""
+"""The operations, the contenders, and the goals."""
 
 import os
 import signal
@@ -7,20 +7,20 @@ import time
 from pathlib import Path
 
 import guest
-from cells import Cannot, Worker, comm, count_after, end_members, pids_below, start
+from processes import Cannot, Worker, comm, count_after, end_members, pids_below, start
 from measure import Goal, Row, measure
 
 RAW = "posix_spawn + wait, C"
 KILL = "cgroup.kill, C"
 CGROUP, SUBREAPER = "onejob, Cgroup", "onejob, Subreaper"
 OURS = {CGROUP: "cgroup", SUBREAPER: "subreaper"}
-# The same work with no more than the promise needs: what a goal can at best be reached by.
+# The minimum that the guarantee needs: the best result that is possible.
 FLOOR = {f"the kernel's part, C, {mechanism.capitalize()}": mechanism for mechanism in OURS.values()}
 FLOOR_CGROUP, FLOOR_SUBREAPER = FLOOR
 
 
 class Bench:
-    """The workers that stand all the time, and the rows."""
+    """The workers, which run the whole time, and the rows."""
 
     def __init__(self, enclosure, programs, quick):
         self.enclosure, self.programs, self.quick = enclosure, programs, quick
@@ -41,7 +41,7 @@ class Bench:
         return quick if self.quick else full
 
     def rows(self):
-        """Row after row, as they are measured."""
+        """Yields each row when it is measured."""
         yield self.spawn()
         yield self.spawn_from_large()
         yield self.spawn_in_new_jobs()
@@ -91,7 +91,7 @@ class Bench:
         peers.ask("job")
         for worker in (job, peers):
             worker.ask("ballast", megabytes)
-        # The request goes to the guard, and the memory stays where it is: a quarter shows that.
+        # The guard starts the child, so the memory of the owner does not matter: a quarter is enough to show that.
         remote.ask("ballast", megabytes // 4)
         sub = f"{SUBREAPER}, {megabytes / 4096:.2g} GB"
         row = measure(row, {
@@ -106,7 +106,7 @@ class Bench:
         return row
 
     def ballast(self):
-        """As much memory as can be spared, in MB."""
+        """The memory that the owner can use on this machine, in MB."""
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         spare = int(fields["MemAvailable"].split()[0]) // 1024
         return next(size for size in (1024 if self.quick else 4096, 1024, 256) if size * 3 < spare)
@@ -191,7 +191,7 @@ class Bench:
             begin, _ = node.ask("kill", root)
             return holder.ask("reap")[0] - begin
 
-        # Once its guards stand, so that they are not its children.
+        # After its guards have started, so that they are not its children.
         tidy.ask("job", "cgroup")
         tidy.ask("reap-orphans")
         ask = {KILL: raw, CGROUP: in_cgroup, SUBREAPER: below_guard}
@@ -214,7 +214,7 @@ class Bench:
     # Listing
 
     def listings(self):
-        """Beside 10,000 others; and without them, since the others must not matter."""
+        """Beside 10,000 other processes and without them: the others must not matter."""
         others, snake = self.worker("worker"), self.worker("psutil")
         crowd = self.rounds(10000, 2000)
         fifo = self.enclosure.fifo()
@@ -227,7 +227,7 @@ class Bench:
         snake.end()
 
     def listing(self, who, size, others, crowd, snake, fifo):
-        """One mechanism at a time: there are only so many pids."""
+        """One mechanism at a time, because the number of pids is limited."""
         worker = self.jobs[who]
         pids, identities, peer = f"{who}: pids", f"{who}: identities", "psutil"
         goals = []
@@ -236,7 +236,7 @@ class Bench:
                 goals.append(Goal(pids, peer, 1 / 1000, "≥ 1,000× faster"))
             goals.append(Goal(identities, peer, 1 / 50, "≥ 50× faster"))
         row = Row(f"list-{OURS[who]}-{size}", f"list {size:,} members beside {crowd:,} others", peer, goals)
-        alone = f"{pids}, nobody else"
+        alone = f"{pids}, no other processes"
         growth = Row(f"crowd-{OURS[who]}-{size}", f"list {size:,} members beside {crowd:,} others and beside none", alone, [
             Goal(pids, alone, 1.25, "does not grow (≤ 1.25)")])
         root = worker.grow(fifo, size, ["tree"], self.member)
@@ -295,7 +295,7 @@ class Bench:
         return measure(row, ask, self.rounds(60, 10), warm_up=3)
 
     def memory(self):
-        """What waits beside a command, in KB."""
+        """The memory of the processes that wait for a command, in KB."""
         row = Row("memory", "memory (RSS) of a waiting command with its guards", "tini -s", [], unit="KB")
         guard = Row("guard", "private memory of one guard", "a limit of 32 KB", [], unit="KB")
         around = {"tini -s": ["tini", "-s", "--"], "dumb-init": ["dumb-init"], "timeout": ["timeout", "100"]}
@@ -311,7 +311,7 @@ class Bench:
             with fifo:
                 process = start(leaf, [*around[name], self.member, "1", fifo], stdin=subprocess.DEVNULL)
                 fifo.wait(1)
-            time.sleep(0.3)  # what comes after the start is over; nothing here is timed
+            time.sleep(0.3)  # until the work after the start has ended; no time is measured here
             waits = [(comm(pid), memory_of(pid)) for pid in pids_below(leaf)]
             number = len(row.samples.get(name, {}))
             private = [of["Private_Clean"] + of["Private_Dirty"] for what, of in waits if what == "onejob-guard"]
@@ -431,10 +431,10 @@ class Bench:
     # What is left
 
     def left_alive(self):
-        """Believe nobody: the kernel's list of who lives, after each has done what it can."""
+        """The number of survivors by the kernel's list, after each contender has killed what it can."""
         row = Row("left-alive", "left alive of 2, one a daemon in a session of its own", CGROUP,
-                  [Goal(who, "nobody", 0, "0", added=True) for who in OURS], unit="count")
-        row.samples["nobody"] = {0: 0}
+                  [Goal(who, "none", 0, "0", added=True) for who in OURS], unit="count")
+        row.samples["none"] = {0: 0}
         fifo = self.enclosure.fifo()
 
         def asked(name, verb, kill, before=()):
@@ -481,12 +481,12 @@ def crate(name):
 
 
 def resolve(argv):
-    """With the path of a command that is searched for."""
+    """Replaces the name of a command by its path."""
     from shutil import which
     return [which(argv[0]), *argv[1:]] if argv else []
 
 
 def memory_of(pid):
-    """The sums of a process' memory map, in KB."""
+    """The sums of the memory map of a process, in KB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}

@@ -1,4 +1,4 @@
-"""psutil's side of the benchmark, in its own process: one request a line, one answer a line."""
+"""The worker for psutil: one request per line, one answer per line."""
 
 import ctypes
 import os
@@ -27,7 +27,7 @@ def answer(verb, *words):
     if verb == "tree":
         root = subprocess.Popen(words)
         return root.pid
-    if verb == "list":  # below a process that may be anybody's: time, and how many
+    if verb == "list":  # the descendants of any process: time and count
         begin = time.monotonic_ns()
         found = psutil.Process(int(words[0])).children(recursive=True)
         return time.monotonic_ns() - begin, len(found) + 1

@@ -1,4 +1,4 @@
-//! onejob's side of the benchmark: a program that uses the library as its users do.
+//! The worker for onejob: a program that uses the library.
 //!
 //! One request a line on standard input, one answer a line: `ok NUMBERS…` or `err TEXT`. Times are
 //! in nanoseconds.
@@ -14,9 +14,9 @@ use onejob::{Child, Command, Job, Mechanism, Result};
 
 #[derive(Default)]
 struct Owner {
-    /// The job that stands between requests.
+    /// The job that exists between requests.
     job: Option<Job>,
-    /// And those beside it.
+    /// Other jobs.
     more: Vec<Job>,
     ballast: Option<Ballast>,
 }
@@ -109,8 +109,7 @@ impl Owner {
         self.job().spawn(Command::new(command[0]).args(&command[1..]))
     }
 
-    /// Until the last member is dead and, as far as they are our children, reaped: afterwards, as
-    /// the worker in C does it.
+    /// Kills the job and then reaps the members that are children of this process, like the worker in C.
     fn kill(&self) -> Result<Vec<u64>> {
         let begin = Instant::now();
         self.job().kill()?;
@@ -118,11 +117,11 @@ impl Owner {
         Ok(vec![nanoseconds(begin)])
     }
 
-    /// The same, with a thread that is reaping all the time: that costs two more wake-ups, and spares
-    /// waiting where there are many.
+    /// The same with a thread that reaps during the kill: this costs two more wake-ups, and is faster with many
+    /// members.
     fn kill_and_reap_beside(&self) -> Result<Vec<u64>> {
         let reaper = thread::spawn(reap_children);
-        // It is to be waiting by the time the first one dies.
+        // It must be waiting before the first member dies.
         thread::sleep(Duration::from_millis(2));
         let begin = Instant::now();
         self.job().kill()?;
@@ -141,7 +140,7 @@ impl Owner {
         Ok(vec![nanoseconds(begin) / (threads * count)])
     }
 
-    /// Makes jobs and holds them, each with one member that has come and gone.
+    /// Makes jobs and keeps them, each with one member that has ended.
     fn jobs(&mut self, mechanism: &str, count: u64, program: &str) -> Result<Vec<u64>> {
         let begin = Instant::now();
         for _ in 0..count {
@@ -164,7 +163,7 @@ fn spawn_and_wait(job: &Job, program: &str) -> Result<()> {
     Ok(())
 }
 
-/// The time of one of `count`.
+/// The time divided by `count`.
 fn each(count: u64, mut work: impl FnMut() -> Result<()>) -> Result<Vec<u64>> {
     let begin = Instant::now();
     (0..count).try_for_each(|_| work())?;
@@ -179,7 +178,7 @@ fn number(word: &str) -> u64 {
     word.parse().expect("a number")
 }
 
-/// After both guards have started: they are not children of this process then.
+/// Waits until both guards have started: from then on they are not children of this process.
 fn become_subreaper() {
     // SAFETY: a flag of this process.
     let set = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
@@ -196,7 +195,7 @@ fn reap_children() {
     }
 }
 
-/// Memory that is in use, in pages of the usual size: what a fork has to copy the tables of.
+/// Memory in use, in pages of the usual size: a fork must copy their page tables.
 struct Ballast {
     at: *mut libc::c_void,
     size: usize,

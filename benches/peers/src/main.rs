@@ -1,4 +1,4 @@
-//! The peers that are crates, each used as its documentation describes, and std's own `Command`.
+//! The worker for the peers that are crates, each used as documented, and for `Command` of std.
 //!
 //! One request a line on standard input, one answer a line: `ok NUMBERS…` or `err TEXT`. Times are
 //! in nanoseconds.
@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 type Answer = Result<Vec<u64>, Box<dyn std::error::Error>>;
 
-/// What holds the tree that is to be listed or killed.
+/// The handle of the tree that is listed or killed.
 enum Held {
     Std(std::process::Child),
     Processkit(processkit::ProcessGroup),
@@ -26,14 +26,14 @@ enum Held {
 
 struct Peers {
     runtime: Runtime,
-    /// processkit's, that stands between requests.
+    /// The group of processkit that exists between requests.
     group: Option<processkit::ProcessGroup>,
     held: Option<Held>,
     ballast: Vec<u8>,
 }
 
 fn main() {
-    // Whoever is orphaned comes to us to be reaped. SAFETY: a flag of this process.
+    // This process adopts and reaps orphans. SAFETY: a flag of this process.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -158,8 +158,7 @@ impl Peers {
         Ok(vec![u64::from(pid)])
     }
 
-    /// Kills; `and-reap` goes on until the last one is dead and reaped, which never ends if a peer
-    /// leaves a process alive.
+    /// Kills; `and-reap` also waits until all are reaped, which never ends if a peer leaves a process alive.
     fn kill(&mut self, then: &str) -> Answer {
         let mut group = None;
         let begin = Instant::now();
@@ -185,11 +184,11 @@ impl Peers {
         Ok(vec![ended])
     }
 
-    /// In pages of the usual size: what a fork has to copy the tables of.
+    /// In pages of the usual size: a fork must copy their page tables.
     fn take_memory(&mut self, megabytes: u64) {
         let size = (megabytes as usize) << 20;
         self.ballast = Vec::with_capacity(size);
-        // SAFETY: fresh memory of our own; advice changes nothing in it.
+        // SAFETY: new memory of this process; the advice does not change it.
         unsafe {
             let at = self.ballast.as_mut_ptr();
             let aligned = at.wrapping_add(at.align_offset(4096));

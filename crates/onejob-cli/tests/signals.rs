@@ -316,9 +316,9 @@ fn signals_during_wait_all() {
         // one must not arrive while an earlier one has started a slow stop: it would kill.
         eventually("the first signal stops", || {
             kill(onejob.id(), libc::SIGINT);
-            let patience = Instant::now() + Duration::from_secs(5);
+            let deadline = Instant::now() + Duration::from_secs(5);
             let asked = || recorders.got(pid).contains(&libc::SIGTERM);
-            while !asked() && Instant::now() < patience {
+            while !asked() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(5));
             }
             asked()

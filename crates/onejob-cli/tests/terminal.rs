@@ -181,8 +181,8 @@ fn repl_survives_ctrl_c() {
             let alive = format!("alive {number}");
             eventually("an answer", || {
                 pty.send(&format!("print('alive', {number})\n"));
-                let patience = Instant::now() + Duration::from_secs(1);
-                while Instant::now() < patience && !pty.has_seen(&alive) {
+                let deadline = Instant::now() + Duration::from_secs(1);
+                while Instant::now() < deadline && !pty.has_seen(&alive) {
                     thread::sleep(Duration::from_millis(10));
                 }
                 pty.has_seen(&alive)

@@ -168,7 +168,7 @@ fn remove_abandoned() {
 #[cfg(unix)]
 pub(crate) fn allow(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of this test");
 }
 
 /// Tests run as a single user on Windows.

@@ -8,8 +8,8 @@ use crate::{Bins, Sandbox, proc};
 /// If a bystander dies, the test fails.
 #[derive(Debug)]
 pub struct Bystanders {
-    ours: Vec<Child>,
-    of_the_sandbox: Option<(i32, u64)>,
+    outside: Vec<Child>,
+    inside: Option<(i32, u64)>,
 }
 
 impl Bystanders {
@@ -21,10 +21,10 @@ impl Bystanders {
             helper.arg("sleep").arg(Bins::NOWHERE).stdin(Stdio::null()).stdout(Stdio::null());
             sandbox.start_beside(in_group(&mut helper, group))
         };
-        let ours = vec![helper(group), helper(0)];
+        let outside = vec![helper(group), helper(0)];
         let inside = sandbox.bystander().and_then(|pid| Some((pid, proc::start(pid)?)));
-        let bystanders = Bystanders { ours, of_the_sandbox: inside };
-        let first = bystanders.ours[0].id() as i32;
+        let bystanders = Bystanders { outside, inside };
+        let first = bystanders.outside[0].id() as i32;
         assert!(proc::is_alive(first));
         #[cfg(unix)]
         assert_eq!(proc::group(first), group, "the owner's group");
@@ -35,13 +35,16 @@ impl Bystanders {
     /// If a bystander has died.
     #[track_caller]
     pub fn assert_alive(&mut self) {
-        for child in &mut self.ours {
-            let ended = child.try_wait().expect("our child");
-            assert_eq!(ended, None, "HIT a bystander: {}", child.id());
+        for child in &mut self.outside {
+            let ended = child.try_wait().expect("a child of this process");
+            assert_eq!(ended, None, "the bystander {} has ended", child.id());
         }
-        if let Some((pid, start)) = self.of_the_sandbox {
+        if let Some((pid, start)) = self.inside {
             let same = proc::start(pid) == Some(start);
-            assert!(same && proc::is_alive(pid), "HIT the bystander inside the sandbox: {pid}");
+            assert!(
+                same && proc::is_alive(pid),
+                "the bystander {pid} inside the sandbox has ended"
+            );
         }
     }
 }
@@ -59,7 +62,7 @@ fn in_group(command: &mut Command, _: i32) -> &mut Command {
 
 impl Drop for Bystanders {
     fn drop(&mut self) {
-        for child in &mut self.ours {
+        for child in &mut self.outside {
             let _ = child.kill();
             let _ = child.wait();
         }

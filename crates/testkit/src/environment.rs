@@ -48,14 +48,18 @@ impl Environment {
                 eprintln!("SKIPPED: without a writable cgroup v2, all but Subreaper as root");
                 return vec![Environment::SubreaperRoot];
             }
-            skip("neither a writable cgroup v2 here nor namespaces, hence no judge");
+            skip(
+                "neither a writable cgroup v2 here nor namespaces, so the tests cannot list survivors",
+            );
             return Vec::new();
         }
         if std::env::var_os("ONEJOB_SCOPE").is_some() {
             return vec![Environment::CgroupScope];
         }
         if !crate::namespace::is_available() {
-            skip("no user and PID namespaces for an ordinary user here, hence no judge");
+            skip(
+                "no user and PID namespaces for an ordinary user here, so the tests cannot list survivors",
+            );
             return Vec::new();
         }
         for other in Self::ALL.iter().filter(|other| **other != Environment::SubreaperUser) {

@@ -12,7 +12,7 @@ use crate::{Bins, eventually, proc, scratch_dir};
 
 /// The pids of the first process of the namespace and of the bystander that it starts: they belong to
 /// the sandbox, not to the test case.
-const OF_THE_SANDBOX: [i32; 2] = [1, 2];
+const SANDBOX_PIDS: [i32; 2] = [1, 2];
 
 /// The variable with the path of the file that `sandbox-init` waits for before it starts the program. A
 /// program that ends at once would otherwise be gone before its namespace has been read.
@@ -52,7 +52,7 @@ impl Namespace {
             || proc::link(pid, "ns/pid_for_children").filter(|link| Some(link) != own.as_ref());
         self.link = Some(eventually("a namespace", inside));
         self.init = Some(eventually("the first process of it", || self.outer_pid(1)));
-        eventually("the bystander inside", || self.outer_pid(OF_THE_SANDBOX[1]));
+        eventually("the bystander inside", || self.outer_pid(SANDBOX_PIDS[1]));
         std::fs::write(go, "").expect("a writable scratch directory");
         child
     }
@@ -64,7 +64,7 @@ impl Namespace {
 
     pub(crate) fn pids(&self) -> Vec<i32> {
         let of_the_sandbox =
-            |pid: &i32| proc::inner_pid(*pid).is_some_and(|pid| OF_THE_SANDBOX.contains(&pid));
+            |pid: &i32| proc::inner_pid(*pid).is_some_and(|pid| SANDBOX_PIDS.contains(&pid));
         self.live().filter(|pid| !of_the_sandbox(pid)).collect()
     }
 
@@ -79,12 +79,12 @@ impl Namespace {
 
     /// The process that `sandbox-init` started, beside the bystander.
     pub(crate) fn program(&self) -> Option<i32> {
-        self.outer_pid(OF_THE_SANDBOX[1] + 1)
+        self.outer_pid(SANDBOX_PIDS[1] + 1)
     }
 
     /// The bystander inside, beside the owner.
     pub(crate) fn bystander(&self) -> Option<i32> {
-        self.outer_pid(OF_THE_SANDBOX[1])
+        self.outer_pid(SANDBOX_PIDS[1])
     }
 }
 

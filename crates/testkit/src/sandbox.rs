@@ -177,12 +177,12 @@ impl Sandbox {
             nested.retain(|dir| !tolerated(dir));
             (self.live(), nested)
         };
-        let deserted = || {
+        let is_empty = || {
             let (living, nested) = left();
             (living.is_empty() && nested.is_empty()).then_some(())
         };
-        let deserted = within(DEADLINE, deserted).is_some();
-        assert!(deserted, "SURVIVED the owner in the sandbox: {:#?}", left());
+        let is_empty = within(DEADLINE, is_empty).is_some();
+        assert!(is_empty, "SURVIVED in the sandbox: {:#?}", left());
     }
 }
 
@@ -220,7 +220,7 @@ fn cgroups(environment: Environment) -> Boundary {
     }
     if let (Environment::CgroupUser, Some(uid)) = (environment, environment.uid()) {
         for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
-            chown(inside.join(name), Some(uid), Some(uid)).expect("a cgroup of ours");
+            chown(inside.join(name), Some(uid), Some(uid)).expect("a cgroup of this test");
         }
     }
     Boundary::Cgroup { inside, beside }

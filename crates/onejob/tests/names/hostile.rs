@@ -23,7 +23,7 @@ fn give(path: &Path, environment: Environment) {
             Some(rustix::process::Gid::from_raw(uid)),
             rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
         )
-        .expect("a file of ours");
+        .expect("a file of this test");
     }
 }
 
@@ -40,12 +40,14 @@ fn shared_directory_is_refused_and_unchanged() {
         fs::write(&bait, "untouched").expect("writable");
         let open_to_all = |path: &Path| {
             fs::create_dir(path).expect("writable");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+                .expect("a file of this test");
             give(path, environment);
         };
         let foreign = |path: &Path| {
             fs::create_dir(path).expect("writable");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("ours");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+                .expect("a file of this test");
             chown(path, Some(12_345), Some(12_345)).expect("root");
         };
         let a_link = |path: &Path| symlink(&elsewhere, path).expect("writable");
@@ -194,7 +196,8 @@ fn planted_records_are_ignored() {
         if is_root() {
             last = 7;
             fs::copy(fixture.sandbox.runtime_dir().join(&real), path(7)).expect("readable");
-            fs::set_permissions(path(7), fs::Permissions::from_mode(0o644)).expect("ours");
+            fs::set_permissions(path(7), fs::Permissions::from_mode(0o644))
+                .expect("a file of this test");
             chown(path(7), Some(12_345), Some(12_345)).expect("root");
         }
         let mut view = fixture.process();

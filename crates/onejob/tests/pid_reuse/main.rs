@@ -88,7 +88,8 @@ fn spares_the_bystander() {
         // Reaped without the library, which does not know yet that the member has ended.
         if mechanism == Mechanism::Cgroup {
             let pid = rustix::process::Pid::from_raw(number as i32);
-            rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).expect("ours");
+            rustix::process::waitpid(pid, rustix::process::WaitOptions::empty())
+                .expect("a file of this test");
         }
         let mut bystander = Bystander::with_number(number as i32);
 

@@ -113,7 +113,7 @@ mod linux {
                 }
                 pid => {
                     let mut status = 0;
-                    assert_eq!(libc::waitpid(pid, &mut status, 0), pid, "a child of ours");
+                    assert_eq!(libc::waitpid(pid, &mut status, 0), pid, "a child of this process");
                     request(libc::PTRACE_SETOPTIONS, pid, OPTIONS as c_long);
                     request(libc::PTRACE_CONT, pid, 0);
                     pid
@@ -140,7 +140,7 @@ mod linux {
                 let mut status = 0;
                 // SAFETY: the status is live.
                 let pid = unsafe { libc::waitpid(-1, &mut status, libc::__WALL) };
-                assert!(pid > 0, "the owner is a child of ours");
+                assert!(pid > 0, "the owner is a child of this process");
                 if !libc::WIFSTOPPED(status) {
                     self.roles.remove(&pid);
                     if pid == owner {

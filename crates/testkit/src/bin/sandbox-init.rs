@@ -72,7 +72,7 @@ fn enter(init: &OsStr, program: &mut Command) -> ! {
     }
     let mut child = program.process_group(0).spawn().expect("a program that starts");
     close_stdio();
-    let status = child.wait().expect("our child");
+    let status = child.wait().expect("a child of this process");
     std::process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 

@@ -171,7 +171,7 @@ impl Sandbox {
     /// Waits until no process is alive inside.
     #[track_caller]
     pub fn wait_until_empty(&self, _: impl Fn(&str) -> bool) {
-        let deserted = within(DEADLINE, || self.live().is_empty().then_some(())).is_some();
-        assert!(deserted, "SURVIVED the owner in the sandbox: {:#?}", self.live());
+        let is_empty = within(DEADLINE, || self.live().is_empty().then_some(())).is_some();
+        assert!(is_empty, "SURVIVED in the sandbox: {:#?}", self.live());
     }
 }

@@ -108,13 +108,13 @@ fn main() {
         std::process::exit(2);
     };
     let known = SCENARIOS.iter().find(|(name, _)| *name == scenario);
-    let Some((_, play)) = known else {
+    let Some((_, run)) = known else {
         let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
         eprintln!("unknown scenario {scenario:?}, one of: {}", names.join(" "));
         std::process::exit(2);
     };
     let _ = INVOCATION.set(Invocation { report: report.into(), args: args.collect() });
-    play();
+    run();
     sleep_until_killed()
 }
 

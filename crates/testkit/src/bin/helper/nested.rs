@@ -14,7 +14,7 @@ use crate::{
 
 /// Makes `depth` nested cgroups and moves this process to the deepest.
 fn descend(depth: usize, name: &str) {
-    env::set_current_dir(cgroup::own().expect("cgroup v2")).expect("our own cgroup");
+    env::set_current_dir(cgroup::own().expect("cgroup v2")).expect("a cgroup of this process");
     // In short steps, because the whole path can exceed the maximum length of a path.
     for _ in 0..depth {
         fs::create_dir(name).expect("a writable cgroup");
@@ -96,7 +96,7 @@ pub(crate) fn closed_cgroups() {
         for dir in [&nested, &own.join("closed"), &own] {
             for file in ["cgroup.kill", "cgroup.events", "cgroup.procs", "cgroup.freeze", ""] {
                 let none = Permissions::from_mode(0o0);
-                fs::set_permissions(dir.join(file), none).expect("ours");
+                fs::set_permissions(dir.join(file), none).expect("a file of this test");
             }
         }
         outlive_the_leader(starter)

@@ -10,12 +10,12 @@ use crate::{
 };
 
 /// Forks the escapee, which leaves the session, announces itself and then calls a function.
-fn escapee(play: impl FnOnce()) -> Pid {
+fn escapee(act: impl FnOnce()) -> Pid {
     let starter = sys::pid();
     sys::fork(|| {
         sys::leave_session();
         report("escapee", starter);
-        play();
+        act();
         rest()
     })
 }

@@ -221,13 +221,13 @@ pub(crate) fn fork_until_error() {
 /// `bomb REPORT N [UID]`: forks without end, held to N live processes by `RLIMIT_NPROC`. Root is
 /// exempt from that limit, hence becomes UID. At the limit it rests between two attempts.
 pub(crate) fn bomb() {
-    limited_to_own_processes(|| explode(Some(Duration::from_millis(5)), false));
+    limited_to_own_processes(|| fork_without_end(Some(Duration::from_millis(5)), false));
 }
 
 /// `busy-bomb REPORT N [UID]`: the same, and at the limit it goes on trying without a rest. The first of its
 /// processes says when that is reached.
 pub(crate) fn busy_bomb() {
-    limited_to_own_processes(|| explode(None, true));
+    limited_to_own_processes(|| fork_without_end(None, true));
 }
 
 /// Starts `child` as a separate user with the maximum number of processes from the arguments.
@@ -247,10 +247,10 @@ fn limited_to_own_processes(child: impl FnOnce()) {
     });
 }
 
-fn explode(rest: Option<Duration>, reports_full: bool) -> ! {
+fn fork_without_end(rest: Option<Duration>, reports_full: bool) -> ! {
     let mut reports_full = reports_full;
     loop {
-        match (sys::try_fork(|| explode(rest, false)), rest) {
+        match (sys::try_fork(|| fork_without_end(rest, false)), rest) {
             // At the limit: wait for a gap, which is there as soon as a member is killed.
             (Err(_), Some(rest)) => thread::sleep(rest),
             (Err(_), None) if reports_full => {

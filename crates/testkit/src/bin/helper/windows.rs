@@ -81,9 +81,9 @@ pub(crate) const SCENARIOS: &[(&str, fn())] = &[
     ("daemon", daemonise),
     ("daemon-middle", daemon_middle),
     ("daemon-body", daemon_body),
-    ("daemon-grandchild", || drop(play("daemon-parent", &[], 0))),
+    ("daemon-grandchild", || drop(start_part("daemon-parent", &[], 0))),
     ("daemon-parent", || {
-        play("daemon-holder", &[], DETACHED_PROCESS);
+        start_part("daemon-holder", &[], DETACHED_PROCESS);
         rest()
     }),
     ("daemon-holder", || {
@@ -103,7 +103,7 @@ pub(crate) const SCENARIOS: &[(&str, fn())] = &[
     ("hold-stdout", hold_stdout),
     ("holder", || {
         // Inherited, and not announced: it is passed on to the child.
-        play("held", &[], DETACHED_PROCESS);
+        start_part("held", &[], DETACHED_PROCESS);
         rest()
     }),
     ("held", escapee),
@@ -115,7 +115,7 @@ pub(crate) const SCENARIOS: &[(&str, fn())] = &[
 ];
 
 /// Starts a part as a child of this process.
-fn play(part: &str, args: &[&str], flags: u32) -> Child {
+fn start_part(part: &str, args: &[&str], flags: u32) -> Child {
     let mut command = Command::new(env::current_exe().expect("our own program"));
     command.arg(part).arg(&invocation().report).args(args).env(STARTER, sys::pid().to_string());
     command.stdin(Stdio::null()).creation_flags(flags);
@@ -154,7 +154,7 @@ fn escapee() {
 /// in a new one.
 fn generation(number: usize) {
     let flags = [CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS, CREATE_NEW_CONSOLE][number % 3];
-    play("generation", &[&number.to_string()], flags);
+    start_part("generation", &[&number.to_string()], flags);
 }
 
 fn generations_next() {
@@ -168,12 +168,12 @@ fn generations_next() {
 
 /// Returns once the daemon has no parent any more. It has no console, and announces itself then.
 fn daemonise() {
-    let mut middle = play("daemon-middle", &[], DETACHED_PROCESS);
-    middle.wait().expect("our child");
+    let mut middle = start_part("daemon-middle", &[], DETACHED_PROCESS);
+    middle.wait().expect("a child of this process");
 }
 
 fn daemon_middle() {
-    play("daemon-body", &[], DETACHED_PROCESS);
+    start_part("daemon-body", &[], DETACHED_PROCESS);
     sys::exit(0)
 }
 
@@ -190,8 +190,8 @@ const LINKS: usize = 40;
 /// A process that gets a termination request starts the next one first. Beside that chain, a keeper
 /// replaces its child whenever it was killed.
 fn respawn() {
-    play("link", &["1"], DETACHED_PROCESS);
-    play("keeper", &[], DETACHED_PROCESS);
+    start_part("link", &["1"], DETACHED_PROCESS);
+    start_part("keeper", &[], DETACHED_PROCESS);
 }
 
 fn link() {
@@ -200,7 +200,7 @@ fn link() {
     report(&format!("link{number}"), sys::parent());
     request.wait();
     if number < LINKS {
-        play("link", &[&(number + 1).to_string()], DETACHED_PROCESS);
+        start_part("link", &[&(number + 1).to_string()], DETACHED_PROCESS);
     }
     sys::exit(0)
 }
@@ -208,8 +208,8 @@ fn link() {
 fn keep() {
     report("keeper", sys::parent());
     for number in 1..=LINKS {
-        let mut child = play("kept", &[&number.to_string()], DETACHED_PROCESS);
-        child.wait().expect("our child");
+        let mut child = start_part("kept", &[&number.to_string()], DETACHED_PROCESS);
+        child.wait().expect("a child of this process");
     }
     rest()
 }
@@ -226,7 +226,7 @@ const HOPS: usize = 5_000;
 /// number of the latest hop of the first.
 fn hoppers() {
     for chain in ["0", "1"] {
-        play("hop", &[chain, "0"], DETACHED_PROCESS);
+        start_part("hop", &[chain, "0"], DETACHED_PROCESS);
     }
 }
 
@@ -239,7 +239,7 @@ fn hop() {
         let _ = fs::write(beside(".hops"), hop.to_string());
     }
     if hop < HOPS {
-        play("hop", &[arg(0), &(hop + 1).to_string()], DETACHED_PROCESS);
+        start_part("hop", &[arg(0), &(hop + 1).to_string()], DETACHED_PROCESS);
     }
     sys::exit(0)
 }
@@ -248,7 +248,7 @@ fn hop() {
 fn branches(node: usize, total: usize) {
     for child in (10 * node + 1..=10 * node + 10).take_while(|child| *child < total) {
         let flags = if child % 3 == 0 { DETACHED_PROCESS } else { 0 };
-        play("branch", &[&child.to_string(), &total.to_string()], flags);
+        start_part("branch", &[&child.to_string(), &total.to_string()], flags);
     }
 }
 
@@ -266,5 +266,5 @@ fn below() {
 
 /// A grandchild that keeps the standard output of the main process open.
 fn hold_stdout() {
-    play("holder", &[], 0);
+    start_part("holder", &[], 0);
 }

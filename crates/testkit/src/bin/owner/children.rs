@@ -52,7 +52,7 @@ pub(crate) fn run(command: &[&str]) {
     let mut group = Group::default();
     let child = group.spawn(Command::new(program).args(args), false);
     let mut child = child.expect("a program that starts");
-    let status = child.wait().expect("our child");
+    let status = child.wait().expect("a child of this process");
     drop(group);
     std::process::exit(status.code().unwrap_or(1));
 }

@@ -12,35 +12,35 @@ pub(crate) fn act(job: &Job, request: &str, args: &[&str]) -> Answer {
     let millis = || Ok::<_, String>(Duration::from_millis(number()?));
     let nothing = |()| String::new();
     match request {
-        "list" => said(job.processes()).map(|all| pids(&all)),
-        "pids" => said(job.pids()).map(words),
-        "tree" => said(job.tree()).map(|tree| tree.to_string()),
-        "empty" => said(job.is_empty()).map(|empty| empty.to_string()),
-        "wait" => said(job.wait()).map(nothing),
-        "wait-timeout" => said(job.wait_timeout(millis()?)).map(|empty| empty.to_string()),
-        "stop" => said(job.stop(millis()?)).map(|report| format!("{report:?}")),
-        "kill" => said(job.kill()).map(|report| format!("{report:?}")),
-        "freeze" => said(job.freeze()).map(nothing),
-        "thaw" => said(job.thaw()).map(nothing),
+        "list" => reply(job.processes()).map(|all| pids(&all)),
+        "pids" => reply(job.pids()).map(words),
+        "tree" => reply(job.tree()).map(|tree| tree.to_string()),
+        "empty" => reply(job.is_empty()).map(|empty| empty.to_string()),
+        "wait" => reply(job.wait()).map(nothing),
+        "wait-timeout" => reply(job.wait_timeout(millis()?)).map(|empty| empty.to_string()),
+        "stop" => reply(job.stop(millis()?)).map(|report| format!("{report:?}")),
+        "kill" => reply(job.kill()).map(|report| format!("{report:?}")),
+        "freeze" => reply(job.freeze()).map(nothing),
+        "thaw" => reply(job.thaw()).map(nothing),
         "signal" => {
-            let signal: Signal = said(arg()?.parse())?;
-            said(job.signal(signal)).map(|reached| reached.to_string())
+            let signal: Signal = reply(arg()?.parse())?;
+            reply(job.signal(signal)).map(|reached| reached.to_string())
         }
         "adopt" => {
             let pid = u32::try_from(number()?).map_err(|error| error.to_string())?;
-            said(ProcessId::of(pid).and_then(|id| job.adopt(&id))).map(nothing)
+            reply(ProcessId::of(pid).and_then(|id| job.adopt(&id))).map(nothing)
         }
-        "stats" => said(job.stats()).map(|stats| format!("{stats:?}")),
-        "limit" => said(job.set_limits(&limits(args)?)).map(nothing),
-        "limits" => said(job.limits()).map(|limits| format!("{limits:?}")),
+        "stats" => reply(job.stats()).map(|stats| format!("{stats:?}")),
+        "limit" => reply(job.set_limits(&limits(args)?)).map(nothing),
+        "limits" => reply(job.limits()).map(|limits| format!("{limits:?}")),
         "guarantees" => Ok(job.guarantees().to_string()),
         "id" => Ok(job.id().unwrap_or("-").to_owned()),
         "name" => Ok(job.name().unwrap_or("-").to_owned()),
-        "note" => said(job.note()).map(|note| note.unwrap_or_else(|| "-".to_owned())),
-        "set-note" => said(job.set_note(&args.join(" "))).map(nothing),
+        "note" => reply(job.note()).map(|note| note.unwrap_or_else(|| "-".to_owned())),
+        "set-note" => reply(job.set_note(&args.join(" "))).map(nothing),
         "over" => {
-            let patience = if args.is_empty() { None } else { Some(millis()?) };
-            said(job.wait_closed(patience)).map(|over| over.to_string())
+            let timeout = if args.is_empty() { None } else { Some(millis()?) };
+            reply(job.wait_closed(timeout)).map(|over| over.to_string())
         }
         _ => Err(format!("unknown request {request:?}")),
     }
@@ -54,7 +54,7 @@ pub(crate) fn builder(args: &[&str]) -> Result<JobBuilder, String> {
             Some(("name", name)) => builder.name(name),
             Some(("note", note)) => builder.note(note),
             _ if *word == "listed" => builder.listed(),
-            _ => builder.mechanism(said(word.parse())?),
+            _ => builder.mechanism(reply(word.parse())?),
         };
     }
     Ok(builder)
@@ -99,7 +99,7 @@ fn words(pids: impl IntoIterator<Item = u32>) -> String {
 }
 
 /// An error as `survivors PID…: MESSAGE`, or as its kinds and the message.
-pub(crate) fn said<T>(result: Result<T, Error>) -> Result<T, String> {
+pub(crate) fn reply<T>(result: Result<T, Error>) -> Result<T, String> {
     result.map_err(|error| {
         if !error.survivors().is_empty() {
             return format!("survivors {}: {error}", pids(error.survivors()));

@@ -60,10 +60,10 @@ impl Group {
         }
     }
 
-    fn wait(&self, patience: Duration) {
+    fn wait(&self, timeout: Duration) {
         let start = Instant::now();
         let exists = || self.pid().is_some_and(|leader| test_kill_process_group(leader).is_ok());
-        while exists() && start.elapsed() < patience {
+        while exists() && start.elapsed() < timeout {
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -85,7 +85,7 @@ pub(crate) fn run(command: &[&str]) {
     let mut group = Group::default();
     let child = group.spawn(Command::new(program).args(args), false);
     let mut child = child.expect("a program that starts");
-    let status = child.wait().expect("our child");
+    let status = child.wait().expect("a child of this process");
     drop(group);
     std::process::exit(status.code().unwrap_or(1));
 }

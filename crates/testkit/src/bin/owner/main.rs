@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use job::{act, builder, command, said, std_command};
+use job::{act, builder, command, reply, std_command};
 use killpg::Group;
 use onejob::{Child, Job, JobEntry, Stdio};
 use testkit::lifetime_limit;
@@ -130,21 +130,21 @@ impl Owner {
         }
         match request {
             "drop" => drop(self.job.take()),
-            "release" => said(self.job.take().ok_or("no job")?.release())?,
+            "release" => reply(self.job.take().ok_or("no job")?.release())?,
             "exit" => *self = Owner::default(),
-            "open" => self.job = Some(said(Job::open(args.first().ok_or("which job?")?))?),
+            "open" => self.job = Some(reply(Job::open(args.first().ok_or("which job?")?))?),
             "many" => {
                 let [count, mechanism] = *args else { return Err("many COUNT MECHANISM".into()) };
                 let count: usize = count.parse().map_err(|_| "no number")?;
                 for number in 0..count {
-                    let builder = Job::builder().mechanism(said(mechanism.parse())?);
-                    self.many.push(said(builder.name(format!("many-{number}")).build())?);
+                    let builder = Job::builder().mechanism(reply(mechanism.parse())?);
+                    self.many.push(reply(builder.name(format!("many-{number}")).build())?);
                 }
             }
             _ => {
                 let builder = builder(args)?;
                 let made = if request == "new" { builder.build() } else { builder.enclose() };
-                self.job = Some(said(made)?);
+                self.job = Some(reply(made)?);
             }
         }
         Ok(String::new())
@@ -156,7 +156,7 @@ impl Owner {
             let mut command = std_command(args)?;
             let child = match &mut self.group {
                 Some(group) => group.spawn(&mut command, request == "spawn-piped")?,
-                None => said(self.job.as_ref().ok_or("no job")?.spawn_std(&mut command))?,
+                None => reply(self.job.as_ref().ok_or("no job")?.spawn_std(&mut command))?,
             };
             self.others.push(child);
             return Ok(self.others.last().expect("just pushed").id().to_string());
@@ -171,7 +171,7 @@ impl Owner {
         } else {
             job.spawn(&mut command)
         };
-        self.children.push(said(child)?);
+        self.children.push(reply(child)?);
         Ok(self.children.last().expect("just pushed").pid().to_string())
     }
 
@@ -207,7 +207,7 @@ impl Owner {
             return status.map(describe).map_err(|error| error.to_string());
         }
         let child = self.children.iter_mut().rev().find(|child| is_it(child.pid()));
-        said(child.ok_or("no such child")?.wait()).map(describe)
+        reply(child.ok_or("no such child")?.wait()).map(describe)
     }
 
     /// Reads the pipe of the latest child until its end.
@@ -260,7 +260,7 @@ fn list_jobs() -> Answer {
         let name = job.name.unwrap_or_else(|| "-".to_owned());
         format!("{}/{name}/{}/{owner}", job.id, job.mechanism)
     };
-    said(onejob::jobs()).map(|jobs| jobs.map(word).collect::<Vec<_>>().join(" "))
+    reply(onejob::jobs()).map(|jobs| jobs.map(word).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(windows)]

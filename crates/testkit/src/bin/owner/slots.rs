@@ -15,7 +15,7 @@ use std::{
 use onejob::{Child, Job};
 use testkit::Reply as Answer;
 
-use crate::job::{act, builder, command, said, std_command};
+use crate::job::{act, builder, command, reply, std_command};
 
 #[derive(Default)]
 struct Slot {
@@ -80,7 +80,7 @@ impl Slots {
         let slot = locked(&self.slots).entry((*slot).to_owned()).or_default().clone();
         match *request {
             "new" => {
-                let job = said(builder(args)?.build())?;
+                let job = reply(builder(args)?.build())?;
                 let before = slot.job.write().map_err(|_| "a panic")?.replace(job);
                 drop(before);
                 Ok(String::new())
@@ -91,7 +91,7 @@ impl Slots {
             }
             "release" => {
                 let job = slot.job.write().map_err(|_| "a panic")?.take();
-                said(job.ok_or("no job")?.release()).map(|()| String::new())
+                reply(job.ok_or("no job")?.release()).map(|()| String::new())
             }
             "outsider" => {
                 let child = std_command(args)?.spawn().map_err(|error| error.to_string())?;
@@ -106,7 +106,7 @@ impl Slots {
                 Err(error.to_string())
             }
             "reap" => slot.reap(),
-            "jobs" => said(onejob::jobs()).map(|jobs| jobs.count().to_string()),
+            "jobs" => reply(onejob::jobs()).map(|jobs| jobs.count().to_string()),
             _ => {
                 let job = slot.job.read().map_err(|_| "a panic")?;
                 slot.act(job.as_ref().ok_or("no job")?, request, args)
@@ -134,13 +134,13 @@ impl Slot {
     fn act(&self, job: &Job, request: &str, args: &[&str]) -> Answer {
         match request {
             "spawn" => {
-                let child = said(job.spawn(&mut command(args)?))?;
+                let child = reply(job.spawn(&mut command(args)?))?;
                 let pid = child.pid().to_string();
                 locked(&self.children).push(child);
                 Ok(pid)
             }
             "spawn-std" => {
-                let child = said(job.spawn_std(&mut std_command(args)?))?;
+                let child = reply(job.spawn_std(&mut std_command(args)?))?;
                 let pid = child.id().to_string();
                 locked(&self.others).push(child);
                 Ok(pid)

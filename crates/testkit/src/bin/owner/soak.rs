@@ -9,18 +9,18 @@ use onejob::{Job, Mechanism};
 
 use crate::{
     Answer,
-    job::{command, said},
+    job::{command, reply},
 };
 
 /// `cycle COUNT MECHANISM [PROGRAM ARGS…]`: makes a job and drops it, with a member that has ended if there
 /// is a program.
 pub(crate) fn cycle(args: &[&str]) -> Answer {
     let [count, mechanism, program @ ..] = args else { return Err("cycle COUNT MECHANISM".into()) };
-    let mechanism = said(mechanism.parse())?;
+    let mechanism = reply(mechanism.parse())?;
     for _ in 0..number(count)? {
-        let job = said(Job::builder().mechanism(mechanism).build())?;
+        let job = reply(Job::builder().mechanism(mechanism).build())?;
         if !program.is_empty() {
-            said(said(job.spawn(&mut command(program)?))?.wait())?;
+            reply(reply(job.spawn(&mut command(program)?))?.wait())?;
         }
     }
     Ok(String::new())
@@ -30,7 +30,7 @@ pub(crate) fn cycle(args: &[&str]) -> Answer {
 /// each way. Answers how many jobs that were.
 pub(crate) fn churn(args: &[&str]) -> Answer {
     let [millis, mechanism, program @ ..] = args else { return Err("churn MS MECHANISM".into()) };
-    let mechanism: Mechanism = said(mechanism.parse())?;
+    let mechanism: Mechanism = reply(mechanism.parse())?;
     let end = Instant::now() + Duration::from_millis(number(millis)?);
     let threads: Vec<Result<u64, String>> = thread::scope(|scope| {
         let start = |first| scope.spawn(move || churn_until(end, mechanism, program, first));
@@ -50,18 +50,18 @@ fn churn_until(
     let mut jobs = 0;
     while Instant::now() < end {
         let builder = Job::builder().mechanism(mechanism);
-        let job = said(match (jobs + first) % 3 {
+        let job = reply(match (jobs + first) % 3 {
             0 => builder.listed().build(),
             _ => builder.build(),
         })?;
         let mut command = command(program)?;
         for _ in 0..=jobs % 3 {
-            said(job.spawn(&mut command))?;
+            reply(job.spawn(&mut command))?;
         }
         match (jobs + first) % 4 {
-            0 => said(job.kill()).map(drop)?,
-            1 => said(job.stop(Duration::from_secs(10))).map(drop)?,
-            2 => said(job.freeze())?,
+            0 => reply(job.kill()).map(drop)?,
+            1 => reply(job.stop(Duration::from_secs(10))).map(drop)?,
+            2 => reply(job.freeze())?,
             _ => {}
         }
         jobs += 1;

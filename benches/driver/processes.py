@@ -1,4 +1,4 @@
-"""Where things run: a cgroup for each, below one that is ours and is gone afterwards."""
+"""The cgroups and processes of the measurements. All cgroups are below one, which is removed at the end."""
 
 import os
 import select
@@ -9,15 +9,15 @@ import tempfile
 import time
 from pathlib import Path
 
-PATIENCE = 120  # a hang detector: the machine may stall
+TIMEOUT = 120  # seconds; only a hang takes longer, since the machine may stall
 
 
 class Cannot(Exception):
-    """A contender cannot do a job; the text is for its cell."""
+    """A contender cannot do an operation; the text is for its table cell."""
 
 
 def own_cgroup():
-    """The cgroup v2 this process is in."""
+    """The cgroup (v2) of this process."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         if fields[fields.index("-") + 1] == "cgroup2":
@@ -27,7 +27,7 @@ def own_cgroup():
 
 
 class Enclosure:
-    """One cgroup that everything runs below, and a scratch directory."""
+    """The cgroup above all others, and a scratch directory."""
 
     def __init__(self):
         self.path = own_cgroup() / f"bench-{os.getpid()}"
@@ -36,7 +36,7 @@ class Enclosure:
         except OSError as error:
             raise SystemExit(f"benches/run: {error}; run it as root, or in a cgroup of your own") from None
         self.scratch = Path(tempfile.mkdtemp(prefix="onejob-bench-", dir="/run" if os.access("/run", os.W_OK) else None))
-        # Not among the jobs of whoever else uses this machine.
+        # Not in the runtime directory of other users of this machine.
         os.environ["ONEJOB_RUNTIME_DIR"] = str(self.scratch / "runtime")
         self.count = 0
 
@@ -61,9 +61,9 @@ class Enclosure:
 
 
 def kill_below(cgroup):
-    """Ends everything in there and removes it."""
+    """Ends all processes in a cgroup and below, and removes it."""
     (cgroup / "cgroup.kill").write_text("1")
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while "populated 1" in (cgroup / "cgroup.events").read_text():
         if time.monotonic() > deadline:
             raise SystemExit(f"benches/run: {cgroup} does not end")
@@ -73,13 +73,13 @@ def kill_below(cgroup):
 
 
 def pids_below(cgroup):
-    """Everybody in a cgroup and below, told by the kernel."""
+    """The pids in a cgroup and below, by the kernel."""
     found = []
     for directory, _, _ in os.walk(cgroup):
         try:
             found += [int(pid) for pid in (Path(directory) / "cgroup.procs").read_text().split()]
         except OSError:
-            pass  # a job's, removed meanwhile
+            pass  # the cgroup of a job, removed meanwhile
     return found
 
 
@@ -95,7 +95,7 @@ def members_below(cgroup):
 
 
 class Fifo:
-    """Through which the members of a tree say that they are there."""
+    """The FIFO to which each member of a tree writes when it is ready."""
 
     def __init__(self, path):
         self.path = path
@@ -113,13 +113,13 @@ class Fifo:
 
     def wait(self, count):
         while count:
-            if not select.select([self.fd], [], [], PATIENCE)[0]:
+            if not select.select([self.fd], [], [], TIMEOUT)[0]:
                 raise SystemExit(f"benches/run: {count} members have not come")
             count -= len(os.read(self.fd, min(count, 65536)))
 
 
 class Worker:
-    """A process that does what it is asked and answers how long that took."""
+    """A process that performs operations on request and returns their times."""
 
     def __init__(self, enclosure, argv):
         self.leaf = enclosure.leaf()
@@ -130,7 +130,7 @@ class Worker:
         return self.process.pid
 
     def ask(self, *words):
-        """The numbers it answers."""
+        """The numbers in its answer."""
         print(*words, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         verdict, _, rest = line.strip().partition(" ")
@@ -141,14 +141,14 @@ class Worker:
         return [int(number) for number in rest.split()]
 
     def grow(self, fifo, count, verb, program, mode="-"):
-        """Has it start a tree of `count`, and waits until all are there; the root's number."""
+        """Lets it start a tree of `count`, and waits until all are ready. Returns the pid of the root."""
         with fifo:
             answer = self.ask(*verb, program, count, fifo, mode)
             fifo.wait(count)
         return answer[0]
 
     def end(self):
-        """It ends, and whoever it has left."""
+        """Ends it and all processes that it has left."""
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.kill()
@@ -157,7 +157,7 @@ class Worker:
 
 
 def start(leaf, argv, **streams):
-    """A process that is in a cgroup from its first instruction on."""
+    """Starts a process in a cgroup; it is a member from its first instruction on."""
     procs = str(leaf / "cgroup.procs")
 
     def enter():
@@ -167,9 +167,9 @@ def start(leaf, argv, **streams):
     return subprocess.Popen([str(word) for word in argv], preexec_fn=enter, **streams)
 
 
-def count_after(cgroup, patience):
-    """How many members live there, once none does or some time has passed."""
-    deadline = time.monotonic() + patience
+def count_after(cgroup, timeout):
+    """The number of live members, after a wait until there are none."""
+    deadline = time.monotonic() + timeout
     while (left := len(members_below(cgroup))) and time.monotonic() < deadline:
         time.sleep(0.01)
     return left
@@ -181,6 +181,6 @@ def end_members(cgroup):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while members_below(cgroup) and time.monotonic() < deadline:
         time.sleep(0.01)
