@@ -61,5 +61,5 @@ pub use limits::{Limits, OnOom, Resources};
 pub use name::{JobEntry, jobs};
 pub use process::{Process, ProcessId, Tree, TreeNode, tree_below};
 pub use signal::Signal;
-pub use stats::Stats;
+pub use stats::{Snapshot, Stats};
 pub use stop::{StopReason, StopReport, stop_tree};

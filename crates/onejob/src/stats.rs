@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Process;
+
 /// The resources that the members of a job have used so far; `None` if the mechanism does not count
 /// a resource.
 ///
@@ -41,4 +43,19 @@ pub struct Stats {
     pub oom_kills: Option<u64>,
     /// How often a new process or thread was refused because the maximum number was reached.
     pub processes_refused: Option<u64>,
+}
+
+/// The members of a job and what they use, read in one pass by [`Job::snapshot`](crate::Job::snapshot).
+/// `None` if the mechanism does not count it, it cannot be read, or it would take another pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The live members.
+    pub processes: Vec<Process>,
+    /// The CPU time that the job has used, as in [`Stats`].
+    pub cpu_time: Option<Duration>,
+    /// The memory of the live members that is resident, in bytes. Shared pages count for each of them.
+    pub resident_memory: Option<u64>,
+    /// Whether no member can run, because all are stopped or their cgroup is frozen.
+    pub is_frozen: Option<bool>,
 }

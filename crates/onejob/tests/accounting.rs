@@ -161,3 +161,35 @@ fn io_bytes_add_up_over_members() {
     assert!(sync.wait().expect("a status").success());
     assert!(job.stats().expect("stats").io_written.is_some());
 }
+
+/// A snapshot has the members and the CPU time of the job, and tells whether it is frozen, for its owner and
+/// for another view.
+#[test]
+fn a_snapshot_agrees_with_members_and_stats() {
+    common::for_each_mechanism(|mechanism| {
+        let job = Job::builder().mechanism(mechanism).listed().build().expect("a job");
+        let work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 300; true";
+        let _child = job.spawn(Command::new("sh").args(["-c", work])).expect("started");
+        eventually("CPU time and a second member", || {
+            let stats = job.stats().expect("statistics");
+            let used = stats.cpu_user? + stats.cpu_system?;
+            (stats.processes == 2 && used > Duration::ZERO).then_some(())
+        });
+        let view = Job::open(job.id().expect("listed")).expect("a view");
+        for job in [&job, &view] {
+            let stats = job.stats().expect("statistics");
+            let snapshot = job.snapshot().expect("a snapshot");
+            assert_eq!(snapshot.processes, job.processes().expect("members"), "{mechanism}");
+            let used = stats.cpu_user.zip(stats.cpu_system).map(|(user, system)| user + system);
+            assert!(
+                snapshot.cpu_time >= used && used.is_some(),
+                "{mechanism}: {snapshot:?}, {stats:?}"
+            );
+            assert!(snapshot.resident_memory > Some(4096), "{mechanism}: {snapshot:?}");
+            assert_ne!(snapshot.is_frozen, Some(true), "{mechanism}");
+            job.freeze().expect("frozen");
+            assert_eq!(job.snapshot().expect("a snapshot").is_frozen, Some(true), "{mechanism}");
+            job.thaw().expect("thawed");
+        }
+    });
+}

@@ -132,3 +132,91 @@ fn system_calls_of_each_command() {
         );
     }
 }
+
+/// Running `onejob run --name` commands with a runtime directory of their own.
+struct Runs {
+    runtime: PathBuf,
+    mechanism: &'static str,
+    running: Vec<std::process::Child>,
+}
+
+impl Runs {
+    fn onejob(&self) -> Command {
+        let mut onejob = Command::new(Bins::get().onejob());
+        onejob.env("ONEJOB_RUNTIME_DIR", &self.runtime).stdin(Stdio::null()).stdout(Stdio::null());
+        onejob
+    }
+
+    /// Starts jobs until there are this many, and waits until all are listed.
+    fn start(&mut self, count: usize) {
+        while self.running.len() < count {
+            let name = format!("job{}", self.running.len());
+            let mut run = self.onejob();
+            run.args(["run", "--name", &name, "--mechanism", self.mechanism, "--"]);
+            run.arg(Bins::get().helper()).args(["sleep", "/dev/null"]);
+            self.running.push(run.spawn().expect("onejob starts"));
+        }
+        eventually("all jobs in the list with a member", || {
+            let listed = self.onejob().args(["ls", "--json"]).stdout(Stdio::piped()).output();
+            let text = String::from_utf8(listed.expect("a list").stdout).expect("UTF-8");
+            let found =
+                text.matches("\"members\":1").count() + text.matches("\"members\": 1").count();
+            (found == count).then_some(())
+        });
+    }
+
+    /// The number of system calls of `onejob ls`, without the checks of descriptors in a debug build.
+    fn calls_of_ls(&self) -> usize {
+        let log = self.runtime.with_extension("strace");
+        let mut ls = Command::new("strace");
+        ls.args(["-f", "-qq", "-o"]).arg(&log).arg(Bins::get().onejob()).args(["ls", "--json"]);
+        ls.env("ONEJOB_RUNTIME_DIR", &self.runtime).stdin(Stdio::null()).stdout(Stdio::null());
+        assert!(ls.status().expect("strace starts").success());
+        let log = fs::read_to_string(log).expect("a log");
+        let others = ["---", "resumed>", "F_GETFD"];
+        log.lines().filter(|line| !others.iter().any(|other| line.contains(other))).count()
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        for (number, run) in self.running.iter_mut().enumerate() {
+            let mut kill = Command::new(Bins::get().onejob());
+            kill.env("ONEJOB_RUNTIME_DIR", &self.runtime).stdout(Stdio::null());
+            let _ = kill.args(["kill", &format!("job{number}")]).status();
+            let _ = run.wait();
+        }
+    }
+}
+
+/// `onejob ls` makes at most 60 system calls for each job with one member.
+#[test]
+fn system_calls_of_a_list_for_each_job() {
+    const MOST: usize = 60;
+    const MORE: usize = 10;
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return skip("strace is not installed");
+    }
+    let here = Environment::here();
+    for mechanism in ["cgroup", "subreaper"] {
+        if !here.iter().any(|environment| {
+            environment.mechanism() == mechanism
+                && (mechanism != "cgroup" || *environment == Environment::CgroupRoot)
+        }) {
+            continue;
+        }
+        let runtime = scratch_dir().join("runtime");
+        let mut runs = Runs { runtime, mechanism, running: Vec::new() };
+        runs.start(1);
+        // A guard that replies late costs more calls.
+        let count = |runs: &Runs| (0..5).map(|_| runs.calls_of_ls()).min().expect("some");
+        let one = count(&runs);
+        runs.start(1 + MORE);
+        let calls = (count(&runs) - one) / MORE;
+        eprintln!("{mechanism}: `onejob ls` {calls} for each job");
+        assert!(
+            calls <= MOST,
+            "{mechanism}: `onejob ls` makes {calls} calls a job (at most {MOST})"
+        );
+    }
+}

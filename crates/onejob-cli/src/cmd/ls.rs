@@ -67,14 +67,14 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit, Failure> {
 /// `None` if the job has ended meanwhile, or after a warning if it cannot be observed. A job's containment is that of its mechanism on this host,
 /// which `containments` remembers: to ask each job would probe it and its guards.
 fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Option<JobRow> {
-    let (job, members) = observed(entry, |job| job.processes())?;
-    let stats = job.stats().ok();
-    let cpu = stats.and_then(|stats| Some(stats.cpu_user? + stats.cpu_system?));
+    let (job, snapshot) = observed(entry, |job| job.snapshot())?;
+    let members = snapshot.processes;
+    let read_memory = || members.iter().filter_map(os::resident_memory).reduce(|a, b| a + b);
     let note = Note::read(&job);
     Some(JobRow {
         id: entry.id.clone(),
         name: entry.name.clone(),
-        state: State::of(note.as_ref(), &members),
+        state: State::of(note.as_ref(), &members, snapshot.is_frozen),
         mechanism: entry.mechanism.to_string(),
         containment: containments
             .entry(entry.mechanism)
@@ -82,8 +82,8 @@ fn row(entry: &JobEntry, containments: &mut HashMap<Mechanism, String>) -> Optio
             .clone(),
         owner_pid: entry.owner.map(|owner| owner.pid()),
         members: members.len(),
-        cpu_seconds: cpu.map(|time| time.as_secs_f64()),
-        memory_bytes: members.iter().filter_map(os::resident_memory).reduce(|a, b| a + b),
+        cpu_seconds: snapshot.cpu_time.map(|time| time.as_secs_f64()),
+        memory_bytes: snapshot.resident_memory.or_else(read_memory),
         started_at: entry.started.and_then(rfc_3339),
         age_seconds: age_of(entry).map(|time| time.as_secs_f64()),
         argv: argv(&members, note.as_ref()),

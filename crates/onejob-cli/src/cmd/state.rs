@@ -23,12 +23,15 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) fn of(note: Option<&Note>, members: &[Process]) -> State {
+    /// The state of a job with these members. `is_frozen`: whether none of them can run, if that is known.
+    pub(super) fn of(note: Option<&Note>, members: &[Process], is_frozen: Option<bool>) -> State {
         let has_ended =
             |note: &Note| note.status.is_some() || (note.pid.is_some() && members.is_empty());
         if note.is_some_and(has_ended) {
             State::Ended
-        } else if !members.is_empty() && members.iter().all(os::is_frozen) {
+        } else if !members.is_empty()
+            && is_frozen.unwrap_or_else(|| members.iter().all(os::is_frozen))
+        {
             State::Frozen
         } else if note.is_some_and(|note| is_stopping(note, members)) {
             State::Stopping

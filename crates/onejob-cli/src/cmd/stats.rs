@@ -77,7 +77,7 @@ pub(super) fn stats(args: &StatsArgs) -> Result<Exit, Failure> {
             schema: 1,
             id: job.id(),
             name: job.name(),
-            state: State::of(Note::read(&job).as_ref(), &members),
+            state: State::of(Note::read(&job).as_ref(), &members, None),
             members: members.len(),
             started_at: find::entry_of(&job)?.and_then(|entry| rfc_3339(entry.started?)),
             memory_bytes: memory,

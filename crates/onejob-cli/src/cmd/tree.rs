@@ -79,7 +79,7 @@ fn tree_of_job(job: &Job, entry: Option<&JobEntry>) -> Result<JobTree, Failure> 
     Ok(JobTree {
         name: job.name().map(str::to_owned),
         id: job.id().map(str::to_owned),
-        state: Some(State::of(parents.note.as_ref(), &job.processes()?)),
+        state: Some(State::of(parents.note.as_ref(), &job.processes()?, None)),
         pid: None,
         processes: roots.into_iter().map(|root| node(root, Some(&parents))).collect(),
     })

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::Record;
 use crate::{
     Command, Error, Guarantees, Limits, Mechanism, MechanismReport, Process, ProcessId, Result,
-    Signal, Stats,
+    Signal, Snapshot, Stats,
     job::{Enclosure, JobSpec, allows_next},
     name::Name,
     stop::Stoppable,
@@ -30,6 +30,12 @@ pub(crate) trait Backend: Stoppable + Send + Sync {
     fn signal(&self, signal: Signal) -> Result<usize>;
     /// The resources that the members have used.
     fn stats(&self) -> Result<Stats>;
+    /// The members and what they use, in one pass where the mechanism has one.
+    fn snapshot(&self) -> Result<Snapshot> {
+        let (processes, stats) = (self.processes()?, self.stats().ok());
+        let cpu_time = stats.and_then(|stats| Some(stats.cpu_user? + stats.cpu_system?));
+        Ok(Snapshot { processes, cpu_time, resident_memory: None, is_frozen: None })
+    }
     /// Gives the job up: its members live on, and `close` leaves them alone.
     fn release(&mut self) -> Result<()>;
     /// Kills the members unless the job was released or is a view, and frees its resources. Called

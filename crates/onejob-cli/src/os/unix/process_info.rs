@@ -100,11 +100,18 @@ pub(crate) fn is_frozen(process: &Process) -> bool {
 fn is_in_frozen_cgroup(pid: u32) -> Option<bool> {
     static MOUNT: OnceLock<Option<(String, String)>> = OnceLock::new();
     let (root, place) = MOUNT.get_or_init(unified_hierarchy).as_ref()?;
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let cgroups = read_at_once(&format!("/proc/{pid}/cgroup"))?;
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let path = if root == "/" { path } else { path.strip_prefix(root.as_str())? };
-    let events = fs::read_to_string(format!("{place}{path}/cgroup.events")).ok()?;
+    let events = read_at_once(&format!("{place}{path}/cgroup.events"))?;
     Some(events.lines().any(|line| line == "frozen 1"))
+}
+
+/// A short file of the kernel, which one read returns whole.
+fn read_at_once(path: &str) -> Option<String> {
+    let mut bytes = [0; 8192];
+    let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
 /// Which cgroup is mounted, and where.

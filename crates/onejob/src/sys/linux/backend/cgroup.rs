@@ -16,8 +16,8 @@ use rustix::fs::{XattrFlags, fsetxattr};
 
 use super::{cgroup_guarantees, cgroup_view::View, errors};
 use crate::{
-    Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Result, Signal, Stats,
-    StopReason,
+    Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Result, Signal, Snapshot,
+    Stats, StopReason,
     job::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{
@@ -367,6 +367,11 @@ impl Backend for Cgroup {
         let members = members_of(&cgroups);
         let used = stats::sum(self.cgroups.retired_stats(), members.usage()?);
         Ok(Stats { processes: members.pids()?.len(), ..used })
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let retired = stats::cpu_time(&self.cgroups.retired_stats());
+        members_of(&self.cgroups.all()).snapshot(retired)
     }
 
     fn release(&mut self) -> Result<()> {

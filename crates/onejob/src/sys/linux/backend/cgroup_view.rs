@@ -11,7 +11,7 @@ use std::{
 use super::{cgroup_guarantees, errors};
 use crate::{
     Accounting, Command, Error, Guarantees, Kill, Limits, OwnerDeath, Process, ProcessId,
-    Resources, Result, Signal, Stats, StopReason,
+    Resources, Result, Signal, Snapshot, Stats, StopReason,
     stop::Stoppable,
     sys::{
         Backend, Freezer, JobRecord, LimitControl,
@@ -299,6 +299,10 @@ impl Backend for View {
         let cgroups = self.cgroups()?;
         let members = Members::of(&cgroups);
         Ok(Stats { processes: members.pids()?.len(), ..members.usage()? })
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        Members::of(&self.cgroups()?).snapshot(Duration::ZERO)
     }
 
     fn release(&mut self) -> Result<()> {

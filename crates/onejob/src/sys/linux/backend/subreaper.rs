@@ -22,7 +22,8 @@ use super::{
     tracked::{self, Ownership, RecordPlace, Tracked, is_dead, usable_proc},
 };
 use crate::{
-    Command, Error, Guarantees, Kill, Mechanism, OwnerDeath, Process, Result, Signal, Stats,
+    Command, Error, Guarantees, Kill, Mechanism, OwnerDeath, Process, Result, Signal, Snapshot,
+    Stats,
     job::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{
@@ -184,6 +185,18 @@ impl Subreaper {
     /// their last message; a view reads the record.
     fn guards_finished(&self) -> bool {
         self.guards.had_finished() || self.tracked.is_over()
+    }
+
+    /// Microseconds of user and system time of the members that the guard has reaped.
+    fn reaped_usage(&self) -> Result<[u64; 2]> {
+        // The owner of another job can be frozen with its guards: a listing of all jobs must not wait.
+        const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
+        let usage = match (self.guards.is_serving(), self.tracked.is_view()) {
+            (false, _) => Ok([0; 2]),
+            (true, true) => self.guards.ask_within(protocol::USAGE, VIEW_TIMEOUT),
+            (true, false) => self.guards.ask(protocol::USAGE),
+        };
+        usage.map_err(|e: io::Error| guard_failed("read the CPU time of the reaped members", e))
     }
 
     /// Makes the guard reap the members that have ended.
@@ -370,16 +383,17 @@ impl Backend for Subreaper {
     }
 
     fn stats(&self) -> Result<Stats> {
-        // The owner of another job can be frozen with its guards: a listing of all jobs must not wait.
-        const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
-        let usage = match (self.guards.is_serving(), self.tracked.is_view()) {
-            (false, _) => Ok([0; 2]),
-            (true, true) => self.guards.ask_within(protocol::USAGE, VIEW_TIMEOUT),
-            (true, false) => self.guards.ask(protocol::USAGE),
-        };
-        let reaped = usage
-            .map_err(|e: io::Error| guard_failed("read the CPU time of the reaped members", e))?;
+        let reaped = self.reaped_usage()?;
         self.tracked.stats(&self.processes()?, reaped)
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        // The members can be listed also if the guard does not reply.
+        let reaped = self.reaped_usage().ok();
+        let snapshot = self.below(Snapshot::default(), |root| self.tracked.snapshot(root))?;
+        let live = snapshot.cpu_time.unwrap_or_default();
+        let cpu_time = reaped.map(|[user, system]| live + Duration::from_micros(user + system));
+        Ok(Snapshot { cpu_time, ..snapshot })
     }
 
     fn release(&mut self) -> Result<()> {

@@ -14,7 +14,7 @@ use std::{
 use super::errors;
 use crate::{
     Accounting, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Process,
-    Resources, Result, Signal, Stats,
+    Resources, Result, Signal, Snapshot, Stats,
     job::{Enclosure, JobSpec},
     sys::{
         JobRecord,
@@ -27,7 +27,7 @@ use crate::{
             process::{
                 cpu_time::cpu_time,
                 descendants::{self, Root},
-                identity, privilege,
+                identity, privilege, snapshot,
             },
             registry::{self, Record, RecordHeader},
         },
@@ -157,6 +157,10 @@ impl Tracked {
 
     pub(super) fn list(&self, root: Root<'_>) -> Result<Vec<Process>> {
         descendants::list(&self.proc, root).map_err(list_failed)
+    }
+
+    pub(super) fn snapshot(&self, root: Root<'_>) -> Result<Snapshot> {
+        descendants::list_with_stat(&self.proc, root).map(snapshot::of).map_err(list_failed)
     }
 
     pub(super) fn pids(&self, root: Root<'_>) -> Result<Vec<u32>> {

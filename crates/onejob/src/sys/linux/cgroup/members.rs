@@ -4,7 +4,7 @@ use std::{
     ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     wait::Pauses,
 };
 use crate::{
-    Error, Process, Result, Signal, Stats, StopReason,
+    Error, Process, Result, Signal, Snapshot, Stats, StopReason,
     sys::linux::{
         deadline::{KILL_TIMEOUT, has_passed, milliseconds_until},
         nostd::{
@@ -26,6 +26,7 @@ use crate::{
         process::{
             descendants::{SignalTally, is_converging},
             identity,
+            snapshot::{self, Listed},
         },
     },
 };
@@ -83,11 +84,16 @@ impl Members<'_> {
 
     /// All members, including this process if it is one.
     pub(crate) fn list(&self) -> Result<Vec<Process>> {
+        Ok(self.list_with_stat()?.into_iter().map(|(process, _)| process).collect())
+    }
+
+    /// The same, with the statistics of each.
+    pub(crate) fn list_with_stat(&self) -> Result<Vec<Listed>> {
         // Without /proc, names and parents are missing.
         let proc = Proc::open().ok();
         let describe = |pid: u32| {
             let pidfd = identity::held(pid).map_err(cannot_list)?;
-            Ok(pidfd.map(|pidfd| identity::describe(pid, pidfd.as_fd(), proc.as_ref())))
+            Ok(pidfd.map(|pidfd| identity::describe_with_stat(pid, pidfd.as_fd(), proc.as_ref())))
         };
         let described = self.pids()?.into_iter().filter_map(|pid| describe(pid).transpose());
         let mut listed = described.collect::<Result<Vec<_>>>()?;
@@ -95,7 +101,7 @@ impl Members<'_> {
         // listed again was a member.
         let mut members = self.pids()?;
         members.sort_unstable();
-        listed.retain(|process| members.binary_search(&process.pid()).is_ok());
+        listed.retain(|(process, _)| members.binary_search(&process.pid()).is_ok());
         Ok(listed)
     }
 
@@ -169,6 +175,22 @@ impl Members<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// The members, what they use, and the CPU time of the cgroups. `retired` is that of earlier ones.
+    pub(crate) fn snapshot(&self, retired: Duration) -> Result<Snapshot> {
+        let mut cpu_time = Some(retired);
+        let mut is_frozen = !self.0.is_empty();
+        for cgroup in &self.0 {
+            let used = stats::cpu_usage(*cgroup).ok().map(|used| stats::cpu_time(&used));
+            cpu_time = cpu_time.zip(used).map(|(total, used)| total + used);
+            is_frozen &= Events::open(cgroup.as_raw_fd())
+                .and_then(|events| events.is(b"frozen 1"))
+                .unwrap_or(false);
+        }
+        let snapshot = snapshot::of(self.list_with_stat()?);
+        let is_frozen = is_frozen || snapshot.is_frozen == Some(true);
+        Ok(Snapshot { cpu_time, is_frozen: Some(is_frozen), ..snapshot })
     }
 
     /// The resources that the members have used, including members that have ended.

@@ -20,11 +20,8 @@ fn file(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<String>> {
 /// The resources that a cgroup has used, except the number of its processes.
 pub(crate) fn usage(cgroup: BorrowedFd<'_>) -> Result<Stats> {
     let file = |name: &str| Ok::<_, Error>(file(cgroup, name)?.unwrap_or_default());
-    let cpu = file("cpu.stat")?;
     let io = self::file(cgroup, "io.stat")?;
     Ok(Stats {
-        cpu_user: value(&cpu, "user_usec").map(Duration::from_micros),
-        cpu_system: value(&cpu, "system_usec").map(Duration::from_micros),
         memory: number(&file("memory.current")?),
         memory_peak: number(&file("memory.peak")?),
         io_read: io.as_ref().map(|text| sum_of(text, "rbytes=")),
@@ -35,7 +32,17 @@ pub(crate) fn usage(cgroup: BorrowedFd<'_>) -> Result<Stats> {
         stalled_on_cpu: stalled(&file("cpu.pressure")?),
         stalled_on_memory: stalled(&file("memory.pressure")?),
         stalled_on_io: stalled(&file("io.pressure")?),
-        ..events(cgroup)?
+        ..sum(cpu_usage(cgroup)?, events(cgroup)?)
+    })
+}
+
+/// The CPU time that a cgroup has used, and nothing else.
+pub(crate) fn cpu_usage(cgroup: BorrowedFd<'_>) -> Result<Stats> {
+    let cpu = file(cgroup, "cpu.stat")?.unwrap_or_default();
+    Ok(Stats {
+        cpu_user: value(&cpu, "user_usec").map(Duration::from_micros),
+        cpu_system: value(&cpu, "system_usec").map(Duration::from_micros),
+        ..Stats::default()
     })
 }
 

@@ -10,6 +10,9 @@ const UNKNOWN: u8 = 0;
 const YES: u8 = 1;
 const NO: u8 = 2;
 
+/// Whether the kernel has `children` files, once a [`Proc`] has found out.
+static HAS_CHILDREN_FILES: AtomicU8 = AtomicU8::new(UNKNOWN);
+
 /// An opened `/proc` that shows the PID namespace we live in.
 pub(crate) struct Proc {
     dir: Fd,
@@ -29,6 +32,8 @@ pub(crate) struct Stat {
     pub(crate) user: u64,
     pub(crate) system: u64,
     pub(crate) start: u64,
+    /// Resident memory in pages.
+    pub(crate) resident: u64,
 }
 
 /// What the whole system is doing (`proc_loadavg(5)`).
@@ -101,7 +106,8 @@ impl Proc {
         if target.get(..len) != Some(me.as_c_str().to_bytes()) {
             return Err(Errno::STALE);
         }
-        Ok(Proc { dir, has_children_files: AtomicU8::new(UNKNOWN) })
+        let known = HAS_CHILDREN_FILES.load(Ordering::Relaxed);
+        Ok(Proc { dir, has_children_files: AtomicU8::new(known) })
     }
 
     /// Whether the kernel was built with `children` files.
@@ -113,7 +119,9 @@ impl Proc {
                     Err(errno) if is_short(errno) => return true,
                     opened => opened.is_ok(),
                 };
-                self.has_children_files.store(if has { YES } else { NO }, Ordering::Relaxed);
+                let known = if has { YES } else { NO };
+                self.has_children_files.store(known, Ordering::Relaxed);
+                HAS_CHILDREN_FILES.store(known, Ordering::Relaxed);
                 has
             }
             known => known == YES,
@@ -204,6 +212,7 @@ pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
         user: 0,
         system: 0,
         start: 0,
+        resident: 0,
     };
     for byte in text.get(open + 1..close)?.iter().take(stat.name.len()) {
         *stat.name.get_mut(stat.name_len)? = *byte;
@@ -217,8 +226,9 @@ pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
             9 => stat.flags = number(field)?,
             14 | 16 => stat.user = stat.user.wrapping_add(number(field)?),
             15 | 17 => stat.system = stat.system.wrapping_add(number(field)?),
-            22 => {
-                stat.start = number(field)?;
+            22 => stat.start = number(field)?,
+            24 => {
+                stat.resident = number(field)?;
                 return Some(stat);
             }
             _ => {}
@@ -297,9 +307,9 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_spaces_and_parentheses() {
-        let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 1 2 30 40 20 0 1 0 12345 0 0";
+        let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 1 2 30 40 20 0 1 0 12345 0 9 0";
         let stat = parse_stat(text).expect("a stat");
-        assert_eq!((stat.user, stat.system), (31, 42));
+        assert_eq!((stat.user, stat.system, stat.resident), (31, 42, 9));
         assert_eq!(stat.name.get(..stat.name_len), Some(&b"a) b (c"[..]));
         assert_eq!((stat.state, stat.parent, stat.start), (b'R', 7, 12345));
         assert!(parse_stat(b"42 (cut off) R 7").is_none());

@@ -24,21 +24,35 @@ pub(crate) fn identify(pid: u32) -> Result<ProcessId> {
     open(pid).map(|(id, _)| id)
 }
 
-/// The process that has this number now, held by a pidfd.
+/// The process that has this pid now, held by a pidfd.
 pub(crate) fn open(pid: u32) -> Result<(ProcessId, OwnedFd)> {
-    if pid == 0 || i32::try_from(pid).is_err() {
-        return Err(Error::invalid(format!("{pid} is not the number of a process")));
-    }
-    let pidfd = pidfd_open(pid).map_err(|e| Error::os(format!("find process {pid}"), e))?;
+    let pidfd = open_pidfd(pid)?;
     let proc = Proc::open().ok();
     let id = of_pidfd(pid, pidfd.as_fd(), proc.as_ref());
     Ok((id, pidfd))
 }
 
+fn open_pidfd(pid: u32) -> Result<OwnedFd> {
+    if pid == 0 || i32::try_from(pid).is_err() {
+        return Err(Error::invalid(format!("{pid} is not the number of a process")));
+    }
+    pidfd_open(pid).map_err(|e| Error::os(format!("find process {pid}"), e))
+}
+
+/// The process that has the pid of this identity now. The start time is read only if the inode does not
+/// decide.
+fn open_pid_of(id: &ProcessId) -> Result<(ProcessId, OwnedFd)> {
+    if id.inode == 0 {
+        return open(id.pid);
+    }
+    let pidfd = open_pidfd(id.pid)?;
+    Ok((persistent_id(id.pid, pidfd.as_fd()), pidfd))
+}
+
 /// The very process of an identity, held by a pidfd.
 pub(crate) fn reopen(id: &ProcessId) -> Result<OwnedFd> {
     let gone = || Error::stale(format!("process {} is gone", id.pid));
-    let (now, pidfd) = match open(id.pid) {
+    let (now, pidfd) = match open_pid_of(id) {
         Err(error) if error.is_not_found() => return Err(gone()),
         opened => opened?,
     };
@@ -155,11 +169,22 @@ fn boot() -> Result<u128> {
 
 /// A member as it is listed.
 pub(crate) fn describe(pid: u32, pidfd: BorrowedFd<'_>, proc: Option<&Proc>) -> Process {
+    describe_with_stat(pid, pidfd, proc).0
+}
+
+/// The same, with the statistics that the kernel shows of it, if they can be read.
+pub(crate) fn describe_with_stat(
+    pid: u32,
+    pidfd: BorrowedFd<'_>,
+    proc: Option<&Proc>,
+) -> (Process, Option<Stat>) {
     let stat = proc.and_then(|proc| proc.stat(pid as i32).ok());
     let id = with_start(pid, pidfd, stat.as_ref());
     let parent = stat.as_ref().and_then(|stat| u32::try_from(stat.parent).ok());
     let name = stat.as_ref().map(name_of).unwrap_or_default();
-    Process { id, parent, name, is_caller: pid == std::process::id() }
+    let process = Process { id, parent, name, is_caller: pid == std::process::id() };
+    // Without a start time, they can be those of another process.
+    (process, stat.filter(|_| id.start != 0))
 }
 
 fn name_of(stat: &Stat) -> String {

@@ -8,5 +8,6 @@ pub(crate) mod dropped_children;
 pub(crate) mod fork_detect;
 pub(crate) mod identity;
 pub(crate) mod privilege;
+pub(crate) mod snapshot;
 pub(crate) mod stuck;
 pub(crate) mod tree;

@@ -16,7 +16,7 @@ pub(crate) use kill::kill;
 pub(crate) use signal::{SignalTally, hold, is_converging, signal};
 pub(crate) use wait::{wait, wait_dead};
 
-use super::identity;
+use super::{identity, snapshot::Listed};
 use crate::{
     Process,
     sys::linux::nostd::{
@@ -95,9 +95,14 @@ pub(crate) fn failure(coverage: Coverage) -> Option<Errno> {
 
 /// Everybody alive below the root.
 pub(crate) fn list(proc: &Proc, root: Root<'_>) -> io::Result<Vec<Process>> {
+    Ok(list_with_stat(proc, root)?.into_iter().map(|(process, _)| process).collect())
+}
+
+/// The same, with the statistics of each.
+pub(crate) fn list_with_stat(proc: &Proc, root: Root<'_>) -> io::Result<Vec<Listed>> {
     let mut members = Vec::new();
     let describe = |found: &Found| {
-        members.push(identity::describe(found.pid as u32, pidfd_of(found), Some(proc)));
+        members.push(identity::describe_with_stat(found.pid as u32, pidfd_of(found), Some(proc)));
     };
     for_each_live(proc, root, describe)?;
     Ok(members)
