@@ -10,10 +10,11 @@ use std::{
 
 use common::{
     Marked as _, ONEJOB, Scratch,
-    actor::{Actors, actor},
+    
     eventually,
     inits::{Container, Ends, Program},
-    is_root, kill, line, lives, outcome, skip, text, wait, with_signals,
+    is_root, kill, line, lives, outcome,
+ recorder::{Recorders, recorder}, skip, text, wait, with_signals,
 };
 
 /// The process that has no `/proc`.
@@ -143,23 +144,23 @@ fn forwards_signals() {
     let outer = Scratch::new();
     for (program, user, place) in all(&outer) {
         let scratch = Scratch::new();
-        let actors = Actors::new(&scratch);
-        let mut command = program.without_proc(user, place, &[&actor()]);
-        actors.below(&mut command);
+        let recorders = Recorders::new(&scratch);
+        let mut command = program.without_proc(user, place, &[&recorder()]);
+        recorders.below(&mut command);
         let signals = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT];
         let at = format!("{user:?} {place:?} {program:?}");
         let status = match place {
             Place::Pid1 => {
                 let mut container = Container::start(&mut command);
-                let pid = actors.ready(1)[0];
-                forward(&actors, container.first, pid, &signals, &at);
+                let pid = recorders.ready(1)[0];
+                forward(&recorders, container.first, pid, &signals, &at);
                 container.wait()
             }
             Place::Below => {
                 // A group of its own: timeout becomes the leader of one, or is it already.
                 let mut child = command.process_group(0).spawn().unwrap();
-                let pid = actors.ready(1)[0];
-                forward(&actors, child.id(), pid, &signals, &at);
+                let pid = recorders.ready(1)[0];
+                forward(&recorders, child.id(), pid, &signals, &at);
                 wait(&mut child)
             }
         };
@@ -167,17 +168,17 @@ fn forwards_signals() {
     }
 }
 
-fn forward(actors: &Actors, program: u32, cmd: u32, signals: &[i32], at: &str) {
+fn forward(recorders: &Recorders, program: u32, cmd: u32, signals: &[i32], at: &str) {
     for (index, signal) in signals.iter().enumerate() {
         kill(program, *signal);
         eventually(&format!("{at}: signal {signal} is forwarded"), || {
-            actors.got(cmd).iter().filter(|got| **got != libc::SIGCONT).count() > index
+            recorders.got(cmd).iter().filter(|got| **got != libc::SIGCONT).count() > index
         });
     }
-    let mut got = actors.got(cmd);
+    let mut got = recorders.got(cmd);
     got.retain(|signal| *signal != libc::SIGCONT);
     assert_eq!(got, signals, "{at}");
-    actors.end();
+    recorders.end();
 }
 
 /// As PID 1, the leftovers of CMD receive SIGTERM, and SIGKILL after the grace period, wherever they are.

@@ -1,5 +1,7 @@
 //! `onejob init`: the init process of a container, or below another init.
 
+use onejob::Job;
+
 use super::not_found;
 use crate::{
     args::{DEFAULT_GRACE, InitArgs, StopArgs},
@@ -35,7 +37,7 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
         leftovers: LeftoverPolicy::Stop,
         lifeline,
     })?;
-    let job = supervise::init_job(args.mechanism)?;
+    let job = supervise::init_job(args.mechanism, Job::new)?;
     let started = setup.start(job).map_err(|failure| not_found::explain(failure, &args.command));
     let outcome = started?.run()?;
     Ok(exit(&outcome, &args.success))

@@ -7,7 +7,7 @@ use onejob::Signal;
 use super::{
     empty_program_name,
     getopt::{self, OptionSpec, ParsedLine},
-    text, usage_error,
+    new_job, text, usage_error,
 };
 use crate::{
     args::{DEFAULT_GRACE, StopArgs},
@@ -106,7 +106,7 @@ fn execute(
         leftovers: LeftoverPolicy::Stop,
         lifeline: None,
     })?;
-    let outcome = setup.start(supervise::init_job(None)?)?.run()?;
+    let outcome = setup.start(supervise::init_job(None, new_job)?)?.run()?;
     Ok(Exit::Code(outcome.status.map_or(1, os::exit_code)))
 }
 

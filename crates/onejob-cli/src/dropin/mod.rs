@@ -8,6 +8,8 @@ mod tini;
 
 use std::ffi::{OsStr, OsString};
 
+use onejob::Job;
+
 use crate::{
     exit::Exit,
     failure::print,
@@ -33,6 +35,15 @@ pub(crate) fn run(program: &str) -> Exit {
             tini::tini(args)
         }
     }
+}
+
+/// The job of a drop-in. Where no mechanism is available (no `/proc` is mounted), it reaches CMD and its
+/// process group, as the original does.
+fn new_job() -> onejob::Result<Job> {
+    Job::new().or_else(|error| match error.is_unsupported() {
+        true => Job::builder().enclose().map_err(|_| error),
+        false => Err(error),
+    })
 }
 
 /// Invalid usage: prints the reason, if there is one, and the usage or a pointer to it.

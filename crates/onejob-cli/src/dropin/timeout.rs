@@ -2,12 +2,12 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use onejob::{Job, Signal};
+use onejob::Signal;
 
 use super::{
     empty_program_name,
     getopt::{self, OptionSpec, ParsedLine},
-    print_info, quoted, text, usage_error,
+    new_job, print_info, quoted, text, usage_error,
 };
 use crate::{
     args::{DEFAULT_GRACE, StopArgs},
@@ -119,7 +119,7 @@ impl Request {
             leftovers: LeftoverPolicy::Keep,
             lifeline: None,
         })?;
-        let outcome = setup.start(Job::new()?)?.run()?;
+        let outcome = setup.start(new_job()?)?.run()?;
         Ok(exit(&outcome, foreground, self.preserve_status))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::{env, ffi::OsString};
 
-use onejob::{Job, Signal};
+use onejob::Signal;
 
 use super::{
     empty_program_name,
     getopt::{self, OptionSpec, ParsedLine},
-    print_info, text, usage_error,
+    new_job, print_info, text, usage_error,
 };
 use crate::{
     args::{DEFAULT_GRACE, StopArgs},
@@ -138,7 +138,7 @@ impl Request {
             leftovers: LeftoverPolicy::Stop,
             lifeline: None,
         })?;
-        let job = if reaps { supervise::init_job(None)? } else { Job::new()? };
+        let job = if reaps { supervise::init_job(None, new_job)? } else { new_job()? };
         let outcome = setup.start(job)?.run()?;
         let code = outcome.status.map_or(1, os::exit_code);
         Ok(Exit::Code(if supervise::is_success(code, &self.success) { 0 } else { code }))

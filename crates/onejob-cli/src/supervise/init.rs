@@ -117,12 +117,15 @@ pub(crate) fn stop_rewrites(session: bool) -> Vec<(Signal, Option<Signal>)> {
 ///
 /// As PID 1, without cgroup or guards: every orphan of the PID namespace is re-parented to this process,
 /// and the kernel ends the namespace with it. Below another init, this process becomes a subreaper, and
-/// the job is an ordinary one.
-pub(crate) fn init_job(mechanism: Option<Mechanism>) -> Result<Job, Failure> {
+/// the job is the one of `new`.
+pub(crate) fn init_job(
+    mechanism: Option<Mechanism>,
+    new: impl FnOnce() -> onejob::Result<Job>,
+) -> Result<Job, Failure> {
     let builder = Job::builder();
     let job = match mechanism {
         None if os::is_pid_1() => builder.require(OwnerDeath::Kernel).enclose()?,
-        None => builder.build()?,
+        None => new()?,
         Some(mechanism) => builder.mechanism(mechanism).build()?,
     };
     // After the guards have been started: they must not become children of this process.

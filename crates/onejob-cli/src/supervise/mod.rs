@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onejob::{Child, Job};
+use onejob::{Child, Containment, Job};
 
 use crate::{
     args::StopArgs,
@@ -137,6 +137,11 @@ impl<'a> Setup<'a> {
     }
 }
 
+/// Whether the processes that have left CMD's process group cannot be found.
+fn reaches_group_only(job: &Job) -> bool {
+    job.guarantees().containment == Containment::Grouped
+}
+
 impl SignalMode {
     fn filter(&self) -> SignalFilter {
         match self {
@@ -202,6 +207,10 @@ impl Supervisor {
         let is_forced = self.outcome.is_forced();
         self.outcome.stopped |= is_forced;
         if (self.leftovers == LeftoverPolicy::Keep && !is_forced) || self.job.is_empty()? {
+            return Ok(());
+        }
+        if reaches_group_only(&self.job) {
+            let _ = os::signal_group(&self.child, self.stop.signal);
             return Ok(());
         }
         cleanup::clean_up(self, self.leftovers == LeftoverPolicy::Wait && !is_forced)

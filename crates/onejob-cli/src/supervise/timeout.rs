@@ -69,24 +69,34 @@ impl TimeoutMode {
             let name = name.strip_prefix("SIG").unwrap_or(&name);
             output::error(format_args!("sending signal {name} to command '{}'", self.program));
         }
+        let reaches_group_only = super::reaches_group_only(job);
         if signal == Signal::KILL {
             outcome.killed = true;
-            job.kill()?;
+            match reaches_group_only {
+                false => drop(job.kill()?),
+                true => self.send_to_group(signal, child)?,
+            }
             return Ok(kill_after);
         }
         let cont = (signal != Signal::CONT).then_some(Signal::CONT);
         for signal in [Some(signal), cont].into_iter().flatten() {
             // A member that has changed its user ID may be out of reach until the kill.
-            let _ = match (outcome.timed_out, self.foreground) {
-                (true, _) => job.signal(signal).map(drop),
-                (false, true) => child.signal(signal),
-                (false, false) => {
-                    os::signal_own_group(signal);
-                    // CMD may have moved to a group of its own.
-                    os::signal_unless_in_own_group(child, signal)
-                }
+            let _ = match outcome.timed_out && !reaches_group_only {
+                true => job.signal(signal).map(drop),
+                false => self.send_to_group(signal, child),
             };
         }
         Ok(kill_after)
+    }
+
+    /// Sends a signal to CMD, and to the process group of onejob unless CMD is in the foreground.
+    fn send_to_group(&self, signal: Signal, child: &Child) -> onejob::Result<()> {
+        if self.foreground {
+            return child.signal(signal);
+        }
+        // CMD may have moved to a group of its own. It comes first: SIGKILL ends this process, too.
+        let sent = os::signal_unless_in_own_group(child, signal);
+        os::signal_own_group(signal);
+        sent
     }
 }

@@ -14,7 +14,10 @@ use rustix::{
     process::{Pid, set_child_subreaper},
 };
 
-use super::tracked::{self, Ownership, RecordPlace, Tracked, is_dead, usable_proc};
+use super::{
+    tracked::{self, Ownership, RecordPlace, Tracked, is_dead, usable_proc},
+    unlisted::{self, Unlisted},
+};
 use crate::{
     Command, Error, Guarantees, OwnerDeath, Process, Result, Signal, Stats,
     job::{Enclosure, JobSpec},
@@ -54,12 +57,22 @@ pub(super) fn guarantees(owner: u32) -> Guarantees {
     tracked::guarantees_of(Enclosure::Caller, owner_death)
 }
 
+/// A job around this process, also without `/proc`.
+pub(super) fn create(spec: &JobSpec) -> Result<Box<dyn Backend>> {
+    // A private /proc is enough: no guard has to find it.
+    match usable_proc().or_else(|error| mount_proc().map_err(|_| error)) {
+        Err(error) if error.is_unsupported() => {
+            become_subreaper(unlisted::has_child()?)?;
+            Ok(Box::new(Unlisted::new(spec, error)?))
+        }
+        proc => Ok(Box::new(Enclosed::new(spec, proc?)?)),
+    }
+}
+
 impl Enclosed {
-    pub(super) fn new(spec: &JobSpec) -> Result<Enclosed> {
-        // A private /proc is enough: no guard has to find it.
-        let proc = usable_proc().or_else(|error| mount_proc().map_err(|_| error))?;
+    fn new(spec: &JobSpec, proc: Proc) -> Result<Enclosed> {
         let place = RecordPlace::of(spec)?;
-        let pidfd = become_subreaper(&proc)?;
+        let pidfd = become_subreaper(has_child(&proc)?)?;
         let mut job = Enclosed {
             tracked: Tracked::new(proc),
             pid: std::process::id() as i32,
@@ -116,18 +129,21 @@ impl Enclosed {
     }
 }
 
-/// Makes this process the subreaper of the processes that it starts from now on; returns its pidfd.
-fn become_subreaper(proc: &Proc) -> Result<OwnedFd> {
-    let pid = std::process::id();
-    let mut children = 0;
-    proc.children(pid as i32, &mut |_| children += 1)
+fn has_child(proc: &Proc) -> Result<bool> {
+    let mut has_child = false;
+    proc.children(std::process::id() as i32, &mut |_| has_child = true)
         .map_err(|e| Error::os("list the children of this process", e))?;
+    Ok(has_child)
+}
+
+/// Makes this process the subreaper of the processes that it starts from now on; returns its pidfd.
+fn become_subreaper(has_child: bool) -> Result<OwnedFd> {
+    let pid = std::process::id();
     // Below PID 1 is its whole namespace in any case.
-    if children > 0 && pid != 1 {
-        return Err(Error::unsupported(format!(
-            "this process already has {children} children, whose orphans could not be told apart \
-             from members"
-        ))
+    if has_child && pid != 1 {
+        return Err(Error::unsupported(
+            "this process already has children, whose orphans could not be told apart from members",
+        )
         .with_hint("enclose before the first child is started"));
     }
     let pidfd = identity::caller()?;

@@ -7,3 +7,4 @@ mod enclosed;
 mod errors;
 pub(crate) mod subreaper;
 mod tracked;
+mod unlisted;

@@ -64,7 +64,7 @@ pub(crate) const ENTRY: MechanismEntry = MechanismEntry {
     },
     create: |spec| match spec.around {
         Enclosure::None => Ok(Box::new(Subreaper::new(spec)?)),
-        Enclosure::Caller => Ok(Box::new(Enclosed::new(spec)?)),
+        Enclosure::Caller => enclosed::create(spec),
     },
     open: |record| match record.header.around {
         Enclosure::None => Ok(Box::new(Subreaper::open(record)?)),
