@@ -512,10 +512,17 @@ impl JobBuilder {
     /// PID namespace is the subreaper already, and the kernel kills all members when it ends
     /// ([`OwnerDeath::Kernel`]).
     ///
+    /// If `/proc` is not mounted and this process may not mount one, the members of a Subreaper job cannot
+    /// be listed, named, frozen or counted ([`signal`](Job::signal) returns 1 if it reached any process).
+    /// PID 1 still signals and kills every other process of its PID namespace. Any other process reaches
+    /// only the processes that [`spawn`](Job::spawn) has started and the process groups that they lead
+    /// ([`Containment::Grouped`]), and a kill is an error if other members live.
+    ///
     /// # Errors
     /// As [`build`](JobBuilder::build); and under Subreaper if the process already has children and
     /// is not PID 1: orphans of these children could not be distinguished from members.
     ///
+    /// [`Containment::Grouped`]: crate::Containment::Grouped
     /// [`OwnerDeath::None`]: crate::OwnerDeath::None
     /// [`OwnerDeath::Kernel`]: crate::OwnerDeath::Kernel
     pub fn enclose(self) -> Result<Job> {

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::alone;
-use onejob::{Job, Mechanism, OwnerDeath, Signal};
+use common::{ALONE, alone, is_alone};
+use onejob::{Containment, Job, Mechanism, OwnerDeath, Signal};
 use testkit::eventually;
 
 /// Runs `test` in a new process for each mechanism: enclosing cannot be undone.
@@ -160,4 +160,90 @@ fn subreaper_refuses_a_caller_with_children() {
     child.kill().expect("killed");
     child.wait().expect("reaped");
     Job::builder().mechanism(Mechanism::Subreaper).enclose().expect("enclosed");
+}
+
+/// Runs a test again as PID 1 of a PID namespace, or as a child of that, without capabilities and without
+/// `/proc`. Returns whether this is that process.
+fn alone_without_proc(name: &str, pid_1: bool) -> bool {
+    if is_alone(name) {
+        return true;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--mount"]);
+    unshare.args(["--pid", "--fork", "--kill-child", "--", "sh", "-ec"]);
+    let mut probe = Command::new("unshare");
+    if !probe.args(["--user", "--keep-caps", "true"]).status().is_ok_and(|status| status.success())
+    {
+        testkit::skip("no user namespace can be made here");
+        return false;
+    }
+    let begin = if pid_1 { "exec" } else { "" };
+    let drop = "setpriv --ambient-caps=-all --inh-caps=-all --";
+    unshare.arg(format!("mount -t tmpfs none /proc; {begin} {drop} \"$@\"; exit $?"));
+    unshare.arg("sh").arg(std::env::current_exe().expect("this program"));
+    unshare.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, name);
+    let status = unshare.status().expect("unshare starts");
+    assert!(status.success(), "{name}, in a process of its own: {status}");
+    false
+}
+
+/// A job of the caller that has no `/proc`: `wait` and `is_empty` are exact, no status of the caller's
+/// other children is taken, and the members cannot be listed.
+fn spawn_signal_and_wait_without_proc(job: &Job) {
+    assert!(job.is_empty().expect("observable"));
+    let error = job.processes().expect_err("no list");
+    assert!(error.is_unsupported() && error.to_string().contains("/proc"), "{error}");
+    let mut zombie = start("exit 3");
+    assert!(job.wait_timeout(HANG).expect("observable"), "a zombie is no member");
+    let mut child = job.spawn(onejob::Command::new("sleep").arg("300")).expect("started");
+    assert!(!job.is_empty().expect("observable"));
+    assert_eq!(job.signal(Signal::TERM).expect("sent"), 1);
+    assert_eq!(child.wait().expect("a status").signal(), Some(15));
+    assert!(job.wait_timeout(HANG).expect("observable"));
+    assert_eq!(job.signal(Signal::TERM).expect("no member"), 0);
+    let mut child = job.spawn(onejob::Command::new("sleep").arg("300")).expect("started");
+    job.kill().expect("killed");
+    assert_eq!(child.wait().expect("a status").signal(), Some(9));
+    assert_eq!(zombie.wait().expect("the status is left").code(), Some(3));
+}
+
+const HANG: Duration = Duration::from_secs(180);
+
+/// PID 1 without `/proc` ends all processes of its PID namespace.
+#[test]
+fn pid_1_without_proc() {
+    if !alone_without_proc("pid_1_without_proc", true) {
+        return;
+    }
+    let job = Job::builder().require(OwnerDeath::Kernel).enclose().expect("a job");
+    assert_eq!(job.guarantees().containment, Containment::Tracked);
+    spawn_signal_and_wait_without_proc(&job);
+    let mut parent = start("(setsid sleep 300 &); exit 0");
+    parent.wait().expect("a status");
+    assert!(!job.is_empty().expect("observable"), "the orphan lives");
+    job.kill().expect("killed");
+    assert!(job.is_empty().expect("observable"));
+}
+
+/// Another caller without `/proc` reaches the processes that it has started and their groups, and reports
+/// that there are others.
+#[test]
+fn caller_without_proc() {
+    if !alone_without_proc("caller_without_proc", false) {
+        return;
+    }
+    let refused = Job::builder().require(Containment::Tracked).enclose();
+    assert!(refused.expect_err("a promise").is_unmet_requirement());
+    let job = Job::builder().enclose().expect("a job");
+    assert_eq!(job.guarantees().containment, Containment::Grouped);
+    spawn_signal_and_wait_without_proc(&job);
+    let mut group = onejob::Command::new("sh");
+    group.args(["-c", "sleep 300 & sleep 300"]).process_group(0);
+    let mut leader = job.spawn(group).expect("started");
+    eventually("the group is killed", || job.kill().ok());
+    assert_eq!(leader.wait().expect("a status").signal(), Some(9));
+    let mut parent = start("(setsid sleep 300 &); exit 0");
+    parent.wait().expect("a status");
+    let error = job.kill().expect_err("one lives");
+    assert!(error.is_unsupported() && error.to_string().contains("still alive"), "{error}");
 }

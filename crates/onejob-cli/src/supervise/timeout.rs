@@ -73,7 +73,7 @@ impl TimeoutMode {
         if signal == Signal::KILL {
             outcome.killed = true;
             match reaches_group_only {
-                false => drop(job.kill()?),
+                false => _ = job.kill()?,
                 true => self.send_to_group(signal, child)?,
             }
             return Ok(kill_after);

@@ -28,7 +28,7 @@ pub(crate) fn job(mechanism: Mechanism) -> Job {
 }
 
 /// The variable with the name of the test, in a process that [`alone`] has started.
-const ALONE: &str = "ONEJOB_TEST_ALONE";
+pub(crate) const ALONE: &str = "ONEJOB_TEST_ALONE";
 
 /// The variable with the file that this process makes: it shows that the test has run.
 const HAS_RUN: &str = "ONEJOB_TEST_HAS_RUN";

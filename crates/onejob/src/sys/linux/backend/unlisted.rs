@@ -22,7 +22,7 @@ use crate::{
         linux::{
             deadline::{KILL_TIMEOUT, has_passed, wait_for},
             nostd::syscall::{self, Errno, POLLIN, PollFd},
-            process::dropped_children,
+            process::{child::signal_group, dropped_children},
             spawn::local::{ChildMemory, spawn_local},
         },
     },
@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Unlisted {
     is_pid_1: bool,
     /// The processes that were started, as long as their `Child` exists.
-    started: Mutex<Vec<Weak<OwnedFd>>>,
+    started: Mutex<Vec<(u32, Weak<OwnedFd>)>>,
     is_released: bool,
     /// Why the members cannot be listed.
     reason: String,
@@ -76,11 +76,11 @@ impl Unlisted {
     }
 
     /// The processes that were started and live.
-    fn started(&self) -> Vec<Arc<OwnedFd>> {
+    fn started(&self) -> Vec<(u32, Arc<OwnedFd>)> {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        started.retain(|held| held.strong_count() > 0);
-        let held = started.iter().filter_map(Weak::upgrade);
-        held.filter(|pidfd| !syscall::is_dead(pidfd.as_raw_fd())).collect()
+        started.retain(|(_, held)| held.strong_count() > 0);
+        let held = started.iter().filter_map(|(pid, held)| Some((*pid, held.upgrade()?)));
+        held.filter(|(_, pidfd)| !syscall::is_dead(pidfd.as_raw_fd())).collect()
     }
 
     /// Whether any process was signalled.
@@ -88,7 +88,8 @@ impl Unlisted {
         if !has_live_child()? {
             return Ok(false);
         }
-        let sent = if self.is_pid_1 { signal_namespace(signal) } else { self.signal_started(signal) };
+        let sent =
+            if self.is_pid_1 { signal_namespace(signal) } else { self.signal_started(signal) };
         match sent {
             Ok(()) => Ok(true),
             Err(Errno::SRCH) => Ok(false),
@@ -98,10 +99,10 @@ impl Unlisted {
 
     fn signal_started(&self, signal: Signal) -> std::result::Result<(), Errno> {
         let mut result = Err(Errno::SRCH);
-        for pidfd in self.started() {
+        for (pid, pidfd) in self.started() {
             let (pidfd, number) = (pidfd.as_raw_fd(), signal.as_raw());
-            // A process that leads no group gets the signal alone, and so does each before Linux 6.9.
-            let sent = syscall::pidfd_signal_group(pidfd, number)
+            // A process that leads no group gets the signal alone.
+            let sent = signal_group(pid, pidfd, number)
                 .or_else(|_| syscall::pidfd_send_signal(pidfd, number));
             result = result.or(sent);
         }
@@ -127,7 +128,7 @@ impl Unlisted {
     fn kill_started(&self) -> Result<()> {
         let deadline = Some(Instant::now() + KILL_TIMEOUT);
         self.signal_all(Signal::KILL)?;
-        for pidfd in self.started() {
+        for (_, pidfd) in self.started() {
             wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
         }
         match self.wait(Some(Instant::now()))? {
@@ -144,7 +145,7 @@ impl Unlisted {
         }
         let started = self.started();
         let mut fds: Vec<_> =
-            started.iter().map(|pidfd| PollFd::new(pidfd.as_raw_fd(), POLLIN)).collect();
+            started.iter().map(|(_, pidfd)| PollFd::new(pidfd.as_raw_fd(), POLLIN)).collect();
         wait_for(&mut fds, Some(pause.until(deadline)));
         Ok(!has_live_child()?)
     }
@@ -233,7 +234,7 @@ impl Backend for Unlisted {
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         let child = spawn_local(command, None, ChildMemory::Shared)?;
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        started.push(child.sys().held().1);
+        started.push(child.sys().held());
         Ok(child)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::process::ExitStatusExt,
     },
     process::ExitStatus,
@@ -103,15 +103,7 @@ impl ChildProcess {
     }
 
     pub(crate) fn signal_group(&self, signal: Signal) -> Result<()> {
-        let (pidfd, number) = (self.pidfd.as_raw_fd(), signal.as_raw());
-        let sent = match syscall::pidfd_signal_group(pidfd, number) {
-            Err(Errno::INVAL) if syscall::is_dead(pidfd) => Err(Errno::SRCH),
-            // Before Linux 6.9. The leader was alive a moment ago: the kernel uses all other pids before
-            // it uses this one again.
-            Err(Errno::INVAL) => kill_group(self.pid, number),
-            sent => sent,
-        };
-        match sent {
+        match signal_group(self.pid, self.pidfd.as_raw_fd(), signal.as_raw()) {
             Err(Errno::SRCH) | Ok(()) => Ok(()),
             Err(e) => Err(Error::os(format!("send {signal} to the process group {}", self.pid), e)),
         }
@@ -235,6 +227,21 @@ impl ChildProcess {
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+}
+
+/// Sends a signal to the process group that a process leads.
+pub(crate) fn signal_group(
+    leader: u32,
+    pidfd: RawFd,
+    number: i32,
+) -> std::result::Result<(), Errno> {
+    match syscall::pidfd_signal_group(pidfd, number) {
+        Err(Errno::INVAL) if syscall::is_dead(pidfd) => Err(Errno::SRCH),
+        // Before Linux 6.9. The leader was alive a moment ago: the kernel uses all other pids before
+        // it uses this one again.
+        Err(Errno::INVAL) => kill_group(leader, number),
+        sent => sent,
     }
 }
 
