@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{ALONE, alone, is_alone};
+use common::{alone, alone_below, is_alone};
 use onejob::{Containment, Job, Mechanism, OwnerDeath, Signal};
 use testkit::eventually;
 
@@ -165,26 +165,19 @@ fn subreaper_refuses_a_caller_with_children() {
 /// Runs a test again as PID 1 of a PID namespace, or as a child of that, without capabilities and without
 /// `/proc`. Returns whether this is that process.
 fn alone_without_proc(name: &str, pid_1: bool) -> bool {
-    if is_alone(name) {
-        return true;
-    }
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--mount"]);
-    unshare.args(["--pid", "--fork", "--kill-child", "--", "sh", "-ec"]);
     let mut probe = Command::new("unshare");
-    if !probe.args(["--user", "--keep-caps", "true"]).status().is_ok_and(|status| status.success())
-    {
+    let probed = probe.args(["--user", "--keep-caps", "true"]).status();
+    if !is_alone(name) && !probed.is_ok_and(|status| status.success()) {
         testkit::skip("no user namespace can be made here");
         return false;
     }
     let begin = if pid_1 { "exec" } else { "" };
     let drop = "setpriv --ambient-caps=-all --inh-caps=-all --";
-    unshare.arg(format!("mount -t tmpfs none /proc; {begin} {drop} \"$@\"; exit $?"));
-    unshare.arg("sh").arg(std::env::current_exe().expect("this program"));
-    unshare.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, name);
-    let status = unshare.status().expect("unshare starts");
-    assert!(status.success(), "{name}, in a process of its own: {status}");
-    false
+    let script = format!("mount -t tmpfs none /proc; {begin} {drop} \"$@\"; exit $?");
+    let user = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps"];
+    let namespaces =
+        ["--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-ec", &script, "sh"];
+    alone_below(name, &[&user[..], &namespaces].concat(), |_| {})
 }
 
 /// A job of the caller that has no `/proc`: `wait` and `is_empty` are exact, no status of the caller's

@@ -28,7 +28,7 @@ pub(crate) fn job(mechanism: Mechanism) -> Job {
 }
 
 /// The variable with the name of the test, in a process that [`alone`] has started.
-pub(crate) const ALONE: &str = "ONEJOB_TEST_ALONE";
+const ALONE: &str = "ONEJOB_TEST_ALONE";
 
 /// The variable with the file that this process makes: it shows that the test has run.
 const HAS_RUN: &str = "ONEJOB_TEST_HAS_RUN";
@@ -40,10 +40,28 @@ const HAS_RUN: &str = "ONEJOB_TEST_HAS_RUN";
 /// If `test` is not the path of the test.
 #[track_caller]
 pub(crate) fn alone(test: &str, set_up: impl FnOnce(&mut Command)) -> bool {
+    alone_below(test, &[], set_up)
+}
+
+/// The same, with a launcher and its arguments before the command line of the test.
+#[track_caller]
+pub(crate) fn alone_below(
+    test: &str,
+    launcher: &[&str],
+    set_up: impl FnOnce(&mut Command),
+) -> bool {
     if is_alone(test) {
         return true;
     }
-    let mut command = Command::new(std::env::current_exe().expect("a path to this test"));
+    let program = std::env::current_exe().expect("a path to this test");
+    let mut command = match launcher.split_first() {
+        None => Command::new(program),
+        Some((launcher, args)) => {
+            let mut command = Command::new(launcher);
+            command.args(args).arg(program);
+            command
+        }
+    };
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, test);
     let has_run = testkit::scratch_dir().join("has-run");
     command.env(HAS_RUN, &has_run);

@@ -234,7 +234,7 @@ impl Backend for Unlisted {
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
         let child = spawn_local(command, None, ChildMemory::Shared)?;
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        started.push(child.sys().held());
+        started.push(child.sys().downgrade());
         Ok(child)
     }
 
