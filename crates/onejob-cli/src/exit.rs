@@ -10,7 +10,7 @@
 //! | 125 | onejob itself failed: invalid usage, an unavailable guarantee, a tree that cannot be ended |
 //! | 126 | `run`, `init`, `exec`: CMD was found but could not be executed |
 //! | 127 | `run`, `init`, `exec`: CMD was not found |
-//! | 129 | `run`, `init`: the other end of the lifeline was closed, and the tree was stopped (128 + SIGHUP, as in a shell) |
+//! | 129 | `run`, `init`: a lifeline was lost, and the tree was stopped (128 + SIGHUP, as in a shell) |
 //!
 //! Called by the name of another program, that program's statuses for the same events:
 //!

@@ -9,7 +9,7 @@ use std::{ffi::OsString, iter};
 use onejob::Signal;
 
 use super::{
-    DEFAULT_GRACE, RunArgs, StopArgs,
+    DEFAULT_GRACE, LifelineOptions, RunArgs, StopArgs,
     limits::LimitOptions,
     values::{duration, job_name, mechanism, signal},
 };
@@ -41,7 +41,7 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Option<RunArgs> {
         limits: LimitOptions::default(),
         keep: false,
         wait_all: false,
-        lifeline: None,
+        lifelines: LifelineOptions::default(),
         mechanism: chosen,
         require: Vec::new(),
         stats: None,

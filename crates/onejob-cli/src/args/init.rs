@@ -6,8 +6,8 @@ use clap::Args;
 use onejob::{Mechanism, Signal};
 
 use super::{
-    GUARANTEES, LIFETIME, OUTPUT,
-    values::{descriptor, duration, exit_status, mechanism, rewrite, signal},
+    GUARANTEES, LIFETIME, LifelineOptions, OUTPUT,
+    values::{duration, exit_status, mechanism, rewrite, signal},
 };
 
 /// Run CMD as the init process of a container, or below another init
@@ -50,9 +50,8 @@ pub(crate) struct InitArgs {
           allow_negative_numbers = true, help_heading = LIFETIME)]
     pub(crate) signal: Signal,
 
-    /// Stop the whole tree when the other end of descriptor FD is closed, and exit with 129
-    #[arg(long, value_name = "FD", value_parser = descriptor, allow_negative_numbers = true, help_heading = LIFETIME)]
-    pub(crate) lifeline: Option<i32>,
+    #[command(flatten)]
+    pub(crate) lifelines: LifelineOptions,
 
     /// Use this mechanism (cgroup, subreaper) instead of the strongest available one
     #[arg(long, value_name = "M", value_parser = mechanism, help_heading = GUARANTEES)]

@@ -4,6 +4,7 @@ mod fast_path;
 mod help;
 mod init;
 mod job_commands;
+mod lifelines;
 mod limits;
 pub(crate) mod pages;
 mod run;
@@ -26,6 +27,7 @@ pub(crate) use job_commands::{
     CompletionsArgs, DoctorArgs, ExecArgs, FreezeArgs, KillArgs, LimitArgs, ListingArgs, LogsArgs,
     LsArgs, ManArgs, Shell, StatsArgs, ThawArgs, TreeArgs, WaitArgs,
 };
+pub(crate) use lifelines::{LifelineOptions, process as lifeline_process};
 pub(crate) use run::{RunArgs, StatsFormat};
 pub(crate) use target::Target;
 use values::{duration, signal};

@@ -29,7 +29,7 @@ const PAGES: &[Page] = &[
             ("125", "onejob itself failed: invalid usage, an unavailable guarantee"),
             CMD[0],
             CMD[1],
-            ("129", "the other end of the lifeline was closed"),
+            ("129", "the lifeline of --lifeline or --with was lost"),
         ],
         examples: &[
             ("Run the tests; nothing that they start is left behind", "onejob run make test"),
@@ -56,7 +56,7 @@ const PAGES: &[Page] = &[
             ("125", "onejob itself failed"),
             CMD[0],
             CMD[1],
-            ("129", "the other end of the lifeline was closed"),
+            ("129", "the lifeline of --lifeline or --with was lost"),
         ],
         examples: &[
             ("The entry point of a container", "ENTRYPOINT [\"onejob\", \"init\", \"--\"]"),

@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use onejob::{Mechanism, Requirement};
 
 use super::{
-    GUARANTEES, LIFETIME, OUTPUT, StopArgs,
+    GUARANTEES, LIFETIME, LifelineOptions, OUTPUT, StopArgs,
     limits::LimitOptions,
-    values::{descriptor, duration, job_name, mechanism, requirement},
+    values::{duration, job_name, mechanism, requirement},
 };
 
 /// Run CMD in the foreground, and stop what it leaves behind when it exits
@@ -39,21 +39,15 @@ pub(crate) struct RunArgs {
     pub(crate) limits: LimitOptions,
 
     /// Let the processes that CMD leaves behind run on
-    #[arg(long, conflicts_with = "wait_all", help_heading = LIFETIME)]
+    #[arg(long, conflicts_with_all = ["wait_all", "lifeline", "with"], help_heading = LIFETIME)]
     pub(crate) keep: bool,
 
     /// Wait for the processes that CMD leaves behind instead of stopping them
     #[arg(long, help_heading = LIFETIME)]
     pub(crate) wait_all: bool,
 
-    /// Stop the whole tree when the other end of descriptor FD is closed, and exit with 129
-    ///
-    /// FD is a pipe, a socket or a terminal. onejob does not read from it, so CMD can: with 0, over
-    /// ssh or kubectl exec, the tree does not outlive the connection. End of file on a pipe counts as
-    /// closed, so use 1 with ssh -n.
-    #[arg(long, value_name = "FD", value_parser = descriptor, conflicts_with = "keep",
-          allow_negative_numbers = true, help_heading = LIFETIME)]
-    pub(crate) lifeline: Option<i32>,
+    #[command(flatten)]
+    pub(crate) lifelines: LifelineOptions,
 
     /// Use this mechanism (cgroup, subreaper; job-object on Windows) instead of the strongest available one
     #[arg(long, value_name = "M", value_parser = mechanism, help_heading = GUARANTEES)]

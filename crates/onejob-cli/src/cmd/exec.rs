@@ -25,7 +25,7 @@ pub(super) fn exec(args: &args::ExecArgs) -> Result<Exit, Failure> {
     let mut child = os::spawn(&job, &args.command, ProcessGroup::Inherit, false)
         .map_err(|error| not_found::explain(error.into(), &args.command))?;
     loop {
-        let event = os::wait_for(&child, &signals, None, None)
+        let event = os::wait_for(&child, &signals, &[], None)
             .map_err(|e| Failure::os("wait for the command", e))?;
         if let WaitEvent::First = event {
             break;

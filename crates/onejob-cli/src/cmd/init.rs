@@ -7,7 +7,7 @@ use crate::{
     args::{DEFAULT_GRACE, InitArgs, StopArgs},
     exit::Exit,
     failure::Failure,
-    os::{self, Lifeline, ProcessGroup},
+    os::{self, ProcessGroup},
     output::warn,
     supervise::{self, InitMode, LeftoverPolicy, Options, Outcome, Setup, SignalMode},
 };
@@ -16,7 +16,7 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
     if let Some(why) = os::why_no_init() {
         return Err(Failure::new(why));
     }
-    let lifeline = args.lifeline.map(Lifeline::take).transpose().map_err(Failure::new)?;
+    let lifelines = args.lifelines.take()?;
     if args.warn && !os::is_pid_1() {
         warn("not running as PID 1: orphans from outside CMD's tree are not reaped");
     }
@@ -35,7 +35,7 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, Failure> {
         timeout: None,
         stop: StopArgs { signal: args.signal, grace: args.grace.unwrap_or(DEFAULT_GRACE) },
         leftovers: LeftoverPolicy::Stop,
-        lifeline,
+        lifelines,
     })?;
     let job = supervise::init_job(args.mechanism, Job::new)?;
     let started = setup.start(job).map_err(|failure| not_found::explain(failure, &args.command));

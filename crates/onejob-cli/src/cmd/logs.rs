@@ -70,7 +70,7 @@ fn follow(job: Job, path: &Path, mut log: File) -> Result<(), Failure> {
     let (_thread, job_ended) = os::spawn_thread(move || job.wait_closed(None)).map_err(failed)?;
     loop {
         copy(&mut log, path)?;
-        match os::wait_for(&job_ended, &watch, None, None).map_err(failed)? {
+        match os::wait_for(&job_ended, &watch, &[], None).map_err(failed)? {
             WaitEvent::First => return copy(&mut log, path),
             _ if watch.reset() => {}
             _ => return Ok(()),

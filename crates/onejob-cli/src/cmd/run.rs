@@ -19,23 +19,32 @@ use crate::{
 };
 
 pub(super) fn run(args: &args::RunArgs) -> Result<Exit, Failure> {
+    // First of all: a file that onejob opens could get the number of the descriptor, and a daemon has
+    // another parent.
+    let lifelines = args.lifelines.take()?;
     if !args.detach {
-        return supervise(args, &mut StartReport::none());
+        return supervise(args, lifelines, &mut StartReport::none());
     }
     match os::daemonize().map_err(|e| Failure::os("start a daemon", e))? {
         DaemonSide::Parent(report) => detach::relay(report),
         DaemonSide::Daemon(pipe) => {
             let mut report = StartReport::to(pipe);
-            supervise(args, &mut report).or_else(|failure| match report.failed(&failure) {
-                true => Ok(failure.exit()),
-                false => Err(failure),
+            supervise(args, lifelines, &mut report).or_else(|failure| {
+                match report.failed(&failure) {
+                    true => Ok(failure.exit()),
+                    false => Err(failure),
+                }
             })
         }
     }
 }
 
 /// Runs CMD and supervises it until its job can be closed.
-fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Failure> {
+fn supervise(
+    args: &args::RunArgs,
+    lifelines: Vec<Lifeline>,
+    report: &mut StartReport,
+) -> Result<Exit, Failure> {
     let started = Instant::now();
     let setup = Setup::new(Options {
         command: &args.command,
@@ -48,8 +57,7 @@ fn supervise(args: &args::RunArgs, report: &mut StartReport) -> Result<Exit, Fai
             (_, true) => LeftoverPolicy::Wait,
             _ => LeftoverPolicy::Stop,
         },
-        // First of all: a file that onejob opens could get the same number.
-        lifeline: args.lifeline.map(Lifeline::take).transpose().map_err(Failure::new)?,
+        lifelines,
     })?;
     let mut note = Note::new(&args.command);
     note.set_end(!args.keep && !args.wait_all, args.timeout);

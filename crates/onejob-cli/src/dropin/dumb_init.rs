@@ -104,7 +104,7 @@ fn execute(
         timeout: None,
         stop: StopArgs { signal: Signal::TERM, grace: DEFAULT_GRACE },
         leftovers: LeftoverPolicy::Stop,
-        lifeline: None,
+        lifelines: Vec::new(),
     })?;
     let outcome = setup.start(supervise::init_job(None, new_job)?)?.run()?;
     Ok(Exit::Code(outcome.status.map_or(1, os::exit_code)))

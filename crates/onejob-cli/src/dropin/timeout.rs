@@ -10,11 +10,13 @@ use super::{
     new_job, print_info, quoted, text, usage_error,
 };
 use crate::{
-    args::{DEFAULT_GRACE, StopArgs},
+    args::{DEFAULT_GRACE, StopArgs, lifeline_process},
     exit::Exit,
     failure::Failure,
-    os::{self, ProcessGroup},
-    supervise::{LeftoverPolicy, Options, Outcome, Setup, SignalMode, TimeoutMode},
+    os::{self, Lifeline, LifelineProcess, ProcessGroup},
+    supervise::{
+        LeftoverPolicy, Options, Outcome, Setup, SignalMode, TimeoutMode, lost_before_start,
+    },
 };
 
 const VERSION: &str = concat!("timeout (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -40,20 +42,28 @@ cannot be executed, 127 if it is not found, 137 if it (or timeout itself) had to
 
 const TRY: &str = "Try 'timeout --help' for more information.\n";
 
-const OPTIONS: [OptionSpec; 7] = [
+/// The letters of the options that have a long name only. They cannot be typed.
+const HELP: char = '\0';
+const SHOW_VERSION: char = '\x01';
+const WITH: char = '\x02';
+
+const OPTIONS: [OptionSpec; 8] = [
     OptionSpec('f', "foreground", false),
     OptionSpec('k', "kill-after", true),
     OptionSpec('p', "preserve-status", false),
     OptionSpec('s', "signal", true),
     OptionSpec('v', "verbose", false),
-    OptionSpec('\0', "help", false),
-    OptionSpec('\x01', "version", false),
+    OptionSpec(HELP, "help", false),
+    OptionSpec(SHOW_VERSION, "version", false),
+    // Not an option of the original.
+    OptionSpec(WITH, "with", true),
 ];
 
 struct Request {
     duration: Duration,
     mode: TimeoutMode,
     preserve_status: bool,
+    with: Option<LifelineProcess>,
     command: Vec<OsString>,
 }
 
@@ -62,8 +72,8 @@ pub(super) fn timeout(args: Vec<OsString>) -> Exit {
         Ok(line) => line,
         Err(reason) => return usage_error(reason, TRY),
     };
-    match line.options.iter().find(|(letter, _)| *letter < ' ') {
-        Some(('\0', _)) => return print_info(USAGE),
+    match line.options.iter().find(|(letter, _)| matches!(*letter, HELP | SHOW_VERSION)) {
+        Some((HELP, _)) => return print_info(USAGE),
         Some(_) => return print_info(VERSION),
         None => {}
     }
@@ -83,13 +93,18 @@ impl Request {
             verbose: false,
             program: String::new(),
         };
-        let mut preserve_status = false;
+        let (mut preserve_status, mut with) = (false, None);
         for (letter, value) in line.options {
             match letter {
                 'f' => mode.foreground = true,
                 'p' => preserve_status = true,
                 'v' => mode.verbose = true,
                 'k' => mode.kill_after = Some(duration(&value.unwrap_or_default())?),
+                WITH => {
+                    let process = lifeline_process(&text(value.clone()));
+                    let why = |why| format!("invalid process '{}': {why}", text(value));
+                    with = Some(process.map_err(why)?);
+                }
                 _ => mode.signal = signal(&text(value))?,
             }
         }
@@ -99,10 +114,12 @@ impl Request {
         let command: Vec<_> = words.collect();
         let program = command.first().ok_or("COMMAND is missing")?;
         mode.program = program.to_string_lossy().into_owned();
-        Ok(Request { duration: duration(&limit)?, mode, preserve_status, command })
+        Ok(Request { duration: duration(&limit)?, mode, preserve_status, with, command })
     }
 
     fn execute(self) -> Result<Exit, Failure> {
+        let lifeline = self.with.map(Lifeline::of_process).transpose().map_err(Failure::new)?;
+        let lifeline = lifeline.map(|process| process.ok_or_else(lost_before_start)).transpose()?;
         let foreground = self.mode.foreground;
         if !foreground {
             os::become_group_leader();
@@ -117,7 +134,7 @@ impl Request {
             mode: SignalMode::Timeout(self.mode),
             timeout: Some(self.duration),
             leftovers: LeftoverPolicy::Keep,
-            lifeline: None,
+            lifelines: lifeline.into_iter().collect(),
         })?;
         let outcome = setup.start(new_job()?)?.run()?;
         Ok(exit(&outcome, foreground, self.preserve_status))
@@ -126,6 +143,9 @@ impl Request {
 
 fn exit(outcome: &Outcome, foreground: bool, preserve_status: bool) -> Exit {
     const KILLED: i32 = 137;
+    if outcome.lifeline_lost {
+        return Exit::LifelineLost;
+    }
     let Some(status) = outcome.status else { return Exit::InternalError };
     match os::exit_code(status) {
         // The original sends SIGKILL to its own process group.

@@ -136,7 +136,7 @@ impl Request {
             timeout: None,
             stop: StopArgs { signal: Signal::TERM, grace: DEFAULT_GRACE },
             leftovers: LeftoverPolicy::Stop,
-            lifeline: None,
+            lifelines: Vec::new(),
         })?;
         let job = if reaps { supervise::init_job(None, new_job)? } else { new_job()? };
         let outcome = setup.start(job)?.run()?;

@@ -11,10 +11,10 @@
 //! | `signal_group(…)`, `signal_own_group(…)`, `signal_unless_in_own_group(…)` | signals to a process group, or to a process outside of it |
 //! | `become_group_leader()`, `release_terminal()`, `stop_self()` | this process's group, terminal and state |
 //! | `why_no_init()`, `is_pid_1()`, `become_subreaper()`, `reap_orphans(…)`, `set_parent_death_signal(…)` | the duties of an init |
-//! | `Lifeline` | an inherited descriptor; the tree ends when its other end is closed |
+//! | `Lifeline` | an inherited descriptor or a process; the tree ends when its other end is closed, or it exits |
 //! | `reset_sigchld()`, `was_ignored_or_blocked(signal)` | inherited signal settings |
 //! | `Terminal` | the terminal's modes and foreground process group |
-//! | `Waitable`, `wait_for(…)` | waiting for one of two events, the lifeline, or a deadline |
+//! | `Waitable`, `wait_for(…)` | waiting for one of two events, a lifeline, or a deadline |
 //! | `spawn_thread(work)`, `Completion` | a thread whose end `wait_for` can wait for |
 //! | `without_tostop(write)` | writing to a terminal without being stopped by `stty tostop` |
 //! | `exit_code(status)`, `die_like(status)`, `die_by(signal)`, `die_by_sigkill()` | ending as CMD did, or by a signal |
@@ -53,9 +53,17 @@ pub(crate) use system::{
 pub(crate) enum WaitEvent {
     First,
     Second,
-    /// The other end of the lifeline was closed.
+    /// The other end of a lifeline was closed, or the process that is a lifeline has exited.
     LifelineLost,
     Deadline,
+}
+
+/// A process that is a lifeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LifelineProcess {
+    /// The process that started onejob.
+    Parent,
+    Pid(u32),
 }
 
 /// CMD's process group.

@@ -87,8 +87,8 @@ impl Screen {
         loop {
             let failed = |e| Failure::os("wait for a key", e);
             let event = match &self.keys {
-                Some(keys) => os::wait_for(keys, signals, None, Some(until)),
-                None => os::wait_for(signals, signals, None, Some(until)),
+                Some(keys) => os::wait_for(keys, signals, &[], Some(until)),
+                None => os::wait_for(signals, signals, &[], Some(until)),
             };
             match (event.map_err(failed)?, &self.keys) {
                 (WaitEvent::First, Some(keys)) => match keys.read() {

@@ -38,7 +38,7 @@ pub(crate) struct Options<'a> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) stop: StopArgs,
     pub(crate) leftovers: LeftoverPolicy,
-    pub(crate) lifeline: Option<Lifeline>,
+    pub(crate) lifelines: Vec<Lifeline>,
 }
 
 /// What happens to signals while CMD runs, and what the time limit does.
@@ -87,6 +87,13 @@ impl Outcome {
     }
 }
 
+/// The failure of a start whose lifeline is lost already.
+pub(crate) fn lost_before_start() -> Failure {
+    let message = "the other end of the lifeline is closed already, or its process has exited: nothing \
+                   was started";
+    Failure::new(message).with_exit(Exit::LifelineLost)
+}
+
 /// The state before the job is created.
 pub(crate) struct Setup<'a> {
     options: Options<'a>,
@@ -97,11 +104,10 @@ impl<'a> Setup<'a> {
     /// Remembers the state of the terminal and restores the default action of SIGCHLD.
     ///
     /// # Errors
-    /// If the other end of the lifeline is closed already.
+    /// If a lifeline is lost already.
     pub(crate) fn new(options: Options<'a>) -> Result<Setup<'a>, Failure> {
-        if options.lifeline.as_ref().is_some_and(Lifeline::is_lost) {
-            let message = "the other end of the lifeline is closed already: nothing was started";
-            return Err(Failure::new(message).with_exit(Exit::LifelineLost));
+        if options.lifelines.iter().any(Lifeline::is_lost) {
+            return Err(lost_before_start());
         }
         let terminal = Terminal::in_foreground();
         os::reset_sigchld();
@@ -131,7 +137,7 @@ impl<'a> Setup<'a> {
             outcome: Outcome::default(),
             stop: options.stop,
             leftovers: options.leftovers,
-            lifeline: options.lifeline,
+            lifelines: options.lifelines,
             terminal,
         })
     }
@@ -163,7 +169,7 @@ pub(crate) struct Supervisor {
     outcome: Outcome,
     stop: StopArgs,
     leftovers: LeftoverPolicy,
-    lifeline: Option<Lifeline>,
+    lifelines: Vec<Lifeline>,
     terminal: Option<Terminal>,
 }
 
@@ -294,11 +300,11 @@ impl Supervisor {
         }
     }
 
-    /// Sleeps until `event` is ready, a signal arrives, the lifeline is lost or the deadline expires.
+    /// Sleeps until `event` is ready, a signal arrives, a lifeline is lost or the deadline expires.
     fn wait(&self, event: &impl Waitable, deadline: Option<Instant>) -> Result<WaitEvent, Failure> {
         // A lost lifeline stays ready: while the tree is being stopped it would end every wait.
-        let lifeline = self.lifeline.as_ref().filter(|_| !self.outcome.stopped);
-        os::wait_for(event, &self.signals, lifeline, deadline)
+        let lifelines = if self.outcome.stopped { &[][..] } else { &self.lifelines };
+        os::wait_for(event, &self.signals, lifelines, deadline)
             .map_err(|e| Failure::os("wait for the command", e))
     }
 }

@@ -1,5 +1,5 @@
-//! An inherited descriptor. Its other end belongs to another process: when that end is closed, the
-//! process tree ends.
+//! Lifelines: an inherited descriptor whose other end belongs to another process, or a process. When that
+//! end is closed or that process has exited, the process tree ends.
 
 use std::{
     fs,
@@ -9,16 +9,19 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, OFlags, Stat, fcntl_getfl, fstat},
-    io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd},
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd},
     net::{AddressFamily, SocketType, getpeername, sockopt},
+    process::{Pid, PidfdFlags, getppid, pidfd_open},
     termios::isatty,
 };
 
-/// Nothing is read from it: it may be CMD's standard input.
+use crate::os::LifelineProcess;
+
+/// No data is read from it: it may be CMD's standard input.
 #[derive(Debug)]
 pub(crate) struct Lifeline {
     fd: OwnedFd,
-    /// What to poll for, in addition to a hang-up.
+    /// The events to poll for, in addition to a hang-up.
     events: PollFlags,
 }
 
@@ -47,12 +50,42 @@ impl Lifeline {
         held.map(|fd| Lifeline { fd, events }).map_err(|error| refuse(&error.to_string()))
     }
 
+    /// Watches a process. `None` if it has exited already.
+    ///
+    /// The parent is the process that getppid(2) returns: if the process that started onejob has exited
+    /// before this call, that is the process that adopted onejob.
+    pub(crate) fn of_process(process: LifelineProcess) -> Result<Option<Lifeline>, String> {
+        let name = |pid: Pid| match process {
+            LifelineProcess::Parent => "the parent process".to_owned(),
+            LifelineProcess::Pid(_) => format!("process {pid}"),
+        };
+        let pid = match process {
+            LifelineProcess::Parent => getppid().ok_or(
+                "the parent process cannot be a lifeline: it is outside of this PID namespace",
+            )?,
+            LifelineProcess::Pid(pid) => {
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                pid.ok_or("0 cannot be a lifeline: it is not a process")?
+            }
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // The number of a parent that has exited in the meantime may belong to another process.
+            Ok(_) if process == LifelineProcess::Parent && getppid() != Some(pid) => Ok(None),
+            Ok(fd) => Ok(Some(Lifeline { fd, events: PollFlags::IN })),
+            Err(Errno::SRCH) if process == LifelineProcess::Parent => Ok(None),
+            Err(Errno::SRCH) => {
+                Err(format!("{} cannot be a lifeline: it does not exist", name(pid)))
+            }
+            Err(error) => Err(format!("{} cannot be a lifeline: pidfd_open: {error}", name(pid))),
+        }
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [self.poll_fd()], Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Ready when the other end is closed, even if unread data is left.
+    /// Ready when the other end is closed, even if unread data is left, or when the process has exited.
     pub(super) fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(&self.fd, self.events)
     }

@@ -18,12 +18,15 @@ use crate::os::{Lifeline, WaitEvent};
 /// After this time in a wait, memory is released.
 const RELEASE_MEMORY_AFTER: Duration = Duration::from_millis(50);
 
-/// Sleeps until a descriptor is ready, the lifeline is lost or the deadline expires. If several are
+/// At most this many lifelines are watched.
+const MAX_LIFELINES: usize = 2;
+
+/// Sleeps until a descriptor is ready, a lifeline is lost or the deadline expires. If several are
 /// ready, the first of this list counts.
 pub(crate) fn wait_for(
     first: &impl Waitable,
     second: &impl Waitable,
-    lifeline: Option<&Lifeline>,
+    lifelines: &[Lifeline],
     deadline: Option<Instant>,
 ) -> io::Result<WaitEvent> {
     let mut release_at = Some(Instant::now() + RELEASE_MEMORY_AFTER);
@@ -32,15 +35,15 @@ pub(crate) fn wait_for(
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // A duration beyond a timespec's range is longer than any wait: no timeout.
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let unused = PollFd::new(second, PollFlags::IN);
-        let mut fds = [
-            PollFd::new(first, PollFlags::IN),
-            PollFd::new(second, PollFlags::IN),
-            lifeline.map_or(unused, Lifeline::poll_fd),
-        ];
-        // A descriptor that is polled twice may be reported in one of its places only.
-        let count = if lifeline.is_some() { 3 } else { 2 };
-        let polled = poll(&mut fds[..count], timeout.as_ref());
+        let mut fds: [_; 2 + MAX_LIFELINES] = std::array::from_fn(|at| match at {
+            0 => PollFd::new(first, PollFlags::IN),
+            1 => PollFd::new(second, PollFlags::IN),
+            // What is not polled is never ready.
+            _ => {
+                lifelines.get(at - 2).map_or(PollFd::new(second, PollFlags::IN), Lifeline::poll_fd)
+            }
+        });
+        let polled = poll(&mut fds[..2 + lifelines.len()], timeout.as_ref());
         match (polled, fds.each_ref().map(|fd| !fd.revents().is_empty())) {
             (Err(Errno::INTR), _) => {}
             (Err(error), _) => return Err(error.into()),
@@ -52,7 +55,7 @@ pub(crate) fn wait_for(
                 memory::release_program_pages();
             }
             (Ok(_), [true, ..]) => return Ok(WaitEvent::First),
-            (Ok(_), [_, true, _]) => return Ok(WaitEvent::Second),
+            (Ok(_), [_, true, ..]) => return Ok(WaitEvent::Second),
             (Ok(_), _) => return Ok(WaitEvent::LifelineLost),
         }
     }

@@ -55,9 +55,14 @@ pub(crate) fn create_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create_new(true).open(path)
 }
 
+/// Whether this process is the daemon. To be called before [`daemonize`].
+pub(super) fn is_daemon() -> bool {
+    env::var_os(DAEMON).is_some()
+}
+
 /// Starts the daemon, or recognises that this process is it. The process must have one thread.
 pub(crate) fn daemonize() -> io::Result<DaemonSide> {
-    if env::var_os(DAEMON).is_some() {
+    if is_daemon() {
         // CMD must not inherit it.
         // SAFETY: this process has one thread.
         unsafe { env::remove_var(DAEMON) };

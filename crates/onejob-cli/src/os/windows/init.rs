@@ -48,17 +48,3 @@ pub(crate) fn signal_group(child: &Child, signal: Signal) -> onejob::Result<()> 
 
 /// Returns: the exit code of [`Exit::Killed`](crate::exit::Exit::Killed) follows.
 pub(crate) fn die_by_sigkill() {}
-
-/// Not available: no handle can be watched without reading from it.
-#[derive(Debug)]
-pub(crate) enum Lifeline {}
-
-impl Lifeline {
-    pub(crate) fn take(_: i32) -> Result<Lifeline, String> {
-        Err("lifelines are not available on Windows (the tree ends with onejob)".to_owned())
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        match *self {}
-    }
-}

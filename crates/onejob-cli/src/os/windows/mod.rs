@@ -6,6 +6,7 @@ mod events;
 mod file_watch;
 mod init;
 mod keys;
+mod lifeline;
 mod process_info;
 mod wait;
 
@@ -19,11 +20,12 @@ pub(crate) use daemonize::{DaemonSide, create_log, daemonize, log_dir, redirect_
 pub(crate) use events::{ReceivedSignal, SignalQueue};
 pub(crate) use file_watch::FileWatch;
 pub(crate) use init::{
-    HAS_DROPINS, Lifeline, become_group_leader, become_subreaper, die_by_sigkill, is_pid_1,
-    reap_orphans, release_terminal, set_parent_death_signal, signal_group, signal_own_group,
+    HAS_DROPINS, become_group_leader, become_subreaper, die_by_sigkill, is_pid_1, reap_orphans,
+    release_terminal, set_parent_death_signal, signal_group, signal_own_group,
     signal_unless_in_own_group, stop_self, why_no_init,
 };
 pub(crate) use keys::Keys;
+pub(crate) use lifeline::Lifeline;
 pub(crate) use process_info::{
     ancestors, is_frozen, process_info, resident_memory, terminal_height, terminal_width,
 };

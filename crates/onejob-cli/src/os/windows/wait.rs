@@ -15,25 +15,26 @@ use windows_sys::Win32::{
 
 use crate::os::{Lifeline, WaitEvent};
 
-/// Sleeps until a handle is signalled or the deadline expires. If both are signalled, the first counts.
+/// Sleeps until a handle is signalled, the lifeline is lost or the deadline expires. If several are
+/// signalled, the first of this list counts.
 pub(crate) fn wait_for(
     first: &impl Waitable,
     second: &impl Waitable,
-    lifeline: Option<&Lifeline>,
+    lifelines: &[Lifeline],
     deadline: Option<Instant>,
 ) -> io::Result<WaitEvent> {
     const SECOND: u32 = WAIT_OBJECT_0 + 1;
-    if lifeline.is_some_and(Lifeline::is_lost) {
-        return Ok(WaitEvent::LifelineLost);
-    }
-    let handles = [first.as_handle().as_raw_handle(), second.as_handle().as_raw_handle()];
+    const LIFELINE: u32 = WAIT_OBJECT_0 + 2;
+    let mut handles = vec![first.as_handle().as_raw_handle(), second.as_handle().as_raw_handle()];
+    handles.extend(lifelines.iter().map(|lifeline| lifeline.as_handle().as_raw_handle()));
     loop {
-        // SAFETY: `handles` has two handles, both borrowed for the time of the call.
-        let woken =
-            unsafe { WaitForMultipleObjects(2, handles.as_ptr(), 0, milliseconds_until(deadline)) };
+        let (count, timeout) = (handles.len() as u32, milliseconds_until(deadline));
+        // SAFETY: `handles` has `count` handles, all of them borrowed for the time of the call.
+        let woken = unsafe { WaitForMultipleObjects(count, handles.as_ptr(), 0, timeout) };
         match woken {
             WAIT_OBJECT_0 => return Ok(WaitEvent::First),
             SECOND => return Ok(WaitEvent::Second),
+            LIFELINE => return Ok(WaitEvent::LifelineLost),
             WAIT_FAILED => return Err(io::Error::last_os_error()),
             _ if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
                 return Ok(WaitEvent::Deadline);
