@@ -111,7 +111,7 @@ pub(crate) struct MechanismEntry {
     /// Makes a job, or returns the reason why it cannot be made on this host.
     pub(crate) create: fn(&JobSpec) -> Result<Box<dyn Backend>>,
     /// Makes a view of a live job of another process.
-    #[cfg_attr(not(onejob_linux), expect(dead_code, reason = "one mechanism needs no choice"))]
+    #[cfg_attr(not(onejob_linux), allow(dead_code, reason = "one mechanism needs no choice"))]
     pub(crate) open: fn(Record) -> Result<Box<dyn Backend>>,
     /// Why the mechanism is available and how to get stronger guarantees, for a job that was made; may
     /// correct the guarantees.
