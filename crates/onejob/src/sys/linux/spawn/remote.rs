@@ -68,10 +68,12 @@ impl GuardSpawner<'_> {
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<crate::Child> {
         if !self.guards.may_be_serving() {
-            return Err(Error::unsupported(
+            let killed = Error::unsupported(
                 "cannot start a process in the job: the guard that starts its members was killed",
             )
-            .with_hint("create a new job"));
+            .with_hint("create a new job");
+            // Guards that could not start have the better reason.
+            return Err(self.guards.start_error_or(killed));
         }
         if !command.unix.pre_exec.is_empty() {
             return Err(Error::unsupported("pre_exec steps cannot run in a child of the guard")
