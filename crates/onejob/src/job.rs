@@ -21,6 +21,9 @@ use crate::{
 /// the job does nothing, and starting or adopting a process is an error. A program that forks itself
 /// into the background (`daemon(3)`) must make its jobs after the fork.
 ///
+/// A drop returns when the members are dead. If one cannot die (it is in an uninterruptible system
+/// call), it returns after 10 seconds, and the guards continue to wait for that member.
+///
 /// No method ever acts on the calling process. On an [enclosed](JobBuilder::enclose) job,
 /// `processes` and `tree` list the caller and mark it; all other methods act on the other members
 /// only.
@@ -258,7 +261,7 @@ impl Job {
     /// Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their parents can see.
     ///
     /// A freeze waits until the spawns of other threads of this process have returned. If *another* process
-    /// freezes the job during a [`spawn`](Job::spawn), or any thread does during a
+    /// freezes or stops the members during a [`spawn`](Job::spawn), or any thread does during a
     /// [`spawn_std`](Job::spawn_std), the spawn can return only after the thaw. If the job is thawed before all
     /// members are frozen, the freeze returns.
     ///
@@ -436,7 +439,8 @@ impl JobBuilder {
 
     /// Names the job, so that other processes of this user can [open](Job::open) it: 1 to 64
     /// letters, digits, dots, underscores and dashes, no dot or dash in front. The name becomes free
-    /// when the job ends.
+    /// when the job ends. If the owner of the job with this name is dead and its last members are
+    /// still being killed, [`build`](JobBuilder::build) waits for their end, at most 10 seconds.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self

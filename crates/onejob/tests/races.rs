@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{for_each_mechanism, job};
-use onejob::{Child, Command, Job};
+use onejob::{Child, Command, Job, Signal};
 
 /// Starts members from several threads while another thread calls `act` without a pause.
 #[track_caller]
@@ -78,6 +78,18 @@ fn a_spawn_during_a_kill_by_a_view() {
 /// A freeze does not suspend a thread that is in a spawn: the spawn ends, with a member or an error.
 #[test]
 fn a_spawn_during_a_freeze_returns() {
+    spawns_return_after(|job| job.freeze().expect("frozen"), |job| job.thaw().expect("thawed"));
+}
+
+/// A SIGSTOP to all members does not suspend a thread that is in a spawn.
+#[test]
+fn a_spawn_during_a_stop_signal_returns() {
+    let send = |signal| move |job: &Job| drop(job.signal(signal).expect("sent"));
+    spawns_return_after(send(Signal::STOP), send(Signal::CONT));
+}
+
+/// Between `stop` and `go`, spawns of another thread return.
+fn spawns_return_after(stop: impl Fn(&Job), go: impl Fn(&Job)) {
     const ROUNDS: usize = 200;
     for_each_mechanism(|mechanism| {
         let job = job(mechanism);
@@ -93,7 +105,7 @@ fn a_spawn_during_a_freeze_returns() {
             let mut returned = true;
             for round in 0..ROUNDS {
                 thread::sleep(Duration::from_micros(37 * (round as u64 % 23)));
-                job.freeze().expect("frozen");
+                stop(&job);
                 let before = spawns.load(Ordering::Relaxed);
                 let start = Instant::now();
                 // The first can be one that began before, the second is refused.
@@ -101,10 +113,13 @@ fn a_spawn_during_a_freeze_returns() {
                     returned = start.elapsed() < testkit::DEADLINE;
                     thread::yield_now();
                 }
-                job.thaw().expect("thawed");
+                go(&job);
             }
             is_over.store(true, Ordering::Relaxed);
-            assert!(returned, "{mechanism}: a spawn did not return before the thaw");
+            assert!(
+                returned,
+                "{mechanism}: a spawn did not return before the members were continued"
+            );
         });
     });
 }

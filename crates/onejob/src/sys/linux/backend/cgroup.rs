@@ -6,7 +6,7 @@
 use std::{
     os::fd::{AsFd, AsRawFd},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{XattrFlags, fsetxattr};
 
-use super::{cgroup_guarantees, cgroup_view::View, errors};
+use super::{cgroup_guarantees, cgroup_view::View, errors, spawn_lock::SpawnLock};
 use crate::{
     Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Result, Signal, Snapshot,
     Stats, StopReason,
@@ -61,9 +61,7 @@ pub(crate) struct Cgroup {
     around: Enclosure,
     cgroups: JobCgroups,
     is_frozen: AtomicBool,
-    /// A spawn holds it shared: a child that is created in a frozen cgroup would suspend its thread until a
-    /// thaw. The beginning of a freeze or thaw holds it alone.
-    freezing: RwLock<()>,
+    spawn_lock: SpawnLock,
     record: Option<Record>,
     is_released: bool,
 }
@@ -79,7 +77,7 @@ impl Cgroup {
             around: spec.around,
             cgroups: JobCgroups::new(root, spec.limits),
             is_frozen: AtomicBool::new(false),
-            freezing: RwLock::new(()),
+            spawn_lock: SpawnLock::default(),
             record: None,
             is_released: false,
         };
@@ -297,7 +295,7 @@ impl Backend for Cgroup {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<crate::Child> {
-        let _not_frozen_meanwhile = self.freezing.read().unwrap_or_else(PoisonError::into_inner);
+        let _not_stopped_meanwhile = self.spawn_lock.shared();
         if self.is_frozen(&*self.cgroups.current()?)? {
             return Err(errors::frozen());
         }
@@ -355,6 +353,7 @@ impl Backend for Cgroup {
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
+        let _alone = self.spawn_lock.for_signal(signal);
         members_of(&self.cgroups.all()).signal(signal)
     }
 
@@ -432,7 +431,7 @@ impl LimitControl for Cgroup {
 
 impl Freezer for Cgroup {
     fn freeze(&self) -> Result<()> {
-        let alone = self.freezing.write().unwrap_or_else(PoisonError::into_inner);
+        let alone = self.spawn_lock.alone();
         let cgroups = match self.around {
             Enclosure::None => {
                 self.cgroups.current()?;
@@ -452,7 +451,7 @@ impl Freezer for Cgroup {
         let cgroups = self.cgroups.all();
         let members = members_of(&cgroups);
         {
-            let _alone = self.freezing.write().unwrap_or_else(PoisonError::into_inner);
+            let _alone = self.spawn_lock.alone();
             members.begin_frozen(false)?;
             self.is_frozen.store(false, Ordering::Relaxed);
         }

@@ -225,6 +225,7 @@ impl Backend for Enclosed {
                 "only the owner of a job that encloses it can start members",
             ));
         }
+        let _not_stopped_meanwhile = self.tracked.spawn_lock.shared();
         spawn_local(command, None, ChildMemory::Shared)
     }
 
@@ -256,6 +257,7 @@ impl Backend for Enclosed {
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
+        let _alone = self.tracked.spawn_lock.for_signal(signal);
         let (proc, owner) = (&self.tracked.proc, self.other_owner());
         self.of_live_owner(descendants::signal(proc, self.root(), owner, signal))
     }
@@ -290,6 +292,7 @@ impl Backend for Enclosed {
 
 impl Freezer for Enclosed {
     fn freeze(&self) -> Result<()> {
+        let _alone = self.tracked.spawn_lock.alone();
         self.tracked.freeze(|record| {
             let (proc, owner) = (&self.tracked.proc, self.other_owner());
             self.of_live_owner(descendants::freeze(proc, self.root(), owner, record))

@@ -5,6 +5,7 @@ mod cgroup_guarantees;
 pub(crate) mod cgroup_view;
 mod enclosed;
 mod errors;
+mod spawn_lock;
 pub(crate) mod subreaper;
 mod tracked;
 mod unlisted;

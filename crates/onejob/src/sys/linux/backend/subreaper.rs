@@ -12,7 +12,7 @@ use std::{
     cell::RefCell,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Mutex, OnceLock, PoisonError, RwLock, Weak},
+    sync::{Mutex, OnceLock, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -51,9 +51,6 @@ pub(crate) struct Subreaper {
     started: Mutex<Vec<(u32, Weak<OwnedFd>)>>,
     /// Of the owner since the guards were started; a view reads it for the first spawn.
     baseline: OnceLock<GuardBaseline>,
-    /// A spawn holds it shared, a freeze alone: a child that is stopped before it has executed its program
-    /// would suspend the thread that starts it until a thaw.
-    freezing: RwLock<()>,
 }
 
 pub(crate) const ENTRY: MechanismEntry = MechanismEntry {
@@ -101,13 +98,7 @@ impl Subreaper {
             bus: None,
         })?;
         let baseline = OnceLock::from(GuardBaseline::current()?);
-        let mut job = Subreaper {
-            tracked,
-            guards,
-            started: Mutex::default(),
-            baseline,
-            freezing: RwLock::new(()),
-        };
+        let mut job = Subreaper { tracked, guards, started: Mutex::default(), baseline };
         if let Err(error) = job.publish(spec, &place) {
             job.close();
             return Err(error);
@@ -137,13 +128,7 @@ impl Subreaper {
     fn open(record: Record) -> Result<Subreaper> {
         let guards = record.connect()?;
         let tracked = Tracked::view(record)?;
-        Ok(Subreaper {
-            tracked,
-            guards,
-            started: Mutex::default(),
-            baseline: OnceLock::new(),
-            freezing: RwLock::new(()),
-        })
+        Ok(Subreaper { tracked, guards, started: Mutex::default(), baseline: OnceLock::new() })
     }
 
     /// The guard that the members are below now; `None` if the guards have ended the job.
@@ -344,7 +329,7 @@ impl Backend for Subreaper {
             let id = self.tracked.record.as_ref().map_or("", Record::id);
             return Err(Error::stale(format!("the job {id} has ended")));
         }
-        let _not_frozen_meanwhile = self.freezing.read().unwrap_or_else(PoisonError::into_inner);
+        let _not_stopped_meanwhile = self.tracked.spawn_lock.shared();
         if self.tracked.is_frozen()? {
             return Err(errors::frozen());
         }
@@ -375,6 +360,7 @@ impl Backend for Subreaper {
     }
 
     fn signal(&self, signal: Signal) -> Result<usize> {
+        let _alone = self.tracked.spawn_lock.for_signal(signal);
         self.below(0, |root| descendants::signal(&self.tracked.proc, root, None, signal))
     }
 
@@ -426,7 +412,7 @@ impl Backend for Subreaper {
 
 impl Freezer for Subreaper {
     fn freeze(&self) -> Result<()> {
-        let _alone = self.freezing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.tracked.spawn_lock.alone();
         self.tracked.freeze(|record| {
             let record = RefCell::new(record);
             self.below(Vec::new(), |root| {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::errors;
+use super::{errors, spawn_lock::SpawnLock};
 use crate::{
     Accounting, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Process,
     Resources, Result, Signal, Snapshot, Stats,
@@ -51,6 +51,7 @@ pub(super) struct Tracked {
     pub(super) proc: Proc,
     pub(super) ownership: Ownership,
     pub(super) record: Option<Record>,
+    pub(super) spawn_lock: SpawnLock,
     /// The members that a freeze has stopped; those of a listed job are in its record instead.
     frozen: Mutex<Vec<OwnedFd>>,
 }
@@ -96,7 +97,8 @@ pub(super) fn guarantees_of(around: Enclosure, owner_death: OwnerDeath) -> Guara
 
 impl Tracked {
     pub(super) fn new(proc: Proc) -> Tracked {
-        Tracked { proc, ownership: Ownership::Owner, record: None, frozen: Mutex::default() }
+        let (spawn_lock, frozen) = Default::default();
+        Tracked { proc, ownership: Ownership::Owner, record: None, spawn_lock, frozen }
     }
 
     /// A view of the job with this record.
