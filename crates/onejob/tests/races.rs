@@ -84,7 +84,7 @@ fn a_spawn_during_a_freeze_returns() {
 /// A SIGSTOP to all members does not suspend a thread that is in a spawn.
 #[test]
 fn a_spawn_during_a_stop_signal_returns() {
-    let send = |signal| move |job: &Job| drop(job.signal(signal).expect("sent"));
+    let send = |signal| move |job: &Job| _ = job.signal(signal).expect("sent");
     spawns_return_after(send(Signal::STOP), send(Signal::CONT));
 }
 
