@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     os::unix::process::ExitStatusExt as _,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -287,6 +287,31 @@ fn self_suspension_without_a_shell() {
         let mut pty = Pty::start(command.marked(&scratch));
         pty.expect("alive");
         assert!(wait(&mut pty.leader).success(), "{mechanism}");
+    }
+}
+
+/// A program that stops its own process group continues without a shell above, also while the outer guard
+/// has not left the session yet; with a record and without.
+#[test]
+fn self_suspension_beside_a_slow_guard() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        skip!("strace is not installed");
+    }
+    for mechanism in mechanisms() {
+        for is_listed in [true, false] {
+            let scratch = Scratch::new();
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o"]).arg(scratch.file("strace"));
+            command.args(["-e", "trace=setsid", "-e", "inject=setsid:delay_enter=1000000", ONEJOB]);
+            command.args(["run", "--mechanism", &mechanism]);
+            command.args(["--", "sh", "-c", "kill -TSTP 0; echo al''ive"]).marked(&scratch);
+            if !is_listed {
+                command.env("ONEJOB_RUNTIME_DIR", "/dev/null/none");
+            }
+            let mut pty = Pty::start(&mut command);
+            pty.expect("alive");
+            assert!(wait(&mut pty.leader).success(), "{mechanism}, listed: {is_listed}");
+        }
     }
 }
 

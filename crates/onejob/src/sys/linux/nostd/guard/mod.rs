@@ -1,7 +1,7 @@
 //! The guards: two small processes that outlive the owner just long enough to take its jobs down.
 //!
 //! The *outer* guard starts the *inner* one and leaves the session. The inner one stays in the
-//! owner's session and process group, because it is the parent of what it starts for the owner: in
+//! owner's session, and in its process group as soon as it has children, because it is the parent of what it starts for the owner: in
 //! another group it would keep the owner's group from being orphaned, and a stop from the terminal
 //! would then stop, for good, a job that no shell could continue. Both are subreapers, both watch
 //! the owner through a pidfd, and either alone can finish. What finishing means is the same for
@@ -13,6 +13,7 @@ mod kill;
 pub(crate) mod registry;
 pub(crate) mod rlimit;
 pub(crate) mod scope;
+mod session;
 pub(crate) mod spawn;
 pub(crate) mod unfinished;
 
@@ -130,6 +131,8 @@ struct Guard<'a> {
     listener: Option<Fd>,
     /// Whether no signal is caught or ignored any more, so that a child need not see to that.
     has_defaults: bool,
+    /// The pid of the outer guard, until the inner guard has joined the owner's process group.
+    outer_pid: Option<i32>,
 }
 
 /// Runs as the outer guard, and in a child as the inner one. The descriptors `SOCKET`, `OWNER` and,
@@ -149,12 +152,13 @@ pub(crate) fn run(task: GuardTask<'_>, memory: &mut Memory) -> ! {
     }
     let signals = syscall::signalfd(1 << (SIGCHLD - 1));
     // For the inner one, which inherits it. Without it that can do all but continue us.
-    let outer = pidfd_open(getpid()).unwrap_or(Fd(-1));
+    let outer_pid = getpid();
+    let outer = pidfd_open(outer_pid).unwrap_or(Fd(-1));
     // SAFETY: the child goes on in the floor only.
     let forked = signals.as_ref().map_err(|e| *e).and_then(|_| unsafe { syscall::fork(SIGCHLD) });
     let signals = signals.unwrap_or(Fd(-1));
     let inner = match forked {
-        Ok(None) => run_inner(task, memory, signals, outer),
+        Ok(None) => run_inner(task, memory, signals, outer, outer_pid),
         Ok(Some(inner)) => Ok(inner),
         Err(errno) => Err(errno),
     };
@@ -166,8 +170,7 @@ pub(crate) fn run(task: GuardTask<'_>, memory: &mut Memory) -> ! {
     {
         abort_startup(errno);
     }
-    // SAFETY: changes the session of this process, which leads no group.
-    let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+    session::leave(inner.as_ref().ok().map(|(_, pidfd)| pidfd));
     drop(outer);
     let greeted = send_greeting(&inner);
     let (inner, other) = match inner {
@@ -184,15 +187,19 @@ pub(crate) fn run(task: GuardTask<'_>, memory: &mut Memory) -> ! {
     guard.run_outer(inner)
 }
 
-/// The inner guard goes back to the group of its owner.
-fn run_inner(task: GuardTask<'_>, memory: &mut Memory, signals: Fd, outer: Fd) -> ! {
-    if task.group > 0 {
-        syscall::join_group(task.group);
-    }
+/// The inner guard stays in the session, and joins the group of its owner with its first child.
+fn run_inner(
+    task: GuardTask<'_>,
+    memory: &mut Memory,
+    signals: Fd,
+    outer: Fd,
+    outer_pid: i32,
+) -> ! {
     // Not inherited. The outer one has seen whether that is allowed.
     let _ = syscall::prctl(PR_SET_CHILD_SUBREAPER, 1);
     memory.births.copies = !syscall::is_release(5, 16);
     let mut guard = Guard::new(memory, task, signals, outer);
+    guard.outer_pid = Some(outer_pid);
     if task.prefix.is_empty() {
         // It will be asked to start somebody, and now there is time.
         guard.take_defaults();
@@ -253,7 +260,7 @@ fn send_greeting(inner: &Result<(i32, Fd)>) -> Result<()> {
 
 impl<'a> Guard<'a> {
     fn new(memory: &'a mut Memory, task: GuardTask<'a>, signals: Fd, other: Fd) -> Guard<'a> {
-        Guard { memory, task, signals, other, listener: None, has_defaults: false }
+        Guard { memory, task, signals, other, listener: None, has_defaults: false, outer_pid: None }
     }
 
     /// The inner guard: starts what it is asked to, reaps, and finishes when the owner is gone.
@@ -485,6 +492,9 @@ impl<'a> Guard<'a> {
     fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
         if self.memory.children.is_full() {
             return Err(Errno::AGAIN);
+        }
+        if let Some(outer_pid) = self.outer_pid.take() {
+            session::join(self.task.group, outer_pid, &self.other);
         }
         self.take_defaults();
         self.memory.births.start(request, fds)

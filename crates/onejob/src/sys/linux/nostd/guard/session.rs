@@ -1,0 +1,52 @@
+//! The outer guard leaves the owner's session before the inner guard joins the owner's process group.
+//!
+//! The kernel discards a stop signal from the terminal in an *orphaned* process group: one in which no
+//! member has a parent in another group of the same session. Without a shell above, the owner's group is
+//! orphaned. With the inner guard in it, and the outer guard, its parent, in another group of the same
+//! session, it is not: a stop signal would stop members that no process continues. Members are in that
+//! group only below the inner guard's own group, so it joins before it starts the first one, and not
+//! before the outer guard has left the session.
+
+use super::{
+    super::syscall::{
+        self, Fd, POLLIN, PollFd, pidfd_send_signal, poll,
+        raw::{nr, syscall},
+    },
+    OWNER,
+};
+
+/// The signal by which the outer guard reports to the inner guard that it has left the session: SIGUSR1.
+/// All signals are blocked in guards, so it stays pending and wakes a guard only if that waits for it.
+const HAS_LEFT: i32 = 10;
+
+/// The outer guard leaves the session of the owner. It leads no process group, so that is possible.
+pub(crate) fn leave(inner: Option<&Fd>) {
+    // SAFETY: no pointer is passed.
+    let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+    if let Some(inner) = inner {
+        let _ = pidfd_send_signal(inner.raw(), HAS_LEFT);
+    }
+}
+
+/// The inner guard joins the owner's process group, which has a number, as soon as the outer guard has left
+/// the session or has ended.
+pub(crate) fn join(group: i32, outer_pid: i32, outer: &Fd) {
+    if group <= 0 {
+        return;
+    }
+    // Without a pidfd of the outer guard its end would not end the wait.
+    if outer.raw() >= 0 && !leads_session(outer_pid) {
+        wait_left(outer_pid, outer);
+    }
+    syscall::join_group(group);
+}
+
+fn wait_left(outer_pid: i32, outer: &Fd) {
+    let Ok(left) = syscall::signalfd(1 << (HAS_LEFT - 1)) else { return };
+    let mut fds = [left.raw(), outer.raw(), OWNER].map(|fd| PollFd::new(fd, POLLIN));
+    while !leads_session(outer_pid) && poll(&mut fds, -1) == 0 {}
+}
+
+fn leads_session(pid: i32) -> bool {
+    syscall::session_of(pid) == pid
+}
