@@ -18,6 +18,7 @@ mod persona;
 mod render;
 mod shell_words;
 mod supervise;
+mod trace;
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
@@ -44,6 +45,7 @@ fn main() {
 }
 
 fn run_program() -> ! {
+    trace::init();
     let result = match multicall::called_as() {
         Some(program) => Ok(dropin::run(program)),
         None => args::parse().and_then(|subcommand| cmd::execute(&subcommand)),

@@ -12,6 +12,7 @@ use crate::{
     name::Name,
     stop,
     sys::{self, Backend, Freezer, JobRecord, LimitControl, MechanismEntry},
+    trace::event,
 };
 
 /// A set of processes managed as one unit. Every process that a member starts is a member, too.
@@ -90,7 +91,14 @@ impl Job {
         let command = command.borrow_mut();
         command.check()?;
         self.is_not_a_copy()?;
-        self.backend.spawn(command)
+        let spawned = self.backend.spawn(command);
+        match &spawned {
+            Ok(child) => {
+                event!(debug, "spawned", program = command.program.display(), pid = child.pid());
+            }
+            Err(error) => event!(debug, "spawn failed", error = error),
+        }
+        spawned
     }
 
     /// Starts a [`std::process::Command`] as a member, for code that already has one.
@@ -553,7 +561,15 @@ impl JobBuilder {
                 Ok(backend) => {
                     let job = Job { backend, made_by, is_owned: true };
                     match self.broken(&job) {
-                        unmet if unmet.is_empty() => return Ok(job),
+                        unmet if unmet.is_empty() => {
+                            event!(
+                                debug,
+                                "job created",
+                                mechanism = mechanism,
+                                refused = format_args!("{refusals:?}"),
+                            );
+                            return Ok(job);
+                        }
                         unmet => refusals.push(format!("{mechanism} lacks {}", unmet.join(", "))),
                     }
                 }
@@ -561,6 +577,7 @@ impl JobBuilder {
                     if error.is_unmet_requirement()
                         || self.mechanism.is_none() && allows_next(&error) =>
                 {
+                    event!(debug, "mechanism refused", mechanism = mechanism, reason = error);
                     refusals.push(format!("{mechanism}: {error}"));
                 }
                 Err(error) => return Err(error),

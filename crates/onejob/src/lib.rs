@@ -42,6 +42,7 @@ mod signal;
 mod stats;
 mod stop;
 mod sys;
+mod trace;
 
 /// Decoders of bytes that other processes have written, for `cargo fuzz`.
 #[cfg(all(onejob_linux, fuzzing))]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{ProcessId, Result, Signal, sys};
+use crate::{ProcessId, Result, Signal, sys, trace::event};
 
 /// How a job, or a tree of processes, was stopped. It is confirmed to be empty: if members survive,
 /// the result is an [`Error`](crate::Error::survivors) instead.
@@ -57,6 +57,7 @@ pub(crate) trait Stoppable {
 pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Result<StopReport> {
     let start = Instant::now();
     let signaled = if grace.is_zero() { 0 } else { job.terminate(signal)? };
+    event!(debug, "stop: signal sent", signal = signal, members = signaled);
     // If no process could be signalled, skip the grace period.
     let wait_at_most = if signaled == 0 { Duration::ZERO } else { grace };
     let emptied = match grace.is_zero() {
@@ -68,7 +69,8 @@ pub(crate) fn stop(job: &dyn Stoppable, signal: Signal, grace: Duration) -> Resu
         },
     };
     // Kill also if all members have ended: this proves that the job is empty, and costs nothing.
-    job.kill()?;
+    event!(debug, "stop: kill", emptied_before = emptied);
+    job.kill().inspect_err(|error| event!(debug, "stop: kill failed", error = error))?;
     let reached = match job.limit_reached() {
         // The guards have killed what this process may not even observe.
         Err(error) if error.is_permission_denied() => None,

@@ -203,6 +203,11 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "XDG_STATE_HOME",
         "The logs of detached jobs are in onejob below it; the default is ~/.local/state.",
     ),
+    (
+        "ONEJOB_LOG",
+        "debug prints each step of onejob on the standard error: jobs, guards, starts, stops; trace also \
+         each round of a kill.",
+    ),
     ("PATH", "Where CMD is searched."),
     ("NO_COLOR", "If set and not empty, help and listings have no colours."),
     ("TERM", "If unset or dumb, no escape sequences are printed."),

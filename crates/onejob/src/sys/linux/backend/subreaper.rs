@@ -41,6 +41,7 @@ use crate::{
             spawn::{baseline::GuardBaseline, remote::GuardSpawner},
         },
     },
+    trace::event,
 };
 
 pub(crate) struct Subreaper {
@@ -198,6 +199,7 @@ impl Subreaper {
         if self.guards.is_serving() {
             return None;
         }
+        event!(debug, "guards: the inner one is dead, the outer one ends the job");
         if !self.guards.wait_gone(deadline) {
             return Some(Ok(false));
         }

@@ -28,6 +28,7 @@ use crate::{
             syscall::{self, Errno},
         },
     },
+    trace::event,
 };
 
 pub(crate) struct JobCgroups {
@@ -228,6 +229,7 @@ impl JobCgroups {
 
 fn kill_and_wait(cgroup: &JobCgroup) -> Result<()> {
     let (start, dir) = (Instant::now(), cgroup.dir.as_raw_fd());
+    event!(trace, "kill of a cgroup", cgroup = cgroup.name.to_string_lossy());
     cgroup.mark_kill_begun();
     let emptied = Events::open(dir).and_then(|events| {
         if events.is(b"populated 0")? {

@@ -27,6 +27,7 @@ use crate::{
         process::{fork_detect::ProcessToken, identity},
         registry::version::guard_failed,
     },
+    trace::event,
 };
 
 /// A pair of guards: of this process, or as it is seen from another one.
@@ -62,6 +63,7 @@ impl Guards {
     /// [`arrive`](Guards::arrive) and [`confirm`](Guards::confirm).
     pub(crate) fn launch(charge: GuardConfig<'_>) -> Result<Guards> {
         let (socket, launch) = Guards::launched(charge)?;
+        event!(debug, "guards: started");
         let room = Mutex::new(Some(socket.try_clone().map_err(failed)?));
         Ok(Guards { room, ..Guards::new(socket, Some(launch), OnceLock::new()) })
     }
@@ -169,7 +171,14 @@ impl Guards {
                 return Err(io::Error::other("a forked copy of the owner does not know them"));
             }
             drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
-            self.receive_greeting(outer).map(Arc::new)
+            let greeting = self.receive_greeting(outer);
+            match &greeting {
+                Ok(pair) => {
+                    event!(debug, "guards: ready", inner = pair.inner.pid, outer = pair.outer.pid)
+                }
+                Err(error) => event!(debug, "guards: not ready", error = error),
+            }
+            greeting.map(Arc::new)
         })
     }
 

@@ -33,6 +33,7 @@ use crate::{
             process::{caller_limits::check_file_size, identity},
         },
     },
+    trace::event,
 };
 
 /// The largest size of a record, in bytes.
@@ -274,6 +275,7 @@ impl Record {
         {
             return false;
         }
+        event!(debug, "abandoned job cleaned up", id = self.header.id);
         self.remove();
         true
     }

@@ -26,6 +26,7 @@ use super::dbus;
 use crate::{
     Error, Result,
     sys::linux::cgroup::{delegation::ParentCgroup, location},
+    trace::event,
 };
 
 /// The longest time for all messages to and from the service manager.
@@ -114,6 +115,7 @@ impl Scope {
         let user = geteuid().as_raw();
         let mut bus = dbus::Bus::greet(connection, user, deadline).map_err(hang_up)?;
         let owner = format!("Jobs of process {} (onejob)", std::process::id());
+        event!(debug, "systemd scope requested", unit = unit, guard = guard);
         asks();
         match bus.start_scope(&unit, &owner) {
             Ok(()) => {}

@@ -17,6 +17,7 @@ use crate::{
             tree_walk::{Frame, Walk},
         },
     },
+    trace::event,
 };
 
 /// Kills everybody below the root until `is_empty` says so.
@@ -45,6 +46,13 @@ pub(crate) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
         if round.seen == 0 && is_empty()? {
             return Ok(());
         }
+        event!(
+            trace,
+            "kill round below a process",
+            root = root.pid,
+            seen = round.seen,
+            refused = round.refused,
+        );
         progress.count(&round);
         if progress.has_stopped() {
             let survivors = list(proc, root).map_err(|e| Error::os("list the survivors", e))?;
