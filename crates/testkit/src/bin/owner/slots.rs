@@ -94,7 +94,12 @@ impl Slots {
                 reply(job.ok_or("no job")?.release()).map(|()| String::new())
             }
             "outsider" => {
-                let child = std_command(args)?.spawn().map_err(|error| error.to_string())?;
+                let mut command = std_command(args)?;
+                // The kernel sends SIGHUP to a group that is orphaned with a stopped process in it, and members
+                // are in the owner's group.
+                #[cfg(unix)]
+                std::os::unix::process::CommandExt::process_group(&mut command, 0);
+                let child = command.spawn().map_err(|error| error.to_string())?;
                 let pid = child.id().to_string();
                 locked(&self.outsiders).push(child);
                 Ok(pid)
