@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt, io};
 
 use crate::{
     exit::Exit,
+    os,
     output::{self, write_stdout},
 };
 
@@ -27,7 +28,12 @@ impl Failure {
 
     /// A failed call: `action` is the object and what should have happened to it.
     pub(crate) fn os(action: impl fmt::Display, source: impl Into<io::Error>) -> Failure {
-        Failure::new(format!("failed to {action}: {}", source.into()))
+        let source = source.into();
+        let failure = Failure::new(format!("failed to {action}: {source}"));
+        match os::exhausted_limit(&source) {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
     }
 
     /// An exit without a message.

@@ -23,6 +23,7 @@
 //! | `Keys` | single keys from the terminal on standard input |
 //! | `daemonize()`, `DaemonSide`, `ReportPipe`, `redirect_stdio(log)` | running in the background |
 //! | `log_dir()`, `create_log(path)`, `FileWatch` | log files of detached jobs |
+//! | `exhausted_limit(error)` | the remedy if a resource limit of this process made a call fail |
 //! | `protected_process(pid)` | why a process must not be stopped |
 //!
 //! Only this module and its children name an operating system.
@@ -42,11 +43,11 @@ pub(crate) use system::init_process;
 pub(crate) use system::{
     Completion, DaemonSide, FileWatch, HAS_DROPINS, Keys, Lifeline, ReceivedSignal, ReportPipe,
     SignalQueue, Terminal, Waitable, ancestors, args, become_group_leader, become_subreaper,
-    create_log, daemonize, die_by, die_by_sigkill, die_like, exit_code, is_frozen, is_pid_1,
-    log_dir, process_info, protected_process, reap_orphans, redirect_stdio, release_terminal,
-    reset_sigchld, resident_memory, set_parent_death_signal, signal_group, signal_own_group,
-    signal_unless_in_own_group, spawn, spawn_thread, stop_self, terminal_height, terminal_width,
-    wait_for, was_ignored_or_blocked, why_no_init, without_tostop,
+    create_log, daemonize, die_by, die_by_sigkill, die_like, exhausted_limit, exit_code, is_frozen,
+    is_pid_1, log_dir, process_info, protected_process, reap_orphans, redirect_stdio,
+    release_terminal, reset_sigchld, resident_memory, set_parent_death_signal, signal_group,
+    signal_own_group, signal_unless_in_own_group, spawn, spawn_thread, stop_self, terminal_height,
+    terminal_width, wait_for, was_ignored_or_blocked, why_no_init, without_tostop,
 };
 
 /// What ended a [`wait_for`].

@@ -77,3 +77,9 @@ pub(crate) fn die_by_sigkill() {
 pub(crate) fn protected_process(pid: u32) -> Option<&'static str> {
     (pid == 1).then_some("refusing to stop PID 1, the ancestor of every process")
 }
+
+/// The remedy if a resource limit of this process made a call fail.
+pub(crate) fn exhausted_limit(error: &std::io::Error) -> Option<&'static str> {
+    (error.raw_os_error() == Some(libc::EMFILE))
+        .then_some("raise the limit of open files (RLIMIT_NOFILE, ulimit -n)")
+}

@@ -77,3 +77,8 @@ pub(crate) fn die_by(signal: onejob::Signal) -> ! {
 pub(crate) fn protected_process(pid: u32) -> Option<&'static str> {
     (pid == 4).then_some("refusing to stop PID 4, the system process")
 }
+
+/// Never: no limit of a process makes these calls fail.
+pub(crate) fn exhausted_limit(_: &std::io::Error) -> Option<&'static str> {
+    None
+}

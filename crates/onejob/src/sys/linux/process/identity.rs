@@ -21,7 +21,16 @@ use crate::{
 const PID_FS_MAGIC: u64 = 0x5049_4446;
 
 pub(crate) fn identify(pid: u32) -> Result<ProcessId> {
-    open(pid).map(|(id, _)| id)
+    let (id, pidfd) = open(pid)?;
+    // An identity without the boot equals no later one. It is read again without the other descriptors.
+    drop(pidfd);
+    let boot = if id.boot == 0 { boot() } else { Ok(id.boot) };
+    match boot {
+        Ok(boot) => Ok(ProcessId { boot, ..id }),
+        // There is no /proc.
+        Err(error) if error.is_not_found() => Ok(id),
+        Err(error) => Err(error),
+    }
 }
 
 /// The process that has this pid now, held by a pidfd.
@@ -80,7 +89,7 @@ pub(crate) fn find(id: &ProcessId) -> Result<Option<OwnedFd>> {
 /// Whether enough is known of both to tell that they are two processes.
 fn can_be_compared(now: &ProcessId, id: &ProcessId) -> bool {
     let both = |of: fn(&ProcessId) -> u64| of(now) != 0 && of(id) != 0;
-    now.boot != 0 && (both(|id| id.inode) || both(|id| id.start))
+    now.boot != 0 && id.boot != 0 && (both(|id| id.inode) || both(|id| id.start))
 }
 
 /// This process, held by a pidfd: no job does without.
