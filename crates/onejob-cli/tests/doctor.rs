@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
+
 use common::{Marked as _, Scratch, mechanisms, onejob, outcome, run, text};
 use serde_json::Value;
 
@@ -94,4 +96,33 @@ fn probes_leave_no_process() {
     let scratch = Scratch::new();
     outcome(onejob(&["doctor"]).marked(&scratch));
     scratch.marked_are_gone();
+}
+
+/// Root of a user namespace does not use the directory of this host's root in `/tmp`, but that of the user
+/// that it is outside.
+#[test]
+fn records_of_root_in_a_user_namespace() {
+    const USER: u32 = 54_329;
+    let scratch = Scratch::new();
+    let program = scratch.file("onejob");
+    std::fs::copy(common::ONEJOB, &program).unwrap();
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&program, all.clone()).unwrap();
+    std::fs::set_permissions(scratch.path(), all).unwrap();
+    let (uid, mut command) = match common::is_root() {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args([&format!("--reuid={USER}"), "--clear-groups", "unshare"]);
+            (USER, command)
+        }
+        false => (rustix::process::geteuid().as_raw(), Command::new("unshare")),
+    };
+    command.args(["--user", "--map-root-user"]).arg(program).arg("doctor");
+    let output = outcome(command.env_remove("ONEJOB_RUNTIME_DIR"));
+    let stdout = text(&output.stdout);
+    if stdout.is_empty() && text(&output.stderr).contains("unshare failed") {
+        common::skip!("no user namespace can be made here");
+    }
+    let expected = format!("Jobs are listed in /tmp/onejob-{uid}.");
+    assert!(stdout.contains(&expected), "{stdout}{}", text(&output.stderr));
 }

@@ -201,7 +201,8 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("XDG_RUNTIME_DIR", "Where the socket of the user's service manager is."),
     (
         "XDG_STATE_HOME",
-        "The logs of detached jobs are in onejob below it; the default is ~/.local/state.",
+        "The logs of detached jobs are in onejob below it; the default is ~/.local/state. If neither \
+         can be written to, they are beside the records.",
     ),
     (
         "ONEJOB_LOG",

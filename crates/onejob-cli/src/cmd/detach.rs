@@ -46,9 +46,11 @@ impl StartReport {
             Failure::new("cannot write a log: no directory for it")
                 .with_hint("set HOME or XDG_STATE_HOME")
         };
-        let path = log_file::path(job).ok_or_else(homeless)?;
-        let opened = os::create_log(&path).and_then(|log| os::redirect_stdio(&log));
-        opened.map_err(|e| Failure::os(format_args!("write the log {}", path.display()), e))?;
+        let failed = |(path, error): (PathBuf, io::Error)| {
+            Failure::os(format_args!("write the log {}", path.display()), error)
+        };
+        let (path, log) = log_file::create(job).ok_or_else(homeless)?.map_err(failed)?;
+        os::redirect_stdio(&log).map_err(|e| Failure::os("redirect the output to the log", e))?;
         Ok(Some(path))
     }
 

@@ -41,9 +41,9 @@ fn find_log(target: &Target) -> Result<(Option<Job>, PathBuf), Failure> {
             log.map(|log| (Some(job), PathBuf::from(log))).ok_or_else(no_log)
         }
         // The log of a job that has ended is found by the job's name.
-        None => match log_file::path(&target.to_string()) {
-            Some(path) if path.exists() => Ok((None, path)),
-            _ => Err(find::no_such_job(target)),
+        None => match log_file::find(&target.to_string()) {
+            Some(path) => Ok((None, path)),
+            None => Err(find::no_such_job(target)),
         },
     }
 }

@@ -43,6 +43,26 @@ fn log_file() {
     }
 }
 
+/// Without a home directory that can be written to, the log is beside the records, and `logs` finds it.
+#[test]
+fn log_file_without_a_home() {
+    for home in ["/proc/1", "/", "relative", ""] {
+        let fixture = Fixture::new();
+        let detach = |name: &str, cmd: &str| {
+            let mut command = fixture.onejob(&["run", "-d", "-n", name, "--", "sh", "-c", cmd]);
+            // Not even root can make a directory in /proc.
+            command.env("HOME", home).env("XDG_STATE_HOME", if home == "/" { "/proc" } else { "" });
+            let output = crate::common::outcome(&mut command);
+            let stderr = crate::common::text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{home:?}: {stderr}");
+        };
+        detach("dev", "echo one");
+        fixture.scratch.marked_are_gone();
+        eventually("only the directory of logs is left", || fixture.files().len() == 1);
+        assert_eq!(fixture.stdout_of(&["logs", "dev"]), "one\n", "{home:?}");
+    }
+}
+
 /// A detached job outlives its terminal, and `logs -f` prints its output until its end.
 #[test]
 fn closed_terminal_and_logs_follow() {
@@ -91,11 +111,14 @@ fn failed_start() {
             fixture.assert_empty();
         }
         // Without a directory for the log, nothing is started.
+        let no_directory = fixture.runtime().join("logs");
+        fs::write(&no_directory, "").unwrap();
         let mut command =
             fixture.onejob(&["run", "-d", "--mechanism", &mechanism, "touch", "started"]);
         let output = outcome(command.env_remove("HOME").env_remove("XDG_STATE_HOME"));
         assert_eq!(output.status.code(), Some(125));
-        assert!(text(&output.stderr).contains("HOME"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("write the log"), "{}", text(&output.stderr));
+        fs::remove_file(no_directory).unwrap();
         fixture.assert_empty();
         assert!(!fixture.scratch.file("started").exists());
     }

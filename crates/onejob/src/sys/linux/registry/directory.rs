@@ -17,7 +17,11 @@ use rustix::{
 };
 
 use super::header::{is_id, pid_namespace};
-use crate::{Error, Result, name::Name, sys::linux::nostd::guard::registry::NAME};
+use crate::{
+    Error, Result,
+    name::Name,
+    sys::linux::{file::read_proc, nostd::guard::registry::NAME},
+};
 
 /// The directory for the records of this process.
 ///
@@ -44,7 +48,20 @@ fn places() -> Vec<PathBuf> {
         true => "/run/onejob".into(),
         false => format!("/run/user/{}/onejob", me.as_raw()).into(),
     };
-    vec![usual, format!("/tmp/onejob-{}", me.as_raw()).into()]
+    vec![usual, format!("/tmp/onejob-{}", outer_uid(me.as_raw())).into()]
+}
+
+/// The number of this user in the parent of its user namespace. Users of different namespaces share `/tmp`,
+/// and each of them can have the number 0 in its own. Without `/proc` the number of this user here.
+fn outer_uid(uid: u32) -> u32 {
+    let map = read_proc("/proc/self/uid_map").unwrap_or_default();
+    let outer = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (inner, outer, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let index = uid.checked_sub(inner).filter(|index| *index < count)?;
+        outer.checked_add(index)
+    });
+    outer.unwrap_or(uid)
 }
 
 /// The directory for the records of this process, if it is safe. The first record makes it.
