@@ -21,6 +21,8 @@ mod quoting;
 mod record;
 mod shared_state;
 mod spawn;
+#[cfg(test)]
+mod test_process;
 mod tree;
 mod wait;
 

@@ -238,7 +238,7 @@ impl AsHandle for Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::windows::wait::tests::reader;
+    use crate::sys::windows::test_process::reader;
 
     /// An unrelated process with a listed pid is not opened.
     #[test]

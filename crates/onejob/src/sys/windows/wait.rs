@@ -184,24 +184,14 @@ impl Registration {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::{
-        process::{Command, Stdio},
-        time::{Duration, Instant},
-    };
+mod tests {
+    use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::sys::windows::handles::wait_any;
-
-    /// A hang detector.
-    pub(in super::super) const LONG: Duration = Duration::from_secs(180);
-
-    /// A process that runs until its standard input ends.
-    pub(in super::super) fn reader() -> std::process::Child {
-        let mut cmd = Command::new("cmd");
-        cmd.args(["/d", "/c", "set /p x="]).stdin(Stdio::piped()).stdout(Stdio::null());
-        cmd.spawn().unwrap()
-    }
+    use crate::sys::windows::{
+        handles::wait_any,
+        test_process::{LONG, reader},
+    };
 
     /// Every waiter is woken by the end of a member and by nothing else.
     #[test]
