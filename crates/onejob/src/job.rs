@@ -1,4 +1,4 @@
-//! The job and its builder.
+//! The job.
 
 use std::{
     borrow::BorrowMut,
@@ -7,11 +7,11 @@ use std::{
 };
 
 use crate::{
-    Child, Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Requirement, Result,
-    Signal, Snapshot, Stats, StopReason, StopReport, Tree,
+    Child, Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Snapshot, Stats,
+    StopReason, StopReport, Tree,
     name::Name,
     stop,
-    sys::{self, Backend, Freezer, JobRecord, LimitControl, MechanismEntry},
+    sys::{self, Backend, Freezer, JobRecord, LimitControl},
     trace::event,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 /// A drop returns when the members are dead. If one cannot die (it is in an uninterruptible system
 /// call), it returns after 10 seconds, and the guards continue to wait for that member.
 ///
-/// No method ever acts on the calling process. On an [enclosed](JobBuilder::enclose) job,
+/// No method ever acts on the calling process. On an [enclosed](crate::JobBuilder::enclose) job,
 /// `processes` and `tree` list the caller and mark it; all other methods act on the other members
 /// only.
 ///
@@ -38,17 +38,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Makes a job with the strongest mechanism that is available on this host.
-    ///
-    /// # Errors
-    /// If no mechanism is available; the error gives the reason for each mechanism.
-    pub fn new() -> Result<Job> {
-        Job::builder().build()
-    }
-
-    /// Returns a builder, which sets the requirements and properties of a job.
-    pub fn builder() -> JobBuilder {
-        JobBuilder::default()
+    pub(crate) fn owned(backend: Box<dyn Backend>, made_by: sys::ProcessToken) -> Job {
+        Job { backend, made_by, is_owned: true }
     }
 
     /// Opens a live job of this user by its name, or by an unambiguous prefix of its id.
@@ -109,9 +100,9 @@ impl Job {
     /// step, so do not use the same `command` for another job.
     ///
     /// # Errors
-    /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`] unless the job is
+    /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`](crate::Mechanism::Subreaper) unless the job is
     /// enclosed: its members must be started by the guard. The same under
-    /// [`Mechanism::JobObject`]: a std command has no option to start a process in a job object.
+    /// [`Mechanism::JobObject`](crate::Mechanism::JobObject): a std command has no option to start a process in a job object.
     pub fn spawn_std(&self, command: &mut std::process::Command) -> Result<std::process::Child> {
         self.is_not_a_copy()?;
         self.backend.join_on_exec(command)?;
@@ -125,7 +116,7 @@ impl Job {
     /// # Errors
     /// [`is_stale`](Error::is_stale) if the process is gone, even if its pid is in use again (an
     /// unrelated process that was moved because it got the pid at that very moment is moved back);
-    /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`].
+    /// [`is_unsupported`](Error::is_unsupported) under [`Mechanism::Subreaper`](crate::Mechanism::Subreaper).
     pub fn adopt(&self, process: &ProcessId) -> Result<()> {
         if process.pid == std::process::id() {
             return Err(Error::invalid("a process cannot adopt itself")
@@ -216,7 +207,7 @@ impl Job {
     /// `grace` for them to end, then [kills](Job::kill) the rest. Returns as soon as the job is
     /// empty; a zero `grace` kills at once.
     ///
-    /// Under [`Mechanism::JobObject`], windows get a close request and members with their own
+    /// Under [`Mechanism::JobObject`](crate::Mechanism::JobObject), windows get a close request and members with their own
     /// console process group get a break event. If there is neither, the kill follows at once.
     ///
     /// # Errors
@@ -258,7 +249,7 @@ impl Job {
     ///
     /// # Errors
     /// With the [`survivors`](Error::survivors) if some cannot be killed (a process of another user
-    /// under [`Mechanism::Subreaper`], or one stuck in the kernel): at once if no process that is
+    /// under [`Mechanism::Subreaper`](crate::Mechanism::Subreaper), or one stuck in the kernel): at once if no process that is
     /// left may be signalled, otherwise when no member has died for 10 seconds.
     pub fn kill(&self) -> Result<StopReport> {
         self.stop(Duration::ZERO)
@@ -266,7 +257,7 @@ impl Job {
 
     /// Freezes every member: none runs until [`thaw`](Job::thaw), and no new one is started.
     ///
-    /// Under [`Mechanism::Subreaper`] members get `SIGSTOP`, which their parents can see.
+    /// Under [`Mechanism::Subreaper`](crate::Mechanism::Subreaper) members get `SIGSTOP`, which their parents can see.
     ///
     /// A freeze waits until the spawns of other threads of this process have returned. If *another* process
     /// freezes or stops the members during a [`spawn`](Job::spawn), or any thread does during a
@@ -338,7 +329,7 @@ impl Job {
         self.backend.record()?.name().map(Name::as_str)
     }
 
-    /// An id that is unique among all jobs of this boot, if the job is [listed](JobBuilder::listed).
+    /// An id that is unique among all jobs of this boot, if the job is [listed](crate::JobBuilder::listed).
     pub fn id(&self) -> Option<&str> {
         self.backend.record().map(JobRecord::id)
     }
@@ -356,7 +347,7 @@ impl Job {
     /// notes in the lifetime of a job: how it was started, how its main process ended.
     ///
     /// # Errors
-    /// [`is_unsupported`](Error::is_unsupported) if the job is not [listed](JobBuilder::listed) or
+    /// [`is_unsupported`](Error::is_unsupported) if the job is not [listed](crate::JobBuilder::listed) or
     /// this process is not its owner; otherwise the error of the system call that failed.
     pub fn set_note(&self, note: &str) -> Result<()> {
         let unlisted = || {
@@ -413,278 +404,4 @@ impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job").field("guarantees", &self.guarantees()).finish_non_exhaustive()
     }
-}
-
-/// The requirements and properties of a job to make. Made by [`Job::builder`].
-#[derive(Debug, Clone, Default)]
-pub struct JobBuilder {
-    mechanism: Option<Mechanism>,
-    required: Vec<Requirement>,
-    name: Option<String>,
-    listed: bool,
-    note: Option<String>,
-    limits: Limits,
-    account: bool,
-}
-
-impl JobBuilder {
-    /// Forces a mechanism instead of the strongest that is available.
-    pub fn mechanism(mut self, mechanism: Mechanism) -> Self {
-        self.mechanism = Some(mechanism);
-        self
-    }
-
-    /// Refuses to build a job without this guarantee. May be called several times.
-    ///
-    /// ```
-    /// use onejob::{Containment, Job};
-    /// let builder = Job::builder().require(Containment::Tracked);
-    /// ```
-    pub fn require(mut self, guarantee: impl Into<Requirement>) -> Self {
-        self.required.push(guarantee.into());
-        self
-    }
-
-    /// Names the job, so that other processes of this user can [open](Job::open) it: 1 to 64
-    /// letters, digits, dots, underscores and dashes, no dot or dash in front. The name becomes free
-    /// when the job ends. If the owner of the job with this name is dead and its last members are
-    /// still being killed, [`build`](JobBuilder::build) waits for their end, at most 10 seconds.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Makes the job visible to [`jobs`](crate::jobs) and to [`Job::open`] by its id, although it has
-    /// no name. A job with a name is always listed. If a job without a name cannot be listed (no
-    /// runtime directory), that is not an error.
-    pub fn listed(mut self) -> Self {
-        self.listed = true;
-        self
-    }
-
-    /// Sets the first [note](Job::note). It can be read as soon as the job is listed.
-    pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = Some(note.into());
-        self
-    }
-
-    /// Limits the resources that all members together may use. A mechanism that cannot enforce one
-    /// of these limits is skipped, like a mechanism that does not meet a requirement.
-    ///
-    /// On Linux, limits need cgroup controllers. If the cgroup of this process has none, the job is
-    /// made elsewhere, for example in a systemd scope (feature `systemd`); the first job that needs
-    /// a scope waits for it, at most 2 seconds.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Limits memory, in bytes.
-    pub fn memory_max(mut self, bytes: u64) -> Self {
-        self.limits.memory_max = Some(bytes);
-        self
-    }
-
-    /// Limits CPU bandwidth, in CPUs.
-    pub fn cpu_max(mut self, cpus: f64) -> Self {
-        self.limits.cpu_max = Some(cpus);
-        self
-    }
-
-    /// Limits how many processes and threads live at once.
-    pub fn processes_max(mut self, count: u32) -> Self {
-        self.limits.processes_max = Some(count);
-        self
-    }
-
-    /// Accounts for memory, devices and processes, too, as far as the host supports it. Accounting is
-    /// turned on where it is off, which makes the members a little slower.
-    pub fn accounting(mut self) -> Self {
-        self.account = true;
-        self
-    }
-
-    /// Makes an empty job.
-    ///
-    /// # Errors
-    /// [`is_invalid_input`](Error::is_invalid_input) for an invalid name or a limit of zero;
-    /// [`is_name_taken`](Error::is_name_taken) if a live job has the name;
-    /// [`is_unmet_requirement`](Error::is_unmet_requirement) if no mechanism meets the requirements;
-    /// [`is_unsupported`](Error::is_unsupported) if no mechanism is available, or the forced one is
-    /// not. The last two name the missing guarantee or mechanism and, in the hint, the remedy.
-    pub fn build(self) -> Result<Job> {
-        self.try_mechanisms(Enclosure::None)
-    }
-
-    /// Puts the *calling* process into a new job. Every process that it starts from now on, through
-    /// any library, is a member.
-    ///
-    /// Under [`Mechanism::Subreaper`] the process becomes a child subreaper for the rest of its
-    /// life, and nothing ends the job when the process is killed ([`OwnerDeath::None`]). PID 1 of a
-    /// PID namespace is the subreaper already, and the kernel kills all members when it ends
-    /// ([`OwnerDeath::Kernel`]).
-    ///
-    /// If `/proc` is not mounted and this process may not mount one, the members of a Subreaper job cannot
-    /// be listed, named, frozen or counted ([`signal`](Job::signal) returns 1 if it reached any process).
-    /// PID 1 still signals and kills every other process of its PID namespace. Any other process reaches
-    /// only the processes that [`spawn`](Job::spawn) has started and the process groups that they lead
-    /// ([`Containment::Grouped`]), and a kill is an error if other members live.
-    ///
-    /// # Errors
-    /// As [`build`](JobBuilder::build); and under Subreaper if the process already has children and
-    /// is not PID 1: orphans of these children could not be distinguished from members.
-    ///
-    /// [`Containment::Grouped`]: crate::Containment::Grouped
-    /// [`OwnerDeath::None`]: crate::OwnerDeath::None
-    /// [`OwnerDeath::Kernel`]: crate::OwnerDeath::Kernel
-    pub fn enclose(self) -> Result<Job> {
-        self.try_mechanisms(Enclosure::Caller)
-    }
-
-    /// Tries the mechanisms, strongest first, until one is available and meets the requirements.
-    fn try_mechanisms(mut self, around: Enclosure) -> Result<Job> {
-        let spec = self.spec(around)?;
-        let forced = self.mechanism;
-        let candidates = sys::MECHANISMS
-            .iter()
-            .filter(|entry| forced.is_none_or(|forced| entry.mechanism == forced));
-        let made_by = sys::ProcessToken::current()?;
-        let mut refusals = Vec::new();
-        for entry in candidates {
-            let mechanism = entry.mechanism;
-            let unmet = self.unmet(entry, around);
-            if !unmet.is_empty() {
-                refusals.push(format!("{mechanism} lacks {}", unmet.join(", ")));
-                continue;
-            }
-            match (entry.create)(&spec) {
-                Ok(backend) => {
-                    let job = Job { backend, made_by, is_owned: true };
-                    match self.broken(&job) {
-                        unmet if unmet.is_empty() => {
-                            event!(
-                                debug,
-                                "job created",
-                                mechanism = mechanism,
-                                refused = format_args!("{refusals:?}"),
-                            );
-                            return Ok(job);
-                        }
-                        unmet => refusals.push(format!("{mechanism} lacks {}", unmet.join(", "))),
-                    }
-                }
-                Err(error)
-                    if error.is_unmet_requirement()
-                        || self.mechanism.is_none() && allows_next(&error) =>
-                {
-                    event!(debug, "mechanism refused", mechanism = mechanism, reason = error);
-                    refusals.push(format!("{mechanism}: {error}"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(self.refuse(&refusals))
-    }
-
-    /// The requirements that a mechanism would not meet. Looks up its guarantees only if there are
-    /// requirements.
-    fn unmet(&self, entry: &MechanismEntry, around: Enclosure) -> Vec<String> {
-        if self.required.is_empty() {
-            return Vec::new();
-        }
-        let promised = (entry.guarantees_of)(around);
-        promised.unmet(&self.required).iter().map(ToString::to_string).collect()
-    }
-
-    /// The requirements that the finished job does not meet. Limits are left out: they were checked
-    /// when the location of the job was chosen.
-    fn broken(&self, job: &Job) -> Vec<String> {
-        let mut required = self.required.clone();
-        required.retain(|requirement| !matches!(requirement, Requirement::Limits(_)));
-        if required.is_empty() {
-            return Vec::new();
-        }
-        job.guarantees().unmet(&required).iter().map(ToString::to_string).collect()
-    }
-
-    /// Checks and returns the properties of the job beyond its guarantees. Each limit is added to the
-    /// requirements, too.
-    fn spec(&mut self, around: Enclosure) -> Result<JobSpec> {
-        self.limits.check()?;
-        let wanted = self.limits.resources();
-        if !wanted.is_empty() {
-            self.required.push(Requirement::Limits(wanted));
-        }
-        let name = self.name.as_deref().map(Name::new).transpose()?;
-        let note = self.note.take();
-        let JobBuilder { listed, limits, account, .. } = *self;
-        Ok(JobSpec { around, name, listed, note, limits, account })
-    }
-
-    fn refuse(&self, refusals: &[String]) -> Error {
-        let why = match refusals {
-            [] => match self.mechanism {
-                Some(mechanism) => {
-                    format!("the {mechanism} mechanism does not exist on this operating system")
-                }
-                None => "this operating system has no mechanism".to_owned(),
-            },
-            _ => refusals.join("; "),
-        };
-        if self.required.is_empty() {
-            return Error::unsupported(format!("no mechanism is available on this host: {why}"));
-        }
-        let wanted: Vec<_> = self.required.iter().map(ToString::to_string).collect();
-        Error::unmet(format!("no job with {} can be made on this host: {why}", wanted.join(", ")))
-            .with_hint("probe_mechanisms() lists the guarantees of this host and how to get more")
-    }
-}
-
-/// Whether the next mechanism is tried after this error. It is, if the error means that the mechanism
-/// is not available on this host. Any other error (a full descriptor table) would recur with the next
-/// mechanism.
-pub(crate) fn allows_next(error: &Error) -> bool {
-    error.is_unmet_requirement() || error.is_unsupported()
-}
-
-/// The properties of a new job that do not depend on its mechanism.
-#[derive(Debug, Clone)]
-pub(crate) struct JobSpec {
-    pub(crate) around: Enclosure,
-    pub(crate) name: Option<Name>,
-    pub(crate) listed: bool,
-    pub(crate) note: Option<String>,
-    pub(crate) limits: Limits,
-    #[allow(dead_code, reason = "not every system has to turn accounting on")]
-    pub(crate) account: bool,
-}
-
-impl JobSpec {
-    /// A job without a name, note or limits.
-    pub(crate) fn plain(around: Enclosure) -> JobSpec {
-        let limits = Limits::default();
-        JobSpec { around, name: None, listed: false, note: None, limits, account: false }
-    }
-
-    pub(crate) fn is_listed(&self) -> bool {
-        self.listed || self.name.is_some()
-    }
-
-    /// Turns a failure to list the job into `None` if the job has no name. A job with a name must be
-    /// listed.
-    pub(crate) fn published<T>(&self, record: Result<T>) -> Result<Option<T>> {
-        match record {
-            Err(_) if self.name.is_none() => Ok(None),
-            record => record.map(Some),
-        }
-    }
-}
-
-/// Whether a new job encloses the calling process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Enclosure {
-    /// The job starts empty: members are spawned into it or adopted.
-    None,
-    /// The calling process.
-    Caller,
 }

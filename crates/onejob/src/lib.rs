@@ -29,6 +29,7 @@
     allow(dead_code, reason = "no process is started on a system without a mechanism")
 )]
 
+mod builder;
 mod child;
 mod command;
 mod error;
@@ -39,6 +40,7 @@ mod limits;
 mod name;
 mod process;
 mod signal;
+mod spec;
 mod stats;
 mod stop;
 mod sys;
@@ -48,6 +50,7 @@ mod trace;
 #[cfg(all(onejob_linux, fuzzing))]
 pub use sys::fuzz;
 
+pub use builder::JobBuilder;
 pub use child::Child;
 pub use command::{Command, SignalState, Stdio};
 pub use error::{Error, Result};
@@ -57,7 +60,7 @@ pub use guarantees::{
 pub use host::{
     AbandonedJob, AbandonedKind, MechanismReport, abandoned_jobs, probe_mechanisms, runtime_dir,
 };
-pub use job::{Job, JobBuilder};
+pub use job::Job;
 pub use limits::{Limits, OnOom, Resources};
 pub use name::{JobEntry, jobs};
 pub use process::{Process, ProcessId, Tree, TreeNode, tree_below};

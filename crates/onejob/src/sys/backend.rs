@@ -10,8 +10,8 @@ use super::Record;
 use crate::{
     Command, Error, Guarantees, Limits, Mechanism, MechanismReport, Process, ProcessId, Result,
     Signal, Snapshot, Stats,
-    job::{Enclosure, JobSpec, allows_next},
     name::Name,
+    spec::{Enclosure, JobSpec, allows_next},
     stop::Stoppable,
 };
 

@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     Command, Error, Guarantees, Limits, Process, ProcessId, Result, Signal, Stats, StopReason,
-    job::{Enclosure, JobSpec},
     name::Name,
+    spec::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{Backend, Freezer, JobRecord, LimitControl, MechanismEntry, RecordTraits},
 };

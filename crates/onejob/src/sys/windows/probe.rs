@@ -5,7 +5,7 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress
 use super::{super::Explanation, handles::wide};
 use crate::{
     Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources,
-    job::Enclosure,
+    spec::Enclosure,
 };
 
 /// Wine accepts limits but ignores them, and does not account for CPU time: jobs have fewer guarantees

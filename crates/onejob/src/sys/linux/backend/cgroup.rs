@@ -18,7 +18,7 @@ use super::{cgroup_guarantees, cgroup_view::View, errors, spawn_lock::SpawnLock}
 use crate::{
     Command, Error, Guarantees, Limits, Mechanism, Process, ProcessId, Result, Signal, Snapshot,
     Stats, StopReason,
-    job::{Enclosure, JobSpec},
+    spec::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{
         Backend, Freezer, JobRecord, LimitControl, MechanismEntry, RecordTraits,

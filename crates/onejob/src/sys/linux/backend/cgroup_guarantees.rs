@@ -2,7 +2,7 @@
 
 use crate::{
     Accounting, Containment, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Resources,
-    job::Enclosure,
+    spec::Enclosure,
     sys::{
         Explanation,
         linux::cgroup::{probe, root::JobRoot},

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Command, Error, Guarantees, OwnerDeath, Process, Result, Signal, Stats,
-    job::{Enclosure, JobSpec},
+    spec::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{
         Backend, Freezer, JobRecord,

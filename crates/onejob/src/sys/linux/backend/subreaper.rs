@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Command, Error, Guarantees, Kill, Mechanism, OwnerDeath, Process, Result, Signal, Snapshot,
     Stats,
-    job::{Enclosure, JobSpec},
+    spec::{Enclosure, JobSpec},
     stop::Stoppable,
     sys::{
         Backend, Explanation, Freezer, JobRecord, MechanismEntry, RecordTraits,

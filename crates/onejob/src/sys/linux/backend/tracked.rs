@@ -15,7 +15,7 @@ use super::{errors, spawn_lock::SpawnLock};
 use crate::{
     Accounting, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath, Process,
     Resources, Result, Signal, Snapshot, Stats,
-    job::{Enclosure, JobSpec},
+    spec::{Enclosure, JobSpec},
     sys::{
         JobRecord,
         linux::{

@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
 use crate::{
     Accounting, Command, Containment, Error, Freeze, Guarantees, Kill, Mechanism, OwnerDeath,
     Process, Resources, Result, Signal, Stats,
-    job::JobSpec,
+    spec::JobSpec,
     stop::Stoppable,
     sys::{
         Backend,

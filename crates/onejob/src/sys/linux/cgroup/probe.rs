@@ -1,7 +1,7 @@
 //! Which limits new jobs in cgroups can have.
 
 use super::{controllers, delegation::ParentCgroup, location::CgroupLocation, root::JobRoot};
-use crate::{Error, Resources, Result, job::Enclosure};
+use crate::{Error, Resources, Result, spec::Enclosure};
 
 /// The limits that jobs can perhaps have. Whether systemd makes a scope, and with which controllers,
 /// shows only when it is requested.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Error, Resources, Result,
-    job::Enclosure,
+    spec::Enclosure,
     sys::linux::{
         guard::{client::Guards, launch::GuardConfig},
         nostd::syscall::Errno,

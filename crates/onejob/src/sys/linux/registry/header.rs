@@ -15,8 +15,8 @@ use rustix::fs::stat;
 
 use crate::{
     JobEntry, Mechanism, ProcessId, Result,
-    job::Enclosure,
     name::Name,
+    spec::Enclosure,
     sys::linux::{nostd::procfs::Proc, process::identity},
 };
 

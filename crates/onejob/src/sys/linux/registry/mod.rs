@@ -42,7 +42,7 @@ mod tests {
         header::{FORMAT, is_id},
         *,
     };
-    use crate::{Mechanism, job::Enclosure, name::Name};
+    use crate::{Mechanism, name::Name, spec::Enclosure};
 
     fn header() -> RecordHeader {
         let mut header = RecordHeader::new(
