@@ -24,12 +24,15 @@ global_asm!(".globl _start", "_start:", "mov x0, sp", "and sp, x0, #-16", "bl {}
 /// `stack` points to the initial stack: the number of arguments, then their addresses.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     static mut MEMORY: Memory = Memory::NEW;
-    // SAFETY: this is the stack layout of the kernel (execve(2)): argument 0 is the second word.
-    let word = |number: usize| unsafe {
+    // SAFETY: the kernel puts the number of arguments at `stack` and their addresses behind it (execve(2)). Every
+    // argument is a text that ends with NUL and stays there.
+    let argument = |number: usize| unsafe {
         if number < *stack { CStr::from_ptr(*stack.add(1 + number) as *const _) } else { c"" }
     };
-    // SAFETY: this runs once, and there is no other reference to the memory.
-    run(GuardTask::new([word(1), word(2), word(3), word(4), word(5)]), unsafe { &mut *(&raw mut MEMORY) })
+    let task = GuardTask::new([argument(1), argument(2), argument(3), argument(4), argument(5)]);
+    // SAFETY: the library starts this program with the descriptors of a guard, and it has one thread. This runs once, so
+    // there is no other reference to the memory.
+    unsafe { run(task, &mut *(&raw mut MEMORY)) }
 }
 
 /// `nostd` has no reachable panic. If there is one, the process exits instead of spinning.
@@ -44,7 +47,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    // SAFETY: the caller's: both have `len` bytes. The direction flag is clear in every function.
+    // SAFETY: the caller guarantees that both have `len` bytes. The direction flag is
+    // clear in every function.
     unsafe {
         asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
              options(nostack, preserves_flags));
@@ -55,7 +59,8 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
 #[unsafe(no_mangle)]
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
-    // SAFETY: the caller's: it has `len` bytes. The direction flag is clear in every function.
+    // SAFETY: the caller guarantees that it has `len` bytes. The direction flag is
+    // clear in every function.
     unsafe {
         asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8,
              options(nostack, preserves_flags));
@@ -67,7 +72,7 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
 #[cfg(not(target_arch = "x86_64"))]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     for at in 0..len {
-        // SAFETY: the caller's: both have `len` bytes.
+        // SAFETY: the caller guarantees that both have `len` bytes.
         unsafe { to.add(at).write_volatile(from.add(at).read()) };
     }
     to
@@ -77,7 +82,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
 #[cfg(not(target_arch = "x86_64"))]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
     for at in 0..len {
-        // SAFETY: the caller's: it has `len` bytes.
+        // SAFETY: the caller guarantees that it has `len` bytes.
         unsafe { to.add(at).write_volatile(byte as u8) };
     }
     to
@@ -86,7 +91,7 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
     for at in 0..len {
-        // SAFETY: the caller's: both have `len` bytes.
+        // SAFETY: the caller guarantees that both have `len` bytes.
         let (a, b) = unsafe { (left.add(at).read_volatile(), right.add(at).read_volatile()) };
         if a != b {
             return i32::from(a) - i32::from(b);

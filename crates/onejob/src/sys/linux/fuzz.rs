@@ -2,14 +2,15 @@
 //! if it has used what it should have refused.
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only a fuzzer is outside"))]
 
-use std::{ops::Range, path::Path};
+use std::{mem::ManuallyDrop, ops::Range, path::Path};
 
 use crate::sys::linux::{
     mounts,
     nostd::{
-        exec::{ExecRequest, List, Mapping, request},
+        exec::{ExecRequest, List, Mapping, check},
         procfs,
         protocol::{self, Message},
+        syscall,
     },
     registry::RecordHeader,
 };
@@ -42,8 +43,12 @@ pub fn spawn_request(bytes: &[u8]) {
     const OWN: [i32; 8] = [900, 901, 902, 903, 904, 905, 906, 907];
     let range = words.as_ptr_range();
     let (start, end) = (range.start as u64, range.end as u64);
-    let passed = request::check(&words, OWN.len()).is_ok();
-    match ExecRequest::relocate_received(&mut words, 1000, &OWN) {
+    let passed = check(&words, OWN.len()).is_ok();
+    // SAFETY: nothing uses these descriptors: they are only numbers, and nothing drops the list.
+    let own = ManuallyDrop::new(OWN.map(|raw| Some(unsafe { syscall::OwnedFd::from_raw(raw) })));
+    // SAFETY: nothing uses this descriptor.
+    let report = unsafe { syscall::BorrowedFd::borrow_raw(1000) };
+    match ExecRequest::relocate_received(&mut words, report, &*own) {
         Ok(plan) => {
             assert!(passed);
             assert_inside(plan, start..end, |fd| fd == -1 || OWN.contains(&fd));
@@ -176,11 +181,11 @@ mod tests {
             let words =
                 bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
             let words: Vec<u64> = words.collect();
-            assert!(request::check(&words, 8).is_ok());
-            assert!(request::check(&words, size).is_ok());
+            assert!(check(&words, 8).is_ok());
+            assert!(check(&words, size).is_ok());
             // It refers to its last descriptor.
-            assert!(size == 0 || request::check(&words, size - 1).is_err());
-            assert!(request::check(&words[..words.len() - 1], 8).is_err(), "one that is cut off");
+            assert!(size == 0 || check(&words, size - 1).is_err());
+            assert!(check(&words[..words.len() - 1], 8).is_err(), "one that is cut off");
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
 mod backend;
 mod cgroup;
 mod deadline;
+mod fd;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

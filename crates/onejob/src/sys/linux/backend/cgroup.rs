@@ -36,8 +36,8 @@ use crate::{
             },
             deadline::{KILL_TIMEOUT, has_passed, wait_for},
             nostd::{
-                boost::is_crowd,
                 cgroup::RELEASED,
+                priority::is_crowded_now,
                 procfs::Proc,
                 syscall::{self, Errno, POLLIN, PollFd},
             },
@@ -197,7 +197,7 @@ impl Cgroup {
             }
             match first {
                 Some(pidfd) => {
-                    wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
+                    wait_for(&mut [PollFd::new(&pidfd, POLLIN)], deadline);
                 }
                 None => wait_for(&mut [], pauses.next(deadline)),
             }
@@ -237,7 +237,7 @@ fn members_of(cgroups: &[Arc<JobCgroup>]) -> Members<'_> {
 
 impl Stoppable for Cgroup {
     fn terminate(&self, signal: Signal) -> Result<usize> {
-        if self.around == Enclosure::None && is_crowd() {
+        if self.around == Enclosure::None && is_crowded_now() {
             // Until all have been signalled, frozen members neither fork nor compete for the processor.
             for cgroup in self.cgroups.all() {
                 let _ = write_text(cgroup.dir.as_fd(), "cgroup.freeze", "1");

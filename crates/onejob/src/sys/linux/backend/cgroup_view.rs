@@ -112,9 +112,9 @@ impl View {
             }
             members.signal(Signal::KILL)?;
             let first = members.held(&others[..1])?.pop();
-            let first = first.as_ref().map_or(-1, |(_, pidfd)| pidfd.as_raw_fd());
+            let first = first.as_ref().map(|(_, pidfd)| pidfd);
             let soon = Instant::now() + Duration::from_millis(50);
-            wait_for(&mut [PollFd::new(first, POLLIN)], Some(soon));
+            wait_for(&mut [PollFd::maybe(first, POLLIN)], Some(soon));
         }
         let mut survivors = Members::of(&self.cgroups()?).list()?;
         survivors.retain(|process| !process.is_caller);
@@ -131,11 +131,11 @@ enum Watched {
 }
 
 impl Watched {
-    fn poll_fd(&self) -> PollFd {
+    fn poll_fd(&self) -> PollFd<'_> {
         match self {
             Watched::Cgroup(events) => events.poll_fd(),
-            Watched::Process(pidfd) => PollFd::new(pidfd.as_raw_fd(), POLLIN),
-            Watched::Unknown => PollFd::new(-1, 0),
+            Watched::Process(pidfd) => PollFd::new(pidfd, POLLIN),
+            Watched::Unknown => PollFd::NONE,
         }
     }
 }
@@ -210,7 +210,7 @@ impl Stoppable for View {
             }
         }
         for (name, dir) in &cgroups {
-            let emptied = nostd_cgroup::empty(dir.as_raw_fd(), KILL_TIMEOUT.as_millis() as i32)
+            let emptied = nostd_cgroup::empty(dir.as_fd().into(), KILL_TIMEOUT.as_millis() as i32)
                 .map_err(|e| Error::os(format!("end the cgroup {name:?}"), e))?;
             if !emptied {
                 let survivors = Members(vec![dir.as_fd()]).list()?;

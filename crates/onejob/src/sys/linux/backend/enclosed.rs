@@ -4,7 +4,7 @@
 //! of a PID namespace, the kernel ends the job with it.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -165,7 +165,7 @@ fn mount_proc() -> std::result::Result<Proc, Errno> {
     fsconfig_create(proc.as_fd()).map_err(errno)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let dir = fsmount(proc.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(errno)?;
-    Proc::at(syscall::Fd(dir.into_raw_fd()))
+    Proc::at(dir.into())
 }
 
 impl Stoppable for Enclosed {

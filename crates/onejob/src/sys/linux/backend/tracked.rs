@@ -20,7 +20,7 @@ use crate::{
         JobRecord,
         linux::{
             nostd::{
-                boost::is_crowd,
+                priority::is_crowded_now,
                 procfs::Proc,
                 syscall::{self, Errno},
             },
@@ -258,7 +258,7 @@ pub(super) fn terminate(
     stop: impl FnOnce() -> Result<()>,
     send: impl Fn(Signal) -> Result<usize>,
 ) -> Result<usize> {
-    if is_crowd() {
+    if is_crowded_now() {
         let _ = stop();
     }
     let sent = send(signal);

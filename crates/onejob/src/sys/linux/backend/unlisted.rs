@@ -129,7 +129,7 @@ impl Unlisted {
         let deadline = Some(Instant::now() + KILL_TIMEOUT);
         self.signal_all(Signal::KILL)?;
         for (_, pidfd) in self.started() {
-            wait_for(&mut [PollFd::new(pidfd.as_raw_fd(), POLLIN)], deadline);
+            wait_for(&mut [PollFd::new(&pidfd, POLLIN)], deadline);
         }
         match self.wait(Some(Instant::now()))? {
             true => Ok(()),
@@ -144,8 +144,7 @@ impl Unlisted {
             return Ok(true);
         }
         let started = self.started();
-        let mut fds: Vec<_> =
-            started.iter().map(|(_, pidfd)| PollFd::new(pidfd.as_raw_fd(), POLLIN)).collect();
+        let mut fds: Vec<_> = started.iter().map(|(_, pidfd)| PollFd::new(pidfd, POLLIN)).collect();
         wait_for(&mut fds, Some(pause.until(deadline)));
         Ok(!has_live_child()?)
     }

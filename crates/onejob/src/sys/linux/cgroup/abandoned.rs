@@ -7,7 +7,7 @@ use std::{
     ffi::OsStr,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -43,7 +43,7 @@ pub(crate) fn end_without_waiting(job_root: BorrowedFd<'_>, owner_prefix: &str) 
     // In microseconds.
     const LONGEST: u64 = 500;
     let until = syscall::now() + LONGEST;
-    let swept = abandoned::sweep(job_root.as_raw_fd(), owner_prefix.as_bytes(), false, until);
+    let swept = abandoned::sweep(job_root.into(), owner_prefix.as_bytes(), false, until);
     swept.is_ok_and(|swept| swept.left)
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn end_in_other_scopes(own: &Path) {
         if is_abandoned(&dir) {
             // What is left is ended when the next scope is made.
             let until = syscall::now() + ONE_CGROUP;
-            let _ = abandoned::sweep(dir.as_raw_fd(), b"", false, until);
+            let _ = abandoned::sweep(dir.as_fd().into(), b"", false, until);
         }
     }
 }
@@ -79,12 +79,12 @@ pub(crate) fn end_job(job_root: &Path, id: &str, deadline: Instant) -> bool {
     // All are killed before the first wait.
     let until = syscall::now() + ONE_CGROUP;
     locked.retain(|(name, _)| {
-        let ended = nostd_cgroup::end_now(job_root.as_raw_fd(), name, false, until);
+        let ended = nostd_cgroup::end_now(job_root.as_fd().into(), name, false, until);
         !matches!(ended, Ok(State::Gone | State::Released))
     });
     let ended = |(name, _): &&NamedCgroup| {
         let left = milliseconds_until(Some(deadline));
-        nostd_cgroup::end(job_root.as_raw_fd(), name, left) == Ok(true)
+        nostd_cgroup::end(job_root.as_fd().into(), name, left) == Ok(true)
     };
     in_use == 0 && locked.iter().all(ended)
 }
@@ -115,7 +115,7 @@ pub(crate) fn list() -> Result<Vec<AbandonedJob>> {
         let place = path.join(OsStr::from_bytes(name.as_bytes()));
         Ok(AbandonedJob { place, processes: members.len(), kind, stuck })
     };
-    let mut cgroups = own_cgroups(parent.as_fd(), &abandoned::is_a_jobs).map_err(failed)?;
+    let mut cgroups = own_cgroups(parent.as_fd(), &abandoned::is_job_name).map_err(failed)?;
     cgroups.retain(|(_, dir)| is_abandoned(dir));
     cgroups.into_iter().map(describe).collect()
 }

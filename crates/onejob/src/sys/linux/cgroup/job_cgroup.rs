@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
@@ -112,8 +112,8 @@ impl JobCgroup {
     }
 
     /// For a `poll` that ends when this process has emptied the cgroup.
-    pub(crate) fn end_poll_fd(&self) -> PollFd {
-        PollFd::new(self.ended.as_raw_fd(), POLLIN)
+    pub(crate) fn end_poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&self.ended, POLLIN)
     }
 
     /// Moves this process into the cgroup.

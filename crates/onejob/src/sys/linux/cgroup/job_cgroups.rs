@@ -192,7 +192,7 @@ impl JobCgroups {
             // If its resources cannot be read, it stays until they can.
             let Ok(used) = stats::usage(cgroup.dir.as_fd()) else { return true };
             self.limits.refresh(cgroup);
-            if nostd_cgroup::remove(self.root.dir().as_raw_fd(), &cgroup.name).is_err() {
+            if nostd_cgroup::remove(self.root.dir().into(), &cgroup.name).is_err() {
                 return true;
             }
             let mut retired = self.retired_stats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,7 +205,7 @@ impl JobCgroups {
     /// wait. The error is that of the first one that could not be emptied, with its members.
     pub(crate) fn end(&self, cgroups: &[Arc<JobCgroup>]) -> Result<()> {
         let start = Instant::now();
-        let root = self.root.dir().as_raw_fd();
+        let root = self.root.dir();
         if let [_, _, ..] = cgroups {
             for cgroup in cgroups {
                 let _ = nostd_cgroup::kill(cgroup.dir.as_raw_fd());
@@ -214,7 +214,7 @@ impl JobCgroups {
         let mut first = Ok(());
         for cgroup in cgroups {
             let left = milliseconds_until(Some(start + KILL_TIMEOUT));
-            match nostd_cgroup::end(root, &cgroup.name, left) {
+            match nostd_cgroup::end(root.into(), &cgroup.name, left) {
                 Ok(true) => {
                     self.forget(cgroup);
                     cgroup.mark_ended();
@@ -240,7 +240,9 @@ fn kill_and_wait(cgroup: &JobCgroup) -> Result<()> {
     });
     let emptied = match emptied {
         Err(errno) if means_removed(errno) => Ok(true),
-        Ok(false) => nostd_cgroup::empty(dir, KILL_TIMEOUT.as_millis() as i32),
+        Ok(false) => {
+            nostd_cgroup::empty(cgroup.dir.as_fd().into(), KILL_TIMEOUT.as_millis() as i32)
+        }
         emptied => emptied,
     };
     if !emptied.map_err(|e| failed_to_end(cgroup, e))? {

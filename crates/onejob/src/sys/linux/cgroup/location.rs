@@ -15,7 +15,7 @@ use crate::{
     sys::linux::{
         file::read_proc_bytes,
         mounts::{self, Mount},
-        nostd::{cgroup::abandoned::is_a_jobs, syscall},
+        nostd::{cgroup::abandoned::is_job_name, syscall},
         process::identity,
     },
 };
@@ -86,7 +86,7 @@ impl CgroupLocation {
     /// Whether the cgroup is in a job: a member must not leave its job, not even by way of systemd.
     /// Also if the name cannot be read.
     pub(crate) fn is_in_a_job(&self) -> bool {
-        let is_a_job = |part: &[u8]| is_a_jobs(part);
+        let is_a_job = |part: &[u8]| is_job_name(part);
         self.name().map_or(true, |name| name.as_bytes().split(|byte| *byte == b'/').any(is_a_job))
     }
 

@@ -18,8 +18,8 @@ use crate::{
     sys::linux::{
         deadline::{KILL_TIMEOUT, has_passed, milliseconds_until},
         nostd::{
-            boost::CROWD,
             cgroup::{self as nostd_cgroup, Events},
+            priority::CROWD,
             procfs::Proc,
             syscall::Errno,
         },
@@ -119,11 +119,11 @@ impl Members<'_> {
                 break;
             }
             if others.len() >= CROWD {
-                reached.boost_in_a_crowd();
+                reached.raise_priority_if_crowded();
             }
             for some in others.chunks(AT_ONCE) {
                 for (pid, pidfd) in self.held(some)? {
-                    reached.send(pid as i32, pidfd.as_raw_fd());
+                    reached.send(pid as i32, pidfd.as_fd());
                 }
             }
         }

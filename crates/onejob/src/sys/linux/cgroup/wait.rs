@@ -40,7 +40,7 @@ pub(crate) fn wait_on(
             return Ok(false);
         }
         let (member, deadline) = grace.member(dir, deadline);
-        let member = PollFd::new(member.as_ref().map_or(-1, syscall::Fd::raw), POLLIN);
+        let member = PollFd::maybe(member.as_ref(), POLLIN);
         wait_for(&mut [events.poll_fd(), cgroup.end_poll_fd(), member], deadline);
     }
 }
@@ -59,7 +59,7 @@ impl EmptyEventGrace {
         &self,
         cgroup: i32,
         deadline: Option<Instant>,
-    ) -> (Option<syscall::Fd>, Option<Instant>) {
+    ) -> (Option<syscall::OwnedFd>, Option<Instant>) {
         if has_passed(Some(self.0)) {
             return (None, deadline);
         }

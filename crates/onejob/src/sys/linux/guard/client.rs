@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use crate::{
     sys::linux::{
         deadline::{has_passed, wait_for},
         nostd::{
-            protocol::{self, MAX_FDS, Message},
+            protocol::{self, Message, ReceivedFds},
             syscall::{self, Errno, POLLIN, PollFd},
         },
         process::{fork_detect::ProcessToken, identity},
@@ -100,11 +100,11 @@ impl Guards {
         };
         // Without a scope the socket is closed, and the guard ends.
         let asks = || {
-            let _ = protocol::send(guards.raw(), &Message::new(protocol::ASKED), &[]);
+            let _ = protocol::send(&guards.socket, &Message::new(protocol::ASKED), &[]);
         };
         let inside = scope(connection, said.numbers[0] as u32, &asks)?;
-        let inside = inside.each_ref().map(|fd| fd.as_raw_fd());
-        protocol::send(guards.raw(), &Message::new(protocol::ENTER), &inside)
+        let inside = inside.each_ref().map(|fd| fd.as_fd().into());
+        protocol::send(&guards.socket, &Message::new(protocol::ENTER), &inside)
             .map_err(|e| failed(e.into()))?;
         guards.wait_ready()?;
         Ok(guards)
@@ -124,10 +124,6 @@ impl Guards {
             room: Mutex::default(),
             reader: ProcessToken::current().ok(),
         }
-    }
-
-    fn raw(&self) -> i32 {
-        self.socket.as_raw_fd()
     }
 
     fn launched(charge: GuardConfig<'_>) -> Result<(OwnedFd, Launch)> {
@@ -189,15 +185,15 @@ impl Guards {
         let (mut patience, mut last) = (Backoff::NEW, None);
         loop {
             let is_asked = last.is_some();
-            let pidfd = if is_asked { -1 } else { outer.raw() };
-            let mut fds = [PollFd::new(self.raw(), POLLIN), PollFd::new(pidfd, POLLIN)];
+            let pidfd = outer.pidfd.as_ref().filter(|_| !is_asked);
+            let mut fds = [PollFd::new(&self.socket, POLLIN), PollFd::maybe(pidfd, POLLIN)];
             wait_for(&mut fds, patience.next(last));
             if fds[0].fired() {
                 let (hello, fds) = receive(self.socket.as_fd())?.ok_or_else(was_killed)?;
                 return met(&hello, fds, outer);
             } else if fds[1].fired() {
                 // If there is none, that shows next.
-                let _ = protocol::send(self.raw(), &Message::new(protocol::HELLO), &[]);
+                let _ = protocol::send(&self.socket, &Message::new(protocol::HELLO), &[]);
                 last = Some(Instant::now() + MOST);
             } else if last.is_some_and(|last| last <= Instant::now()) {
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
@@ -219,7 +215,7 @@ impl Guards {
     /// Those that are known, without a wait.
     pub(crate) fn pair(&self) -> Option<Arc<GuardPair>> {
         let is_known = self.pair.get().is_some()
-            || syscall::poll(&mut [PollFd::new(self.raw(), POLLIN)], 0) == 1;
+            || syscall::poll(&mut [PollFd::new(&self.socket, POLLIN)], 0) == 1;
         match is_known {
             true => self.greeting().as_ref().ok().cloned(),
             false => {
@@ -273,7 +269,7 @@ impl Guards {
 
     /// Lets other processes ask through this datagram socket.
     pub(crate) fn listen(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.send(&Message::new(protocol::LISTEN), &[socket.as_raw_fd()])
+        self.send(&Message::new(protocol::LISTEN), &[socket])
     }
 
     /// Those that live.
@@ -306,11 +302,15 @@ impl Guards {
 
     /// Sends a request, with what comes after it; the first of its descriptors is added here. Guards
     /// that have not greeted yet find it when they begin.
-    pub(crate) fn request(&self, request: &Message, more: &[u8], fds: &[i32]) -> io::Result<Reply> {
+    pub(crate) fn request(
+        &self,
+        request: &Message,
+        more: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<Reply> {
         let (ours, theirs) = socket_pair()?;
-        let mut all = vec![theirs.as_raw_fd()];
-        all.extend(fds);
-        protocol::send_with(self.raw(), request, more, &all)?;
+        let all = [theirs.as_fd().into()].into_iter().chain(fds.iter().map(|fd| (*fd).into()));
+        protocol::send_with(&self.socket, request, more, &all.collect::<Vec<_>>())?;
         Ok(Reply(ours))
     }
 
@@ -362,7 +362,7 @@ impl Guards {
     fn wait_until(&self, answer: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
         let mut patience = Backoff::NEW;
         loop {
-            let mut fds = [PollFd::new(answer.as_raw_fd(), POLLIN)];
+            let mut fds = [PollFd::new(&answer, POLLIN)];
             wait_for(&mut fds, patience.next(deadline));
             if fds[0].fired() || has_passed(deadline) {
                 return fds[0].fired();
@@ -379,8 +379,9 @@ impl Guards {
     }
 
     /// Sends what is not answered.
-    fn send(&self, message: &Message, fds: &[i32]) -> io::Result<()> {
-        let sent = protocol::send(self.raw(), message, fds);
+    fn send(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let fds: Vec<_> = fds.iter().map(|fd| (*fd).into()).collect();
+        let sent = protocol::send(&self.socket, message, &fds);
         if message.kind != protocol::LISTEN {
             self.resume();
         }
@@ -415,15 +416,15 @@ impl Guards {
     pub(crate) fn end(&self, patience: Duration) {
         let _ = self.send(&Message::new(protocol::END), &[]);
         let deadline = Some(Instant::now() + patience);
-        let mut socket = self.raw();
+        let mut socket = Some(&self.socket);
         for guard in self.both() {
             let mut patience = Backoff::NEW;
             while !guard.is_dead() && !self.had_finished() && !has_passed(deadline) {
-                let mut fds = [PollFd::new(guard.raw(), POLLIN), PollFd::new(socket, POLLIN)];
+                let mut fds = [guard.poll_fd(), PollFd::maybe(socket, POLLIN)];
                 wait_for(&mut fds, patience.next(deadline));
                 if fds[1].fired() && !self.had_finished() {
                     // Nobody is there to say anything any more.
-                    socket = -1;
+                    socket = None;
                 }
                 if !fds.iter().any(PollFd::fired) {
                     self.resume();
@@ -446,7 +447,7 @@ impl Guards {
     /// once while they live: what one has read the other would wait for.
     pub(crate) fn had_finished(&self) -> bool {
         // Whatever is queued there now was sent before they died; the last word counts.
-        while syscall::poll(&mut [PollFd::new(self.raw(), POLLIN)], 0) == 1 {
+        while syscall::poll(&mut [PollFd::new(&self.socket, POLLIN)], 0) == 1 {
             match receive(self.socket.as_fd()) {
                 Ok(Some((last, _))) => {
                     self.finished.store(last.kind == protocol::DONE, Ordering::Relaxed);
@@ -471,17 +472,14 @@ pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
-    let mut fds = [-1; MAX_FDS];
+    let mut fds = ReceivedFds::new();
     let received = loop {
-        match protocol::receive(socket.as_raw_fd(), &mut fds) {
+        match protocol::receive(socket, &mut fds) {
             // Told once when the other end is closed with something unread; what it has said comes next.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             received => break received?,
         }
     };
-    Ok(received.map(|(message, count)| {
-        // SAFETY: descriptors that just arrived are ours alone.
-        let own = |raw: &i32| unsafe { OwnedFd::from_raw_fd(*raw) };
-        (message, fds.iter().take(count).map(own).collect())
-    }))
+    let own = fds.as_mut_slice().iter_mut().filter_map(|fd| fd.take().map(OwnedFd::from));
+    Ok(received.map(|message| (message, own.collect())))
 }

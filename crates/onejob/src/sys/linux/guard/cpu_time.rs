@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -33,7 +33,7 @@ impl CpuTimeLimit {
         let mut request = Message::new(protocol::CPU_TIME_LIMIT);
         let most = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
         request.numbers = [most, cpus()];
-        let reply = guards.request(&request, &[], &[cgroup.as_raw_fd()]).map_err(failed)?;
+        let reply = guards.request(&request, &[], &[cgroup]).map_err(failed)?;
         match guards.receive(&reply.0).map_err(failed)? {
             Some((Message { kind: protocol::DONE, .. }, _)) => {
                 Ok(CpuTimeLimit { reply, spent: AtomicBool::new(false) })
@@ -45,7 +45,7 @@ impl CpuTimeLimit {
 
     /// Whether it was used up and the members were killed for it.
     pub(crate) fn is_exhausted(&self) -> bool {
-        let socket = self.reply.0.as_fd().as_raw_fd();
+        let socket = &self.reply.0;
         if syscall::poll(&mut [PollFd::new(socket, POLLIN)], 0) == 1 {
             let said = protocol::receive_bare(socket);
             if matches!(said, Ok(Some(Message { kind: protocol::CPU_TIME_EXHAUSTED, .. }))) {

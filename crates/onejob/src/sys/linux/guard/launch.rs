@@ -17,7 +17,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
+        fd::{BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -217,7 +217,9 @@ impl LaunchState {
             raw::clone_to(nr::CLONE, args, intermediate, road)?
         };
         drop(all_blocked);
-        let ended = reap_intermediate(pid as i32, &syscall::Fd(pidfd));
+        // SAFETY: the kernel has written a new descriptor.
+        let pidfd = unsafe { syscall::OwnedFd::from_raw(pidfd) };
+        let ended = reap_intermediate(pid as i32, &pidfd);
         if self.pidfd.load(Ordering::Acquire) < 0 {
             // It was killed before it could start a guard, which would have cleared this.
             self.in_our_memory.store(0, Ordering::Release);
@@ -244,10 +246,10 @@ fn leave_process_group() {
 }
 
 /// `Errno::OPNOTSUPP` where no pidfd can be waited for: the guards end with our end of the socket.
-fn reap_intermediate(pid: i32, pidfd: &syscall::Fd) -> std::result::Result<(), Errno> {
+fn reap_intermediate(pid: i32, pidfd: &syscall::OwnedFd) -> std::result::Result<(), Errno> {
     use rustix::process::{Pid, WaitOptions, waitpid};
     const WALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
-    match syscall::reap(pidfd.raw(), true).map(|ended| ended.map_or(0, |it| it.wait_status())) {
+    match syscall::reap(pidfd, true).map(|ended| ended.map_or(0, |it| it.wait_status())) {
         Err(Errno::INVAL) => {}
         // How it ends when it could not do what it is for.
         Ok(status) if status & 0x7f == 0 && status != 0 => return Err(Errno(status >> 8)),
@@ -312,19 +314,20 @@ unsafe extern "C" fn become_program(data: *mut u8) -> ! {
 /// The program in a memory file. Here, for the owner has better things to do meanwhile.
 fn program_file() -> std::result::Result<i32, Errno> {
     let file = syscall::memfd_create(guard::NAME)?;
-    syscall::write_all(file.raw(), PROGRAM)?;
+    syscall::write_all(&file, PROGRAM)?;
     Ok(file.into_raw())
 }
 
 /// Puts the descriptors at 0, 1, ….
 fn place_descriptors(fds: &[OwnedFd]) -> std::result::Result<(), Errno> {
     const CLEAR: i32 = 3;
-    let mut moved = [-1; 3];
+    let mut moved = [const { None }; 3];
     for (slot, fd) in moved.iter_mut().zip(fds) {
-        *slot = syscall::dup_above(fd.as_raw_fd(), CLEAR)?;
+        *slot = Some(syscall::dup_above(fd, CLEAR)?);
     }
-    for (number, from) in moved.iter().take(fds.len()).enumerate() {
-        syscall::dup_to(*from, number as i32, 0)?;
+    for (number, from) in moved.iter().flatten().enumerate() {
+        // SAFETY: the guard has its own table of descriptors, and none of its code uses these numbers yet.
+        unsafe { syscall::dup_to(from, number as i32) }?;
     }
     Ok(())
 }
@@ -339,10 +342,13 @@ unsafe extern "C" fn become_copy(data: *mut u8) -> ! {
     match rlimit::raise().and_then(|()| Memory::map()) {
         Ok(memory) => {
             let words = road.words.each_ref().map(AsRef::<CStr>::as_ref);
-            // SAFETY: a fresh mapping of this process alone.
-            guard::run(GuardTask::new(words), unsafe { &mut *memory })
+            // SAFETY: the copy has one thread, and the descriptors are in their places.
+            unsafe { guard::run(GuardTask::new(words), memory) }
         }
-        Err(errno) => guard::abort_startup(errno),
+        Err(errno) => {
+            // SAFETY: the socket is at 0.
+            unsafe { guard::abort_before_run(errno) }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -47,12 +47,13 @@ impl GuardProcess {
         GuardProcess { pid, pidfd, is_outer: false, is_ours: AtomicBool::new(false) }
     }
 
-    pub(crate) fn raw(&self) -> i32 {
-        self.pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    /// Its pidfd, for a `poll`.
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::maybe(self.pidfd.as_ref(), POLLIN)
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        let is_dead = self.pidfd.is_none() || syscall::is_dead(self.raw());
+        let is_dead = self.pidfd.as_ref().is_none_or(syscall::is_dead);
         if is_dead {
             self.reap();
         }
@@ -63,10 +64,11 @@ impl GuardProcess {
     /// one at its birth, the inner one only if it outlives that. Whether it is a living one of this
     /// process; a dead one is reaped.
     pub(crate) fn reap(&self) -> bool {
-        if !self.is_ours.load(Ordering::Relaxed) || self.pidfd.is_none() {
+        if !self.is_ours.load(Ordering::Relaxed) {
             return false;
         }
-        let reaped = syscall::reap(self.raw(), false);
+        let Some(pidfd) = &self.pidfd else { return false };
+        let reaped = syscall::reap(pidfd, false);
         let can_still_come = reaped.is_err() && !self.is_outer;
         self.is_ours.store(matches!(reaped, Ok(None)) || can_still_come, Ordering::Relaxed);
         matches!(reaped, Ok(None))
@@ -80,8 +82,8 @@ impl GuardProcess {
 
     /// In vain if it has ended.
     pub(crate) fn resume(&self) {
-        if self.pidfd.is_some() {
-            let _ = syscall::pidfd_send_signal(self.raw(), SIGCONT);
+        if let Some(pidfd) = &self.pidfd {
+            let _ = syscall::pidfd_send_signal(pidfd, SIGCONT);
         }
     }
 }
@@ -110,8 +112,8 @@ impl GuardPair {
     }
 
     /// A pidfd of the outer guard, for a `poll`.
-    pub(crate) fn outer_poll_fd(&self) -> PollFd {
-        PollFd::new(self.outer.raw(), POLLIN)
+    pub(crate) fn outer_poll_fd(&self) -> PollFd<'_> {
+        self.outer.poll_fd()
     }
 }
 
@@ -149,7 +151,7 @@ pub(crate) fn wait_dead(guard: &GuardProcess, deadline: Option<Instant>) -> bool
             return false;
         }
         guard.resume();
-        wait_for(&mut [PollFd::new(guard.raw(), POLLIN)], patience.next(deadline));
+        wait_for(&mut [guard.poll_fd()], patience.next(deadline));
     }
     true
 }

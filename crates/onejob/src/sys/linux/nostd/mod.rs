@@ -1,18 +1,17 @@
-//! The freestanding floor: code that runs where nothing may be assumed.
+//! Code that runs without the standard library: `core` and system calls.
 //!
-//! It runs in three places: in the guard program (no standard library, a few pages of memory), in
-//! a child between `clone` and `execve` (sharing its memory with a suspended parent), and in a
-//! forked copy of a multithreaded owner. So nothing here allocates, locks, panics, prints or uses
-//! thread-local storage; it is `core` and system calls. The library uses the same code from
-//! ordinary threads, so that what kills a tree is one piece of code wherever it runs.
+//! It runs in the guard program, which has no standard library; in a child between `clone` and `execve`, which shares
+//! the memory of its parent; and in a forked copy of an owner with several threads. So it does not allocate, lock,
+//! panic, print or use thread-local storage. The library uses the same code to walk and kill a tree and to end a cgroup,
+//! and the types of the protocol and of the request for a child.
 
 #![allow(dead_code, reason = "the library and the guard program each use a part of this")]
 
-pub(crate) mod boost;
 pub(crate) mod cgroup;
 pub(crate) mod exec;
 pub(crate) mod guard;
 pub(crate) mod kill_tree;
+pub(crate) mod priority;
 pub(crate) mod procfs;
 pub(crate) mod protocol;
 pub(crate) mod syscall;

@@ -1,9 +1,10 @@
-//! What `/proc` tells about processes, read without allocating.
+//! Reads `/proc` without allocating.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::syscall::{
-    CStr, Errno, Fd, O_DIRECTORY, Result, getdents, getpid, nlink, openat, read, readlinkat,
+    AsFd, CStr, CWD, Errno, O_DIRECTORY, OwnedFd, Result, getdents, getpid, nlink, openat, read,
+    readlinkat,
 };
 
 const UNKNOWN: u8 = 0;
@@ -13,14 +14,14 @@ const NO: u8 = 2;
 /// Whether the kernel has `children` files, once a [`Proc`] has found out.
 static HAS_CHILDREN_FILES: AtomicU8 = AtomicU8::new(UNKNOWN);
 
-/// An opened `/proc` that shows the PID namespace we live in.
+/// An open `/proc` that shows the PID namespace of this process.
 pub(crate) struct Proc {
-    dir: Fd,
-    /// Not asked yet, yes, or no.
+    dir: OwnedFd,
+    /// `UNKNOWN`, `YES` or `NO`.
     has_children_files: AtomicU8,
 }
 
-/// What `/proc/PID/stat` says of a process (`proc_pid_stat(5)`).
+/// The fields of `/proc/PID/stat` that are used (`proc_pid_stat(5)`).
 #[derive(Clone, Copy)]
 pub(crate) struct Stat {
     pub(crate) name: [u8; 64],
@@ -36,18 +37,18 @@ pub(crate) struct Stat {
     pub(crate) resident: u64,
 }
 
-/// What the whole system is doing (`proc_loadavg(5)`).
+/// The load of the whole system (`proc_loadavg(5)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// How many tasks run or are ready to.
+    /// How many tasks run or are ready to run.
     pub(crate) runnable: usize,
     /// How many tasks there are.
     pub(crate) tasks: usize,
-    /// The latest number that was given to a task.
+    /// The latest thread id.
     pub(crate) latest: usize,
 }
 
-/// A NUL-terminated word built without an allocator.
+/// A text that ends with NUL, built without an allocator.
 pub(crate) struct CStrBuf {
     bytes: [u8; 280],
     len: usize,
@@ -60,7 +61,7 @@ impl CStrBuf {
 
     pub(crate) fn text(mut self, text: &[u8]) -> CStrBuf {
         for byte in text {
-            // The last byte stays NUL; what is too long is cut, and then simply not found.
+            // The last byte stays NUL. A name that is too long is cut, and then no file has it.
             if self.len < self.bytes.len() - 1 {
                 self.bytes[self.len] = *byte;
                 self.len += 1;
@@ -93,17 +94,17 @@ impl CStrBuf {
 }
 
 impl Proc {
-    /// Opens `/proc`, and refuses one that is absent or shows another PID namespace's numbers.
+    /// Opens `/proc`. Fails with `Errno::STALE` if it shows another PID namespace.
     pub(crate) fn open() -> Result<Proc> {
-        Proc::at(openat(-100, c"/proc", O_DIRECTORY)?)
+        Proc::at(openat(CWD, c"/proc", O_DIRECTORY)?)
     }
 
-    /// One that is mounted anywhere, or nowhere.
-    pub(crate) fn at(dir: Fd) -> Result<Proc> {
-        let me = CStrBuf::new().number(getpid());
+    /// As [`Proc::open`], with a procfs that may be mounted elsewhere or not at all.
+    pub(crate) fn at(dir: OwnedFd) -> Result<Proc> {
+        let own_pid = CStrBuf::new().number(getpid());
         let mut target = [0_u8; 16];
-        let len = readlinkat(dir.raw(), c"self", &mut target)?;
-        if target.get(..len) != Some(me.as_c_str().to_bytes()) {
+        let len = readlinkat(&dir, c"self", &mut target)?;
+        if target.get(..len) != Some(own_pid.as_c_str().to_bytes()) {
             return Err(Errno::STALE);
         }
         let known = HAS_CHILDREN_FILES.load(Ordering::Relaxed);
@@ -115,8 +116,8 @@ impl Proc {
         match self.has_children_files.load(Ordering::Relaxed) {
             UNKNOWN => {
                 let own = CStrBuf::new().text(b"self/task/").number(getpid()).text(b"/children");
-                let has = match openat(self.dir.raw(), own.as_c_str(), 0) {
-                    Err(errno) if is_short(errno) => return true,
+                let has = match openat(&self.dir, own.as_c_str(), 0) {
+                    Err(errno) if is_shortage(errno) => return true,
                     opened => opened.is_ok(),
                 };
                 let known = if has { YES } else { NO };
@@ -128,70 +129,68 @@ impl Proc {
         }
     }
 
-    /// Gives every child of `pid`, of all its threads, to `each`.
+    /// Calls `each` with every child of the process, of all its threads.
     ///
-    /// A child that appears or is reaped while this reads may hide itself or others; an answer of
-    /// nobody, for a process with one thread, is always right (it is read at one instant).
+    /// If a child appears or is reaped meanwhile, the list may lack it or others. If a process with one
+    /// thread has no children, that is always right: the kernel lists them at one instant.
     pub(crate) fn children(&self, pid: i32, each: &mut dyn FnMut(i32)) -> Result<()> {
         if !self.has_children_files() {
             return self.children_by_scan(pid, each);
         }
         let tasks = CStrBuf::new().number(pid).text(b"/task");
-        // A link for each thread, besides the two of every directory.
+        // A directory has two links, and here one more for each thread.
         const OF_ONE_THREAD: u32 = 3;
-        if nlink(self.dir.raw(), tasks.as_c_str())? == OF_ONE_THREAD {
+        if nlink(&self.dir, tasks.as_c_str())? == OF_ONE_THREAD {
             let file = tasks.text(b"/").number(pid).text(b"/children");
-            return read_numbers(&openat(self.dir.raw(), file.as_c_str(), 0)?, each);
+            return read_numbers(&openat(&self.dir, file.as_c_str(), 0)?, each);
         }
-        let tasks = openat(self.dir.raw(), tasks.as_c_str(), O_DIRECTORY)?;
+        let tasks = openat(&self.dir, tasks.as_c_str(), O_DIRECTORY)?;
         let mut read = Ok(());
         numbers_in(&tasks, &mut |thread| {
             let file = CStrBuf::new().number(thread).text(b"/children");
-            let file = openat(tasks.raw(), file.as_c_str(), 0);
+            let file = openat(&tasks, file.as_c_str(), 0);
             match file.and_then(|file| read_numbers(&file, each)) {
-                // The thread has ended.
+                // The thread has exited.
                 Err(Errno::NOENT | Errno::SRCH) => {}
-                of_thread => read = read.and(of_thread),
+                result => read = read.and(result),
             }
         })?;
         read
     }
 
-    /// Where the kernel was built without `children` files: everybody whose parent is `pid`.
+    /// If the kernel was built without `children` files: every process whose parent is `pid`.
     fn children_by_scan(&self, pid: i32, each: &mut dyn FnMut(i32)) -> Result<()> {
-        let all = openat(self.dir.raw(), c".", O_DIRECTORY)?;
+        let all = openat(&self.dir, c".", O_DIRECTORY)?;
         let mut read = Ok(());
         numbers_in(&all, &mut |candidate| match self.stat(candidate) {
             Ok(stat) if stat.parent == pid => each(candidate),
-            Err(errno) if is_short(errno) => read = Err(errno),
+            Err(errno) if is_shortage(errno) => read = Err(errno),
             _ => {}
         })?;
         read
     }
 
-    /// What the whole system is doing.
     pub(crate) fn load(&self) -> Option<Load> {
-        let file = openat(self.dir.raw(), c"loadavg", 0).ok()?;
+        let file = openat(&self.dir, c"loadavg", 0).ok()?;
         let mut text = [0_u8; 128];
-        let len = read(file.raw(), &mut text).ok()?;
+        let len = read(&file, &mut text).ok()?;
         parse_loadavg(text.get(..len)?)
     }
 
-    /// What `/proc/PID/stat` says.
     pub(crate) fn stat(&self, pid: i32) -> Result<Stat> {
-        let file = openat(self.dir.raw(), CStrBuf::new().number(pid).text(b"/stat").as_c_str(), 0)?;
+        let file = openat(&self.dir, CStrBuf::new().number(pid).text(b"/stat").as_c_str(), 0)?;
         let mut text = [0_u8; 1024];
-        let len = read(file.raw(), &mut text)?;
+        let len = read(&file, &mut text)?;
         parse_stat(text.get(..len).unwrap_or(&[])).ok_or(Errno::SRCH)
     }
 }
 
-/// Whether an error means that this process has run out of something, and nothing about the file.
-fn is_short(errno: Errno) -> bool {
+/// Whether an error is about the resources of this process, and not about the file.
+fn is_shortage(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
-/// What `/proc/loadavg` says: three averages, `runnable/tasks`, the latest number.
+/// Parses `/proc/loadavg`: three averages, `runnable/tasks`, the latest thread id.
 pub(crate) fn parse_loadavg(text: &[u8]) -> Option<Load> {
     let mut words = text.split(|byte| byte.is_ascii_whitespace()).skip(3);
     let (mut counts, latest) = (words.next()?.split(|byte| *byte == b'/'), words.next()?);
@@ -199,7 +198,8 @@ pub(crate) fn parse_loadavg(text: &[u8]) -> Option<Load> {
     Some(Load { runnable: count()?, tasks: count()?, latest: number(latest)? as usize })
 }
 
-/// The name may hold spaces and parentheses, so the fields are counted from the last `)`.
+/// Parses `/proc/PID/stat`. The name can contain spaces and parentheses, so the fields are counted from the
+/// last `)`.
 pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
@@ -246,11 +246,11 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     (!digits.is_empty()).then_some(value)
 }
 
-/// Gives the name of every entry of a directory, and whether it is a directory, to `each`.
-pub(crate) fn entries(dir: &Fd, each: &mut dyn FnMut(&CStr, bool)) -> Result<()> {
+/// Calls `each` with the name of every entry of a directory, and whether it is a directory.
+pub(crate) fn entries(dir: impl AsFd, each: &mut dyn FnMut(&CStr, bool)) -> Result<()> {
     let mut buffer = [0_u8; 2048];
     loop {
-        let len = getdents(dir.raw(), &mut buffer)?;
+        let len = getdents(&dir, &mut buffer)?;
         if len == 0 {
             return Ok(());
         }
@@ -268,7 +268,7 @@ pub(crate) fn entries(dir: &Fd, each: &mut dyn FnMut(&CStr, bool)) -> Result<()>
     }
 }
 
-fn numbers_in(dir: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
+fn numbers_in(dir: &OwnedFd, each: &mut dyn FnMut(i32)) -> Result<()> {
     entries(dir, &mut |name, _| {
         if let Some(value) = number(name.to_bytes()) {
             each(value as i32);
@@ -276,14 +276,14 @@ fn numbers_in(dir: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
     })
 }
 
-/// Reads numbers separated by anything that is no digit, to the end of a file of the kernel's.
-pub(crate) fn read_numbers(file: &Fd, each: &mut dyn FnMut(i32)) -> Result<()> {
+/// Calls `each` with the decimal numbers in a file of the kernel.
+pub(crate) fn read_numbers(file: &OwnedFd, each: &mut dyn FnMut(i32)) -> Result<()> {
     let mut buffer = [0_u8; 4096];
-    // Such a file gives as much as there is and has room, but for a number that does not fit whole.
+    // The kernel fills the buffer, except for a number that does not fit in whole.
     const LONGEST: usize = 16;
     let mut current: Option<i32> = None;
     loop {
-        let len = read(file.raw(), &mut buffer)?;
+        let len = read(file, &mut buffer)?;
         for byte in buffer.get(..len).unwrap_or(&[]) {
             if byte.is_ascii_digit() {
                 let digit = i32::from(byte - b'0');
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_hold_spaces_and_parentheses() {
+    fn a_name_can_have_spaces_and_parentheses() {
         let text = b"42 (a) b (c) R 7 1 1 0 -1 4194560 0 0 0 0 1 2 30 40 20 0 1 0 12345 0 9 0";
         let stat = parse_stat(text).expect("a stat");
         assert_eq!((stat.user, stat.system, stat.resident), (31, 42, 9));
@@ -327,9 +327,9 @@ mod tests {
     #[test]
     fn numbers_are_written_as_they_are_read() {
         for value in [0, 7, 10, 4_194_304, i32::MAX] {
-            let word = CStrBuf::new().number(value);
-            assert_eq!(word.as_c_str().to_str(), Ok(value.to_string().as_str()));
-            assert_eq!(number(word.as_c_str().to_bytes()), Some(value as u64));
+            let text = CStrBuf::new().number(value);
+            assert_eq!(text.as_c_str().to_str(), Ok(value.to_string().as_str()));
+            assert_eq!(number(text.as_c_str().to_bytes()), Some(value as u64));
         }
     }
 

@@ -1,29 +1,32 @@
-//! What owner and guard say to each other, over one `SOCK_SEQPACKET` socket pair.
+//! The messages of owner and guard, over one `SOCK_SEQPACKET` socket pair.
 //!
-//! | request | carries | answered |
+//! | request | carries | reply |
 //! |---|---|---|
-//! | `SPAWN`, the plan's record | a reply socket, the report pipe, the record's memory file if it is large, then what the plan's descriptors, its `cwd_fd` and `join`, and the cgroup to be born in count from; or, where these are more than fit, a socket with them in `MORE` messages | `STARTED` with a pidfd, or `FAILED`; when the process has ended, `ENDED` |
-//! | `SYNC` | a reply socket | `DONE`, once everybody who has died is reaped |
-//! | `USAGE` | a reply socket | `DONE` with CPU time of the dead |
-//! | `END_CGROUP` | – | the cgroup with these numbers below the base is ended: for an owner without descriptors to do it |
+//! | `SPAWN`, the [`ExecRequest`](super::exec::ExecRequest) | a reply socket, the report pipe, the memory file with the request if it is large, then the descriptors that the request and the index of the cgroup refer to; or, where these do not fit into one message, a socket with them in `MORE` messages | `STARTED` with a pidfd, or `FAILED`; `ENDED` when the process has ended |
+//! | `SYNC` | a reply socket | `DONE`, once every dead child is reaped |
+//! | `USAGE` | a reply socket | `DONE` with the CPU time of the reaped children |
+//! | `END_CGROUP` | – | the guard ends the cgroup with these numbers below the base: for an owner that has run out of descriptors |
 //! | `KILL` | a reply socket | `DONE` after one round of a kill of all members, with the numbers of processes that it met and of those among them that may not be killed; or `FAILED` |
-//! | `SWEEP` | – | what dead owners have abandoned below the base is ended |
-//! | `LISTEN` | a datagram socket | from now on `SPAWN`, `SYNC` and `USAGE` are answered there, too: for other processes of the user |
-//! | `BUDGET` | a reply socket, a cgroup's directory | `DONE`; and `SPENT` once its members have used that much CPU time and are killed, unless the reply socket is closed before |
-//! | `RELEASE` | – | the guards end and leave the members alone |
-//! | `END` | – | the guards kill the members and end |
+//! | `SWEEP` | – | the guard ends the abandoned cgroups below the base |
+//! | `LISTEN` | a datagram socket | the guard serves `SPAWN`, `SYNC` and `USAGE` from there, too: for other processes of the user |
+//! | `CPU_TIME_LIMIT` | a reply socket, the directory of a cgroup | `DONE`; and `CPU_TIME_EXHAUSTED` once the members have used that much CPU time and are killed, unless the reply socket is closed before |
+//! | `RELEASE` | – | the guards exit and leave the members alone |
+//! | `END` | – | the guards kill the members and exit |
 //!
-//! Every answer goes to the reply socket that came with its request, so threads of the owner never
-//! meet in one queue, and whoever waits for one thing polls one descriptor. A guard greets with
-//! `HELLO` on the main socket once both guards stand: with their numbers and the inner one's pidfd, or with
-//! an error, and its own number if it stands alone. The owner has the outer one's pidfd from its `clone`; if
-//! that one ends without a greeting, `HELLO` asks the inner one for it. A guard leaves with `DONE` there when it has ended everything. One that is
-//! to be put into a scope first says `CONNECTED`, with its number and a connection to the bus, and waits
-//! for `ENTER`, with the scope's directory and the `cgroup.procs` of the guards' own place in it. `ASKED`
-//! says that the bus is being asked for it.
+//! Every reply goes to the reply socket of its request. So threads of the owner never share a queue, and a
+//! thread that waits for one reply polls one descriptor.
+//!
+//! On the main socket the outer guard sends `HELLO` when both guards are ready: with their pids and the inner
+//! guard's pidfd; or with an error, and its own pid if it serves alone. The owner has the outer guard's pidfd
+//! from `clone`. If that guard dies before it has sent `HELLO`, the owner sends `HELLO`, and the inner guard
+//! replies. A guard that has ended everything sends `DONE` on the main socket and exits.
+//!
+//! A guard that is to be moved into a scope first sends `CONNECTED`, with its pid and a connection to the bus,
+//! and waits for `ENTER`, with the directory of the scope and the `cgroup.procs` of the guards' cgroup in it.
+//! With `ASKED` the owner reports that it has sent the request for the scope.
 
 use super::syscall::{
-    Errno, Result, close_all,
+    AsFd, BorrowedFd, Errno, OwnedFd, Result, close_all,
     raw::{nr, syscall},
 };
 
@@ -48,7 +51,7 @@ pub(crate) const ENTER: u32 = 23;
 pub(crate) const ASKED: u32 = 24;
 pub(crate) const MORE: u32 = 25;
 
-/// The version of all this, below a mark that no other program's messages have.
+/// The version of the protocol, after a mark that distinguishes its messages from those of other programs.
 pub(crate) const VERSION: u32 = MARK | 1;
 
 const MARK: u32 = 0x6f6a_0000;
@@ -56,7 +59,7 @@ const MARK: u32 = 0x6f6a_0000;
 /// How many descriptors fit in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;
 
-/// The bytes of a message; which of the numbers mean something depends on `kind`.
+/// A message.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message {
@@ -64,10 +67,11 @@ pub(crate) struct Message {
     pub(crate) kind: u32,
     /// An error number.
     pub(crate) errno: i32,
-    /// How many descriptors come in `MORE` messages.
+    /// How many descriptors follow in `MORE` messages.
     pub(crate) more: u32,
-    /// Pids, a wait status, microseconds of user and system time, the size of a plan in a memory file and one more
-    /// than the index of the cgroup, which cgroup of which job, or microseconds and a number of CPUs.
+    /// By `kind`: pids; a wait status; microseconds of user and system time; the size of a memory file (or 0)
+    /// and the index of the cgroup plus 1 (or 0); the numbers of a job and of its cgroup; or microseconds and
+    /// a number of CPUs.
     pub(crate) numbers: [u64; 2],
 }
 
@@ -81,10 +85,10 @@ impl Message {
     }
 }
 
-/// What is wrong with the first `len` bytes of a message, if anything is.
+/// Why a message of which `len` bytes were received cannot be used, if it cannot.
 pub(crate) fn flaw(message: &Message, len: usize) -> Option<Errno> {
-    const BEGINNING: usize = 8;
-    if len < BEGINNING || message.version & 0xffff_0000 != MARK {
+    const VERSION_AND_KIND: usize = 8;
+    if len < VERSION_AND_KIND || message.version & 0xffff_0000 != MARK {
         return Some(Errno::BADMSG);
     }
     match message.version.cmp(&VERSION) {
@@ -146,122 +150,150 @@ fn header(iov: &[Iovec; 2]) -> Msghdr {
     }
 }
 
+/// Descriptors that came with a message, in their order. Dropping closes them.
+pub(crate) struct ReceivedFds {
+    fds: [Option<OwnedFd>; MAX_FDS],
+    count: usize,
+}
+
+impl ReceivedFds {
+    pub(crate) const fn new() -> ReceivedFds {
+        ReceivedFds { fds: [const { None }; MAX_FDS], count: 0 }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Option<OwnedFd>] {
+        self.fds.get(..self.count).unwrap_or(&[])
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Option<OwnedFd>] {
+        self.fds.get_mut(..self.count).unwrap_or(&mut [])
+    }
+
+    pub(crate) fn clear(&mut self) {
+        close_all(self.as_mut_slice());
+        self.count = 0;
+    }
+}
+
+impl Drop for ReceivedFds {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// Sends a message with copies of descriptors.
-pub(crate) fn send(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
-    send_with(socket, message, &[], fds)
+pub(crate) fn send(socket: impl AsFd, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    send_flagged(socket.as_fd(), message, &[], fds, 0)
 }
 
-/// The same, with what comes after the message itself.
-pub(crate) fn send_with(socket: i32, message: &Message, more: &[u8], fds: &[i32]) -> Result<()> {
-    send_flagged(socket, message, more, fds, 0)
+/// Sends a message that is followed by `data`.
+pub(crate) fn send_with(
+    socket: impl AsFd,
+    message: &Message,
+    data: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> Result<()> {
+    send_flagged(socket.as_fd(), message, data, fds, 0)
 }
 
-/// Sends a message to where it finds room at once: a guard does not wait for a process that asked it for
-/// something and does not read the answer.
-pub(crate) fn answer(socket: i32, message: &Message, fds: &[i32]) -> Result<()> {
-    send_flagged(socket, message, &[], fds, MSG_DONTWAIT)
+/// Sends a reply if the socket has room for it: a guard does not wait for a process that has sent a request
+/// and does not read the reply.
+pub(crate) fn reply(socket: impl AsFd, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    send_flagged(socket.as_fd(), message, &[], fds, MSG_DONTWAIT)
 }
 
 fn send_flagged(
-    socket: i32,
+    socket: BorrowedFd<'_>,
     message: &Message,
-    more: &[u8],
-    fds: &[i32],
+    data: &[u8],
+    fds: &[BorrowedFd<'_>],
     flags: usize,
 ) -> Result<()> {
     let iov = [
         Iovec { base: &raw const *message as usize, len: size_of::<Message>() },
-        Iovec { base: more.as_ptr() as usize, len: more.len() },
+        Iovec { base: data.as_ptr() as usize, len: data.len() },
     ];
     let mut head = header(&iov);
     let mut control =
         Control { len: 0, level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [-1; MAX_FDS + 1] };
     if !fds.is_empty() {
         for (slot, fd) in control.fds.iter_mut().zip(fds) {
-            *slot = *fd;
+            *slot = fd.raw();
         }
         control.len = HEADER + 4 * fds.len().min(MAX_FDS);
         head.control = &raw const control as usize;
         head.control_len = (control.len + 7) & !7;
     }
     let at = &raw const head as usize;
-    // SAFETY: the header describes the message and the control block, both alive.
-    unsafe { syscall(nr::SENDMSG, [socket as usize, at, MSG_NOSIGNAL | flags, 0, 0, 0]) }.map(drop)
+    let flags = MSG_NOSIGNAL | flags;
+    // SAFETY: the header describes the message, the data and the control block, which outlive the call.
+    unsafe { syscall(nr::SENDMSG, [socket.raw() as usize, at, flags, 0, 0, 0]) }.map(drop)
 }
 
-/// Receives a message; how many descriptors came with it, now ours and closed on exec. `None` when
-/// the other end is closed. With an error nothing is left open of what has come.
-pub(crate) fn receive(socket: i32, fds: &mut [i32; MAX_FDS]) -> Result<Option<(Message, usize)>> {
-    let received = receive_any(socket, fds, &mut [], 0)?;
-    received.map(|it| it.sound(fds, |_, _| {})).transpose()
+/// Receives a message. `fds` has its descriptors then, closed on exec; or none after an error. `None` if the
+/// other end is closed.
+pub(crate) fn receive(socket: impl AsFd, fds: &mut ReceivedFds) -> Result<Option<Message>> {
+    let received = receive_any(socket.as_fd(), fds, &mut [], 0)?;
+    received.map(|received| received.checked(fds, |_, _| {})).transpose()
 }
 
-/// Receives a message of a kind that carries no descriptors: closes what has come with it all the same.
-pub(crate) fn receive_bare(socket: i32) -> Result<Option<Message>> {
-    let mut fds = [-1; MAX_FDS];
-    Ok(receive(socket, &mut fds)?.map(|(message, count)| {
-        close_all(fds.get(..count).unwrap_or(&[]));
-        message
-    }))
+/// [`receive`] for a message without descriptors.
+pub(crate) fn receive_bare(socket: impl AsFd) -> Result<Option<Message>> {
+    receive(socket, &mut ReceivedFds::new())
 }
 
-/// [`receive`] of what is there already: never waits.
-pub(crate) fn receive_now(
-    socket: i32,
-    fds: &mut [i32; MAX_FDS],
-) -> Result<Option<(Message, usize)>> {
-    let received = receive_any(socket, fds, &mut [], MSG_DONTWAIT)?;
-    received.map(|it| it.sound(fds, |_, _| {})).transpose()
+/// [`receive`] that fails with `Errno::AGAIN` instead of waiting.
+pub(crate) fn receive_now(socket: impl AsFd, fds: &mut ReceivedFds) -> Result<Option<Message>> {
+    let received = receive_any(socket.as_fd(), fds, &mut [], MSG_DONTWAIT)?;
+    received.map(|received| received.checked(fds, |_, _| {})).transpose()
 }
 
-/// Receives a request with what came after it into `more`, and how many bytes that is. An unusable one is
-/// refused on the reply socket that came with it.
+/// Receives a request, and the data that follows it into `data`. Returns how many bytes these are. An unusable
+/// request is refused on the reply socket that came with it.
 pub(crate) fn receive_request(
-    socket: i32,
-    fds: &mut [i32; MAX_FDS],
-    more: &mut [u64],
-) -> Result<Option<(Message, usize, usize)>> {
-    let Some(received) = receive_any(socket, fds, more, 0)? else { return Ok(None) };
+    socket: impl AsFd,
+    fds: &mut ReceivedFds,
+    data: &mut [u64],
+) -> Result<Option<(Message, usize)>> {
+    let Some(received) = receive_any(socket.as_fd(), fds, data, 0)? else { return Ok(None) };
     let len = received.len.saturating_sub(size_of::<Message>());
-    let refuse = |reply, flaw| _ = answer(reply, &Message::error(FAILED, flaw), &[]);
-    received.sound(fds, refuse).map(|(message, count)| Some((message, count, len)))
+    let refuse = |socket: &OwnedFd, flaw| _ = reply(socket, &Message::error(FAILED, flaw), &[]);
+    received.checked(fds, refuse).map(|message| Some((message, len)))
 }
 
-/// What has come, whatever it is.
+/// A datagram, before it is checked.
 struct Received {
     message: Message,
     len: usize,
-    /// How many descriptors are open now.
-    count: usize,
     flaw: Option<Errno>,
 }
 
 impl Received {
-    /// The message and its descriptors. Those of one that has a flaw are closed, after `refuse` has had
-    /// the first.
-    fn sound(
+    /// The message, if it can be used. Otherwise `refuse` gets the first descriptor, and all are closed.
+    fn checked(
         self,
-        fds: &[i32; MAX_FDS],
-        refuse: impl FnOnce(i32, Errno),
-    ) -> Result<(Message, usize)> {
-        let Some(flaw) = self.flaw else { return Ok((self.message, self.count)) };
-        let came = fds.get(..self.count).unwrap_or(&[]);
-        came.first().inspect(|reply| refuse(**reply, flaw));
-        close_all(came);
+        fds: &mut ReceivedFds,
+        refuse: impl FnOnce(&OwnedFd, Errno),
+    ) -> Result<Message> {
+        let Some(flaw) = self.flaw else { return Ok(self.message) };
+        if let Some(Some(first)) = fds.as_slice().first() {
+            refuse(first, flaw);
+        }
+        fds.clear();
         Err(flaw)
     }
 }
 
 fn receive_any(
-    socket: i32,
-    fds: &mut [i32; MAX_FDS],
-    more: &mut [u64],
+    socket: BorrowedFd<'_>,
+    fds: &mut ReceivedFds,
+    data: &mut [u64],
     flags: usize,
 ) -> Result<Option<Received>> {
     let mut message = Message { version: 0, ..Message::new(0) };
     let iov = [
         Iovec { base: &raw mut message as usize, len: size_of::<Message>() },
-        Iovec { base: more.as_mut_ptr() as usize, len: size_of_val(more) },
+        Iovec { base: data.as_mut_ptr() as usize, len: size_of_val(data) },
     ];
     let mut head = header(&iov);
     let mut control = Control { len: 0, level: 0, kind: 0, fds: [-1; MAX_FDS + 1] };
@@ -269,24 +301,25 @@ fn receive_any(
     head.control_len = HEADER + 4 * MAX_FDS + 4;
     let at = &raw mut head as usize;
     let flags = MSG_CMSG_CLOEXEC | flags;
-    // SAFETY: the header describes buffers of these sizes, all alive.
-    let len = unsafe { syscall(nr::RECVMSG, [socket as usize, at, flags, 0, 0, 0]) }?;
-    let mut count = 0;
+    fds.clear();
+    // SAFETY: the header describes the message, the data and the control block, which outlive the call.
+    let len = unsafe { syscall(nr::RECVMSG, [socket.raw() as usize, at, flags, 0, 0, 0]) }?;
     if head.control_len >= HEADER && control.level == SOL_SOCKET && control.kind == SCM_RIGHTS {
-        count = (control.len.saturating_sub(HEADER) / 4).min(MAX_FDS);
+        fds.count = (control.len.saturating_sub(HEADER) / 4).min(MAX_FDS);
     }
-    for (slot, fd) in fds.iter_mut().zip(control.fds.iter().take(count)) {
-        *slot = *fd;
+    for (slot, raw) in fds.as_mut_slice().iter_mut().zip(control.fds) {
+        // SAFETY: the kernel has made this descriptor for the message.
+        *slot = Some(unsafe { OwnedFd::from_raw(raw) });
     }
-    // An empty datagram looks like the end of a connection, but for what comes with it.
-    if len == 0 && count == 0 && head.flags & MSG_CTRUNC == 0 {
+    // An empty datagram without descriptors cannot be distinguished from a closed connection.
+    if len == 0 && fds.count == 0 && head.flags & MSG_CTRUNC == 0 {
         return Ok(None);
     }
     let flaw = match head.flags {
-        // There was no room for its descriptors.
+        // The kernel could not create all descriptors.
         flags if flags & MSG_CTRUNC != 0 => Some(Errno::MFILE),
         flags if flags & MSG_TRUNC != 0 => Some(Errno::BADMSG),
         _ => flaw(&message, len),
     };
-    Ok(Some(Received { message, len, count, flaw }))
+    Ok(Some(Received { message, len, flaw }))
 }

@@ -139,9 +139,9 @@ impl ChildProcess {
     ) -> io::Result<Option<i32>> {
         let (mut backoff, mut is_dead) = (Backoff::NEW, false);
         loop {
-            let pidfd = if is_dead { -1 } else { self.pidfd.as_raw_fd() };
-            let status = PollFd::new(link.status.as_raw_fd(), POLLIN);
-            let mut fds = [status, PollFd::new(pidfd, POLLIN)];
+            let pidfd = (!is_dead).then_some(&self.pidfd);
+            let status = PollFd::new(&link.status, POLLIN);
+            let mut fds = [status, PollFd::maybe(pidfd, POLLIN)];
             wait_for(&mut fds, if is_dead { backoff.next(None) } else { deadline });
             if fds[0].fired() {
                 return match recv_status(link.status.as_fd()) {
@@ -172,12 +172,11 @@ impl ChildProcess {
     /// Waits until a child whose guard was killed has ended; returns whether it did before the deadline.
     /// The other guard kills it; if both are dead, this process does.
     fn ends_without_guard(&self, link: &GuardLink, deadline: Option<Instant>) -> io::Result<bool> {
-        let pidfd = self.pidfd.as_raw_fd();
         let Some(guards) = link.guards.as_ref().filter(|_| link.ends_with_guards) else {
             return Ok(self.is_dead_by(deadline));
         };
         let mut backoff = Backoff::NEW;
-        while !syscall::is_dead(pidfd) {
+        while !syscall::is_dead(&self.pidfd) {
             if guards.are_dead() {
                 let root = Root { pid: self.pid as i32, pidfd: self.pidfd.as_fd() };
                 Tree::new(root).and_then(|tree| tree.kill()).map_err(io::Error::other)?;
@@ -189,7 +188,7 @@ impl ChildProcess {
             if has_passed(deadline) {
                 return Ok(false);
             }
-            let mut fds = [PollFd::new(pidfd, POLLIN), guards.outer_poll_fd()];
+            let mut fds = [PollFd::new(&self.pidfd, POLLIN), guards.outer_poll_fd()];
             wait_for(&mut fds, backoff.next(deadline));
         }
         Ok(true)

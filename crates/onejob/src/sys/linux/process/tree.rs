@@ -138,7 +138,7 @@ struct Collector<'a> {
 }
 
 impl Visitor for Collector<'_> {
-    fn enter(&mut self, found: &Found) {
+    fn enter(&mut self, found: &Found<'_>) {
         let _ = syscall::pidfd_send_signal(found.pidfd, SIGSTOP);
         if !self.known.insert(found.pid as u64) {
             return;
@@ -155,7 +155,7 @@ impl Stoppable for Tree {
         self.hold()?;
         let mut reached = SignalTally::new(signal);
         let met = self.lock();
-        met.iter().for_each(|met| reached.send(met.pid as i32, met.pidfd.as_raw_fd()));
+        met.iter().for_each(|met| reached.send(met.pid as i32, met.pidfd.as_fd()));
         met.iter().for_each(|met| {
             let _ = syscall::pidfd_send_signal(met.pidfd.as_raw_fd(), SIGCONT);
         });
@@ -175,7 +175,7 @@ impl Stoppable for Tree {
             if has_passed(deadline) {
                 return Ok(false);
             }
-            wait_for(&mut [PollFd::new(alive.as_raw_fd(), POLLIN)], deadline);
+            wait_for(&mut [PollFd::new(&alive, POLLIN)], deadline);
         }
     }
 

@@ -266,7 +266,7 @@ impl Record {
                 if has_passed(deadline) {
                     return false;
                 }
-                wait_for(&mut [PollFd::new(guard.as_raw_fd(), POLLIN)], deadline);
+                wait_for(&mut [PollFd::new(&guard, POLLIN)], deadline);
             }
         }
         // If the cgroups are not all gone, the record stays, because nothing else leads to them.

@@ -66,10 +66,10 @@ impl RecordWatch {
     }
 
     /// Waits for an event of the job, of `fds`, or the deadline.
-    pub(crate) fn wait(&self, mut fds: Vec<PollFd>, deadline: Option<Instant>) {
-        fds.push(PollFd::new(self.changes.as_raw_fd(), POLLIN));
-        let live = self.keepers.iter().filter(|keeper| !syscall::is_dead(keeper.as_raw_fd()));
-        fds.extend(live.map(|keeper| PollFd::new(keeper.as_raw_fd(), POLLIN)));
+    pub(crate) fn wait<'fd>(&'fd self, mut fds: Vec<PollFd<'fd>>, deadline: Option<Instant>) {
+        fds.push(PollFd::new(&self.changes, POLLIN));
+        let live = self.keepers.iter().filter(|keeper| !syscall::is_dead(keeper));
+        fds.extend(live.map(|keeper| PollFd::new(keeper, POLLIN)));
         wait_for(&mut fds, deadline);
         let mut events = [0; 1024];
         while rustix::io::read(&self.changes, &mut events).is_ok_and(|len| len > 0) {}

@@ -7,9 +7,12 @@ use crate::sys::linux::{
     nostd::{
         exec::attributes::{
             Attribute, COREDUMP_FILTER, IO_PRIORITY, KINDS, OOM_SCORE_ADJ, PERSONALITY,
-            SCHEDULING_BYTES, Scheduling, THP_DISABLE, TIMER_SLACK, WRITE_XOR_EXECUTE,
+            THP_DISABLE, TIMER_SLACK, WRITE_XOR_EXECUTE,
         },
-        syscall::raw::{nr, syscall},
+        syscall::{
+            SCHED_DEADLINE, SCHED_FIFO, SCHED_FLAG_RESET_ON_FORK, SCHED_RR, SchedAttr,
+            raw::{nr, syscall},
+        },
     },
 };
 
@@ -18,7 +21,7 @@ use crate::sys::linux::{
 pub(crate) struct Attributes {
     /// As `/proc/PID/status` shows them.
     cpus: String,
-    scheduling: Option<Scheduling>,
+    scheduling: Option<SchedAttr>,
     /// By their kind, which counts from 1.
     others: [Option<i64>; KINDS],
 }
@@ -84,8 +87,7 @@ impl Attributes {
 
     /// Whether a process like this can have children at all.
     pub(crate) fn can_fork(&self) -> bool {
-        const SCHED_DEADLINE: u32 = 6;
-        self.scheduling.is_none_or(|[head, ..]| halves(head)[1] != SCHED_DEADLINE)
+        self.scheduling.is_none_or(|attr| attr.policy != SCHED_DEADLINE)
     }
 
     /// What of these a process that has the others must be given.
@@ -97,7 +99,7 @@ impl Attributes {
         if let Some(scheduling) = self.scheduling
             && self.scheduling != other.scheduling
         {
-            changed.scheduling = scheduling.to_vec();
+            changed.scheduling = scheduling.to_words().to_vec();
         }
         let pairs = self.others.iter().zip(&other.others);
         let differing = pairs.enumerate().filter(|(_, (ours, theirs))| ours != theirs);
@@ -108,33 +110,18 @@ impl Attributes {
     }
 }
 
-/// How a child of this process (0: of the calling thread) is scheduled (`sched(7)`).
-fn scheduling(pid: i32) -> Option<Scheduling> {
-    const RESET_ON_FORK: u64 = 1;
-    const REALTIME: [u32; 3] = [1, 2, 6];
-    let mut read: Scheduling = [0; 6];
-    let at = read.as_mut_ptr() as usize;
-    let args = [pid as usize, at, SCHEDULING_BYTES as usize, 0, 0, 0];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
-    unsafe { syscall(nr::SCHED_GETATTR, args) }.ok()?;
-    let [head, mut flags, mut priorities, mut times @ ..] = read;
-    let [[_, mut policy], [nice, _]] = [halves(head), halves(priorities)];
-    if flags & RESET_ON_FORK != 0 {
-        flags &= !RESET_ON_FORK;
-        if REALTIME.contains(&policy) {
-            (policy, priorities, times) = (0, 0, [0; 3]);
-        } else if (nice as i32) < 0 {
-            priorities = 0;
+/// The scheduling of a child of this process (0: of the calling thread), see `sched(7)`.
+fn scheduling(pid: i32) -> Option<SchedAttr> {
+    let mut attr = SchedAttr::of(pid).ok()?;
+    if attr.flags & SCHED_FLAG_RESET_ON_FORK != 0 {
+        attr.flags &= !SCHED_FLAG_RESET_ON_FORK;
+        if matches!(attr.policy, SCHED_FIFO | SCHED_RR | SCHED_DEADLINE) {
+            attr = SchedAttr { flags: attr.flags, ..SchedAttr::default() };
+        } else if attr.nice < 0 {
+            (attr.nice, attr.priority) = (0, 0);
         }
     }
-    let [runtime, deadline, period] = times;
-    Some([word([SCHEDULING_BYTES, policy]), flags, priorities, runtime, deadline, period])
-}
-
-/// Two numbers of a word, in memory order.
-fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes)
+    Some(SchedAttr { size: SchedAttr::SIZE, ..attr })
 }
 
 fn word([first, second]: [u32; 2]) -> u64 {

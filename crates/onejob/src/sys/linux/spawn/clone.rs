@@ -129,7 +129,12 @@ pub(super) fn spawn_fork(
             let args = clone_into(CLONE_PIDFD, cgroup, &mut pidfd);
             // SAFETY: no memory is shared, and the child runs `nostd` code only, except for the
             // `pre_exec` steps, which their author has declared async-signal-safe.
-            unsafe { syscall::clone3(&args) }.map(|pid| pid.map(|pid| (pid, syscall::Fd(pidfd))))
+            unsafe { syscall::clone3(&args) }.map(|pid| {
+                pid.map(|pid| {
+                    // SAFETY: in the parent the kernel has written a new descriptor.
+                    (pid, unsafe { syscall::OwnedFd::from_raw(pidfd) })
+                })
+            })
         }
         // SAFETY: no memory is shared; the child runs `nostd` code and the `pre_exec` steps only.
         CloneMethod::ThenJoin => unsafe { syscall::fork(SIGCHLD) },

@@ -11,7 +11,6 @@ use crate::{
         file::read_proc,
         nostd::{
             exec::Limit,
-            guard::rlimit,
             syscall::{
                 self, Errno,
                 raw::{nr, syscall},
@@ -188,7 +187,7 @@ fn secure_bits() -> Option<usize> {
 /// The resource limits of a process (0: this one) that can be read.
 pub(super) fn resource_limits(pid: i32) -> Vec<Limit> {
     let read = |resource| {
-        let values = rlimit::get(pid, resource).ok()?;
+        let values = syscall::get_rlimit(pid, resource).ok()?;
         Some(Limit { resource, values })
     };
     (0..16).filter_map(read).collect()

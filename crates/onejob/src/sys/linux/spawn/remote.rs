@@ -28,7 +28,7 @@ use crate::{
     sys::linux::{
         guard::client::{self, Guards, Reply},
         nostd::{
-            exec::{Mapping, Stage, request},
+            exec::{MAX_SIZE, Mapping, Stage},
             guard::{rlimit, spawn},
             procfs,
             protocol::{self, MAX_FDS, Message},
@@ -162,30 +162,37 @@ impl GuardSpawner<'_> {
         let failed = |e| request_failed(command, e);
         let mut request = Message::new(protocol::SPAWN);
         request.numbers[1] = carried.cgroup;
-        let mut fds = vec![report.as_raw_fd()];
+        let mut fds = vec![report.as_fd()];
         let mut bytes = buffer.bytes();
         let file;
-        if bytes.len() > request::MAX {
+        if bytes.len() > MAX_SIZE {
             return Err(failure(command, Stage::Exec as u32, Errno::TOOBIG.0));
         }
         if bytes.len() > spawn::MAX_INLINE {
             file = memory_file(bytes).map_err(failed)?;
-            fds.push(file.as_raw_fd());
+            fds.push(file.as_fd());
             request.numbers[0] = bytes.len() as u64;
             bytes = &[];
         }
         let parcel;
         // One more for the reply's socket.
         if 1 + fds.len() + carried.fds.len() > MAX_FDS {
-            parcel = pack(&carried.fds).map_err(failed)?;
-            fds.push(parcel.as_raw_fd());
+            parcel = pack(&carried.borrow()).map_err(failed)?;
+            fds.push(parcel.as_fd());
             request.more = carried.fds.len() as u32;
         } else {
-            fds.extend(&carried.fds);
+            fds.extend(carried.borrow());
         }
         self.guards
             .request(&request, bytes, &fds)
             .map_err(|e| self.guards.start_error_or(failed(e)))
+    }
+}
+
+impl Carried {
+    fn borrow(&self) -> Vec<BorrowedFd<'_>> {
+        // SAFETY: `_open` holds them open, or the caller of `carry` does until the request is sent.
+        self.fds.iter().map(|raw| unsafe { BorrowedFd::borrow_raw(*raw) }).collect()
     }
 }
 
@@ -226,17 +233,18 @@ fn descriptor_too_high(command: &Command, number: RawFd) -> Error {
 }
 
 /// A socket that holds these descriptors, in as many messages as necessary.
-fn pack(fds: &[RawFd]) -> io::Result<OwnedFd> {
+fn pack(fds: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
     let too_many = || {
-        let most = format!("more than {} descriptors to inherit", spawn::MANY);
+        let most = format!("more than {} descriptors to inherit", spawn::MAX_MORE_FDS);
         io::Error::new(io::ErrorKind::ArgumentListTooLong, most)
     };
-    if fds.len() > spawn::MANY {
+    if fds.len() > spawn::MAX_MORE_FDS {
         return Err(too_many());
     }
     let (sender, receiver) = client::socket_pair()?;
     for some in fds.chunks(MAX_FDS) {
-        protocol::answer(sender.as_raw_fd(), &Message::new(protocol::MORE), some)
+        let some: Vec<_> = some.iter().map(|fd| (*fd).into()).collect();
+        protocol::reply(&sender, &Message::new(protocol::MORE), &some)
             .map_err(|errno| if errno == Errno::AGAIN { too_many() } else { errno.into() })?;
     }
     Ok(receiver)

@@ -9,11 +9,7 @@
 pub(crate) mod tests;
 mod wire;
 
-use std::{
-    fmt, io,
-    os::fd::{AsRawFd, OwnedFd},
-    time::Instant,
-};
+use std::{fmt, io, os::fd::OwnedFd, time::Instant};
 
 use crate::sys::linux::{
     deadline::{has_passed, wait_for},
@@ -288,7 +284,7 @@ impl Bus {
 
     fn wait(&self, events: i16) -> Result<()> {
         self.check_deadline()?;
-        wait_for(&mut [PollFd::new(self.socket.as_raw_fd(), events)], Some(self.deadline));
+        wait_for(&mut [PollFd::new(&self.socket, events)], Some(self.deadline));
         Ok(())
     }
 }

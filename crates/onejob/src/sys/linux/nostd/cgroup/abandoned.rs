@@ -1,28 +1,30 @@
-//! Cgroups below a base that no process holds: their owners and guards were killed together.
+//! Ends abandoned cgroups: their owner and its guards were killed together.
 //!
-//! The proof is the lock that an owner keeps on each of its cgroups, and never a number, so it also holds
-//! between PID namespaces.
+//! An owner keeps a lock on each of its cgroups. A cgroup is abandoned if this lock is free. That does not
+//! depend on pids, so it is right across PID namespaces, too.
 
 use super::{
     super::{
         procfs::entries,
-        syscall::{self, CStr, Fd, O_DIRECTORY, Result, is_own, openat, try_flock_exclusive},
+        syscall::{
+            self, BorrowedFd, CStr, O_DIRECTORY, OwnedFd, Result, is_own, openat,
+            try_flock_exclusive,
+        },
     },
     State, end_now,
     walk::open,
 };
 
-/// What the name of every job's cgroup begins with. Then come the owner's digits, a dash and numbers.
+/// The name of every cgroup of a job begins with this. Then follow the digits of the owner, a dash and numbers.
 pub(crate) const PREFIX: &str = "onejob-";
 
-/// How many digits an owner has.
-const OWNER: usize = 16;
+/// How many digits the name of an owner has.
+const OWNER_DIGITS: usize = 16;
 
-/// Whether a cgroup of this name is a job's, or was: prefix, owner, number, and which one of it. A
-/// unit may be called `onejob-something`, too.
-pub(crate) fn is_a_jobs(name: &[u8]) -> bool {
+/// Whether a name is that of a job's cgroup. A systemd unit may have a name that begins with `onejob-`, too.
+pub(crate) fn is_job_name(name: &[u8]) -> bool {
     let Some((owner, number)) =
-        name.strip_prefix(PREFIX.as_bytes()).and_then(|rest| rest.split_at_checked(OWNER))
+        name.strip_prefix(PREFIX.as_bytes()).and_then(|rest| rest.split_at_checked(OWNER_DIGITS))
     else {
         return false;
     };
@@ -32,21 +34,21 @@ pub(crate) fn is_a_jobs(name: &[u8]) -> bool {
     owner.iter().all(u8::is_ascii_hexdigit) && has_digit && is_number
 }
 
-/// What one look at the abandoned cgroups has found.
+/// The result of [`sweep`].
 #[derive(Default)]
 pub(crate) struct Sweep {
-    /// Whether one was removed.
+    /// Whether a cgroup was removed.
     pub(crate) ended: bool,
-    /// Whether one is still there that is to be ended.
+    /// Whether an abandoned cgroup is left.
     pub(crate) left: bool,
-    /// One that has members.
-    pub(crate) populated: Option<Fd>,
+    /// An abandoned cgroup that has members.
+    pub(crate) populated: Option<OwnedFd>,
 }
 
-/// Kills and removes what is abandoned below a base, without waiting for any process. Cgroups of the
-/// owner `own` are left out. At the moment `until` the rest is left, but one is always dealt with. `again`
-/// if this is not the first look.
-pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sweep> {
+/// Kills the members of abandoned cgroups below `base` and removes the empty ones, without waiting for a
+/// process. Ignores cgroups of the owner `own`. After the moment `until` it leaves the rest, but always handles
+/// one. `again`: whether their members may have been killed before.
+pub(crate) fn sweep(base: BorrowedFd<'_>, own: &[u8], again: bool, until: u64) -> Result<Sweep> {
     let mut sweep = Sweep::default();
     let mut is_late = false;
     let dir = openat(base, c".", O_DIRECTORY)?;
@@ -55,10 +57,10 @@ pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sw
         if is_late && sweep.left {
             return;
         }
-        if !is_dir || !is_a_jobs(text) || (!own.is_empty() && text.starts_with(own)) {
+        if !is_dir || !is_job_name(text) || (!own.is_empty() && text.starts_with(own)) {
             return;
         }
-        // Locked as long as it is worked on: two that sweep do not meet.
+        // The lock also keeps two processes from sweeping the same cgroup at once.
         let Some(_locked) = locked(base, name) else { return };
         if is_late {
             sweep.left = true;
@@ -72,7 +74,7 @@ pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sw
             }
             Ok(State::Busy) => sweep.left = true,
             Err(errno) if errno.is_transient() => sweep.left = true,
-            // Released, or not ours to end.
+            // Released, or this process is not permitted to end it.
             Ok(State::Released) | Err(_) => {}
         }
         is_late = syscall::now() >= until;
@@ -80,10 +82,10 @@ pub(crate) fn sweep(base: i32, own: &[u8], again: bool, until: u64) -> Result<Sw
     Ok(sweep)
 }
 
-/// A cgroup of this user that no other process holds, locked.
-fn locked(base: i32, name: &CStr) -> Option<Fd> {
+/// Opens and locks a cgroup, if it belongs to this user and its lock is free.
+fn locked(base: BorrowedFd<'_>, name: &CStr) -> Option<OwnedFd> {
     let cgroup = open(base, name).ok()?;
-    (is_own(cgroup.raw()) && try_flock_exclusive(cgroup.raw()).is_ok()).then_some(cgroup)
+    (is_own(&cgroup) && try_flock_exclusive(&cgroup).is_ok()).then_some(cgroup)
 }
 
 #[cfg(test)]
@@ -91,9 +93,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_cgroups_of_jobs_are_taken_for_such() {
+    fn only_names_of_job_cgroups_match() {
         for name in ["onejob-0123456789abcdef-1", "onejob-0123456789abcdef-12.3"] {
-            assert!(is_a_jobs(name.as_bytes()), "{name}");
+            assert!(is_job_name(name.as_bytes()), "{name}");
         }
         for name in [
             "onejob-tests.service",
@@ -105,7 +107,7 @@ mod tests {
             "user.slice",
             "",
         ] {
-            assert!(!is_a_jobs(name.as_bytes()), "{name}");
+            assert!(!is_job_name(name.as_bytes()), "{name}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Ending a cgroup: kill, confirm empty, remove. One piece of code for the owner, the guard, and
-//! whoever finds an abandoned one.
+//! Ends cgroups: kills the members, waits until there are none, removes the directory. The owner, the guards,
+//! and other owners that find an abandoned cgroup use this.
 
 pub(crate) mod abandoned;
 pub(crate) mod members;
@@ -9,6 +9,7 @@ use self::{
     members::a_member,
     walk::{Visitor, gone_is_ok, is_gone, open_file},
 };
+#[allow(unused_imports, reason = "the guard does not use all of them")]
 pub(crate) use self::{
     members::{each_member, kill_listed, last_member},
     walk::open,
@@ -16,39 +17,40 @@ pub(crate) use self::{
 use super::{
     procfs::{CStrBuf, entries},
     syscall::{
-        self, CStr, Errno, Fd, O_DIRECTORY, O_WRONLY, POLLIN, POLLPRI, PollFd, Result, has_xattr,
-        openat, poll, pread, rmdirat, write,
+        self, AsFd, BorrowedFd, CStr, Errno, O_DIRECTORY, O_WRONLY, OwnedFd, POLLIN, POLLPRI,
+        PollFd, Result, has_xattr, openat, poll, pread, rmdirat, write,
     },
 };
 
-/// Marks the cgroup of a released job: whoever comes by must leave its members alone.
+/// The extended attribute of the cgroup of a released job, whose members must not be killed.
 pub(crate) const RELEASED: &CStr = c"user.onejob.released";
 
-/// What a cgroup is called: the prefix is the owner's, then comes the number of the job, and if it
-/// is not that job's first cgroup, a dot and which one it is.
+/// The name of a cgroup: the prefix of the owner and the number of the job; and if it is not the first cgroup
+/// of the job, a dot and the number of the cgroup.
 pub(crate) fn name_of(prefix: &[u8], job: i32, number: i32) -> CStrBuf {
     let name = CStrBuf::new().text(prefix).number(job);
     if number == 0 { name } else { name.text(b".").number(number) }
 }
 
-/// Kills every member, also nested, frozen and another user's, and whoever is being forked.
-pub(crate) fn kill(cgroup: i32) -> Result<()> {
+/// Kills every member, also of cgroups below it, and also if it is frozen, is being forked, or belongs to
+/// another user.
+pub(crate) fn kill(cgroup: impl AsFd) -> Result<()> {
     let file = open_file(cgroup, c"cgroup.kill", O_WRONLY)?;
-    write(file.raw(), b"1").map(drop)
+    write(file, b"1").map(drop)
 }
 
-/// The kernel's word on a cgroup, and a wake-up when it changes (`cgroup.events`).
-pub(crate) struct Events(Fd);
+/// An open `cgroup.events`: whether the cgroup is populated and frozen. It is ready for `poll` after a change.
+pub(crate) struct Events(OwnedFd);
 
 impl Events {
-    pub(crate) fn open(cgroup: i32) -> Result<Events> {
+    pub(crate) fn open(cgroup: impl AsFd) -> Result<Events> {
         open_file(cgroup, c"cgroup.events", 0).map(Events)
     }
 
-    /// Reads one of the keys; an unreadable file is that of a cgroup removed by somebody else.
+    /// Whether the file has this line. It cannot be read if the cgroup was removed.
     pub(crate) fn is(&self, key_and_value: &[u8]) -> Result<bool> {
         let mut text = [0_u8; 128];
-        let len = pread(self.0.raw(), &mut text)?;
+        let len = pread(&self.0, &mut text)?;
         let text = text.get(..len).unwrap_or(&[]);
         Ok(text.split(|byte| *byte == b'\n').any(|line| line == key_and_value))
     }
@@ -58,24 +60,30 @@ impl Events {
         poll(&mut [self.poll_fd()], milliseconds);
     }
 
-    pub(crate) fn poll_fd(&self) -> PollFd {
-        PollFd::new(self.0.raw(), POLLPRI)
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&self.0, POLLPRI)
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
 /// Whether no living process is in the cgroup or below it.
-pub(crate) fn is_empty(cgroup: i32) -> Result<bool> {
+pub(crate) fn is_empty(cgroup: impl AsFd) -> Result<bool> {
     Events::open(cgroup)?.is(b"populated 0")
 }
 
-/// Removes an empty cgroup with everything below it, the deepest first. `Errno::BUSY` if a member or a
-/// new cgroup has appeared.
-pub(crate) fn remove(parent: i32, name: &CStr) -> Result<()> {
+/// Removes an empty cgroup and every cgroup below it, the deepest first. `Errno::BUSY` if a member or a new
+/// cgroup has appeared.
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     remove_until(parent, name, u64::MAX)
 }
 
-/// The same up to a moment, from which on it is `Errno::BUSY`: what has been removed by then is gone.
-pub(crate) fn remove_until(parent: i32, name: &CStr, until: u64) -> Result<()> {
+/// [`remove`] that stops at the moment `until` with `Errno::BUSY`.
+fn remove_until(parent: BorrowedFd<'_>, name: &CStr, until: u64) -> Result<()> {
     match remove_one(parent, name) {
         Err(Errno::BUSY) => {}
         removed => return removed,
@@ -83,7 +91,7 @@ pub(crate) fn remove_until(parent: i32, name: &CStr, until: u64) -> Result<()> {
     let mut removal = Removal { until, failed: None };
     match open(parent, name) {
         Err(errno) if is_gone(errno) => return Ok(()),
-        opened => walk::below(opened?.raw(), &mut removal)?,
+        opened => walk::below(opened?, &mut removal)?,
     }
     removal.failed.map_or_else(|| remove_one(parent, name), Err)
 }
@@ -94,13 +102,13 @@ struct Removal {
 }
 
 impl Visitor for Removal {
-    fn enter(&mut self, parent: &Fd, name: &CStr) -> bool {
-        // Most have nothing below them. Others are tried again when that is gone.
-        remove_one(parent.raw(), name).is_err()
+    fn enter(&mut self, parent: &OwnedFd, name: &CStr) -> bool {
+        // Most have no cgroup below them. The others are removed on the way back up.
+        remove_one(parent.as_fd(), name).is_err()
     }
 
-    fn leave(&mut self, parent: &Fd, name: &CStr) {
-        if let Err(errno) = remove_one(parent.raw(), name) {
+    fn leave(&mut self, parent: &OwnedFd, name: &CStr) {
+        if let Err(errno) = remove_one(parent.as_fd(), name) {
             self.failed = Some(errno);
         }
     }
@@ -110,9 +118,9 @@ impl Visitor for Removal {
     }
 }
 
-fn remove_one(parent: i32, name: &CStr) -> Result<()> {
+fn remove_one(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let removed = match rmdirat(parent, name) {
-        // A member of our own user can have taken the permission away.
+        // A member of the same user can have removed the permission.
         Err(Errno::ACCES) => {
             syscall::fchmod(parent, 0o755);
             rmdirat(parent, name)
@@ -122,16 +130,16 @@ fn remove_one(parent: i32, name: &CStr) -> Result<()> {
     gone_is_ok(removed)
 }
 
-/// Whether the members are to be left alone.
-fn is_released(cgroup: &Fd) -> Result<bool> {
-    has_xattr(cgroup.raw(), RELEASED)
+/// Whether the job of the cgroup was released.
+fn is_released(cgroup: &OwnedFd) -> Result<bool> {
+    has_xattr(cgroup, RELEASED)
 }
 
-/// Kills, waits until empty and removes; a released cgroup is only removed, and only once it is
-/// empty. `Ok(false)` if members are left after `patience` milliseconds (negative: no limit), or if
-/// processes or cgroups were put there all the time.
-pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
-    // Nobody in it and nothing below it, most often: the kernel's word in one call.
+/// Kills the members, waits until there are none, and removes the cgroup. A released cgroup is only removed if
+/// it is empty. `Ok(false)` if members are left after `patience` milliseconds (negative: no limit), or if
+/// processes or cgroups appeared there all the time.
+pub(crate) fn end(parent: BorrowedFd<'_>, name: &CStr, patience: i32) -> Result<bool> {
+    // Mostly it is empty. Then one call is enough.
     if matches!(rmdirat(parent, name), Ok(()) | Err(Errno::NOENT)) {
         return Ok(true);
     }
@@ -140,18 +148,18 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
         opened => opened?,
     };
     if is_released(&cgroup)? {
-        return match is_empty(cgroup.raw()) {
+        return match is_empty(&cgroup) {
             Ok(true) => remove(parent, name).map(|()| true),
             _ => Ok(true),
         };
     }
     let mut rounds = Rounds::new(patience);
     loop {
-        if !empty(cgroup.raw(), rounds.left())? {
+        if !empty(cgroup.as_fd(), rounds.left())? {
             return Ok(false);
         }
         match remove(parent, name) {
-            // A process was moved in, or a cgroup was made, after the last kill.
+            // A process was moved into it, or a cgroup was created below it, after the last kill.
             Err(Errno::BUSY | Errno::AGAIN) => {}
             removed => return removed.map(|()| true),
         }
@@ -160,12 +168,12 @@ pub(crate) fn end(parent: i32, name: &CStr, patience: i32) -> Result<bool> {
     }
 }
 
-/// Kills and waits until empty, and leaves the cgroup in place. `Ok(false)` if members are left
-/// after `patience` milliseconds (negative: no limit).
+/// Kills the members and waits until there are none. `Ok(false)` if members are left after `patience`
+/// milliseconds (negative: no limit).
 ///
-/// It waits for the kernel to tell of emptiness, and looks again ever less often: a process can have
-/// been moved in after a kill, of which the kernel does not tell.
-pub(crate) fn empty(cgroup: i32, patience: i32) -> Result<bool> {
+/// It waits for an event of the kernel, and kills again after ever longer pauses: the kernel has no event for
+/// a process that was moved into the cgroup after a kill.
+pub(crate) fn empty(cgroup: BorrowedFd<'_>, patience: i32) -> Result<bool> {
     let mut rounds = Rounds::new(patience);
     let mut is_first = true;
     loop {
@@ -182,7 +190,7 @@ pub(crate) fn empty(cgroup: i32, patience: i32) -> Result<bool> {
     }
 }
 
-/// The pauses between the rounds of something that is tried until it succeeds.
+/// The pauses between rounds that are repeated until they succeed.
 struct Rounds {
     pause: i32,
     deadline: Option<u64>,
@@ -193,7 +201,7 @@ impl Rounds {
     const FIRST: i32 = 10;
     const LONGEST: i32 = 60_000;
 
-    /// For `patience` milliseconds; for ever, if that is negative.
+    /// For `patience` milliseconds (negative: no limit).
     fn new(patience: i32) -> Rounds {
         let deadline =
             u64::try_from(patience).ok().map(|patience| syscall::now() + patience * 1000);
@@ -222,8 +230,8 @@ impl Rounds {
     }
 }
 
-/// Waits up to `milliseconds` for the kernel to say that a cgroup is empty.
-fn wait_until_empty(cgroup: i32, milliseconds: i32) -> Result<bool> {
+/// Waits up to `milliseconds` until a cgroup is empty.
+fn wait_until_empty(cgroup: BorrowedFd<'_>, milliseconds: i32) -> Result<bool> {
     let events = Events::open(cgroup)?;
     let until = syscall::now() + milliseconds.max(0) as u64 * 1000;
     let mut soon = 1;
@@ -234,8 +242,8 @@ fn wait_until_empty(cgroup: i32, milliseconds: i32) -> Result<bool> {
             return Ok(false);
         }
         let (pid, member) = a_member(cgroup).unzip();
-        // A process that has left the list has not left the count yet: that is looked at again soon, and
-        // then ever less often, since the kernel tells of it at last.
+        // A dead process leaves the list before the cgroup is unpopulated. The kernel sends an event for that,
+        // but late. So this checks again after a short pause, which becomes longer.
         let pause = match pid {
             Some(pid) if pid != last => left,
             _ => {
@@ -245,17 +253,16 @@ fn wait_until_empty(cgroup: i32, milliseconds: i32) -> Result<bool> {
             }
         };
         last = pid.unwrap_or(-1);
-        let pidfd = member.as_ref().map_or(-1, Fd::raw);
-        poll(&mut [events.poll_fd(), PollFd::new(pidfd, POLLIN)], pause);
+        poll(&mut [events.poll_fd(), PollFd::maybe(member.as_ref(), POLLIN)], pause);
     }
     Ok(true)
 }
 
-/// Ends every cgroup below `base` whose name starts with `prefix`, however long it takes: all are killed
-/// before the first is waited for, so that a member that cannot die (stuck in the kernel) keeps no other
-/// one alive. Such members keep us waiting: leaving would lose sight of them. Answers whether a released
-/// one was met, and left alone; or an error if one was not ended, or not all could be looked for.
-pub(crate) fn end_all(base: i32, prefix: &[u8]) -> Result<bool> {
+/// Ends every cgroup below `base` whose name begins with `prefix`, without a limit of time. It kills the
+/// members of all before it waits for the first: so a member that cannot die (stuck in the kernel) does not
+/// keep others alive. It waits for such members: if it returned, nothing would end them later. Returns whether
+/// a released cgroup is left, or an error if another one could not be ended or found.
+pub(crate) fn end_all(base: BorrowedFd<'_>, prefix: &[u8]) -> Result<bool> {
     let mut rounds = Rounds::new(-1);
     let mut is_first = true;
     loop {
@@ -271,58 +278,59 @@ pub(crate) fn end_all(base: i32, prefix: &[u8]) -> Result<bool> {
         let pause = rounds.next().unwrap_or(Rounds::LONGEST);
         match &round.stuck {
             [Some(first), ..] if pause < Rounds::FIRST * 8 => {
-                let _ = wait_until_empty(first.raw(), pause);
+                let _ = wait_until_empty(first.as_fd(), pause);
             }
             [Some(_), ..] => wait_for_one(&round.stuck, pause),
             _ if round.busy => {
                 poll(&mut [], pause);
             }
-            // Another look: a listing can miss what comes after an entry that is removed.
+            // Lists them again: a listing can miss entries after one that is removed.
             _ if round.ended => {}
             _ => return round.failed.map_or(Ok(round.released), Err),
         }
     }
 }
 
-/// How many cgroups are waited for at once.
+/// For how many cgroups it waits at once.
 const WAITED_FOR: usize = 16;
 
-/// Waits up to `pause` milliseconds until one of these cgroups is empty or is changed.
-fn wait_for_one(cgroups: &[Option<Fd>; WAITED_FOR], pause: i32) {
+/// Waits up to `pause` milliseconds until one of these cgroups is empty or changes.
+fn wait_for_one(cgroups: &[Option<OwnedFd>; WAITED_FOR], pause: i32) {
     let mut events = [const { None }; WAITED_FOR];
-    let mut fds = [PollFd::new(-1, 0); WAITED_FOR];
-    for ((cgroup, events), fd) in cgroups.iter().flatten().zip(&mut events).zip(&mut fds) {
-        match Events::open(cgroup.raw()) {
-            // What is polled must have been read.
-            Ok(opened) if opened.is(b"populated 0") == Ok(false) => {
-                *fd = opened.poll_fd();
-                *events = Some(opened);
-            }
-            // It has ended, or there is no descriptor for it: looked for again after a short pause.
+    let mut pause = pause;
+    for (cgroup, events) in cgroups.iter().flatten().zip(&mut events) {
+        match Events::open(cgroup) {
+            // The file must have been read before `poll` waits for a change.
+            Ok(opened) if opened.is(b"populated 0") == Ok(false) => *events = Some(opened),
+            // It has ended, or there is no descriptor for it: so the next round comes after a short pause.
             _ => {
-                poll(&mut fds, pause.min(Rounds::FIRST * 8));
-                return;
+                pause = pause.min(Rounds::FIRST * 8);
+                break;
             }
         }
+    }
+    let mut fds = [PollFd::NONE; WAITED_FOR];
+    for (fd, events) in fds.iter_mut().zip(events.iter().flatten()) {
+        *fd = events.poll_fd();
     }
     poll(&mut fds, pause);
 }
 
-/// What was met in one round over the cgroups of an owner.
+/// The result of one round over the cgroups of an owner.
 #[derive(Default)]
 struct Round {
     ended: bool,
     released: bool,
     failed: Option<Errno>,
-    /// Some that have members.
-    stuck: [Option<Fd>; WAITED_FOR],
-    /// Whether one has none, and was not to be removed.
+    /// Cgroups that have members: the first ones.
+    stuck: [Option<OwnedFd>; WAITED_FOR],
+    /// Whether an empty cgroup could not be removed.
     busy: bool,
 }
 
 impl Round {
-    fn end(&mut self, base: i32, name: &CStr, again: bool) {
-        // One that is empty by now is removed all the same.
+    fn end(&mut self, base: BorrowedFd<'_>, name: &CStr, again: bool) {
+        // A released cgroup is removed if it is empty.
         let is_released = open(base, name).and_then(|cgroup| is_released(&cgroup));
         self.released |= is_released == Ok(true);
         let ended = match is_released {
@@ -339,26 +347,32 @@ impl Round {
             }
             Ok(State::Busy) => self.busy = true,
             Err(errno) if errno.is_transient() => self.busy = true,
-            // One that cannot be ended (not ours any more) must not keep us going for ever.
+            // The error is permanent (for example, the permission is lost), so this does not try again.
             Err(errno) => self.failed = Some(errno),
         }
     }
 }
 
-/// What has become of a cgroup that was to end.
+/// The state of a cgroup after [`end_now`].
 pub(crate) enum State {
     Gone,
-    /// Its members are to be left alone.
+    /// It was released, and has members.
     Released,
-    /// It has members, which are killed.
-    Populated(Fd),
-    /// A member or a cgroup appeared in it while it was removed, or there was no time for all of it.
+    /// It has members, which have been killed and may not be dead yet.
+    Populated(OwnedFd),
+    /// A member or a cgroup appeared while it was being removed, or time was up.
     Busy,
 }
 
-/// Kills and removes what can be without waiting for any process, and up to a moment. `again` if it was
-/// killed before: then members that `cgroup.kill` overlooks are killed one by one.
-pub(crate) fn end_now(parent: i32, name: &CStr, again: bool, until: u64) -> Result<State> {
+/// Kills the members of a cgroup or, if it is empty, removes it, without waiting for a process and up to the
+/// moment `until`. `again`: whether they may have been killed before. Then this also kills members that
+/// `cgroup.kill` misses.
+pub(crate) fn end_now(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    again: bool,
+    until: u64,
+) -> Result<State> {
     if matches!(rmdirat(parent, name), Ok(()) | Err(Errno::NOENT)) {
         return Ok(State::Gone);
     }
@@ -368,19 +382,19 @@ pub(crate) fn end_now(parent: i32, name: &CStr, again: bool, until: u64) -> Resu
     };
     let is_released = match is_released(&cgroup) {
         Err(errno) if is_gone(errno) => return Ok(State::Gone),
-        answer => answer?,
+        result => result?,
     };
-    let is_empty = match is_empty(cgroup.raw()) {
+    let is_empty = match is_empty(&cgroup) {
         Err(errno) if is_gone(errno) => return Ok(State::Gone),
-        answer => answer?,
+        result => result?,
     };
     match (is_empty, is_released) {
         (true, _) => {}
         (false, true) => return Ok(State::Released),
         (false, false) => {
-            gone_is_ok(kill(cgroup.raw()))?;
+            gone_is_ok(kill(&cgroup))?;
             if again {
-                kill_listed(cgroup.raw());
+                kill_listed(cgroup.as_fd());
             }
             return Ok(State::Populated(cgroup));
         }
@@ -392,8 +406,8 @@ pub(crate) fn end_now(parent: i32, name: &CStr, again: bool, until: u64) -> Resu
     }
 }
 
-/// Gives the name of every cgroup of an owner to `each`; of none if the base was removed.
-fn each_of(base: i32, prefix: &[u8], each: &mut dyn FnMut(&CStr)) -> Result<()> {
+/// Calls `each` with the name of every cgroup of an owner. There are none if the base was removed.
+fn each_of(base: BorrowedFd<'_>, prefix: &[u8], each: &mut dyn FnMut(&CStr)) -> Result<()> {
     let dir = match openat(base, c".", O_DIRECTORY) {
         Err(errno) if is_gone(errno) => return Ok(()),
         opened => opened?,

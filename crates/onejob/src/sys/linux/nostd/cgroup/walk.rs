@@ -1,45 +1,45 @@
-//! Every cgroup below one, however deep and wide members have nested them, in constant memory.
+//! Visits every cgroup below one, however deep and wide members have nested them, in constant memory.
 //!
-//! The walk holds one directory open at a time. It goes down by name and back up by `..`, which leads
-//! to the same place as long as the walk takes, since the kernel renames no cgroup of version 2. A
-//! directory that was left for a cgroup in it is listed again from that cgroup on: its offset is
-//! remembered for the last levels of the path, and below a path that is longer than that the directory
-//! is listed from its beginning once for each such path. So the time is linear in the number of cgroups.
+//! The walk has one directory open at a time. It goes down by name and back up by `..`, which leads to the
+//! same directory, since cgroups of version 2 cannot be renamed. After the way back up it goes on listing the
+//! directory from the cgroup where it left it. It remembers that offset for the last levels of the path. If
+//! the path was longer, it lists the directory from its beginning, once for each such path. So the time is
+//! linear in the number of cgroups.
 //!
-//! Only `.` and `..` are no cgroups: a name can begin with a dot. What is mounted over a cgroup is not
-//! entered, since that can be a cgroup that is not ours, or another file system.
+//! Every directory but `.` and `..` is a cgroup: a name can begin with a dot. The walk does not enter a
+//! directory on which something is mounted: that can be a cgroup outside the job, or another file system.
 
 use super::super::{
     procfs::CStrBuf,
     syscall::{
-        self, CStr, Errno, Fd, O_DIRECTORY, O_NOFOLLOW, Result, fchmod, fchmodat, getdents,
-        inode_of, openat, seek,
+        self, AsFd, CStr, Errno, O_DIRECTORY, O_NOFOLLOW, OwnedFd, Result, fchmod, fchmodat,
+        getdents, inode_of, openat, seek,
     },
 };
 
-/// What is done on the way.
+/// Acts on the cgroups of a walk.
 pub(crate) trait Visitor {
-    /// Before the cgroup `name` in `parent` is opened; whether to open it.
-    fn enter(&mut self, _parent: &Fd, _name: &CStr) -> bool {
+    /// Called before the walk opens the cgroup `name` in `parent`. Returns whether to open it.
+    fn enter(&mut self, _parent: &OwnedFd, _name: &CStr) -> bool {
         true
     }
-    /// A cgroup, before those below it.
-    fn visit(&mut self, _cgroup: &Fd) {}
-    /// After everything below the cgroup `name` in `parent` has been visited.
-    fn leave(&mut self, _parent: &Fd, _name: &CStr) {}
+    /// Called with a cgroup, before those below it.
+    fn visit(&mut self, _cgroup: &OwnedFd) {}
+    /// Called after every cgroup below the cgroup `name` in `parent` has been visited.
+    fn leave(&mut self, _parent: &OwnedFd, _name: &CStr) {}
     /// Whether the walk goes on.
     fn goes_on(&self) -> bool {
         true
     }
 }
 
-/// How many steps a walk takes at most, which ends it however fast members make new cgroups.
+/// How many steps a walk takes at most. So it ends however fast members create cgroups.
 const MAX_STEPS: usize = 1 << 21;
 
-/// Visits every cgroup below `root`, but not `root` itself. The first error is the answer, except that
-/// a cgroup was removed meanwhile; the others are visited all the same. `Errno::AGAIN` if there were more
-/// than a walk enters.
-pub(crate) fn below(root: i32, visitor: &mut dyn Visitor) -> Result<()> {
+/// Visits every cgroup below `root`, but not `root` itself. A cgroup that was removed meanwhile is not an
+/// error. After another error the walk goes on, and returns it at the end. `Errno::AGAIN` if the walk was
+/// not at its end after [`MAX_STEPS`].
+pub(crate) fn below(root: impl AsFd, visitor: &mut dyn Visitor) -> Result<()> {
     let mut walk = match openat(root, c".", O_DIRECTORY) {
         Err(errno) if is_gone(errno) => return Ok(()),
         opened => Walk::new(opened?),
@@ -62,26 +62,27 @@ pub(crate) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
 }
 
-/// A cgroup that was removed meanwhile had no members left.
-pub(crate) fn gone_is_ok(answer: Result<()>) -> Result<()> {
-    match answer {
+/// Ignores the error of a cgroup that was removed meanwhile: it had no members.
+pub(crate) fn gone_is_ok(result: Result<()>) -> Result<()> {
+    match result {
         Err(errno) if is_gone(errno) => Ok(()),
-        answer => answer,
+        result => result,
     }
 }
 
-/// Opens a cgroup below another. A member of our own user can have taken the permissions away from it
-/// (`chmod`): then they are given back.
-pub(crate) fn open(parent: i32, name: &CStr) -> Result<Fd> {
-    // The call is refused by some seccomp filters that know only older ones.
-    let open = || match syscall::openat_on_same_mount(parent, name, O_DIRECTORY | O_NOFOLLOW) {
-        Err(Errno::NOSYS | Errno::PERM) => openat(parent, name, O_DIRECTORY | O_NOFOLLOW),
+/// Opens the cgroup `name` in `parent`. A member of the same user can have removed the permissions
+/// (`chmod`): then this restores them.
+pub(crate) fn open(parent: impl AsFd, name: &CStr) -> Result<OwnedFd> {
+    const FLAGS: i32 = O_DIRECTORY | O_NOFOLLOW;
+    // Some seccomp filters refuse `openat2`, which is newer than they are.
+    let open = || match syscall::openat_on_same_mount(&parent, name, FLAGS) {
+        Err(Errno::NOSYS | Errno::PERM) => openat(&parent, name, FLAGS),
         opened => opened,
     };
     match open() {
         Err(Errno::ACCES) => {
-            fchmod(parent, 0o755);
-            fchmodat(parent, name, 0o755);
+            fchmod(&parent, 0o755);
+            fchmodat(&parent, name, 0o755);
             open()
         }
         opened => opened,
@@ -89,12 +90,12 @@ pub(crate) fn open(parent: i32, name: &CStr) -> Result<Fd> {
 }
 
 /// Opens a file of a cgroup; see [`open`] about permissions.
-pub(crate) fn open_file(cgroup: i32, name: &CStr, flags: i32) -> Result<Fd> {
-    match openat(cgroup, name, flags) {
+pub(crate) fn open_file(cgroup: impl AsFd, name: &CStr, flags: i32) -> Result<OwnedFd> {
+    match openat(&cgroup, name, flags) {
         Err(Errno::ACCES) => {
-            fchmod(cgroup, 0o755);
-            fchmodat(cgroup, name, 0o644);
-            openat(cgroup, name, flags)
+            fchmod(&cgroup, 0o755);
+            fchmodat(&cgroup, name, 0o644);
+            openat(&cgroup, name, flags)
         }
         opened => opened,
     }
@@ -108,7 +109,7 @@ struct Entry {
     offset: u64,
 }
 
-/// Where the path left a directory.
+/// The cgroup at which the walk left a directory.
 #[derive(Clone, Copy)]
 struct Left {
     depth: usize,
@@ -116,17 +117,18 @@ struct Left {
     offset: u64,
 }
 
-/// How many levels of the path are remembered: the last ones.
+/// For how many levels of the path the walk remembers where it left the directory: the last ones.
 const REMEMBERED: usize = 128;
 
 struct Walk {
-    /// The directory where the walk is, and how far below the root.
-    dir: Fd,
+    /// The directory that is being listed, and its depth below the root.
+    dir: OwnedFd,
     depth: usize,
-    /// The root itself, while the walk is below it.
-    root: Option<Fd>,
+    /// The root, while the walk is below it.
+    root: Option<OwnedFd>,
     path: [Left; REMEMBERED],
-    /// What was read of its listing: `listing[at..len]` is still to come, the next entry at `offset`.
+    /// The part of its listing that was read. `listing[at..len]` is not visited yet; the offset of its first
+    /// entry is `offset`.
     listing: [u8; 2048],
     at: usize,
     len: usize,
@@ -135,7 +137,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(root: Fd) -> Walk {
+    fn new(root: OwnedFd) -> Walk {
         const NOWHERE: Left = Left { depth: usize::MAX, inode: 0, offset: 0 };
         Walk {
             dir: root,
@@ -150,12 +152,12 @@ impl Walk {
         }
     }
 
-    /// The next cgroup in the listing. That of a removed directory is empty.
+    /// The next cgroup in the listing. The listing of a removed directory is empty.
     fn next(&mut self) -> Result<Option<Entry>> {
         loop {
             if self.at >= self.len {
                 self.at = 0;
-                self.len = match getdents(self.dir.raw(), &mut self.listing) {
+                self.len = match getdents(&self.dir, &mut self.listing) {
                     Err(errno) if is_gone(errno) => 0,
                     read => read?,
                 };
@@ -163,7 +165,7 @@ impl Walk {
             // struct linux_dirent64: u64 inode, u64 offset, u16 length, u8 type, name.
             let rest = self.listing.get(self.at..self.len).unwrap_or(&[]);
             let (Some(inode), Some(next), Some(&[low, high]), Some(&kind)) =
-                (word_at(rest, 0), word_at(rest, 8), rest.get(16..18), rest.get(18))
+                (u64_at(rest, 0), u64_at(rest, 8), rest.get(16..18), rest.get(18))
             else {
                 return Ok(None);
             };
@@ -181,13 +183,13 @@ impl Walk {
         }
     }
 
-    /// Goes into a cgroup, if that is wanted and it is still there.
+    /// Enters a cgroup, unless the visitor refuses or it was removed.
     fn descend(&mut self, entry: &Entry, visitor: &mut dyn Visitor) {
         let name = entry.name.as_c_str();
         if !visitor.enter(&self.dir, name) {
             return;
         }
-        let dir = match open(self.dir.raw(), name) {
+        let dir = match open(&self.dir, name) {
             Ok(dir) => dir,
             Err(errno) if is_gone(errno) => return,
             Err(errno) => {
@@ -207,21 +209,20 @@ impl Walk {
         self.list_from(0);
     }
 
-    /// Goes on listing the directory above after the cgroup where the walk was, which has been visited
-    /// with everything below it.
+    /// Goes on listing the directory above, after the cgroup that has been visited with all cgroups below.
     fn ascend(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         let depth = self.depth - 1;
         let left = self.path.get(depth % REMEMBERED).filter(|left| left.depth == depth);
         let (inode, offset) = match left {
             Some(left) => (left.inode, left.offset),
-            None => (inode_of(self.dir.raw())?, 0),
+            None => (inode_of(&self.dir)?, 0),
         };
         self.dir = match self.root.take_if(|_| depth == 0) {
             Some(root) => root,
-            None => open(self.dir.raw(), c"..")?,
+            None => open(&self.dir, c"..")?,
         };
         self.depth = depth;
-        // Offsets are hashes of names, so others can come before the one that is looked for.
+        // Offsets are hashes of names, so other entries can come first.
         for from in [offset, 0] {
             self.rewind(from)?;
             while let Some(entry) = self.next()? {
@@ -231,13 +232,13 @@ impl Walk {
                 }
             }
         }
-        // Removed meanwhile: what followed it is listed, perhaps with something that was visited.
+        // It was removed: the walk lists the entries after it, and possibly some that it has visited.
         self.rewind(offset)
     }
 
     fn rewind(&mut self, offset: u64) -> Result<()> {
         self.list_from(offset);
-        seek(self.dir.raw(), offset)
+        seek(&self.dir, offset)
     }
 
     fn list_from(&mut self, offset: u64) {
@@ -245,6 +246,6 @@ impl Walk {
     }
 }
 
-fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }

@@ -1,10 +1,10 @@
-//! What a child inherits besides credentials and limits: how it is scheduled, and how its memory is
-//! treated. A guard's child would have the guard's; the plan says where the caller's differ.
+//! Attributes that a child inherits, besides credentials and limits. The child of a guard would inherit those of
+//! the guard, so the request has those of the caller that differ.
 
 use super::super::{
     procfs::CStrBuf,
     syscall::{
-        self, CStr, Errno, O_WRONLY, Result,
+        self, CStr, CWD, Errno, O_WRONLY, Result,
         raw::{nr, syscall},
     },
 };
@@ -15,8 +15,8 @@ pub(crate) const IO_PRIORITY: u64 = 1;
 pub(crate) const PERSONALITY: u64 = 2;
 /// Nanoseconds (`PR_SET_TIMERSLACK(2const)`).
 pub(crate) const TIMER_SLACK: u64 = 3;
-/// The argument and the flags of `PR_SET_THP_DISABLE(2const)`, which never have a bit in common. This and
-/// the others from here on belong to a memory, and to all processes that share it.
+/// The argument and the flags of `PR_SET_THP_DISABLE(2const)`, which have no bit in common. This and the
+/// following kinds are attributes of a memory, and so of every process that shares it.
 pub(crate) const THP_DISABLE: u64 = 4;
 /// `proc_pid_oom_score_adj(5)`.
 pub(crate) const OOM_SCORE_ADJ: u64 = 5;
@@ -26,10 +26,10 @@ pub(crate) const COREDUMP_FILTER: u64 = 6;
 /// Whether memory can be either written or executed (`PR_SET_MDWE(2const)`).
 pub(crate) const WRITE_XOR_EXECUTE: u64 = 7;
 
-/// How many there are, from 1 on.
+/// How many kinds there are. They count from 1.
 pub(crate) const KINDS: usize = 7;
 
-/// One of these kinds, and its value.
+/// An attribute of one of these kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub(crate) struct Attribute {
@@ -37,13 +37,8 @@ pub(crate) struct Attribute {
     pub(crate) value: i64,
 }
 
-/// `struct sched_attr` in its first version, as words (`sched_setattr(2)`).
-pub(crate) type Scheduling = [u64; 6];
-
-pub(crate) const SCHEDULING_BYTES: u32 = size_of::<Scheduling>() as u32;
-
 impl Attribute {
-    /// Whether it cannot be set without setting it for whoever shares the memory.
+    /// Whether setting it affects every process that shares the memory.
     pub(crate) fn is_of_memory(&self) -> bool {
         self.kind >= THP_DISABLE
     }
@@ -65,14 +60,14 @@ impl Attribute {
             COREDUMP_FILTER => return self.write(c"/proc/self/coredump_filter"),
             _ => return Err(Errno::BADMSG),
         };
-        // SAFETY: all of them take numbers.
+        // SAFETY: no pointer is passed.
         unsafe { syscall(number, args) }.map(drop)
     }
 
     fn write(&self, file: &CStr) -> Result<()> {
-        let file = syscall::openat(-1, file, O_WRONLY)?;
+        let file = syscall::openat(CWD, file, O_WRONLY)?;
         let sign: &[u8] = if self.value < 0 { b"-" } else { b"" };
         let text = CStrBuf::new().text(sign).number(self.value as i32);
-        syscall::write(file.raw(), text.as_c_str().to_bytes()).map(drop)
+        syscall::write(file, text.as_c_str().to_bytes()).map(drop)
     }
 }

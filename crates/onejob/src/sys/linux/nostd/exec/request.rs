@@ -1,121 +1,167 @@
-//! The one validation of a plan that came by message.
-//!
-//! Any process of the user can send one to a job that can be found, so nothing in it is used before all of
-//! it has been looked at. That is one pass, since the library lays a record out in one order: the plan,
-//! the texts, then the lists, one after the other up to the end.
+//! The flat request that the library builds for a child.
 
-use core::ops::Range;
+use core::sync::atomic::{AtomicI32, AtomicU32};
 
-use super::{
-    super::syscall::{Errno, Result},
-    ExecRequest, KEEP, List, Mapping, SET,
-    attributes::{Attribute, SCHEDULING_BYTES, Scheduling},
-};
+#[allow(unused_imports, reason = "for the documentation")]
+use super::super::syscall::SchedAttr;
+use super::attributes::Attribute;
 
-/// The largest record. No program can be executed with more arguments than 6 MB (`execve(2)`); a record
-/// takes at most twice the room of these.
-pub(crate) const MAX: usize = 16 << 20;
+/// The steps of a child. The last one that it reports is the one that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Stage {
+    /// It runs. Not reported if the kernel killed it as it entered its cgroup.
+    Born = 1,
+    Join = 2,
+    Descriptors = 3,
+    Limits = 4,
+    Credentials = 5,
+    Directory = 6,
+    Group = 7,
+    Hook = 8,
+    Exec = 9,
+    Attributes = 10,
+}
 
-/// How many words the plan at the beginning has.
-const HEAD: usize = size_of::<ExecRequest>() / 8;
+/// A list in the request: its offset and how many entries it has.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct List {
+    pub(crate) at: u64,
+    pub(crate) len: u64,
+}
 
-const _: () = assert!(size_of::<ExecRequest>().is_multiple_of(8));
+/// Descriptor `from` becomes number `to` in the program.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Mapping {
+    pub(crate) from: i32,
+    pub(crate) to: i32,
+}
 
-/// Whether this is a whole record: every offset in it leads to what it is to lead to, inside the record;
-/// every text and list of texts has an end there; and it names none but the first `own` descriptors.
-pub(crate) fn check(record: &[u64], own: usize) -> Result<()> {
-    if record.len() < HEAD || record.len() > MAX / 8 {
-        return Err(Errno::BADMSG);
+impl Mapping {
+    /// The mapping in a word of a request.
+    pub(crate) fn of(word: u64) -> Mapping {
+        let [a, b, c, d, rest @ ..] = word.to_ne_bytes();
+        Mapping { from: i32::from_ne_bytes([a, b, c, d]), to: i32::from_ne_bytes(rest) }
     }
-    // SAFETY: it is long enough for a plan, aligned for one, and any bytes are numbers.
-    let plan = unsafe { &*record.as_ptr().cast::<ExecRequest>() };
-    let mut lists = Lists::new(record, plan.argv)?;
-    let arguments = lists.texts(plan.argv)?;
-    lists.texts(plan.envp)?;
-    let is_whole = arguments > 0
-        && lists.texts(plan.paths.at)? == plan.paths.len
-        && (plan.cwd == 0 || lists.is_text(plan.cwd));
-    let is_own = |number: i32| usize::try_from(number).is_ok_and(|number| number < own);
-    let descriptors = lists.list(plan.descriptors, size_of::<Mapping>())?;
-    let mappings = descriptors.iter().map(|word| Mapping::of(*word));
-    let are_own = mappings.into_iter().all(|mapping| is_own(mapping.from) && mapping.to >= 0)
-        && [plan.cwd_fd, plan.join].iter().all(|number| *number == -1 || is_own(*number));
-    lists.list(plan.limits, 24)?;
-    lists.list(plan.groups, 4)?;
-    lists.list(plan.attributes, size_of::<Attribute>())?;
-    lists.list(plan.cpus, 8)?;
-    // It says itself how long it is.
-    let is_scheduling = match lists.list(plan.scheduling, 8)? {
-        [] => true,
-        words @ [head, ..] => {
-            let [a, b, c, d, ..] = head.to_ne_bytes();
-            words.len() * 8 == size_of::<Scheduling>()
-                && u32::from_ne_bytes([a, b, c, d]) == SCHEDULING_BYTES
-        }
-    };
-    let id = -1..=i64::from(u32::MAX);
-    let is_sound = is_whole
-        && are_own
-        && is_scheduling
-        && lists.next == record.len()
-        && id.contains(&plan.uid)
-        && id.contains(&plan.gid)
-        && plan.process_group >= 0
-        && matches!(plan.dispositions, KEEP | SET)
-        // Code of the sender's memory is none of ours.
-        && (plan.hook, plan.hook_data) == (0, 0);
-    if is_sound { Ok(()) } else { Err(Errno::BADMSG) }
 }
 
-/// What follows the texts.
-struct Lists<'a> {
-    record: &'a [u64],
-    /// The word where the next one begins.
-    next: usize,
-    /// The offsets at which there can be a text. The last byte there is a NUL, so each has an end.
-    texts: Range<u64>,
+/// A resource limit, as `prlimit64` takes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Limit {
+    pub(crate) resource: u64,
+    pub(crate) values: [u64; 2],
 }
 
-impl<'a> Lists<'a> {
-    /// The first begins at this offset.
-    fn new(record: &'a [u64], first: u64) -> Result<Lists<'a>> {
-        let next = usize::try_from(first / 8).map_err(|_| Errno::BADMSG)?;
-        let before = record.get(HEAD..next).ok_or(Errno::BADMSG)?;
-        match before.last().map(|word| word.to_ne_bytes()) {
-            None | Some([.., 0]) => {
-                Ok(Lists { record, next, texts: 8 * HEAD as u64..8 * next as u64 })
+/// A step of the caller, which returns an error number or 0.
+pub(crate) type Hook = unsafe extern "C" fn(*mut u8) -> i32;
+
+/// The values of [`ExecRequest::dispositions`].
+pub(crate) const KEEP: u32 = 0;
+pub(crate) const SET: u32 = 1;
+pub(super) const DEFAULTS: u32 = 2;
+
+/// The head of the request. Without a value, offsets are 0 and numbers are -1.
+#[repr(C)]
+pub(crate) struct ExecRequest {
+    /// Offsets of the arguments, then a 0.
+    pub(crate) argv: u64,
+    /// Offsets of the strings of the environment, then a 0.
+    pub(crate) envp: u64,
+    /// Offsets of the paths, which are tried in this order.
+    pub(crate) paths: List,
+    /// The directory to change to.
+    pub(crate) cwd: u64,
+    /// [`Mapping`]s.
+    pub(crate) descriptors: List,
+    /// [`Limit`]s.
+    pub(crate) limits: List,
+    /// `gid_t`s, if `set_groups`.
+    pub(crate) groups: List,
+    /// [`Attribute`]s that differ from those of the parent.
+    pub(crate) attributes: List,
+    /// The words of a set of CPUs, if it differs from that of the parent.
+    pub(crate) cpus: List,
+    /// The words of one [`SchedAttr`], if the scheduling differs from that of the parent.
+    pub(crate) scheduling: List,
+    /// The `pre_exec` steps and their data: only if the child shares or copies the memory of the owner.
+    pub(crate) hook: u64,
+    pub(crate) hook_data: u64,
+    pub(crate) blocked: u64,
+    pub(crate) ignored: u64,
+    pub(crate) uid: i64,
+    pub(crate) gid: i64,
+    pub(crate) umask: i32,
+    /// The process group to join (0: a new one), if `set_process_group`.
+    pub(crate) process_group: i32,
+    /// A directory to change to before `cwd`.
+    pub(crate) cwd_fd: i32,
+    /// `cgroup.procs` of the cgroup to join, if the child was not created in it.
+    pub(crate) join: i32,
+    /// The descriptor for reports. The child also sets `stage` and `errno` below.
+    pub(crate) report: AtomicI32,
+    pub(crate) set_groups: u32,
+    pub(crate) set_process_group: u32,
+    /// Whether to lead a new session, instead of joining a group.
+    pub(crate) new_session: u32,
+    /// Whether to take the terminal on standard input, if that is one.
+    pub(crate) take_terminal: u32,
+    /// [`KEEP`]: reset only `SIGPIPE`. [`SET`]: ignore the signals of `ignored` and reset all others.
+    /// [`DEFAULTS`]: the same, for a child whose parent has only default dispositions.
+    pub(crate) dispositions: u32,
+    /// Whether to report [`Stage::Born`], too.
+    pub(crate) report_start: u32,
+    pub(crate) pad: u32,
+    /// The last report, for a parent that shares this memory.
+    pub(crate) stage: AtomicU32,
+    pub(crate) errno: AtomicU32,
+}
+
+impl ExecRequest {
+    /// Turns the offsets of a request into addresses. To be called once.
+    ///
+    /// # Safety
+    /// `record` must point to a whole request as the library builds it, aligned to 8 bytes. It must stay in
+    /// place, and only the result may access it.
+    pub(crate) unsafe fn relocate<'a>(record: *mut u8) -> &'a ExecRequest {
+        let base = record as u64;
+        // SAFETY: the caller guarantees that this is a request, which begins with its head.
+        let head = unsafe { &mut *record.cast::<ExecRequest>() };
+        for at in [&mut head.argv, &mut head.envp, &mut head.paths.at] {
+            *at += base;
+            let mut entry = *at as *mut u64;
+            // SAFETY: the caller guarantees that these are three lists of offsets that end with a 0.
+            unsafe {
+                while *entry != 0 {
+                    *entry += base;
+                    entry = entry.add(1);
+                }
             }
-            Some(_) => Err(Errno::BADMSG),
         }
-    }
-
-    fn is_text(&self, at: u64) -> bool {
-        self.texts.contains(&at)
-    }
-
-    fn begins(&self, at: u64) -> Result<()> {
-        if at == 8 * self.next as u64 { Ok(()) } else { Err(Errno::BADMSG) }
-    }
-
-    /// Passes over the list of texts that begins at this offset and ends with a 0; how many there are.
-    fn texts(&mut self, at: u64) -> Result<u64> {
-        self.begins(at)?;
-        let rest = self.record.get(self.next..).unwrap_or(&[]);
-        let count = rest.iter().position(|entry| *entry == 0).ok_or(Errno::BADMSG)?;
-        if !rest.iter().take(count).all(|entry| self.is_text(*entry)) {
-            return Err(Errno::BADMSG);
+        if head.cwd != 0 {
+            head.cwd += base;
         }
-        self.next += count + 1;
-        Ok(count as u64)
+        let ExecRequest { descriptors, limits, groups, attributes, cpus, scheduling, .. } = head;
+        for list in [descriptors, limits, groups, attributes, cpus, scheduling] {
+            list.at += base;
+        }
+        head
     }
 
-    /// Passes over a list of entries of this many bytes; its words.
-    fn list(&mut self, list: List, bytes: usize) -> Result<&'a [u64]> {
-        self.begins(list.at)?;
-        let len = usize::try_from(list.len).ok().and_then(|len| len.checked_mul(bytes));
-        let end = len.and_then(|len| self.next.checked_add(len.div_ceil(8)));
-        let words = end.and_then(|end| self.record.get(self.next..end)).ok_or(Errno::BADMSG)?;
-        self.next += words.len();
-        Ok(words)
+    pub(crate) fn keeps_credentials(&self) -> bool {
+        self.uid < 0 && self.gid < 0 && self.set_groups == 0
+    }
+
+    pub(super) fn attribute_list(&self) -> &[Attribute] {
+        let List { at, len } = self.attributes;
+        // SAFETY: a relocated request has `len` attributes at this address.
+        unsafe { core::slice::from_raw_parts(at as *const Attribute, len as usize) }
+    }
+
+    /// Whether the child sets attributes of its memory, and so of every process that shares it.
+    pub(crate) fn changes_memory(&self) -> bool {
+        self.attribute_list().iter().any(Attribute::is_of_memory)
     }
 }

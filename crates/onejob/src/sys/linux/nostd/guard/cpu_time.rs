@@ -1,101 +1,91 @@
-//! CPU time in all: the guard that starts processes also watches what cgroups have used, since the
-//! kernel counts but has no such limit.
+//! Limits of the total CPU time of cgroups. The kernel counts it but has no such limit, so the inner guard checks it.
 //!
-//! Nobody is asked how things stand more often than matters: as long as a cgroup cannot have used up
-//! what is left, with every CPU at work, there is nothing to see. The last twentieth of a budget is
-//! looked at whole, so the end comes at most that much late.
+//! The guard checks a cgroup only when it can have reached the limit, with every CPU in use since the last check,
+//! but not earlier than after a twentieth of the limit. So a cgroup exceeds its limit by at most that much.
 
 use super::super::{
     cgroup::{self, Events, walk::is_gone},
     procfs::number,
     protocol::{self, Message},
-    syscall::{self, CStr, Errno, POLLIN, PollFd, Result, close},
+    syscall::{self, AsFd, Errno, OwnedFd, POLLIN, PollFd, Result},
 };
 
-/// How many cgroups can have a budget at once.
+/// How many cgroups can have a limit at once.
 const MAX_LIMITS: usize = 512;
 
-/// Microseconds between the first two looks at members that are being killed, and the longest pause: one
-/// can be stuck in the kernel. Each pause is twice the one before.
+/// The first and the longest pause between two kills of members that have reached the limit, in microseconds: a
+/// member can be stuck in the kernel. Each pause is twice the one before.
 const FIRST_PAUSE: u64 = 50_000;
 const LONGEST_PAUSE: u64 = 60_000_000;
 
-/// Microseconds until a failed look is repeated.
-const AFTER_ERROR: u64 = 1_000_000;
+/// Microseconds until a failed check is repeated.
+const RETRY_INTERVAL: u64 = 1_000_000;
 
-#[derive(Clone, Copy)]
 struct CpuTimeLimit {
-    /// Its directory.
-    cgroup: i32,
-    /// Where the owner listens; when that is closed, nobody is interested any more.
-    owner: i32,
+    cgroup: OwnedFd,
+    /// The reply socket. The owner closes its end to remove the limit.
+    owner: OwnedFd,
     /// In microseconds.
-    most: u64,
+    limit: u64,
     /// How many CPUs its members can use at once.
     cpus: u64,
-    /// When to look next, in microseconds.
+    /// The moment of the next check; `u64::MAX` if there is none.
     due: u64,
-    over: bool,
-    /// The pause after the next look at members that are being killed, in microseconds.
+    /// The pause after the next kill, in microseconds; 0 before the limit is reached.
     pause: u64,
 }
 
 pub(crate) struct CpuTimeLimits {
-    all: [CpuTimeLimit; MAX_LIMITS],
+    /// The first `count` are used.
+    all: [Option<CpuTimeLimit>; MAX_LIMITS],
     count: usize,
 }
 
 impl CpuTimeLimits {
-    pub(crate) const NONE: CpuTimeLimits = CpuTimeLimits {
-        all: [CpuTimeLimit { cgroup: 0, owner: 0, most: 0, cpus: 0, due: 0, over: false, pause: 0 };
-            MAX_LIMITS],
-        count: 0,
-    };
+    pub(crate) const NONE: CpuTimeLimits =
+        CpuTimeLimits { all: [const { None }; MAX_LIMITS], count: 0 };
 
-    /// Watches a cgroup from now on. The descriptors are ours then.
-    pub(crate) fn add(&mut self, cgroup: i32, owner: i32, most: u64, cpus: u64) -> Result<()> {
+    /// Fails with `Errno::AGAIN` if there is no room for another limit.
+    pub(crate) fn reserve(&mut self) -> Result<()> {
         if self.count == MAX_LIMITS {
-            self.forget(|budget| budget.is_abandoned());
+            self.remove(CpuTimeLimit::is_abandoned);
         }
-        let slot = self.all.get_mut(self.count).ok_or(Errno::AGAIN)?;
-        *slot = CpuTimeLimit {
-            cgroup,
-            owner,
-            most,
-            cpus: cpus.max(1),
-            due: 0,
-            over: false,
-            pause: FIRST_PAUSE,
-        };
-        self.count += 1;
-        Ok(())
+        if self.count < MAX_LIMITS { Ok(()) } else { Err(Errno::AGAIN) }
     }
 
-    /// Looks at whoever is due; the milliseconds until the next one is, or -1 for never.
-    pub(crate) fn look(&mut self) -> i32 {
+    /// Limits a cgroup from now on. To be called after [`reserve`](CpuTimeLimits::reserve).
+    pub(crate) fn add(&mut self, cgroup: OwnedFd, owner: OwnedFd, limit: u64, cpus: u64) {
+        if let Some(slot) = self.all.get_mut(self.count) {
+            let cpus = cpus.max(1);
+            *slot = Some(CpuTimeLimit { cgroup, owner, limit, cpus, due: 0, pause: 0 });
+            self.count += 1;
+        }
+    }
+
+    /// Checks the cgroups that are due. Returns the milliseconds until the next check, or -1 if there is none.
+    pub(crate) fn check(&mut self) -> i32 {
         if self.count == 0 {
             return -1;
         }
         let now = syscall::now();
-        let due = self.all.iter_mut().take(self.count).filter(|budget| budget.due <= now);
-        due.for_each(|budget| budget.look(now));
-        self.forget(|budget| budget.due == u64::MAX);
-        let first = self.all.iter().take(self.count).map(|budget| budget.due).min();
+        let used = self.all.iter_mut().take(self.count).flatten();
+        used.filter(|limit| limit.due <= now).for_each(|limit| limit.check(now));
+        self.remove(|limit| limit.due == u64::MAX);
+        let first = self.all.iter().take(self.count).flatten().map(|limit| limit.due).min();
         match first {
             Some(first) => (first.saturating_sub(now) / 1000 + 1).min(3_600_000) as i32,
             None => -1,
         }
     }
 
-    fn forget(&mut self, is_past: impl Fn(&CpuTimeLimit) -> bool) {
+    fn remove(&mut self, is_past: impl Fn(&CpuTimeLimit) -> bool) {
         let mut kept = 0;
         for at in 0..self.count {
-            let Some(budget) = self.all.get(at).copied() else { break };
-            if is_past(&budget) {
-                close(budget.cgroup);
-                close(budget.owner);
-            } else if let Some(slot) = self.all.get_mut(kept) {
-                *slot = budget;
+            let limit = self.all.get_mut(at).and_then(Option::take);
+            if let Some(limit) = limit.filter(|limit| !is_past(limit))
+                && let Some(slot) = self.all.get_mut(kept)
+            {
+                *slot = Some(limit);
                 kept += 1;
             }
         }
@@ -104,34 +94,37 @@ impl CpuTimeLimits {
 }
 
 impl CpuTimeLimit {
-    /// Kills if it is over, and sets the moment of the next look; `u64::MAX` if there is none.
-    fn look(&mut self, now: u64) {
+    /// Kills the members if they have reached the limit, and sets the moment of the next check.
+    fn check(&mut self, now: u64) {
         self.due = match self.used() {
-            _ if !self.over && self.is_abandoned() => u64::MAX,
-            Ok(used) if used < self.most && !self.over => {
-                let left = (self.most - used).max(self.most / 20);
-                // Rather too late by a millisecond than a thousand looks.
+            _ if !self.is_exhausted() && self.is_abandoned() => u64::MAX,
+            Ok(used) if used < self.limit && !self.is_exhausted() => {
+                let left = (self.limit - used).max(self.limit / 20);
+                // At least a millisecond, so that there are not a thousand checks at the end.
                 now.saturating_add(left.checked_div(self.cpus).unwrap_or(0).max(1000))
             }
             Ok(_) => self.end(now),
-            // Removed.
             Err(errno) if is_gone(errno) => u64::MAX,
-            // Without a descriptor, say: the limit holds all the same.
-            Err(_) => now.saturating_add(AFTER_ERROR),
+            // For example, there is no free descriptor now.
+            Err(_) => now.saturating_add(RETRY_INTERVAL),
         };
     }
 
+    fn is_exhausted(&self) -> bool {
+        self.pause > 0
+    }
+
+    /// Returns the moment of the next check.
     fn end(&mut self, now: u64) -> u64 {
-        if !self.over {
-            self.over = true;
-            let _ = protocol::answer(self.owner, &Message::new(protocol::CPU_TIME_EXHAUSTED), &[]);
+        if !self.is_exhausted() {
+            self.pause = FIRST_PAUSE;
+            let _ = protocol::reply(&self.owner, &Message::new(protocol::CPU_TIME_EXHAUSTED), &[]);
         } else {
-            // Whom the first kill has overlooked.
-            cgroup::kill_listed(self.cgroup);
+            cgroup::kill_listed(self.cgroup.as_fd());
         }
-        // Whether that has succeeded shows by its being empty.
-        let _ = cgroup::kill(self.cgroup);
-        match Events::open(self.cgroup).and_then(|events| events.is(b"populated 0")) {
+        // The next check shows whether this has succeeded.
+        let _ = cgroup::kill(&self.cgroup);
+        match Events::open(&self.cgroup).and_then(|events| events.is(b"populated 0")) {
             Ok(true) => u64::MAX,
             Err(errno) if is_gone(errno) => u64::MAX,
             Ok(false) | Err(_) => {
@@ -143,10 +136,9 @@ impl CpuTimeLimit {
     }
 
     fn used(&self) -> Result<u64> {
-        const FILE: &CStr = c"cpu.stat";
-        let file = syscall::openat(self.cgroup, FILE, 0)?;
+        let file = syscall::openat(&self.cgroup, c"cpu.stat", 0)?;
         let mut text = [0_u8; 256];
-        let len = syscall::read(file.raw(), &mut text)?;
+        let len = syscall::read(file, &mut text)?;
         let text = text.get(..len).unwrap_or(&[]);
         let line = text.split(|byte| *byte == b'\n').find_map(|l| l.strip_prefix(b"usage_usec "));
         line.and_then(number).ok_or(Errno::INVAL)
@@ -154,6 +146,6 @@ impl CpuTimeLimit {
 
     /// Whether the owner has closed its end.
     fn is_abandoned(&self) -> bool {
-        syscall::poll(&mut [PollFd::new(self.owner, POLLIN)], 0) > 0
+        syscall::poll(&mut [PollFd::new(&self.owner, POLLIN)], 0) > 0
     }
 }

@@ -1,13 +1,14 @@
-//! Killing what is below a guard: at the end of its owner, and for an owner that may not do it.
+//! Kills every process below a guard: when its owner has died, and for an owner that may not do it itself.
 
 use super::{
     super::{
         kill_tree::KillTree,
         procfs::Proc,
-        syscall::{POLLIN, PollFd, Result, getpid, pidfd_open, poll},
+        syscall::{AsFd, POLLIN, PollFd, Result, getpid, pidfd_open, poll},
         tree_walk::{Coverage, Walk},
     },
-    Guard, Memory, drain,
+    memory::Memory,
+    state::{Guard, drain_sigchld},
 };
 
 impl Guard<'_> {
@@ -19,7 +20,7 @@ impl Guard<'_> {
             return true;
         }
         let mut pause = 5;
-        let (proc, me) = loop {
+        let (proc, own_pidfd) = loop {
             match Proc::open().and_then(|proc| Ok((proc, pidfd_open(getpid())?))) {
                 Ok(both) => break both,
                 Err(errno) if errno.is_transient() => poll(&mut [], pause),
@@ -31,42 +32,42 @@ impl Guard<'_> {
         let mut walk = Walk { proc: &proc, arena, path, exclude: 0 };
         let mut kill_tree = KillTree::new(met);
         pause = 5;
-        let mut alone = 0;
+        let mut empty_rounds = 0;
         // Zombies that a tracer holds are not waited for.
-        while alone < 2 {
-            let met = match kill_tree.round(&mut walk, getpid(), me.raw()) {
+        while empty_rounds < 2 {
+            let met = match kill_tree.round(&mut walk, getpid(), own_pidfd.as_fd()) {
                 Ok(round) => {
                     if let Some(last) = &round.last {
-                        poll(&mut [PollFd::new(last.raw(), POLLIN)], 50);
+                        poll(&mut [PollFd::new(last, POLLIN)], 50);
                     }
                     round.seen > 0 || round.coverage != Coverage::Whole
                 }
                 Err(_) => true,
             };
-            drain(&self.signals);
-            kill_tree.end_boost();
+            drain_sigchld(&self.sigchld);
+            kill_tree.end_priority();
             if children.reap() {
                 return true;
             }
-            alone = if met { 0 } else { alone + 1 };
-            poll(&mut [PollFd::new(self.signals.raw(), POLLIN)], pause);
+            empty_rounds = if met { 0 } else { empty_rounds + 1 };
+            poll(&mut [PollFd::maybe(self.sigchld.as_ref(), POLLIN)], pause);
             pause = (pause * 2).min(1000);
         }
         true
     }
 
-    /// One round of a kill, for an owner that has given up the privileges which the guard still has.
-    /// Returns how many living processes it met, and how many of these the guard may not kill either. It does
-    /// not wait for a process that cannot die: the owner repeats it.
+    /// One round, for an owner that has given up privileges which the guard still has. Returns how many live
+    /// processes it met, and how many of these the guard may not kill either. It does not wait for a process that
+    /// cannot die: the owner repeats the request.
     pub(super) fn kill_once(&mut self) -> Result<[u64; 2]> {
         const FOR_ONE_DEATH: i32 = 50;
-        let (proc, me) = (Proc::open()?, pidfd_open(getpid())?);
+        let (proc, own_pidfd) = (Proc::open()?, pidfd_open(getpid())?);
         let Memory { arena, path, met, .. } = &mut *self.memory;
         let mut walk = Walk { proc: &proc, arena, path, exclude: 0 };
         met.fill(0);
-        let round = KillTree::new(met).round(&mut walk, getpid(), me.raw())?;
+        let round = KillTree::new(met).round(&mut walk, getpid(), own_pidfd.as_fd())?;
         if let Some(last) = &round.last {
-            poll(&mut [PollFd::new(last.raw(), POLLIN)], FOR_ONE_DEATH);
+            poll(&mut [PollFd::new(last, POLLIN)], FOR_ONE_DEATH);
         }
         self.reap();
         Ok([round.seen as u64, round.refused as u64])

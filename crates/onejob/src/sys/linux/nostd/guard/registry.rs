@@ -1,29 +1,29 @@
-//! The names of the files that tell other processes of a job, and how an owner's are removed.
+//! Removes the records of an owner.
 //!
-//! In the user's runtime directory each listed job has a *record*, a file called like its id:
-//! sixteen hexadecimal digits that are the owner's, a dash and a number. Beside it may lie files
-//! whose names go on with a dot. A job's name is a symbolic link `=NAME` to its record, so that the
-//! kernel decides who gets a name; nobody ever follows it, only its text is read.
+//! In the runtime directory of the user each listed job has a *record*. Its file name is the id of the job:
+//! sixteen hexadecimal digits of the owner, a dash and a number. There may be other files of the job, whose names
+//! begin with the id and a dot. If the job has a name, there is a symbolic link `=NAME` to its record: so the
+//! kernel ensures that only one job has a name. The library only reads the text of the link.
 
 use super::super::{
     procfs::entries,
     syscall::{
-        CStr, O_DIRECTORY, O_NOFOLLOW, Result, flock_exclusive, is_own, openat, readlinkat,
+        CStr, CWD, O_DIRECTORY, O_NOFOLLOW, Result, flock_exclusive, is_own, openat, readlinkat,
         unlinkat,
     },
 };
 
-/// What the link of a name begins with.
+/// The file name of the link of a name begins with this.
 pub(crate) const NAME: u8 = b'=';
 
-/// Removes every record that begins with `owner`, and the names that lead there.
+/// Removes every record whose name begins with `owner`, and the links to them.
 ///
-/// Under the lock of the directory, as everybody does who removes a name that is not its own: who
-/// has read a link's text then knows that it still is the same link.
+/// It holds the lock of the directory, as every process does that removes a link of another owner: so a link
+/// cannot be replaced between reading its text and removing it.
 pub(crate) fn remove(registry: &CStr, owner: &[u8]) -> Result<()> {
-    let dir = openat(-100, registry, O_DIRECTORY | O_NOFOLLOW)?;
-    if !is_own(dir.raw()) {
-        // A stranger's: the owner has put nothing there, and its lock may never be free.
+    let dir = openat(CWD, registry, O_DIRECTORY | O_NOFOLLOW)?;
+    if !is_own(&dir) {
+        // It belongs to another user: the owner has no records there, and the lock may never be free.
         return Ok(());
     }
     let mut any = false;
@@ -31,22 +31,22 @@ pub(crate) fn remove(registry: &CStr, owner: &[u8]) -> Result<()> {
     if !any {
         return Ok(());
     }
-    flock_exclusive(dir.raw())?;
-    let fresh = || openat(dir.raw(), c".", O_DIRECTORY);
-    // Names go first: there is none without a record.
+    flock_exclusive(&dir)?;
+    let fresh = || openat(&dir, c".", O_DIRECTORY);
+    // The links go first, so that there is no link without a record.
     entries(&fresh()?, &mut |name, _| {
         let mut text = [0; 64];
         let is_name = name.to_bytes().first() == Some(&NAME);
         if is_name
-            && let Ok(len) = readlinkat(dir.raw(), name, &mut text)
+            && let Ok(len) = readlinkat(&dir, name, &mut text)
             && text.get(..len).is_some_and(|text| text.starts_with(owner))
         {
-            let _ = unlinkat(dir.raw(), name);
+            let _ = unlinkat(&dir, name);
         }
     })?;
     entries(&fresh()?, &mut |name, _| {
         if name.to_bytes().starts_with(owner) {
-            let _ = unlinkat(dir.raw(), name);
+            let _ = unlinkat(&dir, name);
         }
     })
 }

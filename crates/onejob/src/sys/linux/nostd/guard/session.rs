@@ -8,11 +8,8 @@
 //! before the outer guard has left the session.
 
 use super::{
-    super::syscall::{
-        self, Fd, POLLIN, PollFd, pidfd_send_signal, poll,
-        raw::{nr, syscall},
-    },
-    OWNER,
+    super::syscall::{self, OwnedFd, POLLIN, PollFd, pidfd_send_signal, poll},
+    task::OwnerFds,
 };
 
 /// The signal by which the outer guard reports to the inner guard that it has left the session: SIGUSR1.
@@ -20,30 +17,32 @@ use super::{
 const HAS_LEFT: i32 = 10;
 
 /// The outer guard leaves the session of the owner. It leads no process group, so that is possible.
-pub(crate) fn leave(inner: Option<&Fd>) {
-    // SAFETY: no pointer is passed.
-    let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+pub(super) fn leave(inner: Option<&OwnedFd>) {
+    let _ = syscall::setsid();
     if let Some(inner) = inner {
-        let _ = pidfd_send_signal(inner.raw(), HAS_LEFT);
+        let _ = pidfd_send_signal(inner, HAS_LEFT);
     }
 }
 
 /// The inner guard joins the owner's process group, which has a number, as soon as the outer guard has left
 /// the session or has ended.
-pub(crate) fn join(group: i32, outer_pid: i32, outer: &Fd) {
+pub(super) fn join(group: i32, outer_pid: i32, outer: Option<&OwnedFd>, owner: OwnerFds) {
     if group <= 0 {
         return;
     }
     // Without a pidfd of the outer guard its end would not end the wait.
-    if outer.raw() >= 0 && !leads_session(outer_pid) {
-        wait_left(outer_pid, outer);
+    if let Some(outer) = outer
+        && !leads_session(outer_pid)
+    {
+        wait_left(outer_pid, outer, owner);
     }
     syscall::join_group(group);
 }
 
-fn wait_left(outer_pid: i32, outer: &Fd) {
+fn wait_left(outer_pid: i32, outer: &OwnedFd, owner: OwnerFds) {
     let Ok(left) = syscall::signalfd(1 << (HAS_LEFT - 1)) else { return };
-    let mut fds = [left.raw(), outer.raw(), OWNER].map(|fd| PollFd::new(fd, POLLIN));
+    let mut fds =
+        [PollFd::new(&left, POLLIN), PollFd::new(outer, POLLIN), PollFd::new(&owner.pidfd, POLLIN)];
     while !leads_session(outer_pid) && poll(&mut fds, -1) == 0 {}
 }
 

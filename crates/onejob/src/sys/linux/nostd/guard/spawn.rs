@@ -1,283 +1,269 @@
-//! How a guard makes children.
+//! The inner guard's children.
 //!
-//! A child shares the guard's memory until it executes its program, which spares copying that and
-//! taking the copy down again; and the guard goes on meanwhile, since a program on a file system that
-//! hangs must not keep it from the owner's end. So each child has a place of its own for its record
-//! and its stack, which nobody else touches until the kernel says that the child is done with it. When
-//! all places are taken, or the record is too large for one, the child gets a copy of our few pages.
+//! A child shares the memory of the guard until it executes its program, which saves the time for a copy. The guard
+//! does not wait for that, since a program on a file system that hangs must not keep it from ending the jobs. So
+//! each child has its own slot for its request and its stack, which the guard does not touch until the kernel
+//! reports that the child no longer uses it. If all slots are busy, or the request is too large for a slot, the
+//! child gets a copy of the guard's few pages.
 //!
-//! Others get a copy, too. Before Linux 5.16 everybody: until then a core dump takes along whoever
-//! shares the memory. Whoever is born into a cgroup: when that is out of memory, the kernel
-//! kills everybody who shares the memory of the one it has chosen. And whoever becomes another user: the
-//! kernel closes the memory of such a process to others, and ours is to stay open to our own user. And
-//! whoever gets other settings of its memory than ours, which would be ours as well.
+//! These children get a copy, too:
+//! - before Linux 5.16 every child: until then a core dump also kills every process that shares the memory;
+//! - a child that is created in a cgroup: if the cgroup is out of memory, the kernel kills every process that shares
+//!   the memory of the chosen one;
+//! - a child that becomes another user: the kernel then denies other processes access to the memory, and the
+//!   guard's must stay accessible to its user;
+//! - a child with other attributes of its memory, which would become the guard's.
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use super::super::{
-    exec::{self, ExecRequest, request},
-    protocol::{self, MAX_FDS, Message},
+    exec::{self, ExecRequest, MAX_SIZE},
+    protocol::{self, Message, ReceivedFds},
     syscall::{
-        self, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM, CloneArgs, Errno, Fd,
-        Result, SIGCHLD, close_all,
-        raw::{self, nr, syscall},
+        self, AsFd, BorrowedFd, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM,
+        CloneArgs, Errno, OwnedFd, Pages, Result, SIGCHLD, close_all, raw,
     },
 };
 
 const STACK: usize = 16 * 1024;
 
-/// The largest record that comes inside its request.
+/// The largest request that comes in its message.
 pub(crate) const MAX_INLINE: usize = 24 * 1024;
 
-/// For one child. What is not used is not touched.
+/// The memory of one child. Pages that are not needed are not touched.
 #[repr(C, align(16))]
 struct Slot {
     stack: [u8; STACK],
     record: [u64; MAX_INLINE / 8],
-    /// Not 0 while a child shares it. The kernel writes the 0.
+    /// Not 0 while a child shares this. The kernel writes the 0.
     busy: AtomicI32,
 }
 
 const SLOTS: usize = 8;
 
-/// The most descriptors of a request that come in messages of their own.
-pub(crate) const MANY: usize = 16 * 1024;
+/// How many descriptors of one request may come in `MORE` messages.
+pub(crate) const MAX_MORE_FDS: usize = 16 * 1024;
 
-/// The descriptors of a request that has more than fit in one message.
-struct Parcel {
-    fds: [i32; MANY],
+/// The descriptors of a request that has more than fit into one message.
+struct MoreFds {
+    /// The first `count` are used.
+    fds: [Option<OwnedFd>; MAX_MORE_FDS],
     count: usize,
 }
 
-impl Parcel {
-    /// Takes as many as the request has announced, all of which are there already.
-    fn unpack(&mut self, socket: i32, announced: u32) -> Result<()> {
-        let mut fds = [-1; MAX_FDS];
+impl MoreFds {
+    /// Receives as many as the request has announced. The sender has sent all of them before the request.
+    fn receive(&mut self, socket: &OwnedFd, announced: u32) -> Result<()> {
+        let mut received = ReceivedFds::new();
         while self.count < announced as usize {
-            let came = match protocol::receive_now(socket, &mut fds)? {
-                Some((Message { kind: protocol::MORE, .. }, 1..)) => came_with(&fds),
-                other => {
-                    close_all(other.map_or(&[], |_| came_with(&fds)));
-                    return Err(Errno::BADMSG);
-                }
-            };
-            let Some(room) = self.fds.get_mut(self.count..self.count + came.len()) else {
-                close_all(came);
-                return Err(Errno::MFILE);
-            };
-            room.copy_from_slice(came);
-            self.count += came.len();
-            fds = [-1; MAX_FDS];
+            match protocol::receive_now(socket, &mut received)? {
+                Some(Message { kind: protocol::MORE, .. }) => {}
+                _ => return Err(Errno::BADMSG),
+            }
+            let fds = received.as_mut_slice();
+            if fds.is_empty() {
+                return Err(Errno::BADMSG);
+            }
+            let slots = self.fds.get_mut(self.count..self.count + fds.len());
+            for (slot, fd) in slots.ok_or(Errno::MFILE)?.iter_mut().zip(&mut *fds) {
+                *slot = fd.take();
+            }
+            self.count += fds.len();
         }
         Ok(())
     }
 
-    fn fds(&self) -> &[i32] {
+    fn as_slice(&self) -> &[Option<OwnedFd>] {
         self.fds.get(..self.count).unwrap_or(&[])
     }
 
-    fn empty(&mut self) {
-        close_all(self.fds());
+    fn clear(&mut self) {
+        close_all(self.fds.get_mut(..self.count).unwrap_or(&mut []));
         self.count = 0;
     }
 }
 
-/// Those that are open: they come first.
-fn came_with(fds: &[i32; MAX_FDS]) -> &[i32] {
-    fds.split(|fd| *fd < 0).next().unwrap_or(&[])
-}
-
 pub(crate) struct SpawnSlots {
     /// No child ever shares the last one, so there is always room for a request.
-    places: [Slot; SLOTS],
-    /// Where the latest request has put its record, and how long that is.
+    slots: [Slot; SLOTS],
+    /// The slot with the latest request, and the size of that in bytes.
     latest: usize,
     len: usize,
-    parcel: Parcel,
-    /// Whether all children get copies.
-    pub(crate) copies: bool,
+    more: MoreFds,
+    /// Whether every child gets a copy of the memory.
+    copy_memory: bool,
 }
 
 impl SpawnSlots {
-    #[allow(clippy::declare_interior_mutable_const, reason = "what a memory begins with")]
-    pub(crate) const NONE: SpawnSlots = SpawnSlots {
-        places: [const {
+    #[allow(clippy::declare_interior_mutable_const, reason = "the first value of a memory")]
+    pub(crate) const NEW: SpawnSlots = SpawnSlots {
+        slots: [const {
             Slot { stack: [0; STACK], record: [0; MAX_INLINE / 8], busy: AtomicI32::new(0) }
         }; SLOTS],
         latest: 0,
         len: 0,
-        parcel: Parcel { fds: [0; MANY], count: 0 },
-        copies: false,
+        more: MoreFds { fds: [const { None }; MAX_MORE_FDS], count: 0 },
+        copy_memory: false,
     };
 
-    /// Receives a message, and the record that comes with it if it asks for a child.
+    pub(crate) fn set_copy_memory(&mut self, copy_memory: bool) {
+        self.copy_memory = copy_memory;
+    }
+
+    /// Receives a message, and into a free slot the request that follows it if its kind is `SPAWN`.
     pub(crate) fn receive(
         &mut self,
-        socket: i32,
-        fds: &mut [i32; MAX_FDS],
-    ) -> Result<Option<(Message, usize)>> {
-        let free = |place: &Slot| place.busy.load(Ordering::Acquire) == 0;
-        self.latest = self.places.iter().position(free).unwrap_or(SLOTS - 1);
-        let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::NOMEM) };
-        let received = protocol::receive_request(socket, fds, &mut place.record)?;
-        Ok(received.map(|(message, count, len)| {
+        socket: impl AsFd,
+        fds: &mut ReceivedFds,
+    ) -> Result<Option<Message>> {
+        let is_free = |slot: &Slot| slot.busy.load(Ordering::Acquire) == 0;
+        self.latest = self.slots.iter().position(is_free).unwrap_or(SLOTS - 1);
+        let Some(slot) = self.slots.get_mut(self.latest) else { return Err(Errno::NOMEM) };
+        let received = protocol::receive_request(socket, fds, &mut slot.record)?;
+        Ok(received.map(|(message, len)| {
             self.len = len;
-            (message, count)
+            message
         }))
     }
 
-    /// Starts the child of the latest request. `fds`: the report, the record's file if it did not come
-    /// inside, then the record's own or the socket with them. Whatever the request says, it is found out
-    /// here or by the child: it may come from another process.
-    pub(crate) fn start(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
-        let (1.., Some((socket, fds))) = (request.more, fds.split_last()) else {
-            return self.start_with(request, fds);
+    /// Starts the child of the latest request. `fds`: the report pipe, the memory file with the request if it is not
+    /// in the slot, then the descriptors of the request, or the socket with them. Any process of the user can send a
+    /// request, so this or the child checks everything in it.
+    pub(crate) fn start(
+        &mut self,
+        message: &Message,
+        fds: &[Option<OwnedFd>],
+    ) -> Result<(i32, OwnedFd)> {
+        let (1.., Some((Some(socket), fds))) = (message.more, fds.split_last()) else {
+            return self.start_with(message, fds);
         };
-        let unpacked = self.parcel.unpack(*socket, request.more);
-        let started = unpacked.and_then(|()| self.start_with(request, fds));
-        self.parcel.empty();
+        let received = self.more.receive(socket, message.more);
+        let started = received.and_then(|()| self.start_with(message, fds));
+        self.more.clear();
         started
     }
 
-    fn start_with(&mut self, request: &Message, fds: &[i32]) -> Result<(i32, Fd)> {
-        let [size, cgroup] = request.numbers;
-        let Some((&report, fds)) = fds.split_first() else { return Err(Errno::BADMSG) };
-        let parcel = (request.more > 0).then(|| self.parcel.fds());
-        let cgroup = |own: &[i32]| match cgroup.checked_sub(1) {
-            None => Ok(None),
-            Some(at) => own.get(at as usize).copied().map(Some).ok_or(Errno::BADMSG),
-        };
+    fn start_with(&mut self, message: &Message, fds: &[Option<OwnedFd>]) -> Result<(i32, OwnedFd)> {
+        let [size, cgroup] = message.numbers;
+        let Some((Some(report), fds)) = fds.split_first() else { return Err(Errno::BADMSG) };
+        let report = report.as_fd();
+        let more = (message.more > 0).then(|| self.more.as_slice());
         if size > 0 {
-            let Some((&file, own)) = fds.split_first() else { return Err(Errno::BADMSG) };
-            let own = parcel.unwrap_or(own);
-            let mut record = Copied::new(file, size)?;
-            let plan = ExecRequest::relocate_received(record.words(), report, own)?;
-            return clone_copying_memory(plan, cgroup(own)?);
+            let Some((Some(file), own)) = fds.split_first() else { return Err(Errno::BADMSG) };
+            let own = more.unwrap_or(own);
+            let mut record = read_request(file, size)?;
+            let request = ExecRequest::relocate_received(record.as_words(), report, own)?;
+            return clone_copying_memory(request, cgroup_at(own, cgroup)?);
         }
-        let is_spare = self.latest == SLOTS - 1;
-        let Some(place) = self.places.get_mut(self.latest) else { return Err(Errno::BADMSG) };
-        let record = place.record.get_mut(..self.len / 8).unwrap_or(&mut []);
-        let own = parcel.unwrap_or(fds);
-        let plan = ExecRequest::relocate_received(record, report, own)?;
-        let cgroup = cgroup(own)?;
-        let keeps_memory = plan.keeps_credentials() && !plan.changes_memory();
-        if cgroup.is_none() && keeps_memory && !is_spare && !self.copies {
-            match clone_sharing_memory(plan, &place.busy, &mut place.stack) {
+        let is_last = self.latest == SLOTS - 1;
+        let Some(slot) = self.slots.get_mut(self.latest) else { return Err(Errno::BADMSG) };
+        let record = slot.record.get_mut(..self.len / 8).unwrap_or(&mut []);
+        let own = more.unwrap_or(fds);
+        let request = ExecRequest::relocate_received(record, report, own)?;
+        let cgroup = cgroup_at(own, cgroup)?;
+        let keeps_memory = request.keeps_credentials() && !request.changes_memory();
+        if cgroup.is_none() && keeps_memory && !is_last && !self.copy_memory {
+            match clone_sharing_memory(request, &slot.busy, &mut slot.stack) {
                 Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
                 started => return started,
             }
         }
-        clone_copying_memory(plan, cgroup)
+        clone_copying_memory(request, cgroup)
     }
 }
 
-/// A record that came in a memory file: a copy, which nobody else can change or shorten.
-struct Copied {
-    at: usize,
-    size: usize,
-}
-
-impl Copied {
-    fn new(file: i32, size: u64) -> Result<Copied> {
-        const READ_WRITE: usize = 3;
-        const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
-        let size = usize::try_from(size).ok().filter(|size| *size <= request::MAX);
-        let size = size.filter(|size| size % 8 == 0).ok_or(Errno::BADMSG)?;
-        // One in memory: to read from anything else could take for ever.
-        if !syscall::is_memory_file(file) {
-            return Err(Errno::BADMSG);
-        }
-        let args = [0, size, READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0];
-        // SAFETY: fresh memory, at an address the kernel chooses.
-        let at = unsafe { syscall(nr::MMAP, args) }?;
-        let mut copied = Copied { at, size };
-        match syscall::pread(file, copied.bytes()) {
-            Ok(len) if len == size => Ok(copied),
-            Ok(_) => Err(Errno::BADMSG),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping made above, which is that large and ours alone.
-        unsafe { core::slice::from_raw_parts_mut(self.at as *mut u8, self.size) }
-    }
-
-    fn words(&mut self) -> &mut [u64] {
-        // SAFETY: as above; a mapping begins with a page.
-        unsafe { core::slice::from_raw_parts_mut(self.at as *mut u64, self.size / 8) }
+/// The cgroup of a request: `number` is its index plus 1, or 0.
+fn cgroup_at(own: &[Option<OwnedFd>], number: u64) -> Result<Option<BorrowedFd<'_>>> {
+    let Some(at) = number.checked_sub(1) else { return Ok(None) };
+    match own.get(at as usize) {
+        Some(Some(cgroup)) => Ok(Some(cgroup.as_fd())),
+        _ => Err(Errno::BADMSG),
     }
 }
 
-impl Drop for Copied {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made above; a child has a copy of it.
-        let _ = unsafe { syscall(nr::MUNMAP, [self.at, self.size, 0, 0, 0, 0]) };
+/// Reads a request from a memory file, which another process can change or shorten at any time.
+fn read_request(file: &OwnedFd, size: u64) -> Result<Pages> {
+    let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SIZE && size % 8 == 0);
+    let size = size.ok_or(Errno::BADMSG)?;
+    // Reading another kind of file can take without limit.
+    if !syscall::is_memory_file(file) {
+        return Err(Errno::BADMSG);
+    }
+    let mut pages = Pages::map(size)?;
+    match syscall::pread(file, pages.as_bytes())? {
+        len if len == size => Ok(pages),
+        _ => Err(Errno::BADMSG),
     }
 }
 
-/// A child that shares our memory, in a place of its own.
+/// Starts a child that shares this memory, in its own slot.
 fn clone_sharing_memory(
-    plan: &ExecRequest,
-    taken: &AtomicI32,
+    request: &ExecRequest,
+    busy: &AtomicI32,
     stack: &mut [u8; STACK],
-) -> Result<(i32, Fd)> {
+) -> Result<(i32, OwnedFd)> {
     let mut pidfd = -1_i32;
     let args = CloneArgs {
         flags: CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID,
         pidfd: &raw mut pidfd as u64,
-        child_tid: taken.as_ptr() as u64,
+        child_tid: busy.as_ptr() as u64,
         exit_signal: SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
         stack_size: STACK as u64,
         ..CloneArgs::default()
     };
     let (at, size) = (&raw const args as usize, size_of::<CloneArgs>());
-    taken.store(1, Ordering::Relaxed);
-    // SAFETY: nobody is on that stack, and nobody but the child touches it or the record until the
-    // kernel has cleared `taken`. It knows nothing else of our memory.
+    busy.store(1, Ordering::Relaxed);
+    // SAFETY: no other process uses this stack, and only the child accesses the stack and the request until the kernel
+    // has cleared `busy`. The child accesses no other memory of the guard.
     let started = unsafe {
-        let record = (&raw const *plan).cast_mut().cast();
+        let record = (&raw const *request).cast_mut().cast();
         raw::clone_to(raw::CLONE3, [at, size, 0, 0, 0], exec::start, record)
     };
     match started {
-        Ok(pid) => Ok((pid as i32, Fd(pidfd))),
+        // SAFETY: the kernel has written a new descriptor.
+        Ok(pid) => Ok((pid as i32, unsafe { OwnedFd::from_raw(pidfd) })),
         Err(errno) => {
-            taken.store(0, Ordering::Relaxed);
+            busy.store(0, Ordering::Relaxed);
             Err(errno)
         }
     }
 }
 
-/// A child with a copy of our memory, in this cgroup from birth if there is one and the kernel lets us.
-fn clone_copying_memory(plan: &ExecRequest, cgroup: Option<i32>) -> Result<(i32, Fd)> {
+/// Starts a child with a copy of this memory: in `cgroup` if there is one and the kernel can do that, otherwise the
+/// child joins it by itself.
+fn clone_copying_memory(
+    request: &ExecRequest,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<(i32, OwnedFd)> {
     let mut pidfd = -1_i32;
     let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     let args = CloneArgs {
         flags: CLONE_PIDFD | into,
         pidfd: &raw mut pidfd as u64,
         exit_signal: SIGCHLD as u64,
-        cgroup: cgroup.map_or(0, |dir| dir as u64),
+        cgroup: cgroup.map_or(0, |dir| dir.raw() as u64),
         ..CloneArgs::default()
     };
-    let mut is_born_inside = cgroup.is_some();
-    // SAFETY: the child goes on in the floor only, and does not share our memory.
+    let mut is_in_cgroup = cgroup.is_some();
+    // SAFETY: a guard has one thread. The child does not share its memory, and the kernel writes one descriptor.
     let started = match unsafe { syscall::clone3(&args) } {
         Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
-            is_born_inside = false;
-            // SAFETY: as above.
+            is_in_cgroup = false;
+            // SAFETY: a guard has one thread.
             unsafe { syscall::fork(SIGCHLD) }
         }
-        started => started.map(|pid| pid.map(|pid| (pid, Fd(pidfd)))),
+        // SAFETY: in the parent the kernel has written a new descriptor.
+        started => started.map(|pid| pid.map(|pid| (pid, unsafe { OwnedFd::from_raw(pidfd) }))),
     };
-    if let Some(held) = started? {
-        return Ok(held);
+    if let Some(child) = started? {
+        return Ok(child);
     }
-    // SAFETY: the child, on its relocated record, of which it has a copy of its own.
+    // SAFETY: this is a new child with a relocated request, of which it has its own copy.
     unsafe {
-        if is_born_inside {
-            (*(&raw const *plan).cast_mut()).join = -1;
+        if is_in_cgroup {
+            (*(&raw const *request).cast_mut()).join = -1;
         }
-        plan.run()
+        request.run()
     }
 }

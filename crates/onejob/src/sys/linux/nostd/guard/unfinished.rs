@@ -1,34 +1,37 @@
-//! Cgroups that a guard ends while its owner lives: those that the owner could not end itself, and those
-//! that dead owners have abandoned.
+//! Cgroups that a guard ends while its owner lives: those that the owner could not end itself, and abandoned ones.
 //!
-//! A member can be stuck in the kernel, so the guard never waits for one: it looks again ever less often,
-//! and at once when one is empty. Between two looks it does what it is there for.
+//! A member can be stuck in the kernel, so the guard does not wait for one. It tries again after ever longer
+//! pauses, and at once when a cgroup is empty, and serves requests in between.
 
-use super::super::{
-    cgroup::{Events, State, abandoned, end_now, name_of},
-    syscall::{self, Fd, PollFd},
+use super::{
+    super::{
+        cgroup::{Events, State, abandoned, end_now, name_of},
+        syscall::{self, OwnedFd, PollFd},
+    },
+    task::Cgroups,
 };
 
-/// How many cgroups of the owner are remembered. More are killed once.
+/// How many cgroups of the owner are retried. If there are more, their members are killed once.
 const MAX_OWN: usize = 256;
 
-/// The pauses between two looks, in microseconds.
+/// The first and the longest pause between two rounds, in microseconds.
 const FIRST_PAUSE: u64 = 10_000;
 const LONGEST_PAUSE: u64 = 60_000_000;
 
-/// How long one look takes at most, in microseconds.
-const LOOK: u64 = 20_000;
+/// How long one round takes at most, in microseconds.
+const ROUND_TIME: u64 = 20_000;
 
 pub(crate) struct Unfinished {
-    /// The job's number, and which one of its cgroups.
+    /// The number of the job and of its cgroup. The first `count` are used.
     own: [[i32; 2]; MAX_OWN],
     count: usize,
+    /// Whether there may be abandoned cgroups.
     abandoned: bool,
-    /// The moment of the next look, if anything is left.
+    /// The moment of the next round, if a cgroup is left.
     due: u64,
-    /// 0 until the first look: the memory of a guard begins as zeroes.
+    /// 0 before the first round: the memory of a guard is all zeroes at first.
     pause: u64,
-    /// Tells when one of them is empty.
+    /// The events of a cgroup that has members.
     events: Option<Events>,
 }
 
@@ -42,59 +45,59 @@ impl Unfinished {
         events: None,
     };
 
-    /// Has a cgroup of the owner ended.
-    pub(crate) fn end(&mut self, base: i32, prefix: &[u8], cgroup: [i32; 2]) {
+    /// Ends a cgroup of the owner, at the next round.
+    pub(crate) fn end(&mut self, cgroups: Cgroups<'_>, cgroup: [i32; 2]) {
         match self.own.get_mut(self.count) {
-            Some(place) => {
-                *place = cgroup;
+            Some(slot) => {
+                *slot = cgroup;
                 self.count += 1;
             }
             None => {
-                let name = name_of(prefix, cgroup[0], cgroup[1]);
-                let _ = end_now(base, name.as_c_str(), true, syscall::now() + LOOK);
+                let name = name_of(cgroups.prefix, cgroup[0], cgroup[1]);
+                let _ = end_now(cgroups.base, name.as_c_str(), true, syscall::now() + ROUND_TIME);
             }
         }
-        self.look_soon();
+        self.start_soon();
     }
 
-    /// Has what is abandoned ended.
+    /// Ends the abandoned cgroups, at the next round.
     pub(crate) fn end_abandoned(&mut self) {
         self.abandoned = true;
-        self.look_soon();
+        self.start_soon();
     }
 
-    /// Before the guard leaves: where every job is short no other look would reach the members that
-    /// `cgroup.kill` overlooks.
-    pub(crate) fn last_look(&self, base: i32, prefix: &[u8]) {
-        if self.abandoned {
-            let _ = abandoned::sweep(base, prefix, true, syscall::now() + LOOK);
+    /// One more round before the guard exits: if every owner lives only for a short time, no guard would have a
+    /// second round, which kills the members that `cgroup.kill` misses.
+    pub(crate) fn last_check(&self, cgroups: Option<Cgroups<'_>>) {
+        if self.abandoned
+            && let Some(Cgroups { base, prefix }) = cgroups
+        {
+            let _ = abandoned::sweep(base, prefix, true, syscall::now() + ROUND_TIME);
         }
     }
 
-    fn look_soon(&mut self) {
+    fn start_soon(&mut self) {
         (self.due, self.pause) = (0, FIRST_PAUSE);
     }
 
-    pub(crate) fn poll_fd(&self) -> PollFd {
-        self.events.as_ref().map_or(PollFd::new(-1, 0), Events::poll_fd)
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
+        self.events.as_ref().map_or(PollFd::NONE, Events::poll_fd)
     }
 
-    /// After the events have fired.
+    /// To be called after an event.
     pub(crate) fn wake(&mut self) {
-        // An error says that it was removed.
+        // After an error the cgroup has been removed.
         if self.events.as_ref().is_some_and(|events| events.is(b"populated 0") != Ok(false)) {
-            self.look_soon();
+            self.start_soon();
         }
     }
 
-    /// Looks if that is due; the milliseconds until the next look, or -1 for none.
-    pub(crate) fn look(&mut self, base: i32, prefix: &[u8]) -> i32 {
-        if self.count == 0 && !self.abandoned {
-            return -1;
-        }
+    /// Runs a round if it is due. Returns the milliseconds until the next one, or -1 if there is none.
+    pub(crate) fn check(&mut self, cgroups: Option<Cgroups<'_>>) -> i32 {
+        let Some(cgroups) = cgroups.filter(|_| self.count > 0 || self.abandoned) else { return -1 };
         let now = syscall::now();
         if self.due <= now {
-            if self.round(base, prefix, now + LOOK) {
+            if self.round(cgroups, now + ROUND_TIME) {
                 self.pause = FIRST_PAUSE;
             }
             if self.count == 0 && !self.abandoned {
@@ -108,10 +111,10 @@ impl Unfinished {
         self.due.saturating_sub(now).div_ceil(1000) as i32
     }
 
-    /// Whether a cgroup was removed.
-    fn round(&mut self, base: i32, prefix: &[u8], until: u64) -> bool {
+    /// Returns whether a cgroup was removed.
+    fn round(&mut self, Cgroups { base, prefix }: Cgroups<'_>, until: u64) -> bool {
         let again = self.pause > FIRST_PAUSE;
-        let (mut kept, mut ended, mut populated) = (0, false, None::<Fd>);
+        let (mut kept, mut ended, mut populated) = (0, false, None::<OwnedFd>);
         for at in 0..self.count {
             let Some(cgroup) = self.own.get(at).copied() else { break };
             let name = name_of(prefix, cgroup[0], cgroup[1]);
@@ -123,8 +126,8 @@ impl Unfinished {
                     if let Ok(State::Populated(cgroup)) = state {
                         populated = Some(cgroup);
                     }
-                    if let Some(place) = self.own.get_mut(kept) {
-                        *place = cgroup;
+                    if let Some(slot) = self.own.get_mut(kept) {
+                        *slot = cgroup;
                         kept += 1;
                     }
                 }
@@ -133,15 +136,15 @@ impl Unfinished {
         self.count = kept;
         if self.abandoned {
             let swept = abandoned::sweep(base, prefix, again, until);
-            // What cannot be looked for, now or later, cannot be ended either.
-            let is_later = swept.as_ref().is_err_and(|errno| errno.is_transient());
+            // After a permanent error the cgroups cannot be listed, and so not be ended either.
+            let is_retried = swept.as_ref().is_err_and(|errno| errno.is_transient());
             let sweep = swept.unwrap_or_default();
-            self.abandoned = sweep.left || is_later;
+            self.abandoned = sweep.left || is_retried;
             ended |= sweep.ended;
             populated = populated.or(sweep.populated);
         }
-        let events = populated.and_then(|cgroup| Events::open(cgroup.raw()).ok());
-        // What is polled must have been read.
+        let events = populated.and_then(|cgroup| Events::open(cgroup).ok());
+        // The file must have been read before `poll` waits for a change.
         self.events = events.filter(|events| events.is(b"populated 0") == Ok(false));
         ended
     }

@@ -2,7 +2,7 @@
 
 use super::{
     errno::Result,
-    fd::Fd,
+    fd::OwnedFd,
     raw::{self, nr, syscall},
 };
 
@@ -19,13 +19,14 @@ pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 ///
 /// # Safety
 /// In a multithreaded process the child may only use `nostd`.
-pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<(i32, Fd)>> {
+pub(crate) unsafe fn fork(exit_signal: i32) -> Result<Option<(i32, OwnedFd)>> {
     let mut pidfd = -1_i32;
     let flags = CLONE_PIDFD as usize | exit_signal as usize;
     // SAFETY: without CLONE_VM the child has its own copy of the stack on which this function returns;
     // the kernel writes one descriptor.
     let pid = unsafe { syscall(nr::CLONE, [flags, 0, &raw mut pidfd as usize, 0, 0, 0]) }?;
-    Ok((pid != 0).then_some((pid as i32, Fd(pidfd))))
+    // SAFETY: in the parent the kernel has written a new descriptor.
+    Ok((pid != 0).then(|| (pid as i32, unsafe { OwnedFd::from_raw(pidfd) })))
 }
 
 /// The arguments of the old `clone` call, which no seccomp filter refuses.

@@ -1,25 +1,28 @@
 //! File descriptors, owned and borrowed as in `std::os::fd`.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, num::NonZeroI32};
 
 use super::{
     errno::{Errno, Result},
     raw::{self, nr, syscall},
 };
 
-/// An open descriptor of this process, which is closed when this is dropped.
-pub(crate) struct Fd(pub(crate) i32);
+/// An open descriptor of this process. Dropping it closes it.
+///
+/// It stores the complement of the number, which is never 0. So `None` is all zeroes, as the memory of a
+/// guard must be at first.
+#[repr(transparent)]
+pub(crate) struct OwnedFd(NonZeroI32);
 
 /// An open descriptor that stays open for `'fd`.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct BorrowedFd<'fd> {
     raw: i32,
-    owner: PhantomData<&'fd Fd>,
+    owner: PhantomData<&'fd OwnedFd>,
 }
 
-/// Stands for the working directory in `openat(2)` and its like, and for any directory if the path is
-/// absolute.
+/// The working directory in `openat(2)` and its like. If the path is absolute they ignore it.
 pub(crate) const CWD: BorrowedFd<'static> = BorrowedFd { raw: -100, owner: PhantomData };
 
 /// A type that has an open descriptor.
@@ -27,40 +30,46 @@ pub(crate) trait AsFd {
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
-impl Fd {
-    pub(crate) fn raw(&self) -> i32 {
-        self.0
+impl OwnedFd {
+    /// # Safety
+    /// `raw` must be an open descriptor that nothing else owns.
+    pub(crate) const unsafe fn from_raw(raw: i32) -> OwnedFd {
+        // SAFETY: an open descriptor is not negative, so its complement is not 0.
+        OwnedFd(unsafe { NonZeroI32::new_unchecked(!raw) })
+    }
+
+    pub(crate) const fn raw(&self) -> i32 {
+        !self.0.get()
     }
 
     /// Returns the number and leaves the descriptor open.
-    pub(crate) fn into_raw(self) -> i32 {
-        let raw = self.0;
+    pub(crate) const fn into_raw(self) -> i32 {
+        let raw = self.raw();
         core::mem::forget(self);
         raw
     }
 }
 
-impl Drop for Fd {
+impl Drop for OwnedFd {
     fn drop(&mut self) {
-        if self.0 >= 0 {
-            close(self.0);
-        }
+        // SAFETY: this owns the descriptor, and nothing uses it after this.
+        let _ = unsafe { syscall(nr::CLOSE, [self.as_fd().arg(), 0, 0, 0, 0, 0]) };
     }
 }
 
 impl<'fd> BorrowedFd<'fd> {
     /// # Safety
-    /// The descriptor `raw` must stay open for `'fd`.
+    /// `raw` must be a descriptor that stays open for `'fd`.
     pub(crate) const unsafe fn borrow_raw(raw: i32) -> BorrowedFd<'fd> {
         BorrowedFd { raw, owner: PhantomData }
     }
 
-    pub(crate) fn raw(self) -> i32 {
+    pub(crate) const fn raw(self) -> i32 {
         self.raw
     }
 
     /// The descriptor as an argument of a system call.
-    pub(super) fn arg(self) -> usize {
+    pub(super) const fn arg(self) -> usize {
         self.raw as isize as usize
     }
 }
@@ -71,9 +80,9 @@ impl AsFd for BorrowedFd<'_> {
     }
 }
 
-impl AsFd for Fd {
+impl AsFd for OwnedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        BorrowedFd { raw: self.0, owner: PhantomData }
+        BorrowedFd { raw: self.raw(), owner: PhantomData }
     }
 }
 
@@ -89,56 +98,76 @@ impl AsFd for i32 {
     }
 }
 
-pub(crate) fn close(raw: i32) {
-    // SAFETY: the caller owns the descriptor.
-    let _ = unsafe { syscall(nr::CLOSE, [raw as isize as usize, 0, 0, 0, 0, 0]) };
+/// Makes a system call that returns a new descriptor.
+///
+/// # Safety
+/// As for [`syscall`]; and the result of the call must be a new descriptor.
+pub(super) unsafe fn syscall_fd(number: usize, args: [usize; 6]) -> Result<OwnedFd> {
+    // SAFETY: the caller guarantees that the call is allowed and that its result is a new descriptor.
+    unsafe { syscall(number, args).map(|raw| OwnedFd::from_raw(raw as i32)) }
 }
 
 /// Closes every descriptor from `first` on.
-pub(crate) fn close_range(first: i32) {
-    // SAFETY: only a guard or a child calls this, in a descriptor table of its own.
-    let closed =
-        unsafe { syscall(raw::CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) };
-    if closed.is_err() {
-        // Before Linux 5.9: as many as a process usually may have.
+///
+/// # Safety
+/// Nothing may own or use one of these descriptors.
+pub(crate) unsafe fn close_from(first: i32) {
+    // SAFETY: the caller guarantees that nothing owns or uses one of these descriptors.
+    if unsafe { close_range(first, i32::MAX) }.is_err() {
+        // `close_range` exists since Linux 5.9. Before: as many as a process usually may have.
         const USUAL: i32 = 4096;
-        (first..USUAL).for_each(close);
-    }
-}
-
-/// Closes these descriptors, which the caller owns.
-pub(crate) fn close_all(fds: &[i32]) {
-    let follows = |pair: &[i32]| matches!(*pair, [before, after] if after == before + 1);
-    // The descriptors of one message mostly have consecutive numbers.
-    if let [first, .., last] = *fds
-        && first >= 0
-        && fds.windows(2).all(follows)
-    {
-        let (first, last) = (first as usize, last as usize);
-        // SAFETY: the caller owns the descriptors.
-        if unsafe { syscall(raw::CLOSE_RANGE, [first, last, 0, 0, 0, 0]) }.is_ok() {
-            return;
+        for raw in first..USUAL {
+            // SAFETY: the caller guarantees that nothing owns or uses this descriptor.
+            let _ = unsafe { syscall(nr::CLOSE, [raw as usize, 0, 0, 0, 0, 0]) };
         }
     }
-    fds.iter().filter(|fd| **fd >= 0).for_each(|fd| close(*fd));
 }
 
-/// Makes the number `to` a copy of a descriptor.
-pub(crate) fn dup_to(from: impl AsFd, to: i32, flags: i32) -> Result<()> {
-    let args = [from.as_fd().arg(), to as usize, flags as usize, 0, 0, 0];
-    // SAFETY: only a child or a guard calls this, in a descriptor table of its own.
-    unsafe { syscall(nr::DUP3, args) }.map(drop)
+/// Closes these descriptors: in one call if their numbers are consecutive, as those of one message mostly
+/// are.
+pub(crate) fn close_all(fds: &mut [Option<OwnedFd>]) {
+    let raw = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::raw);
+    let follows = |pair: &[Option<OwnedFd>]| match pair {
+        [Some(before), Some(after)] => after.raw() == before.raw() + 1,
+        _ => false,
+    };
+    if fds.len() > 1
+        && fds.windows(2).all(follows)
+        && let (Some(first), Some(last)) = (fds.first().and_then(raw), fds.last().and_then(raw))
+        // SAFETY: `fds` owns every descriptor of this range, and does not after this.
+        && unsafe { close_range(first, last) }.is_ok()
+    {
+        fds.iter_mut().for_each(|fd| _ = fd.take().map(OwnedFd::into_raw));
+    } else {
+        fds.fill_with(|| None);
+    }
+}
+
+/// # Safety
+/// Nothing may use one of these descriptors afterwards.
+unsafe fn close_range(first: i32, last: i32) -> Result<()> {
+    let args = [first as usize, last as usize, 0, 0, 0, 0];
+    // SAFETY: the caller guarantees that nothing uses the closed descriptors.
+    unsafe { syscall(raw::CLOSE_RANGE, args) }.map(drop)
+}
+
+/// Makes the number `to` a copy of a descriptor, which stays open on exec.
+///
+/// # Safety
+/// Nothing may own or use the descriptor `to`, which this closes.
+pub(crate) unsafe fn dup_to(from: impl AsFd, to: i32) -> Result<()> {
+    // SAFETY: the caller guarantees that nothing owns or uses the descriptor that is closed.
+    unsafe { syscall(nr::DUP3, [from.as_fd().arg(), to as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
 const F_DUPFD_CLOEXEC: usize = 1030;
 const F_SETFD: usize = 2;
 
 /// A copy with a number of at least `least`, closed on exec.
-pub(crate) fn dup_above(from: impl AsFd, least: i32) -> Result<i32> {
+pub(crate) fn dup_above(from: impl AsFd, least: i32) -> Result<OwnedFd> {
     let args = [from.as_fd().arg(), F_DUPFD_CLOEXEC, least as usize, 0, 0, 0];
-    // SAFETY: no pointer is passed.
-    unsafe { syscall(nr::FCNTL, args) }
-        .map(|raw| raw as i32)
+    // SAFETY: no pointer is passed, and the kernel returns a new descriptor.
+    unsafe { syscall_fd(nr::FCNTL, args) }
         // The kernel returns `INVAL` if RLIMIT_NOFILE does not allow the number.
         .map_err(|errno| if errno == Errno::INVAL { Errno::MFILE } else { errno })
 }

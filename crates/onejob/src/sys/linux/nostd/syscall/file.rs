@@ -2,7 +2,7 @@
 
 use super::{
     errno::{Errno, Result, retry_eintr},
-    fd::{AsFd, Fd},
+    fd::{AsFd, OwnedFd, syscall_fd},
     raw::{self, nr, syscall},
 };
 
@@ -49,34 +49,33 @@ pub(crate) fn write_all(to: impl AsFd, bytes: &[u8]) -> Result<()> {
 }
 
 /// A memory file that can be executed.
-pub(crate) fn memfd_create(name: &CStr) -> Result<Fd> {
+pub(crate) fn memfd_create(name: &CStr) -> Result<OwnedFd> {
     const CLOEXEC: usize = 1;
     const EXEC: usize = 0x10;
     // SAFETY: the name ends with NUL, and the kernel returns a new descriptor.
-    let create = |flags| unsafe { syscall(nr::MEMFD_CREATE, [path(name), flags, 0, 0, 0, 0]) };
+    let create = |flags| unsafe { syscall_fd(nr::MEMFD_CREATE, [path(name), flags, 0, 0, 0, 0]) };
     // Before Linux 6.3 the flag EXEC is unknown, and every memory file can be executed.
-    let created = create(CLOEXEC | EXEC).or_else(|errno| match errno {
+    create(CLOEXEC | EXEC).or_else(|errno| match errno {
         Errno::INVAL => create(CLOEXEC),
         errno => Err(errno),
-    });
-    created.map(|raw| Fd(raw as i32))
+    })
 }
 
-pub(crate) fn openat(dir: impl AsFd, name: &CStr, flags: i32) -> Result<Fd> {
+pub(crate) fn openat(dir: impl AsFd, name: &CStr, flags: i32) -> Result<OwnedFd> {
     let args = [dir.as_fd().arg(), path(name), (flags | O_CLOEXEC) as usize, 0, 0, 0];
     // SAFETY: the name ends with NUL, and the kernel returns a new descriptor.
-    retry_eintr(|| unsafe { syscall(nr::OPENAT, args) }).map(|raw| Fd(raw as i32))
+    retry_eintr(|| unsafe { syscall_fd(nr::OPENAT, args) })
 }
 
 /// [`openat`] that refuses a path through a mount point (`openat2`, Linux 5.6).
-pub(crate) fn openat_on_same_mount(dir: impl AsFd, name: &CStr, flags: i32) -> Result<Fd> {
+pub(crate) fn openat_on_same_mount(dir: impl AsFd, name: &CStr, flags: i32) -> Result<OwnedFd> {
     const RESOLVE_NO_XDEV: u64 = 1;
     // `struct open_how`: flags, mode, resolve.
     let how = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_NO_XDEV];
     let args = [dir.as_fd().arg(), path(name), how.as_ptr() as usize, size_of_val(&how), 0, 0];
     // SAFETY: the name ends with NUL, the kernel reads one open_how, which has 24 bytes, and returns a
     // new descriptor.
-    retry_eintr(|| unsafe { syscall(raw::OPENAT2, args) }).map(|raw| Fd(raw as i32))
+    retry_eintr(|| unsafe { syscall_fd(raw::OPENAT2, args) })
 }
 
 /// Changes the permissions of a file. Without effect if the file belongs to another user.

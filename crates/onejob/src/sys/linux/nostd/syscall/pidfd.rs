@@ -2,14 +2,14 @@
 
 use super::{
     errno::{Errno, Result},
-    fd::{AsFd, Fd},
+    fd::{AsFd, OwnedFd, syscall_fd},
     poll::{POLLIN, PollFd, poll},
     raw::{self, nr, syscall},
 };
 
-pub(crate) fn pidfd_open(pid: i32) -> Result<Fd> {
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no pointer is passed, and the kernel returns a new descriptor.
-    unsafe { syscall(raw::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]) }.map(|raw| Fd(raw as i32))
+    unsafe { syscall_fd(raw::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]) }
 }
 
 /// Sends `signal` to the process of a pidfd, and to no other. With signal 0 it only checks whether that
@@ -30,8 +30,8 @@ pub(crate) fn pidfd_signal_group(pidfd: impl AsFd, signal: i32) -> Result<()> {
 
 /// Whether all threads of the process are dead. A zombie is dead.
 pub(crate) fn is_dead(pidfd: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(pidfd.as_fd().raw(), POLLIN)];
-    poll(&mut fds, 0) == 1 && fds[0].revents & POLLIN != 0
+    let mut fds = [PollFd::new(&pidfd, POLLIN)];
+    poll(&mut fds, 0) == 1 && fds[0].is_readable()
 }
 
 /// `struct pidfd_info` in its first version, as `PIDFD_GET_INFO` fills it (`pidfd.h`).

@@ -1,7 +1,10 @@
 //! Waiting for descriptors, and the clock.
 
+use core::marker::PhantomData;
+
 use super::{
-    Errno,
+    errno::Errno,
+    fd::{AsFd, BorrowedFd},
     raw::{nr, syscall},
 };
 
@@ -11,26 +14,39 @@ pub(crate) const POLLOUT: i16 = 4;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct PollFd {
-    pub(crate) fd: i32,
-    pub(crate) events: i16,
-    pub(crate) revents: i16,
+pub(crate) struct PollFd<'fd> {
+    fd: i32,
+    events: i16,
+    revents: i16,
+    owner: PhantomData<BorrowedFd<'fd>>,
 }
 
-impl PollFd {
-    pub(crate) fn new(fd: i32, events: i16) -> PollFd {
-        PollFd { fd, events, revents: 0 }
+impl<'fd> PollFd<'fd> {
+    /// Not a descriptor: never has events.
+    pub(crate) const NONE: PollFd<'static> =
+        PollFd { fd: -1, events: 0, revents: 0, owner: PhantomData };
+
+    pub(crate) fn new(fd: &'fd impl AsFd, events: i16) -> PollFd<'fd> {
+        PollFd { fd: fd.as_fd().raw(), events, revents: 0, owner: PhantomData }
+    }
+
+    pub(crate) fn maybe(fd: Option<&'fd impl AsFd>, events: i16) -> PollFd<'fd> {
+        fd.map_or(PollFd::NONE, |fd| PollFd::new(fd, events))
     }
 
     pub(crate) fn fired(&self) -> bool {
         self.revents != 0
     }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.revents & POLLIN != 0
+    }
 }
 
-/// Waits up to `milliseconds` (negative: without limit). Returns how many descriptors have events: 0
-/// also after an interruption, or if the kernel has no memory for the call. Then it has slept for at most
-/// ten milliseconds: no loop around this call spins, and each looks again at what it waits for.
-pub(crate) fn poll(fds: &mut [PollFd], milliseconds: i32) -> usize {
+/// Waits up to `milliseconds` (negative: without limit). Returns how many descriptors have events: 0 also after an
+/// interruption, or if the kernel has no memory for the call. In that case it has slept for up to ten milliseconds:
+/// so a loop around this call does not spin.
+pub(crate) fn poll(fds: &mut [PollFd<'_>], milliseconds: i32) -> usize {
     let timeout = [i64::from(milliseconds / 1000), i64::from(milliseconds % 1000) * 1_000_000];
     let timeout_at = if milliseconds < 0 { 0 } else { timeout.as_ptr() as usize };
     // SAFETY: the kernel writes `revents` of exactly these entries and reads the timeout.

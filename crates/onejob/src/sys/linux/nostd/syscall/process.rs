@@ -1,4 +1,6 @@
-//! The calling process: its numbers, its group and session, its limits and the kernel it runs on.
+//! The calling process: its pid, group, session and directory, and the release of its kernel.
+
+use core::ffi::CStr;
 
 use super::{
     errno::Result,
@@ -31,6 +33,17 @@ pub(crate) fn session_of(pid: i32) -> i32 {
     unsafe { syscall(nr::GETSID, [pid as usize, 0, 0, 0, 0, 0]) }.unwrap_or(0) as i32
 }
 
+/// Moves this process to a new session. Fails if it leads a process group.
+pub(crate) fn setsid() -> Result<()> {
+    // SAFETY: no pointer is passed.
+    unsafe { syscall(nr::SETSID, [0; 6]) }.map(drop)
+}
+
+pub(crate) fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: the path ends with NUL.
+    unsafe { syscall(nr::CHDIR, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
 pub(crate) fn prctl(option: usize, argument: usize) -> Result<()> {
     // SAFETY: used with options that take a number or a static name.
     unsafe { syscall(nr::PRCTL, [option, argument, 0, 0, 0, 0]) }.map(drop)
@@ -60,13 +73,4 @@ pub(crate) fn is_release(major: u32, minor: u32) -> bool {
         digits.iter().fold(0, digit)
     });
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
-}
-
-/// Whether neither the soft nor the hard limit restricts the use of this resource.
-pub(crate) fn is_unlimited(resource: usize) -> bool {
-    let mut limit = [0_u64; 2];
-    let at = limit.as_mut_ptr() as usize;
-    // SAFETY: the kernel writes one rlimit64: two numbers.
-    let read = unsafe { syscall(nr::PRLIMIT64, [0, resource, 0, at, 0, 0]) };
-    read.is_ok() && limit == [u64::MAX; 2]
 }

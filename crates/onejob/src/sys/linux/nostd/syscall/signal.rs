@@ -2,7 +2,7 @@
 
 use super::{
     errno::Result,
-    fd::Fd,
+    fd::{OwnedFd, syscall_fd},
     raw::{nr, syscall},
 };
 
@@ -52,11 +52,10 @@ pub(crate) fn is_ignored(signal: i32) -> bool {
 }
 
 /// A descriptor that is readable while a blocked signal of the set is pending.
-pub(crate) fn signalfd(set: u64) -> Result<Fd> {
+pub(crate) fn signalfd(set: u64) -> Result<OwnedFd> {
     const NONBLOCK_CLOEXEC: usize = 0o2004000;
     const NEW: usize = usize::MAX;
     let at = &raw const set as usize;
     // SAFETY: the kernel reads a signal set of 8 bytes, whose size is passed, and returns a new descriptor.
-    unsafe { syscall(nr::SIGNALFD4, [NEW, at, SET, NONBLOCK_CLOEXEC, 0, 0]) }
-        .map(|raw| Fd(raw as i32))
+    unsafe { syscall_fd(nr::SIGNALFD4, [NEW, at, SET, NONBLOCK_CLOEXEC, 0, 0]) }
 }

@@ -55,7 +55,7 @@ pub(crate) fn freeze(
     let mut coverage = Coverage::Partial;
     for _ in 0..ROUNDS {
         let before = met;
-        let mut visitor = Each(|found: &Found| met = stop(found.pid, pidfd_of(found)));
+        let mut visitor = Each(|found: &Found<'_>| met = stop(found.pid, pidfd_of(found)));
         coverage = match visit(proc, root, &mut visitor) {
             Ok(coverage) => coverage,
             Err(e) => {

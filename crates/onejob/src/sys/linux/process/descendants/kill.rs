@@ -1,9 +1,6 @@
 //! Killing whatever is below a process.
 
-use std::{
-    os::fd::AsRawFd,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Children, Root, children, list};
 use crate::{
@@ -27,7 +24,7 @@ pub(crate) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
         return Ok(());
     }
     let me = std::process::id() as i32;
-    let (mut arena, mut path) = (vec![0; 1 << 16], vec![Frame::EMPTY; 512]);
+    let (mut arena, mut path) = (vec![0; 1 << 16], [const { Frame::EMPTY }; 512]);
     let exclude = if root.pid == me { 0 } else { me };
     let start = Instant::now();
     let mut progress = Progress::new();
@@ -36,7 +33,7 @@ pub(crate) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     let mut kill_tree = KillTree::new(met);
     loop {
         let mut walk = Walk { proc, arena: &mut arena, path: &mut path, exclude };
-        let round = kill_tree.round(&mut walk, root.pid, root.pidfd.as_raw_fd());
+        let round = kill_tree.round(&mut walk, root.pid, root.pidfd.into());
         let round = match round {
             // The root has gone: whoever asks about emptiness knows what that means.
             Err(Errno::NOENT | Errno::SRCH) => return is_empty().map(drop),
@@ -63,7 +60,7 @@ pub(crate) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
             };
         }
         let died = match &round.last {
-            Some(last) => syscall::poll(&mut [PollFd::new(last.raw(), POLLIN)], 50) == 1,
+            Some(last) => syscall::poll(&mut [PollFd::new(last, POLLIN)], 50) == 1,
             // Nothing was left to kill, but not all are reaped, or one is on the move.
             None => {
                 syscall::poll(&mut [], 1);

@@ -46,33 +46,32 @@ pub(crate) fn visit(
     let mut walk = Walk {
         proc,
         arena: &mut vec![0; 1 << 16],
-        path: &mut vec![Frame::EMPTY; 512],
+        path: &mut std::array::from_fn::<_, 512, _>(|_| Frame::EMPTY),
         exclude: if root.pid == me { 0 } else { me },
     };
-    Ok(walk.below(root.pid, root.pidfd.as_raw_fd(), visitor)?)
+    Ok(walk.below(root.pid, root.pidfd.into(), visitor)?)
 }
 
 /// A visitor made of a closure.
-struct Each<F: FnMut(&Found)>(F);
+struct Each<F: FnMut(&Found<'_>)>(F);
 
-impl<F: FnMut(&Found)> Visitor for Each<F> {
-    fn enter(&mut self, found: &Found) {
+impl<F: FnMut(&Found<'_>)> Visitor for Each<F> {
+    fn enter(&mut self, found: &Found<'_>) {
         (self.0)(found);
     }
 }
 
 /// A pidfd that the walk owns, for the time of a visit.
-pub(crate) fn pidfd_of(found: &Found) -> BorrowedFd<'_> {
-    // SAFETY: the walk keeps it open while `found` lives.
-    unsafe { BorrowedFd::borrow_raw(found.pidfd) }
+pub(crate) fn pidfd_of<'walk>(found: &Found<'walk>) -> BorrowedFd<'walk> {
+    found.pidfd.into()
 }
 
 /// Meets everybody alive below the root once.
-fn for_each_live(proc: &Proc, root: Root<'_>, mut each: impl FnMut(&Found)) -> io::Result<()> {
+fn for_each_live(proc: &Proc, root: Root<'_>, mut each: impl FnMut(&Found<'_>)) -> io::Result<()> {
     let mut known = HashSet::new();
     let mut coverage = Coverage::Partial;
     for _ in 0..ROUNDS {
-        let mut visitor = Each(|found: &Found| {
+        let mut visitor = Each(|found: &Found<'_>| {
             if known.insert(found.pid) {
                 each(found);
             }
@@ -101,7 +100,7 @@ pub(crate) fn list(proc: &Proc, root: Root<'_>) -> io::Result<Vec<Process>> {
 /// The same, with the statistics of each.
 pub(crate) fn list_with_stat(proc: &Proc, root: Root<'_>) -> io::Result<Vec<Listed>> {
     let mut members = Vec::new();
-    let describe = |found: &Found| {
+    let describe = |found: &Found<'_>| {
         members.push(identity::describe_with_stat(found.pid as u32, pidfd_of(found), Some(proc)));
     };
     for_each_live(proc, root, describe)?;

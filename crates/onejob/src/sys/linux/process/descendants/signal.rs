@@ -1,12 +1,12 @@
 //! Signalling whatever is below a process.
 
-use std::{collections::HashSet, os::fd::AsRawFd};
+use std::{collections::HashSet, os::fd::BorrowedFd};
 
-use super::{Each, ROUNDS, Root, failure, visit};
+use super::{Each, ROUNDS, Root, failure, pidfd_of, visit};
 use crate::{
     Error, Result, Signal,
     sys::linux::nostd::{
-        boost::{Boost, CROWD},
+        priority::{CROWD, Priority},
         procfs::Proc,
         syscall::{self, Errno, SIGSTOP},
         tree_walk::{Coverage, Found},
@@ -22,15 +22,18 @@ pub(crate) fn signal(
 ) -> Result<usize> {
     let mut reached = SignalTally::new(signal);
     if let Some(also) = also {
-        reached.send(also.pid, also.pidfd.as_raw_fd());
+        reached.send(also.pid, also.pidfd);
     }
     let mut coverage = Coverage::Partial;
     let mut most_new = usize::MAX;
     for _ in 0..ROUNDS {
         let before = reached.known.len();
-        coverage =
-            visit(proc, root, &mut Each(|found: &Found| reached.send(found.pid, found.pidfd)))
-                .map_err(|e| Error::os("list the members of the job", e))?;
+        coverage = visit(
+            proc,
+            root,
+            &mut Each(|found: &Found<'_>| reached.send(found.pid, pidfd_of(found))),
+        )
+        .map_err(|e| Error::os("list the members of the job", e))?;
         let new = reached.known.len() - before;
         if (new == 0 && coverage == Coverage::Whole) || !is_converging(&mut most_new, new) {
             break;
@@ -45,11 +48,11 @@ pub(crate) fn signal(
 /// Stops whatever is below the root, until a walk meets nothing new: it neither starts others nor wants the
 /// processor until it is continued.
 pub(crate) fn hold(proc: &Proc, root: Root<'_>) -> Result<()> {
-    let _boost = Boost::begin();
+    let _priority = Priority::raise();
     let mut known = HashSet::new();
     for _ in 0..ROUNDS {
         let before = known.len();
-        let mut stop = Each(|found: &Found| {
+        let mut stop = Each(|found: &Found<'_>| {
             known.insert(found.pid);
             let _ = syscall::pidfd_send_signal(found.pidfd, SIGSTOP);
         });
@@ -75,20 +78,20 @@ pub(crate) struct SignalTally {
     pub(crate) known: HashSet<i32>,
     reached: usize,
     refused: Option<Errno>,
-    boost: Option<Boost>,
+    priority: Option<Priority>,
 }
 
 impl SignalTally {
     pub(crate) fn new(signal: Signal) -> SignalTally {
-        SignalTally { signal, known: HashSet::new(), reached: 0, refused: None, boost: None }
+        SignalTally { signal, known: HashSet::new(), reached: 0, refused: None, priority: None }
     }
 
-    pub(crate) fn send(&mut self, pid: i32, pidfd: i32) {
+    pub(crate) fn send(&mut self, pid: i32, pidfd: BorrowedFd<'_>) {
         if !self.known.insert(pid) {
             return;
         }
         if self.known.len() == CROWD {
-            self.boost_in_a_crowd();
+            self.raise_priority_if_crowded();
         }
         match syscall::pidfd_send_signal(pidfd, self.signal.as_raw()) {
             Ok(()) => self.reached += 1,
@@ -98,9 +101,9 @@ impl SignalTally {
     }
 
     /// For many members: takes a better scheduling for the calling thread if it gets too little.
-    pub(crate) fn boost_in_a_crowd(&mut self) {
-        if self.boost.is_none() {
-            self.boost = Boost::in_a_crowd();
+    pub(crate) fn raise_priority_if_crowded(&mut self) {
+        if self.priority.is_none() {
+            self.priority = Priority::raise_if_crowded();
         }
     }
 

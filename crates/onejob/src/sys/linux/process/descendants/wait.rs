@@ -1,10 +1,6 @@
 //! Waiting until nothing lives below a process.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd},
-    time::Instant,
-};
+use std::{io, time::Instant};
 
 use super::{Children, Root, children};
 use crate::sys::linux::{
@@ -17,12 +13,11 @@ use crate::sys::linux::{
 
 /// Waits until a process is dead; whether that came before the deadline.
 pub(crate) fn wait_dead(process: Root<'_>, deadline: Option<Instant>) -> bool {
-    let pidfd = process.pidfd.as_raw_fd();
-    while !syscall::is_dead(pidfd) {
+    while !syscall::is_dead(process.pidfd) {
         if has_passed(deadline) {
             return false;
         }
-        wait_for(&mut [PollFd::new(pidfd, POLLIN)], deadline);
+        wait_for(&mut [PollFd::new(&process.pidfd, POLLIN)], deadline);
     }
     true
 }
@@ -50,10 +45,7 @@ pub(crate) fn wait(
                 if has_passed(deadline) {
                     return Ok(false);
                 }
-                let mut fds = [
-                    PollFd::new(member.as_raw_fd(), POLLIN),
-                    PollFd::new(root.pidfd.as_fd().as_raw_fd(), POLLIN),
-                ];
+                let mut fds = [PollFd::new(&member, POLLIN), PollFd::new(&root.pidfd, POLLIN)];
                 wait_for(&mut fds, deadline);
                 if fds[1].fired() {
                     return Ok(false);
