@@ -192,7 +192,8 @@ fn a_snapshot_agrees_with_members_and_stats() {
             assert!(snapshot.resident_memory > Some(4096), "{mechanism}: {snapshot:?}");
             assert_ne!(snapshot.is_frozen, Some(true), "{mechanism}");
             job.freeze().expect("frozen");
-            assert_eq!(job.snapshot().expect("a snapshot").is_frozen, Some(true), "{mechanism}");
+            let snapshot = job.snapshot().expect("a snapshot");
+            assert_eq!(snapshot.is_frozen, Some(true), "{mechanism}: {snapshot:?}");
             job.thaw().expect("thawed");
         }
     });

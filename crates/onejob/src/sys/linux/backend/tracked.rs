@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -26,7 +26,7 @@ use crate::{
             },
             process::{
                 cpu_time::cpu_time,
-                descendants::{self, Root},
+                descendants::{self, Root, StoppedProcess},
                 identity, privilege, snapshot,
             },
             registry::{self, Record, RecordHeader},
@@ -197,21 +197,26 @@ impl Tracked {
     /// Freezes the job. `stop` stops the members and returns those that it has stopped.
     pub(super) fn freeze(
         &self,
-        stop: impl FnOnce(RecordFrozen<'_>) -> Result<Vec<OwnedFd>>,
+        stop: impl FnOnce(RecordFrozen<'_>) -> Result<Vec<StoppedProcess>>,
     ) -> Result<()> {
         let Some(record) = &self.record else {
             let stopped = stop(&mut |_, _| Ok(()))?;
+            descendants::wait_stopped(&self.proc, &stopped, &|| Ok(false))?;
             let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-            frozen.extend(stopped);
+            frozen.extend(stopped.into_iter().map(|process| process.pidfd));
             return Ok(());
         };
         let list = record.freezing()?;
         let stopped = stop(&mut |pid: i32, pidfd: BorrowedFd<'_>| {
             list.add(&identity::of_pidfd(pid as u32, pidfd, Some(&self.proc)))
         })?;
-        let thaw = || descendants::thaw(stopped.iter().map(OwnedFd::as_fd));
+        let thaw = || descendants::thaw(stopped.iter().map(AsFd::as_fd));
         match list.persist() {
-            Ok(true) => Ok(()),
+            // A thaw by another process ends the wait.
+            Ok(true) => {
+                let is_thawed = || record.is_frozen().map(|is_frozen| !is_frozen);
+                descendants::wait_stopped(&self.proc, &stopped, &is_thawed)
+            }
             // Another process has thawed the job meanwhile, but not these members.
             Ok(false) => thaw().map_err(thaw_failed),
             Err(e) => {

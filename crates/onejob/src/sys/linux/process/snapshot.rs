@@ -18,9 +18,11 @@ pub(crate) fn of(listed: Vec<Listed>) -> Snapshot {
             (ticks + used, pages + stat.resident)
         });
     let tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
-    let is_stopped =
-        |(_, stat): &Listed| stat.as_ref().is_some_and(|stat| matches!(stat.state, b'T' | b't'));
-    let is_frozen = !listed.is_empty() && listed.iter().all(is_stopped);
+    let states = |wanted: &'static [u8]| {
+        move |(_, stat): &Listed| stat.as_ref().is_some_and(|stat| wanted.contains(&stat.state))
+    };
+    // A parent that waits for its stopped vfork child is in state D.
+    let is_frozen = listed.iter().any(states(b"Tt")) && listed.iter().all(states(b"TtD"));
     Snapshot {
         cpu_time: Some(Duration::from_micros(ticks * tick)),
         resident_memory: Some(pages * rustix::param::page_size() as u64),

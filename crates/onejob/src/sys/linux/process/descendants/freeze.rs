@@ -4,26 +4,43 @@ use std::{
     collections::HashSet,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{Each, ROUNDS, Root, failure, pidfd_of, visit};
 use crate::{
     Error, Result,
-    sys::linux::nostd::{
-        procfs::Proc,
-        syscall::{self, Errno, SIGCONT, SIGSTOP},
-        tree_walk::{Coverage, Found},
+    sys::linux::{
+        deadline::has_passed,
+        nostd::{
+            procfs::Proc,
+            syscall::{self, Errno, SIGCONT, SIGSTOP},
+            tree_walk::{Coverage, Found},
+        },
     },
 };
 
-/// Stops everybody below the root, and one more; answers those who were not stopped before. Each is
-/// noted before it is stopped.
+/// A process that a freeze has sent SIGSTOP.
+pub(crate) struct StoppedProcess {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+impl AsFd for StoppedProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Sends SIGSTOP to every process below the root, and to one more. Returns those that were not stopped
+/// before. Each is noted before it gets the signal.
 pub(crate) fn freeze(
     proc: &Proc,
     root: Root<'_>,
     also: Option<Root<'_>>,
     note: &mut dyn FnMut(i32, BorrowedFd<'_>) -> io::Result<()>,
-) -> Result<Vec<OwnedFd>> {
+) -> Result<Vec<StoppedProcess>> {
     let failed = |e: io::Error| Error::os("freeze the job", e);
     let mut stopped = Vec::new();
     let mut known = HashSet::new();
@@ -43,7 +60,7 @@ pub(crate) fn freeze(
         let kept = pidfd.try_clone_to_owned().and_then(|kept| note(pid, pidfd).map(|()| kept));
         match kept {
             Ok(kept) => match syscall::pidfd_send_signal(pidfd.as_raw_fd(), SIGSTOP) {
-                Ok(()) => stopped.push(kept),
+                Ok(()) => stopped.push(StoppedProcess { pid, pidfd: kept }),
                 Err(Errno::SRCH) => {}
                 Err(errno) => error = Some(errno.into()),
             },
@@ -69,7 +86,7 @@ pub(crate) fn freeze(
     }
     match error.or(failure(coverage).map(Into::into)) {
         Some(error) => {
-            let _ = thaw(stopped.iter().map(OwnedFd::as_fd));
+            let _ = thaw(stopped.iter().map(AsFd::as_fd));
             Err(failed(error))
         }
         None => Ok(stopped),
@@ -83,6 +100,34 @@ fn is_stopped(proc: &Proc, pid: i32) -> std::result::Result<bool, Errno> {
         Err(Errno::NOENT | Errno::SRCH | Errno::PERM) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// Waits until none of these processes runs, or until `ends`. The signal takes effect when a process next
+/// leaves the kernel, and no event reports that of another process' child, so their states are read.
+pub(crate) fn wait_stopped(
+    proc: &Proc,
+    stopped: &[StoppedProcess],
+    ends: &dyn Fn() -> Result<bool>,
+) -> Result<()> {
+    // A process that the scheduler does not let run for longer than this is not waited for.
+    const MAX: Duration = Duration::from_secs(2);
+    const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(5)];
+    let deadline = Instant::now() + MAX;
+    let mut pause = PAUSES[0];
+    // A process that cannot be read is gone or hidden (hidepid). A parent that waits for its vfork child is
+    // in state D, and does not run.
+    let runs = |process: &&StoppedProcess| {
+        !syscall::is_dead(process.as_fd())
+            && proc.stat(process.pid).is_ok_and(|stat| matches!(stat.state, b'R' | b'S'))
+    };
+    while stopped.iter().any(|process| runs(&process)) && !has_passed(Some(deadline)) {
+        if ends()? {
+            return Ok(());
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(PAUSES[1]);
+    }
+    Ok(())
 }
 
 /// Lets these processes go on: all of them, also after an error, which is the answer then.

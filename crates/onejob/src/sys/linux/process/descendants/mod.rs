@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
-pub(crate) use freeze::{freeze, thaw};
+pub(crate) use freeze::{StoppedProcess, freeze, thaw, wait_stopped};
 pub(crate) use kill::kill;
 pub(crate) use signal::{SignalTally, hold, is_converging, signal};
 pub(crate) use wait::{wait, wait_dead};
