@@ -133,7 +133,11 @@ mod tests {
             "-t 5m -- make -j8 test",
             "-n dev npm start",
             "-k 10s -s INT server",
-            "--mechanism subreaper -- true",
+            if cfg!(windows) {
+                "--mechanism job-object true"
+            } else {
+                "--mechanism subreaper -- true"
+            },
         ] {
             let run = run(line.split(' ').map(OsString::from));
             assert!(run.is_some_and(|run| !run.command.is_empty()), "{line}");
