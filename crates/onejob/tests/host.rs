@@ -82,8 +82,8 @@ fn run_uses_the_mechanism_that_doctor_prints() {
         let doctor = on_a_host(&script, &["doctor"]);
         let said = text(&doctor.stdout);
         let uses = match expected {
-            "nothing" => "onejob run has no mechanism to use on this host.".to_owned(),
-            mechanism => format!("onejob run uses {mechanism}."),
+            "nothing" => "onejob cannot make a job on this host".to_owned(),
+            mechanism => format!("onejob works on this host, with {mechanism}:"),
         };
         assert!(said.contains(&uses), "{script}: {said}{}", text(&doctor.stderr));
         let forced = ["cgroup", "subreaper"].map(|name| {
