@@ -91,8 +91,9 @@ fn stopped_and_continued() {
         pty.expect(LEAVE);
         pty.expect("READY> ");
         eventually("the modes are restored", || pty.modes() == modes);
-        // In the background it stops again.
-        pty.send("bg; echo d''one\n");
+        // In the background it stops again. A shell that takes it to the foreground before that can see it
+        // stop afterwards.
+        pty.send("bg; until [ -n \"$(jobs -s)\" ]; do sleep .05; done; echo d''one\n");
         pty.expect("done");
         pty.expect("READY> ");
         pty.send("fg\n");
