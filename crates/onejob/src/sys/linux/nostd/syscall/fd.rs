@@ -124,8 +124,10 @@ pub(crate) unsafe fn close_from(first: i32) {
 }
 
 /// Closes these descriptors: in one call if their numbers are consecutive, as those of one message mostly
-/// are.
+/// are. The first ones may have been taken.
 pub(crate) fn close_all(fds: &mut [Option<OwnedFd>]) {
+    let taken = fds.iter().take_while(|fd| fd.is_none()).count();
+    let Some(fds) = fds.get_mut(taken..) else { return };
     let raw = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::raw);
     let follows = |pair: &[Option<OwnedFd>]| match pair {
         [Some(before), Some(after)] => after.raw() == before.raw() + 1,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Children, Root, children, list};
+use super::{Children, Root, WalkMemory, children, list};
 use crate::{
     Error, Result,
     sys::linux::{
@@ -11,7 +11,6 @@ use crate::{
             kill_tree::{KillTree, PidSet, Round},
             procfs::Proc,
             syscall::{self, Errno, POLLIN, PollFd},
-            tree_walk::{Frame, Walk},
         },
     },
     trace::event,
@@ -23,16 +22,14 @@ pub(crate) fn kill(proc: &Proc, root: Root<'_>, is_empty: &dyn Fn() -> Result<bo
     if let Ok(Children::None) = children(proc, root) {
         return Ok(());
     }
-    let me = std::process::id() as i32;
-    let (mut arena, mut path) = (vec![0; 1 << 16], [const { Frame::EMPTY }; 512]);
-    let exclude = if root.pid == me { 0 } else { me };
+    let mut memory = WalkMemory::new();
     let start = Instant::now();
     let mut progress = Progress::new();
     let mut met = vec![0; 1 << 16];
     let met: &mut PidSet = met.as_mut_slice().try_into().expect("of that size");
     let mut kill_tree = KillTree::new(met);
     loop {
-        let mut walk = Walk { proc, arena: &mut arena, path: &mut path, exclude };
+        let mut walk = memory.walk(proc, root);
         let round = kill_tree.round(&mut walk, root.pid, root.pidfd.into());
         let round = match round {
             // The root has gone: whoever asks about emptiness knows what that means.

@@ -42,14 +42,26 @@ pub(crate) fn visit(
     root: Root<'_>,
     visitor: &mut dyn Visitor,
 ) -> io::Result<Coverage> {
-    let me = std::process::id() as i32;
-    let mut walk = Walk {
-        proc,
-        arena: &mut vec![0; 1 << 16],
-        path: &mut std::array::from_fn::<_, 512, _>(|_| Frame::EMPTY),
-        exclude: if root.pid == me { 0 } else { me },
-    };
-    Ok(walk.below(root.pid, root.pidfd.into(), visitor)?)
+    Ok(WalkMemory::new().walk(proc, root).below(root.pid, root.pidfd.into(), visitor)?)
+}
+
+/// The memory of a walk in this process, on the heap: a thread may have a small stack.
+struct WalkMemory {
+    arena: Vec<i32>,
+    path: Vec<Frame>,
+}
+
+impl WalkMemory {
+    fn new() -> WalkMemory {
+        WalkMemory { arena: vec![0; 1 << 16], path: (0..512).map(|_| Frame::EMPTY).collect() }
+    }
+
+    /// A walk that ignores the caller, unless that is the root.
+    fn walk<'a>(&'a mut self, proc: &'a Proc, root: Root<'_>) -> Walk<'a> {
+        let me = std::process::id() as i32;
+        let exclude = if root.pid == me { 0 } else { me };
+        Walk { proc, arena: &mut self.arena, path: &mut self.path, exclude }
+    }
 }
 
 /// A visitor made of a closure.
