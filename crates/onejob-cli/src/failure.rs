@@ -107,18 +107,23 @@ impl From<&onejob::Error> for Failure {
             true => Exit::NotExecutable,
             false => Exit::InternalError,
         };
-        let (text, hint) = (error.to_string(), error.hint().map(str::to_owned));
-        // The library appends the remedy to its text; here it has a line of its own.
-        let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
-        let message = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));
+        let (message, hint) = message_and_hint(error);
         // These hints of the library are for programmers.
         let hint = match error {
             _ if error.is_unmet_requirement() => Some(DOCTOR_HINT.to_owned()),
             _ if is_missing_job(error) => Some(JOBS_HINT.to_owned()),
             _ => hint,
         };
-        Failure { message: message.unwrap_or(text), hint, exit, kind: kind_of(error).into() }
+        Failure { message, hint, exit, kind: kind_of(error).into() }
     }
+}
+
+/// The parts of an error. The library appends the hint to its text; here it has a line of its own.
+pub(crate) fn message_and_hint(error: &onejob::Error) -> (String, Option<String>) {
+    let (text, hint) = (error.to_string(), error.hint().map(str::to_owned));
+    let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
+    let message = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));
+    (message.unwrap_or(text), hint)
 }
 
 pub(crate) const JOBS_HINT: &str = "`onejob ls` lists the jobs";

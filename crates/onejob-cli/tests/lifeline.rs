@@ -14,21 +14,14 @@ use std::{
 };
 
 use common::{
-    HANG, Marked as _, ONEJOB, Scratch, eventually, inits::original, is_error, kill, line, lives,
-    mechanisms, onejob, outcome, pty::Pty, read, run, skip, text, wait,
+    HANG, LOST, Marked as _, ONEJOB, STUBBORN_TREE, Scratch, eventually, inits::original, is_error,
+    kill, line, lives, mechanisms, onejob, outcome, pty::Pty, read, run, skip, sleeps, text, wait,
 };
-
-/// A tree with a daemon in a session of its own that only a SIGKILL ends.
-const TREE: &str = "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep .05; done' & \
-                    echo >ready; exec sleep 1000";
-
-/// The exit status after a lost lifeline.
-const LOST: i32 = 129;
 
 /// `onejob run` and `onejob init` with the tree and this standard input as their lifeline.
 fn started(verb: &[&str], scratch: &Scratch, stdin: impl Into<Stdio>) -> Child {
     let mut command = onejob(verb);
-    command.args(["--lifeline", "0", "-k", ".3", "--", "sh", "-c", TREE]);
+    command.args(["--lifeline", "0", "-k", ".3", "--", "sh", "-c", STUBBORN_TREE]);
     command.current_dir(scratch.path()).marked(scratch).stdin(stdin).stdout(Stdio::null());
     let child = command.spawn().unwrap();
     line_in(scratch, "ready");
@@ -113,7 +106,7 @@ fn terminal_hangup() {
         let line = format!(
             "trap '' HUP; {ONEJOB} run --mechanism {mechanism} --lifeline 0 -k .3 -- sh -c '{}'; \
              echo $? >status",
-            TREE.replace('\'', "'\\''")
+            STUBBORN_TREE.replace('\'', "'\\''")
         );
         command.args(["-c", &line]).current_dir(scratch.path()).marked(&scratch);
         let mut pty = Pty::start(&mut command);
@@ -262,15 +255,10 @@ fn waiting_causes_no_wakeups() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"unread data").unwrap();
     let mut process = started(&["run"], &scratch, reader);
-    let switches = || {
-        let status = read(format!("/proc/{}/status", process.id()));
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt"));
-        line.unwrap_or_default().to_owned()
-    };
     std::thread::sleep(Duration::from_millis(200));
-    let before = switches();
+    let before = sleeps(process.id());
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(switches(), before);
+    assert_eq!(sleeps(process.id()), before);
     drop(writer);
     assert_eq!(wait(&mut process).code(), Some(LOST));
 }
@@ -389,7 +377,7 @@ fn broken_ssh_connection() {
 /// How long a tree with daemons lives on after its client was killed.
 fn cut_off(sshd: &Sshd, mechanism: &str, options: &str) -> Duration {
     let scratch = Scratch::new();
-    let tree = TREE.replace('\'', "'\\''");
+    let tree = STUBBORN_TREE.replace('\'', "'\\''");
     // Without input, the output is the lifeline.
     let fd = if options == "-n" { 1 } else { 0 };
     let line = format!(

@@ -14,7 +14,7 @@ use std::{
 use common::{
     Marked as _, ONEJOB, Scratch, eventually, kill, line, lives, mechanisms, outcome,
     recorder::{Recorders, recorder},
-    run, text, wait, with_signals,
+    run, sleeps, text, wait, with_signals,
 };
 
 /// The last signal of a test: a signal that is delivered twice arrives before it.
@@ -374,15 +374,10 @@ fn waiting_needs_one_thread_and_no_wakeups() {
         eventually("a sleeping process", || common::state(pid) == Some('S'));
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
         assert_eq!(threads, 1, "{mechanism}");
-        let switches = || {
-            let status = common::read(format!("/proc/{pid}/status"));
-            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt"));
-            line.unwrap_or_default().to_owned()
-        };
         thread::sleep(Duration::from_millis(200));
-        let before = switches();
+        let before = sleeps(pid);
         thread::sleep(Duration::from_secs(2));
-        assert_eq!(switches(), before, "{mechanism}");
+        assert_eq!(sleeps(pid), before, "{mechanism}");
         recorders.end();
         assert!(wait(&mut onejob).success());
     }

@@ -11,20 +11,13 @@ use std::{
 };
 
 use common::{
-    Marked as _, ONEJOB, Scratch, eventually, is_error, kill, lives, mechanisms, onejob, outcome,
-    read, run, text, wait,
+    LOST, Marked as _, ONEJOB, STUBBORN_TREE, Scratch, eventually, is_error, kill, lives,
+    mechanisms, onejob, outcome, run, sleeps, text, wait,
 };
-
-/// A tree with a daemon in a session of its own that only a SIGKILL ends.
-const TREE: &str = "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep .05; done' & \
-                    echo >ready; exec sleep 1000";
-
-/// The exit status after a lost lifeline.
-const LOST: i32 = 129;
 
 /// The script `tree` of a scratch directory: the tree, started by onejob with these arguments.
 fn script(scratch: &Scratch, arguments: &str) -> String {
-    scratch.script("inner", &format!("#!/bin/sh\n{TREE}\n"));
+    scratch.script("inner", &format!("#!/bin/sh\n{STUBBORN_TREE}\n"));
     scratch.script("tree", &format!("#!/bin/sh\nexec {ONEJOB} {arguments} -- ./inner\n"))
 }
 
@@ -211,15 +204,10 @@ fn waiting_causes_no_wakeups() {
     script(&scratch, "");
     let mut command = onejob(&["run", "--with", &other.id().to_string(), "-k", ".3", "./inner"]);
     let mut process = started(&mut command, &scratch);
-    let switches = || {
-        let status = read(format!("/proc/{}/status", process.id()));
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt"));
-        line.unwrap_or_default().to_owned()
-    };
     std::thread::sleep(Duration::from_millis(200));
-    let before = switches();
+    let before = sleeps(process.id());
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(switches(), before);
+    assert_eq!(sleeps(process.id()), before);
     kill(other.id(), libc::SIGKILL);
     assert_eq!(wait(&mut process).code(), Some(LOST));
     wait(&mut other);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     failure::Failure,
     os::{Lifeline, LifelineProcess},
-    supervise::lost_before_start,
+    supervise::watch_process,
 };
 
 #[derive(Args, Debug, Default)]
@@ -44,15 +44,11 @@ impl LifelineOptions {
     /// # Errors
     /// If something cannot be a lifeline, or is lost already.
     pub(crate) fn take(&self) -> Result<Vec<Lifeline>, Failure> {
-        let descriptor = self.lifeline.map(|option| match option {
-            LifelineOption::Descriptor(number) => Lifeline::take(number).map(Some),
-            LifelineOption::Parent => Lifeline::of_process(LifelineProcess::Parent),
+        let lifeline = self.lifeline.map(|option| match option {
+            LifelineOption::Descriptor(number) => Lifeline::take(number).map_err(Failure::new),
+            LifelineOption::Parent => watch_process(LifelineProcess::Parent),
         });
-        let process = self.with.map(Lifeline::of_process);
-        let take = |lifeline: Result<Option<Lifeline>, String>| {
-            lifeline.map_err(Failure::new)?.ok_or_else(lost_before_start)
-        };
-        descriptor.into_iter().chain(process).map(take).collect()
+        lifeline.into_iter().chain(self.with.map(watch_process)).collect()
     }
 }
 

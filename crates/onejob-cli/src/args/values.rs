@@ -9,6 +9,8 @@ use std::{
 
 use onejob::{Mechanism, Requirement, Resources, Signal};
 
+use crate::failure::message_and_hint;
+
 /// Why a value is invalid, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ValueError {
@@ -36,12 +38,8 @@ impl Error for ValueError {}
 
 impl From<onejob::Error> for ValueError {
     fn from(error: onejob::Error) -> ValueError {
-        let hint = error.hint().map(str::to_owned);
-        let text = error.to_string();
-        // The library appends the hint to its text; here it has a line of its own.
-        let suffix = hint.as_ref().map(|hint| format!(" ({hint})"));
-        let reason = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned));
-        ValueError { reason: reason.unwrap_or(text), hint }
+        let (reason, hint) = message_and_hint(&error);
+        ValueError { reason, hint }
     }
 }
 

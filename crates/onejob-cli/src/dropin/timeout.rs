@@ -13,10 +13,8 @@ use crate::{
     args::{DEFAULT_GRACE, StopArgs, lifeline_process},
     exit::Exit,
     failure::Failure,
-    os::{self, Lifeline, LifelineProcess, ProcessGroup},
-    supervise::{
-        LeftoverPolicy, Options, Outcome, Setup, SignalMode, TimeoutMode, lost_before_start,
-    },
+    os::{self, LifelineProcess, ProcessGroup},
+    supervise::{LeftoverPolicy, Options, Outcome, Setup, SignalMode, TimeoutMode, watch_process},
 };
 
 const VERSION: &str = concat!("timeout (onejob ", env!("CARGO_PKG_VERSION"), ")\n");
@@ -118,8 +116,7 @@ impl Request {
     }
 
     fn execute(self) -> Result<Exit, Failure> {
-        let lifeline = self.with.map(Lifeline::of_process).transpose().map_err(Failure::new)?;
-        let lifeline = lifeline.map(|process| process.ok_or_else(lost_before_start)).transpose()?;
+        let lifeline = self.with.map(watch_process).transpose()?;
         let foreground = self.mode.foreground;
         if !foreground {
             os::become_group_leader();

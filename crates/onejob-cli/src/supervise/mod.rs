@@ -22,8 +22,8 @@ use crate::{
     exit::Exit,
     failure::Failure,
     os::{
-        self, Lifeline, ProcessGroup, ReceivedSignal, SignalFilter, SignalQueue, Terminal,
-        WaitEvent, Waitable,
+        self, Lifeline, LifelineProcess, ProcessGroup, ReceivedSignal, SignalFilter, SignalQueue,
+        Terminal, WaitEvent, Waitable,
     },
 };
 pub(crate) use init::{InitMode, init_job, is_success, stop_rewrites};
@@ -87,8 +87,16 @@ impl Outcome {
     }
 }
 
+/// Watches a process as a lifeline.
+///
+/// # Errors
+/// If it cannot be watched, or has exited already.
+pub(crate) fn watch_process(process: LifelineProcess) -> Result<Lifeline, Failure> {
+    Lifeline::of_process(process).map_err(Failure::new)?.ok_or_else(lost_before_start)
+}
+
 /// The failure of a start whose lifeline is lost already.
-pub(crate) fn lost_before_start() -> Failure {
+fn lost_before_start() -> Failure {
     let message = "the other end of the lifeline is closed already, or its process has exited: nothing \
                    was started";
     Failure::new(message).with_exit(Exit::LifelineLost)

@@ -45,6 +45,20 @@ pub(crate) fn run(mechanism: &str, args: &[&str]) -> Command {
     command
 }
 
+/// A tree with a daemon in a session of its own that only a SIGKILL ends.
+pub(crate) const STUBBORN_TREE: &str = "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep .05; done' & \
+     echo >ready; exec sleep 1000";
+
+/// The exit status after a lost lifeline.
+pub(crate) const LOST: i32 = 129;
+
+/// The number of times that a process has slept, as a line of `/proc/PID/status`.
+pub(crate) fn sleeps(pid: u32) -> String {
+    let status = read(format!("/proc/{pid}/status"));
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt"));
+    line.unwrap_or_default().to_owned()
+}
+
 /// The available mechanisms of this host, by `onejob doctor`.
 pub(crate) fn mechanisms() -> Vec<String> {
     let report = onejob(&["doctor", "--json"]).output().unwrap();
